@@ -1,0 +1,208 @@
+"""The command line's grammar. Standard library only: `--help` must answer before anything is installed."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+DEFAULT_PORT = 7863
+DEFAULT_MODEL = "embedded"
+DEVICES = ("auto", "cpu", "cuda")
+_COMMON_OPTIONS = ("--library", "--model", "--device")
+_DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps what the model understood on disk,
+and answers questions about them. Without a command it opens the page in a browser."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """One parsed command line. Fields that the command does not take keep their defaults."""
+
+    command: str = "page"
+    library: Path | None = None
+    """Folder of the library; None means the user's data folder."""
+    model: str = DEFAULT_MODEL
+    device: str = "auto"
+    port: int | None = None
+    """None means the default port, or a free one where that is taken."""
+    browser: bool = True
+    session: str = ""
+    new_session: str = ""
+    paths: tuple[Path, ...] = ()
+    question: str = ""
+    json: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    pytest_args: tuple[str, ...] = ()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Bad usage is one line on stderr and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Parse a command line without the program's name. SystemExit for `--help` (0) and bad usage (2)."""
+    ours, pytest_args = _split_pytest_arguments(list(argv))
+    parser = build_parser()
+    namespace = parser.parse_args(ours)
+    if namespace.command is None:
+        namespace.command = "page"
+    elif namespace.port is not None or not namespace.browser:
+        parser.error(f"--port and --no-browser belong to the page, not to {namespace.command}")
+    names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
+    values = {name: getattr(namespace, name) for name in names}
+    values["paths"] = tuple(values.get("paths", ()))
+    return Arguments(**{**values, "pytest_args": tuple(pytest_args)})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of everything but pytest's own arguments."""
+    parser = _Parser(prog="launch.py", description=_DESCRIPTION, allow_abbrev=False)
+    _add_common(parser, suppress=False)
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help=f"port of the page (default: {DEFAULT_PORT}, or a free one)"
+    )
+    parser.add_argument(
+        "--no-browser", dest="browser", action="store_false", help="print the address, open no browser"
+    )
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
+    )
+
+    read = _command(
+        commands, "read", "read files and folders into a session, creating it; run it again to continue"
+    )
+    _add_session(read)
+    read.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file or a folder")
+
+    ask = _command(commands, "ask", "ask one question; prints the answer and the places it rests on")
+    _add_session(ask)
+    ask.add_argument("question", type=_question, metavar="QUESTION")
+    ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    ask.add_argument("--max-tokens", type=_positive, metavar="N", help="longest answer, in tokens")
+    ask.add_argument(
+        "--temperature", type=_temperature, metavar="T", help="0 takes the likeliest token every time"
+    )
+    ask.add_argument("--seed", type=_seed, metavar="S", help="the same seed gives the same text")
+
+    sessions = _command(commands, "sessions", "list the sessions")
+    sessions.add_argument("--json", action="store_true", help="print a JSON list")
+    show = _command(commands, "show", "show a session's sources and conversation")
+    _add_session(show)
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    fork = _command(commands, "fork", "copy a session; what was read is shared, not read again")
+    _add_session(fork)
+    fork.add_argument("new_session", metavar="NEW", help="name of the copy")
+    _add_session(_command(commands, "delete", "delete a session and what no other session uses"))
+    test = _command(commands, "test", "install what the tests need and run them")
+    test.usage = "launch.py test [PYTEST ARGUMENT ...]"
+    _command(commands, "setup", "only make or update the environment")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    _add_common(parser, suppress=True)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
+    """The options of every command, before or after its name; `suppress` keeps those given before it."""
+    group = parser.add_argument_group("options of every command")
+    group.add_argument(
+        "--library",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS if suppress else None,
+        help="folder of sessions and states (default: the user's data folder)",
+    )
+    group.add_argument(
+        "--model",
+        metavar="NAME_OR_PATH",
+        default=argparse.SUPPRESS if suppress else DEFAULT_MODEL,
+        help="embedded, a folder, or the name of a downloaded model (default: embedded)",
+    )
+    group.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=argparse.SUPPRESS if suppress else "auto",
+        help="where the model runs (default: auto)",
+    )
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("session", type=_session, metavar="SESSION", help="name of the session")
+
+
+def _split_pytest_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(our arguments, pytest's): after `test` all but the common options and a lone `--help` is pytest's."""
+    start = _index_of_command(argv)
+    if start is None or argv[start] != "test":
+        return argv, []
+    ours, theirs = argv[: start + 1], []
+    rest = iter(argv[start + 1 :])
+    if argv[start + 1 :] in (["--help"], ["-h"]):
+        return argv, []
+    for argument in rest:
+        if argument in _COMMON_OPTIONS:
+            ours += [argument, *([value] if (value := next(rest, None)) is not None else [])]
+        elif argument.startswith(tuple(f"{option}=" for option in _COMMON_OPTIONS)):
+            ours.append(argument)
+        else:
+            theirs.append(argument)
+    return ours, theirs
+
+
+def _index_of_command(argv: list[str]) -> int | None:
+    index = 0
+    while index < len(argv):
+        if not argv[index].startswith("-"):
+            return index
+        index += 2 if argv[index] in (*_COMMON_OPTIONS, "--port") else 1
+    return None
+
+
+def _session(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a session needs a name")
+    return text
+
+
+def _question(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the question is empty")
+    return text
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, 1, 65535)
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, 1, 2**31 - 1)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, 0, 2**63 - 1)
+
+
+def _whole_number(text: str, low: int, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 100.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
+    return value

@@ -1,0 +1,91 @@
+"""The commands: from a parsed command line to an exit code. Only here is the unexpected caught."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import platformdirs
+
+from app.arguments import Arguments
+from sala_core.errors import SalaError
+
+APP_NAME = "sala-desktop"
+_BROKEN_PIPE = 128 + 13
+
+
+def run(arguments: Arguments) -> int:
+    """Run one command. Errors are one line on stderr; returns the process's exit code."""
+    try:
+        return _dispatch(arguments)
+    except SalaError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain("stopped")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _silence_stdout()
+        return _BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001  the outermost boundary: one line for the person, the whole story in a file
+        _complain(f"unexpected {type(error).__name__}: {error}; {_keep_report(arguments, error)}")
+        return 1
+
+
+def library_folder(arguments: Arguments) -> Path:
+    """Where sessions and states are kept: the folder given, or the user's data folder."""
+    chosen = arguments.library or platformdirs.user_data_path(APP_NAME, appauthor=False)
+    return chosen.expanduser().absolute()
+
+
+def _dispatch(arguments: Arguments) -> int:
+    """Import only what the command needs: the page takes seconds to load, a list of sessions must not."""
+    folder = library_folder(arguments)
+    match arguments.command:
+        case "page":
+            from app.server import serve
+
+            return serve(arguments, folder)
+        case "read":
+            from app.cli_read import read
+
+            return read(arguments, folder)
+        case "ask":
+            from app.cli_ask import ask
+
+            return ask(arguments, folder)
+        case "test":
+            root = Path(__file__).resolve().parent.parent
+            return subprocess.run(
+                [sys.executable, "-m", "pytest", *arguments.pytest_args], cwd=root, check=False
+            ).returncode
+    from app.cli_sessions import COMMANDS
+
+    return COMMANDS[arguments.command](arguments, folder)
+
+
+def _complain(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def _keep_report(arguments: Arguments, error: Exception) -> str:
+    """Write the traceback into the library's folder; says where it is."""
+    folder = library_folder(arguments) / "logs"
+    file = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    report = "".join(traceback.format_exception(error))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"command: {arguments.command}\n\n{report}", encoding="utf-8")
+    except OSError as reason:
+        return f"no report could be written to {folder} ({reason.strerror})"
+    return f"the report is {file}"
+
+
+def _silence_stdout() -> None:
+    """The reader of our output has gone: let the interpreter flush its buffers into nothing."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

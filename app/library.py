@@ -1,0 +1,92 @@
+"""The sessions: find, open, make, rename, delete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from app import wording
+from app.markup import block, escape, tag
+
+if TYPE_CHECKING:
+    from sala_core.workspace import Workspace
+
+    from sala_core.store.rows import SessionRow
+
+MAX_LABEL_CHARS = 29
+UNTITLED = re.compile(r"Untitled(?: \d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryPanel:
+    """The left column's controls."""
+
+    new: gr.Button
+    search: gr.Textbox
+    sessions: gr.Radio
+    empty: gr.Markdown
+
+
+def build() -> LibraryPanel:
+    """Lay out the left column's upper part."""
+    gr.Markdown(block(tag("span", "Sala", class_="wordmark"), class_="brand"), elem_id="brand")
+    new = gr.Button("New session", elem_id="new-session", size="sm")
+    search = gr.Textbox(
+        placeholder="Search names and talk",
+        label="Search sessions",
+        show_label=False,
+        elem_id="search",
+        container=False,
+    )
+    sessions = gr.Radio([], label="Sessions", show_label=False, container=False, elem_id="sessions")
+    empty = gr.Markdown("", elem_id="sessions-empty")
+    return LibraryPanel(new=new, search=search, sessions=sessions, empty=empty)
+
+
+def session_choices(rows: Sequence[SessionRow]) -> list[tuple[str, str]]:
+    """(two-line label, id) of each session; the second line says what it holds and since when."""
+    return [(f"{_one_line(row.name)}\n{_detail(row)}", row.id) for row in rows]
+
+
+def _one_line(name: str) -> str:
+    return name if len(name) <= MAX_LABEL_CHARS else f"{name[: MAX_LABEL_CHARS - 1].rstrip()}…"
+
+
+def _detail(row: SessionRow) -> str:
+    when = wording.ago(row.updated_at)
+    if not row.num_documents:
+        return (
+            f"{wording.plural(row.num_messages, 'message')} · {when}"
+            if row.num_messages
+            else f"empty · {when}"
+        )
+    return f"{wording.plural(row.num_documents, 'document')} · {when}"
+
+
+def empty_html(search: str, num_sessions: int) -> str:
+    """What stands in the place of an empty list."""
+    if num_sessions:
+        return ""
+    words = f"Nothing found for “{escape(search)}”." if search else "Your sessions will be listed here."
+    return block(tag("p", words, class_="hint"), class_="empty-list")
+
+
+def unused_name(workspace: Workspace, wish: str = "Untitled") -> str:
+    """`wish`, or `wish 2`, `wish 3`, ... whichever no session has."""
+    taken = {row.name for row in workspace.library.sessions()}
+    number, name = 1, wish
+    while name in taken:
+        number += 1
+        name = f"{wish} {number}"
+    return name
+
+
+def title_html(row: SessionRow | None) -> str:
+    """The open session's name; page.js keeps the window's address in step with it."""
+    if row is None:
+        return block(tag("h1", "Read something long"), class_="title title-none")
+    return block(tag("h1", escape(row.name)), class_="title")

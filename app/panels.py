@@ -1,0 +1,155 @@
+"""The page's layout: every control of the three columns, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from app import chat, library, reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The open session's name, and the forms to change or delete it."""
+
+    title: gr.Markdown
+    actions: gr.Row
+    rename: gr.Button
+    delete: gr.Button
+    rename_form: gr.Row
+    new_name: gr.Textbox
+    save_name: gr.Button
+    keep_name: gr.Button
+    delete_form: gr.Row
+    delete_question: gr.Markdown
+    confirm_delete: gr.Button
+    keep: gr.Button
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    """All of the page.
+
+    `session`, `job` and `stamp` are invisible: the browser holds what its window looks at, so that a server
+    that was started again can go on with it.
+    """
+
+    session: gr.Textbox
+    job: gr.Textbox
+    stamp: gr.Textbox
+    library: library.LibraryPanel
+    meter: gr.Markdown
+    model: gr.Markdown
+    header: Header
+    banner: gr.Markdown
+    notice: gr.Markdown
+    go_on: gr.Button
+    reread: gr.Button
+    talk: chat.Conversation
+    box: chat.QuestionBox
+    reading: reading.ReadingPanel
+    evidence_heading: gr.Markdown
+    evidence: gr.Markdown
+    cost: gr.Markdown
+    documents: gr.Markdown
+
+    def outputs(self) -> list[Block]:
+        """Every control, for events that may change any of them."""
+        return list(_controls(self))
+
+
+def _controls(group: Any) -> Iterator[Block]:
+    for field in fields(group):
+        value = getattr(group, field.name)
+        if isinstance(value, Block):
+            yield value
+        else:
+            yield from _controls(value)
+
+
+def build_panels() -> Panels:
+    """Lay out the page inside the `gr.Blocks` that is open."""
+    session = gr.Textbox("", visible="hidden", elem_id="session-id")
+    job = gr.Textbox("", visible="hidden", elem_id="job-id")
+    stamp = gr.Textbox("", visible="hidden", elem_id="stamp")
+    with gr.Row(elem_id="frame"):
+        with gr.Column(elem_id="nav", min_width=0):
+            library_panel = library.build()
+            with gr.Column(elem_id="nav-foot"):
+                meter = gr.Markdown("", elem_id="meter", latex_delimiters=[])
+                model = gr.Markdown("", elem_id="model", latex_delimiters=[])
+        with gr.Column(elem_id="main", min_width=0):
+            header = _build_header()
+            banner = gr.Markdown("", elem_id="banner", latex_delimiters=[])
+            talk = chat.build_conversation()
+            with gr.Row(elem_id="notice-row"):
+                notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
+                go_on = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
+                reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
+            box = chat.build_question_box()
+        with gr.Column(elem_id="side", min_width=0):
+            reading_panel = reading.build()
+            evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
+            evidence = gr.Markdown("", elem_id="evidence", latex_delimiters=[])
+            cost = gr.Markdown("", elem_id="cost", latex_delimiters=[])
+            documents = gr.Markdown("", elem_id="documents", latex_delimiters=[])
+    return Panels(
+        session=session,
+        job=job,
+        stamp=stamp,
+        library=library_panel,
+        meter=meter,
+        model=model,
+        header=header,
+        banner=banner,
+        notice=notice,
+        go_on=go_on,
+        reread=reread,
+        talk=talk,
+        box=box,
+        reading=reading_panel,
+        documents=documents,
+        evidence_heading=evidence_heading,
+        evidence=evidence,
+        cost=cost,
+    )
+
+
+def _build_header() -> Header:
+    with gr.Row(elem_id="header"):
+        title = gr.Markdown("", elem_id="title", latex_delimiters=[])
+        with gr.Row(elem_id="session-actions", visible=False) as actions:
+            rename = gr.Button("Rename", size="sm", scale=0, min_width=0, elem_id="rename")
+            delete = gr.Button("Delete", size="sm", scale=0, min_width=0, elem_id="delete")
+    with gr.Row(elem_id="rename-form", elem_classes="form-row", visible=False) as rename_form:
+        new_name = gr.Textbox(
+            label="New name", show_label=False, container=False, max_length=120, elem_id="new-name"
+        )
+        save_name = gr.Button(
+            "Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-name"
+        )
+        keep_name = gr.Button("Cancel", size="sm", scale=0, min_width=72)
+    with gr.Row(elem_id="delete-form", elem_classes="form-row", visible=False) as delete_form:
+        delete_question = gr.Markdown("", latex_delimiters=[])
+        confirm_delete = gr.Button(
+            "Delete", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-delete"
+        )
+        keep = gr.Button("Keep", size="sm", scale=0, min_width=72)
+    return Header(
+        title=title,
+        actions=actions,
+        rename=rename,
+        delete=delete,
+        rename_form=rename_form,
+        new_name=new_name,
+        save_name=save_name,
+        keep_name=keep_name,
+        delete_form=delete_form,
+        delete_question=delete_question,
+        confirm_delete=confirm_delete,
+        keep=keep,
+    )

@@ -1,0 +1,115 @@
+"""From what a session is to what each control shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from app import chat, evidence, library, meter, reading
+from app.markup import safe_markdown
+from app.view import READING, SessionView, Sources, notice_html
+
+if TYPE_CHECKING:
+    from sala_core.workspace import JobView, ModelInfo
+
+    from app.panels import Panels
+    from sala_core.store.rows import SessionRow
+
+Changes = dict[Any, Any]
+"""Control -> its new value or `gr.update(...)`; controls that are not in it stay as they are."""
+
+
+def render_page(
+    panels: Panels,
+    info: ModelInfo,
+    rows: list[SessionRow],
+    view: SessionView | None,
+    sources: Sources,
+    search: str,
+) -> Changes:
+    """Every control, for the page at rest or at the start of following a job. rows: the listed sessions."""
+    row = view.row if view is not None else None
+    chosen = row.id if row is not None and any(one.id == row.id for one in rows) else None
+    changes: Changes = {
+        panels.session: row.id if row is not None else "",
+        panels.job: "",
+        panels.library.sessions: gr.update(choices=library.session_choices(rows), value=chosen),
+        panels.library.empty: library.empty_html(search, len(rows)),
+        panels.header.title: library.title_html(row),
+        panels.header.actions: gr.update(visible=row is not None),
+        panels.header.rename_form: gr.update(visible=False),
+        panels.header.delete_form: gr.update(visible=False),
+        panels.banner: meter.banner_html(info),
+        panels.model: meter.model_html(info),
+        panels.meter: meter.meter_html(view.meter) if view is not None else "",
+    }
+    return (
+        changes
+        | _render_notice(panels, view)
+        | _render_talk(panels, view)
+        | _render_side(panels, view, sources)
+    )
+
+
+def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
+    return {
+        panels.notice: notice_html(view),
+        panels.go_on: gr.update(visible=view is not None and view.can_continue),
+        panels.reread: gr.update(visible=view is not None and view.active is None and bool(view.refusal)),
+    }
+
+
+def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
+    talk, box = panels.talk, panels.box
+    active = view.active.kind if view is not None and view.active is not None else ""
+    messages = view.messages if view is not None else []
+    pending = view.pending_question if view is not None else ""
+    documents = len(view.documents) if view is not None else 0
+    shown = chat.history_messages(messages, pending)
+    changes: Changes = {
+        talk.welcome: chat.welcome_html(documents, len(messages), active),
+        talk.history: gr.update(value=shown, visible=bool(shown)),
+        box.send: gr.update(visible=active != "ask"),
+        box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),
+    }
+    if active != "ask":
+        changes |= {talk.live: "", talk.status: "", talk.thinking: ""}
+        changes[talk.thinking_box] = gr.update(visible=False)
+    return changes
+
+
+def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> Changes:
+    side = panels.reading
+    is_reading = view is not None and view.active is not None and view.active.kind in READING
+    answers = (
+        [message for message in view.messages if message.role == "assistant"] if view is not None else []
+    )
+    places, cost = "", ""
+    if view is not None and answers:
+        places = evidence.evidence_html(answers[-1].evidence, sources.text)
+        cost = chat.cost_html(answers[-1].stats)
+    changes: Changes = {
+        side.stop: gr.update(visible=is_reading, value="Stop reading", interactive=True),
+        side.receipt: reading.receipt_html(view.last_reading) if view is not None and not is_reading else "",
+        panels.documents: reading.documents_html(view.documents) if view is not None else "",
+        panels.evidence: places,
+        panels.cost: cost,
+        panels.evidence_heading: gr.update(visible=bool(places)),
+    }
+    if not is_reading:
+        changes[side.progress] = ""
+    return changes
+
+
+def render_job(panels: Panels, job: JobView) -> Changes:
+    """What moves while a job runs: the answer being written, or the reading's progress."""
+    if job.kind in READING:
+        return {panels.reading.progress: reading.progress_html(job)}
+    talk = panels.talk
+    return {
+        talk.live: safe_markdown(job.text),
+        talk.status: chat.live_status_html(job),
+        talk.thinking: safe_markdown(job.thinking),
+        talk.thinking_box: gr.update(visible=bool(job.thinking.strip())),
+    }

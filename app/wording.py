@@ -1,0 +1,77 @@
+"""Numbers in words: how counts, sizes, times and places are written on the page."""
+
+from __future__ import annotations
+
+import time
+
+_BYTE_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+def count(number: int) -> str:
+    """1234567 -> '1,234,567'."""
+    return f"{number:,}"
+
+
+def short_count(number: int) -> str:
+    """A count in at most five characters: 950, 48K, 1.05M."""
+    if number < 1000:
+        return str(number)
+    if number < 999_500:
+        return f"{number / 1000:.0f}K" if number >= 9_950 else f"{number / 1000:.1f}K"
+    return f"{number / 1e6:.2f}M" if number < 9_995_000 else f"{number / 1e6:.0f}M"
+
+
+def plural(number: int, noun: str) -> str:
+    """(1, 'page') -> '1 page'; (3, 'page') -> '3 pages'."""
+    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes with a unit: 812 B, 48 MB, 3.2 GB (powers of 1000)."""
+    value = float(num_bytes)
+    for unit in _BYTE_UNITS:
+        if value < 999.5 or unit == _BYTE_UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if unit in ("GB", "TB") else f"{value:.0f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 'under a second', '42 s', '3 min 20 s', '2 h 5 min'."""
+    if seconds < 1:
+        return "under a second"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min" if rest == 0 or minutes >= 10 else f"{minutes} min {rest} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours} h {rest // 60} min"
+
+
+def ago(timestamp: float, now: float | None = None) -> str:
+    """A Unix time as distance from `now`: 'just now', '5 min ago', 'yesterday', '3 Nov 2025'."""
+    elapsed = (time.time() if now is None else now) - timestamp
+    if elapsed < 60:
+        return "just now"
+    if elapsed < 3600:
+        return f"{int(elapsed // 60)} min ago"
+    if elapsed < 86_400:
+        return f"{int(elapsed // 3600)} h ago"
+    if elapsed < 2 * 86_400:
+        return "yesterday"
+    if elapsed < 7 * 86_400:
+        return f"{int(elapsed // 86_400)} days ago"
+    moment = time.localtime(timestamp)
+    return f"{moment.tm_mday} {time.strftime('%b %Y', moment)}"
+
+
+def place(page: int | None, line_start: int, line_end: int) -> str:
+    """Where a passage stands: 'page 3, lines 12–14', or 'line 7' where there are no pages."""
+    lines = (
+        f"line {count(line_start)}"
+        if line_start == line_end
+        else f"lines {count(line_start)}–{count(line_end)}"
+    )
+    return lines if page is None else f"page {count(page)}, {lines}"

@@ -1,0 +1,45 @@
+"use strict";
+// Keeps the address and the window's title in step with the open session; Escape presses Stop.
+(() => {
+  const heading = () => document.querySelector("#title h1");
+
+  function followTitle() {
+    const title = heading();
+    if (title === null) return;
+    const isNone = title.closest(".title-none") !== null;
+    const name = title.textContent.trim();
+    const address = new URL(window.location.href);
+    if (isNone) address.searchParams.delete("session");
+    else address.searchParams.set("session", name);
+    if (address.href !== window.location.href) window.history.replaceState(window.history.state, "", address);
+    const words = isNone ? "Sala" : `${name} – Sala`;
+    if (document.title !== words) document.title = words;
+  }
+
+  let isDue = false;
+  new MutationObserver(() => {
+    if (isDue) return;
+    isDue = true;
+    window.requestAnimationFrame(() => {
+      isDue = false;
+      followTitle();
+    });
+  }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
+
+  // An opened place of evidence shows its own lines, not the first of those around them.
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      const context = event.target.open ? event.target.querySelector(".context") : null;
+      const hit = context === null ? null : context.querySelector(".line-hit");
+      if (hit !== null) context.scrollTop = hit.offsetTop - context.offsetTop - 40;
+    },
+    true,
+  );
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const stop = document.querySelector("#stop:not([disabled])");
+    if (stop !== null && stop.offsetParent !== null) stop.click();
+  });
+})();

@@ -1,0 +1,26 @@
+"""The operations of MiniCPM-SALA, one folder each: `reference.py` is the definition, in PyTorch, on any device."""
+
+from sala_kernels.block_attention import block_attention
+from sala_kernels.block_choice import choose_blocks, selected_mask
+from sala_kernels.block_scores import block_scores
+from sala_kernels.blocks import BlockLayout
+from sala_kernels.key_compression import compress_keys, num_windows
+from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
+from sala_kernels.rms_norm import rms_norm
+from sala_kernels.rotary import apply_rotary, rotary_cos_sin
+
+__all__ = [
+    "BlockLayout",
+    "apply_rotary",
+    "block_attention",
+    "block_scores",
+    "choose_blocks",
+    "compress_keys",
+    "lightning_attention",
+    "lightning_decode",
+    "lightning_log_decay",
+    "num_windows",
+    "rms_norm",
+    "rotary_cos_sin",
+    "selected_mask",
+]

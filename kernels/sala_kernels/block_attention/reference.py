@@ -1,0 +1,104 @@
+"""Softmax attention of every query over its own blocks of keys (InfLLM-V2, arXiv:2509.24663)."""
+
+import torch
+from torch import Tensor
+
+from sala_kernels.blocks import BlockLayout
+
+
+def block_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chosen: Tensor | None,
+    *,
+    position: int,
+    scale: float,
+    layout: BlockLayout,
+    mass: Tensor | None = None,
+) -> Tensor:
+    """Causal attention over the first, the chosen and the local blocks.
+
+    q: [T, H, d], the queries at `position` ...; k: [kv heads, n, d]; v: [kv heads, n, dv], n >= position + T.
+    chosen: [kv heads, T, slots] from `choose_blocks`; None makes attention dense.
+    mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
+    in place.
+    Returns [T, H, dv] in q's dtype. Scores, softmax and sums are float32 (float64 for float64). Queries are taken a
+    block at a time: they share the first and local blocks and differ in the chosen ones, so memory does not grow
+    with T.
+    """
+    T, H, _ = q.shape
+    out = q.new_empty(T, H, v.shape[-1])
+    start = 0
+    while start < T:
+        stop = min(T, start + layout.block - (position + start) % layout.block)
+        tile = chosen[:, start:stop] if chosen is not None else None
+        out[start:stop] = _tile(q[start:stop], k, v, tile, position + start, scale, layout, mass)
+        start = stop
+    return out
+
+
+def _tile(
+    q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None, position: int, scale: float, layout: BlockLayout,
+    mass: Tensor | None,
+) -> Tensor:
+    """Queries of one block. Shapes as in `block_attention`."""
+    T, H, d = q.shape
+    kv_heads = k.shape[0]
+    G = H // kv_heads
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    end = position + T
+    own = position // layout.block
+    dense = chosen is None or own < layout.max_blocks
+    pieces = _shared_ranges(own, end, layout, dense)
+    shared_k = torch.cat([k[:, a:b] for a, b in pieces], 1)
+    shared_v = torch.cat([v[:, a:b] for a, b in pieces], 1)
+    queries = (q * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
+    s = (queries.reshape(kv_heads, T * G, d) @ shared_k.transpose(1, 2)).to(dtype).view(kv_heads, T, G, -1)
+    own_keys = s[..., -T:]  # the keys of the tile itself come last
+    own_keys.masked_fill_(torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)[:, None], -torch.inf)
+    num_shared = s.shape[-1]
+    if not dense:
+        picked_k, picked_v = _gather(k, chosen, layout.block), _gather(v, chosen, layout.block)
+        far = (queries @ picked_k.transpose(2, 3)).to(dtype)  # [kv heads, T, G, slots * block]
+        if bool((chosen < 0).any()):
+            empty = (chosen < 0).repeat_interleave(layout.block, -1)[:, :, None]
+            far = far.masked_fill(empty, -torch.inf)
+        s = torch.cat([s, far], -1)
+    p = s.softmax(-1)
+    near = p[..., :num_shared].to(v.dtype).reshape(kv_heads, T * G, num_shared) @ shared_v
+    o = near.view(kv_heads, T, G, -1)
+    if not dense:
+        o = o + p[..., num_shared:].to(v.dtype) @ picked_v
+    if mass is not None:
+        _add_mass(mass, p, pieces, None if dense else chosen, layout.block)
+    return o.transpose(0, 1).reshape(T, H, -1).to(q.dtype)
+
+
+def _shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list[tuple[int, int]]:
+    """Token ranges that all queries of block `own` attend to."""
+    local = (own - layout.local + 1) * layout.block
+    first = layout.init * layout.block
+    if dense or local <= first:
+        return [(0, end)]
+    return [(0, first), (local, end)] if first else [(local, end)]
+
+
+def _gather(x: Tensor, chosen: Tensor, block: int) -> Tensor:
+    """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d]."""
+    kv_heads, n, d = x.shape
+    whole = x[:, : n - n % block].view(kv_heads, n // block, block * d)
+    head = torch.arange(kv_heads, device=x.device)[:, None, None]
+    return whole[head, chosen.clamp(min=0)].view(kv_heads, chosen.shape[1], -1, d)
+
+
+def _add_mass(mass: Tensor, p: Tensor, pieces: list[tuple[int, int]], chosen: Tensor | None, block: int) -> None:
+    """Add every key's probability, summed over heads and queries, to `mass`. In place."""
+    per_key = p.sum(2)  # [kv heads, T, keys]
+    column = 0
+    for a, b in pieces:
+        mass[a:b] += per_key[..., column : column + b - a].sum((0, 1))
+        column += b - a
+    if chosen is not None:
+        tokens = chosen.clamp(min=0)[..., None] * block + torch.arange(block, device=mass.device)
+        mass.index_add_(0, tokens.reshape(-1), per_key[..., column:].reshape(-1).to(mass.dtype))

@@ -1,0 +1,69 @@
+"""Which blocks a query of a sparse layer attends to (InfLLM-V2, arXiv:2509.24663)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sala_kernels.blocks import BlockLayout
+
+_GROUP = 16  # blocks searched together
+
+
+def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tensor:
+    """The best-scored blocks besides the always-kept first and local ones; of equal scores the earlier block.
+
+    scores: [kv heads, T, blocks] fp32 from `block_scores`, for the queries at `position` ...
+    Returns [kv heads, T, slots] int64, in no particular order; -1 in slots that have no block to hold.
+    """
+    kv_heads, T, num_blocks = scores.shape
+    query_blocks = torch.arange(position, position + T, device=scores.device) // layout.block
+    first, end = layout.init, int(query_blocks[-1]) - layout.local + 1  # candidates of the last query
+    width = max(0, min(end, num_blocks) - first)
+    chosen = scores.new_full((kv_heads, T, layout.slots), -1, dtype=torch.int64)
+    if width == 0 or layout.slots == 0:
+        return chosen
+    candidates = scores[..., first : first + width]
+    if query_blocks[0] != query_blocks[-1]:
+        block = torch.arange(first, first + width, device=scores.device)
+        late = block > query_blocks[:, None] - layout.local
+        candidates = candidates.masked_fill(late, -torch.inf)
+    best = _top(candidates, min(layout.slots, width))
+    hidden = candidates.gather(-1, best).isinf()
+    chosen[..., : best.shape[-1]] = torch.where(hidden, -1, best + first)
+    return chosen
+
+
+def _top(scores: Tensor, count: int) -> Tensor:
+    """Indices [..., count] of the largest scores [..., n]; of equal ones the first.
+
+    The best of `count` lie in the `count` groups with the best maxima, so only those are searched.
+    """
+    n = scores.shape[-1]
+    if n <= 4 * _GROUP * count:
+        return _order(scores).topk(count, dim=-1, sorted=False).indices
+    groups = pad(scores, (0, -n % _GROUP), value=-torch.inf).unflatten(-1, (-1, _GROUP))
+    group = _top(groups.amax(-1), count).sort(-1).values
+    member = groups.gather(-2, group[..., None].expand(*group.shape, _GROUP)).flatten(-2)
+    within = _top(member, count)
+    return group.gather(-1, within // _GROUP) * _GROUP + within % _GROUP
+
+
+def _order(scores: Tensor) -> Tensor:
+    """Distinct int64 keys that order scores (none negative but -inf) by value, then by lowest index.
+
+    Neighbouring blocks share a window, so equal scores are common and a plain top-k would choose at random.
+    """
+    bits = scores.view(torch.int32).to(torch.int64) << 32
+    index = torch.arange(scores.shape[-1], device=scores.device)
+    return torch.where(scores.isinf(), -1 - index, bits - index)
+
+
+def selected_mask(chosen: Tensor, *, position: int, num_blocks: int, layout: BlockLayout) -> Tensor:
+    """All blocks that each query attends to, always-kept ones included: [kv heads, T, num_blocks] bool."""
+    kv_heads, T, _ = chosen.shape
+    block = torch.arange(num_blocks, device=chosen.device)
+    own = (torch.arange(position, position + T, device=chosen.device) // layout.block)[:, None]
+    kept = ((block < layout.init) | (block > own - layout.local)) & (block <= own)
+    mask = torch.zeros(kv_heads, T, num_blocks + 1, dtype=torch.bool, device=chosen.device)
+    mask.scatter_(-1, torch.where(chosen < 0, num_blocks, chosen), True)
+    return mask[..., :num_blocks] | kept

@@ -1,0 +1,72 @@
+"""Block scores of InfLLM-V2 (arXiv:2509.24663, spec of the released model): which blocks matter to each query."""
+
+import torch
+from torch import Tensor
+
+from sala_kernels.blocks import BlockLayout
+
+_SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in the CPU's cache
+
+
+def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: float, layout: BlockLayout) -> Tensor:
+    """Score every whole-enough block for every query.
+
+    q: [T, H, d], the queries at `position` ... `position + T - 1`. k1, k2: [kv heads, N1, d] and [kv heads, N2, d],
+    fine and coarse windows (see `compress_keys`), at least those that the last query sees.
+    With lse = logsumexp over the coarse windows seen and p_j = exp(scale q.k1_j - lse) summed over the query heads of
+    a kv head, a block's score is the largest p_j of the fine windows that touch it; windows not wholly before the
+    query (its own token counted) are not seen. Memory is T times the number of blocks.
+    Returns [kv heads, T, blocks] fp32, blocks = ceil(fine windows seen by the last query / windows a block).
+    """
+    T, H, d = q.shape
+    kv_heads = k1.shape[0]
+    G = H // kv_heads
+    stride, per_block = layout.stride, layout.block // layout.stride
+    last = position + T - 1
+    n1 = max(0, (last + 1 - 2 * stride) // stride + 1) if last + 1 >= 2 * stride else 0
+    n2 = (last + 1 - 8 * stride) // (4 * stride) + 1 if last + 1 >= 8 * stride else 0
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
+    positions = torch.arange(position, last + 1, device=q.device)
+
+    lse = _coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
+    shifted = torch.cat([queries, -lse[..., None]], -1)  # q.k - lse as one matrix product
+    num_blocks = -(-n1 // per_block)
+    scores = queries.new_zeros(kv_heads, T, num_blocks * per_block)
+    for start in range(0, n1, _SLICE):
+        stop = min(n1, start + _SLICE)
+        keys = k1[:, start:stop].to(dtype)
+        keys = torch.cat([keys, keys.new_ones(*keys.shape[:2], 1)], -1)
+        p = torch.bmm(shifted, keys.transpose(1, 2)).exp_().view(kv_heads, G, T, stop - start).sum(1)
+        scores[..., start:stop] = _hide_future(p, positions, start, 2 * stride, stride, 0.0)
+    blocks = scores.view(kv_heads, T, num_blocks, per_block)
+    best = blocks.amax(-1)
+    if num_blocks > 1:  # the window that begins in the block before reaches into this one
+        best[..., 1:] = torch.maximum(best[..., 1:], blocks[..., :-1, -1])
+    return best.float()
+
+
+def _coarse_lse(queries: Tensor, k2: Tensor, positions: Tensor, stride: int) -> Tensor:
+    """log sum exp over the coarse windows seen; 0 for a query that sees none. queries: [kv heads, R, d] -> [., R]."""
+    top = queries.new_full(queries.shape[:2], -torch.inf)
+    total = queries.new_zeros(queries.shape[:2])
+    for start in range(0, k2.shape[1], _SLICE):
+        s = torch.bmm(queries, k2[:, start : start + _SLICE].transpose(1, 2))
+        s = _hide_future(s, positions, start, 8 * stride, 4 * stride, -torch.inf)
+        higher = torch.maximum(top, s.amax(-1))
+        safe = torch.where(higher.isinf(), 0.0, higher)
+        total = total * torch.exp(top - safe) + s.sub_(safe[..., None]).exp_().sum(-1)
+        top = higher
+    return torch.where(total > 0, top + total.log(), 0.0)
+
+
+def _hide_future(x: Tensor, positions: Tensor, start: int, size: int, stride: int, value: float) -> Tensor:
+    """Set x[..., r, j] to value where window start + j is not wholly seen from positions[r]. In place."""
+    first = int(positions[0])
+    always = max(0, (first + 1 - size) // stride + 1 - start) if first + 1 >= size else 0
+    tail = x[..., min(always, x.shape[-1]) :]
+    if tail.shape[-1]:
+        window_end = (torch.arange(start + x.shape[-1] - tail.shape[-1], start + x.shape[-1], device=x.device)
+                      * stride + size - 1)
+        tail.masked_fill_(window_end > positions[:, None], value)
+    return x

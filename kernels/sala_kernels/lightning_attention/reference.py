@@ -1,0 +1,82 @@
+"""Linear attention with a constant decay per head (Lightning Attention, arXiv:2401.04658), in chunks."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def lightning_log_decay(num_heads: int, device: torch.device | str = "cpu") -> Tensor:
+    """The logarithm of every head's decay per token, [H] fp32, negative: ALiBi's slopes, the same in every layer.
+
+    For a power of two: -2^(-8(j+1)/H); otherwise the slopes of the next lower power of two m, then every second
+    slope of 2m until there are enough.
+    """
+
+    def slopes(n: int) -> list[float]:
+        return [2.0 ** (-8.0 * (j + 1) / n) for j in range(n)]
+
+    m = 2 ** math.floor(math.log2(num_heads))
+    values = slopes(m) + slopes(2 * m)[::2][: num_heads - m]
+    return -torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def lightning_attention(
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 128
+) -> tuple[Tensor, Tensor]:
+    """Attend linearly over T tokens: S_t = exp(log_decay) S_{t-1} + k_t^T v_t, o_t = scale q_t S_t.
+
+    q, k: [B, T, H, K]; v: [B, T, H, V]; any float dtype, computed in float32 (float64 if q is).
+    state: [B, H, K, V], the state before the first token. log_decay: [H], <= 0.
+    Returns o [B, T, H, V] in q's dtype and the state after the last token, in the computing dtype. Nothing is changed
+    in place, and gradients flow through every argument. Memory is linear in T: T * chunk scores and T / chunk states.
+    """
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    B, T, H, _ = q.shape
+    C = min(chunk, T)
+    N = -(-T // C)
+    decay = log_decay.to(dtype)
+    queries, keys, values = (_chunks(x.to(dtype), N, C) for x in (q * scale, k, v))  # [B, H, N, C, .]
+    step = torch.arange(C, device=q.device, dtype=dtype)
+    length = torch.full((N,), C, device=q.device, dtype=dtype)
+    length[-1] = T - (N - 1) * C
+
+    # within a chunk: scores decay with the distance
+    distance = step[:, None] - step[None, :]
+    mask = torch.where(distance >= 0, torch.exp(decay[:, None, None] * distance.clamp(min=0)), 0.0)
+    intra = (queries @ keys.transpose(-1, -2)) * mask[:, None] @ values
+
+    # across chunks: what each chunk adds at its end, summed with the decay of the chunks between
+    to_end = length[:, None] - 1 - step  # [N, C]; negative behind the last token, where keys are zero
+    fade = torch.exp(decay[:, None, None] * to_end.clamp(min=0))  # [H, N, C]
+    added = (keys * fade[..., None]).transpose(-1, -2) @ values  # [B, H, N, K, V]
+    end = torch.cumsum(length, 0)
+    start = end - length
+    gap = start[:, None] - end[None, :]  # tokens from the end of chunk m to the start of chunk n
+    passing = torch.where(gap >= 0, torch.exp(decay[:, None, None] * gap.clamp(min=0)), 0.0)  # [H, N, N]
+    before = torch.einsum("hnm,bhmkv->bhnkv", passing, added)
+    before = before + torch.exp(decay[:, None] * start)[..., None, None] * state.to(dtype)[:, :, None]
+    inter = (queries * torch.exp(decay[:, None] * (step + 1))[:, None, :, None]) @ before
+
+    o = (intra + inter).permute(0, 2, 3, 1, 4).reshape(B, N * C, H, -1)[:, :T]
+    after = torch.exp(decay * length[-1])[:, None, None] * before[:, :, -1] + added[:, :, -1]
+    return o.to(q.dtype), after
+
+
+def _chunks(x: Tensor, num_chunks: int, chunk: int) -> Tensor:
+    """[B, T, H, D] -> [B, H, N, C, D], zeros behind the last token."""
+    B, T, H, D = x.shape
+    return pad(x, (0, 0, 0, 0, 0, num_chunks * chunk - T)).view(B, num_chunks, chunk, H, D).permute(0, 3, 1, 2, 4)
+
+
+def lightning_decode(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float) -> Tensor:
+    """Advance every sequence by one token: S <- exp(log_decay) S + k v^T, o = scale q S (arXiv:2401.04658).
+
+    q, k: [B, H, K]; v: [B, H, V]; any float dtype. state: [B, H, K, V] fp32 or fp64, updated in place. log_decay: [H].
+    Returns [B, H, V] in q's dtype.
+    """
+    dtype = state.dtype
+    state.mul_(torch.exp(log_decay.to(dtype))[:, None, None])
+    state.add_(k.to(dtype)[..., :, None] * v.to(dtype)[..., None, :])
+    return ((q.to(dtype) * scale)[..., None, :] @ state).squeeze(-2).to(q.dtype)

@@ -1,0 +1,170 @@
+"""The configuration of a model of the MiniCPM-SALA family, fields spelled as in its `config.json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import sqrt
+from typing import Any, Literal
+
+from sala_core.errors import ConfigError
+
+MixerType = Literal["minicpm4", "lightning-attn"]
+
+_MIXER_SPELLINGS: dict[str, MixerType] = {
+    "minicpm4": "minicpm4",
+    "lightning-attn": "lightning-attn",
+    "lightning_attn": "lightning-attn",
+    "lightning": "lightning-attn",
+}
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseConfig:
+    """InfLLM-V2 (arXiv:2509.24663): which key blocks a query of a sparse layer attends to. Units: tokens, blocks."""
+
+    kernel_size: int = 32
+    kernel_stride: int = 16
+    init_blocks: int = 1
+    block_size: int = 64
+    window_size: int = 2048
+    topk: int = 64
+    use_nope: bool = False
+    dense_len: int = 8192
+
+    def __post_init__(self) -> None:
+        _require(self.kernel_stride > 0 and self.kernel_size == 2 * self.kernel_stride,
+                 f"sparse_config: kernel_size {self.kernel_size} must be twice kernel_stride {self.kernel_stride}")
+        _require(self.block_size > 0 and self.block_size % self.kernel_stride == 0,
+                 f"sparse_config: block_size {self.block_size} must be a multiple of kernel_stride {self.kernel_stride}")
+        _require(self.window_size >= 0 and self.window_size % self.block_size == 0,
+                 f"sparse_config: window_size {self.window_size} must be a multiple of block_size {self.block_size}")
+        _require(self.init_blocks >= 0 and self.topk >= 0, "sparse_config: init_blocks and topk must not be negative")
+        _require(self.init_blocks + self.local_blocks <= self.num_selected_blocks,
+                 f"sparse_config: topk {self.topk} leaves no room for init_blocks {self.init_blocks}")
+
+    @property
+    def local_blocks(self) -> int:
+        """Blocks always kept at the end: the query's own and window_size before it."""
+        return self.window_size // self.block_size + 1
+
+    @property
+    def num_selected_blocks(self) -> int:
+        """The most blocks a query attends to, always-kept ones counted: `topk` stands beside the window."""
+        return self.topk + self.window_size // self.block_size
+
+    @property
+    def coarse_size(self) -> int:
+        """Tokens of one K2 window (4 times the K1 window)."""
+        return 4 * self.kernel_size
+
+    @property
+    def coarse_stride(self) -> int:
+        """Tokens between K2 windows."""
+        return 4 * self.kernel_stride
+
+
+@dataclass(frozen=True, kw_only=True)
+class SalaConfig:
+    """One model: sizes, the mixer of every layer, and the muP scale factors of its forward pass."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    lightning_nh: int
+    lightning_nkv: int
+    lightning_head_dim: int
+    mixer_types: tuple[MixerType, ...]
+    eos_token_id: tuple[int, ...] = (2,)
+    bos_token_id: int = 1
+    lightning_scale: str = "1/sqrt(d)"
+    lightning_use_rope: bool = True
+    attn_use_rope: bool = False
+    qk_norm: bool = True
+    use_output_norm: bool = True
+    use_output_gate: bool = True
+    attn_use_output_gate: bool = True
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    scale_emb: float = 12.0
+    scale_depth: float = 1.4
+    dim_model_base: int = 256
+    tie_word_embeddings: bool = False
+    max_position_embeddings: int = 524288
+    sparse_config: SparseConfig = field(default_factory=SparseConfig)
+
+    def __post_init__(self) -> None:
+        _require(len(self.mixer_types) == self.num_hidden_layers,
+                 f"mixer_types names {len(self.mixer_types)} layers, num_hidden_layers is {self.num_hidden_layers}")
+        _require(self.num_attention_heads % self.num_key_value_heads == 0,
+                 f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads "
+                 f"{self.num_key_value_heads}")
+        _require(self.lightning_nh % self.lightning_nkv == 0,
+                 f"lightning_nh {self.lightning_nh} is no multiple of lightning_nkv {self.lightning_nkv}")
+        _require(self.lightning_head_dim % 2 == 0, f"lightning_head_dim {self.lightning_head_dim} must be even")
+        _require(not self.attn_use_rope or self.head_dim % 2 == 0, f"head_dim {self.head_dim} must be even for rotary")
+        _require(self.dim_model_base > 0 and self.num_hidden_layers > 0, "sizes must be positive")
+
+    @property
+    def residual_scale(self) -> float:
+        """What each mixer and MLP output is multiplied with before it joins the residual stream."""
+        return self.scale_depth / sqrt(self.num_hidden_layers)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the final hidden state is multiplied with before `lm_head`."""
+        return self.dim_model_base / self.hidden_size
+
+    @property
+    def lightning_query_scale(self) -> float:
+        """`lightning_scale` as a number: 1/sqrt(d), 1/d, or 1 for any other text."""
+        d = self.lightning_head_dim
+        return {"1/sqrt(d)": d**-0.5, "1/d": 1.0 / d}.get(self.lightning_scale, 1.0)
+
+    @property
+    def sparse_layers(self) -> tuple[int, ...]:
+        """Indices of the InfLLM-V2 layers."""
+        return tuple(i for i, kind in enumerate(self.mixer_types) if kind == "minicpm4")
+
+    @property
+    def lightning_layers(self) -> tuple[int, ...]:
+        """Indices of the linear-attention layers."""
+        return tuple(i for i, kind in enumerate(self.mixer_types) if kind == "lightning-attn")
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "SalaConfig":
+        """Read the parsed `config.json`; keys that the forward pass does not use are ignored.
+
+        Raises ConfigError for another model family, or a feature that this program does not compute.
+        """
+        _require(raw.get("model_type") == "minicpm_sala",
+                 f"model_type is {raw.get('model_type')!r}; this program runs models of type 'minicpm_sala'")
+        _require(not raw.get("attention_bias", False), "attention_bias true is not supported")
+        _require(raw.get("hidden_act", "silu") == "silu", f"hidden_act {raw.get('hidden_act')!r}; only 'silu' is known")
+        _require(raw.get("rope_scaling") is None, f"rope_scaling {raw.get('rope_scaling')!r} is not supported")
+        names = {f.name for f in fields(cls)} - {"mixer_types", "eos_token_id", "sparse_config"}
+        values: dict[str, Any] = {name: raw[name] for name in names if raw.get(name) is not None}
+        values["mixer_types"] = _mixer_types(raw.get("mixer_types", ()))
+        eos = raw.get("eos_token_id", 2)
+        values["eos_token_id"] = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
+        sparse = raw.get("sparse_config") or {}
+        sparse_names = {f.name for f in fields(SparseConfig)}
+        values["sparse_config"] = SparseConfig(**{k: v for k, v in sparse.items() if k in sparse_names})
+        values.setdefault("head_dim", raw["hidden_size"] // raw["num_attention_heads"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"config.json is incomplete: {error}") from error
+
+
+def _mixer_types(names: Any) -> tuple[MixerType, ...]:
+    unknown = sorted(set(names) - set(_MIXER_SPELLINGS))
+    _require(not unknown, f"mixer_types has unknown {unknown}; known: {sorted(_MIXER_SPELLINGS)}")
+    return tuple(_MIXER_SPELLINGS[name] for name in names)

@@ -1,0 +1,119 @@
+"""The places an answer rests on: where the sparse layers looked while it was written, as document, page and lines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sala_core.events import Evidence
+from sala_core.ingest import SourceMap
+from sala_core.model import AttentionTrace
+from sala_kernels import BlockLayout
+
+_MAX_PLACES = 8
+_CANDIDATE_BLOCKS = 24
+_MIN_SHARE = 0.02
+_MAX_TEXT_CHARS = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentSpan:
+    """Where a document's own text stands in the token stream: tokens start ... end - 1."""
+
+    document_id: str
+    name: str
+    start: int
+    end: int
+
+
+def find_evidence(
+    trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout,
+    source_map: Callable[[str], SourceMap],
+) -> tuple[Evidence, ...]:
+    """Rank places by the attention they drew during a turn that began at token `turn_start`.
+
+    trace: attention probability of every key, summed over the turn's queries, heads and layers. Only tokens of the
+    documents count. First and local blocks, which every query keeps without choosing, are left out unless the
+    documents lie wholly within them. Attention is summed over blocks; neighbouring blocks that drew it are one place,
+    cut to the lines that hold it. source_map: gives a document's map by its id.
+    """
+    mass = _document_mass(trace, spans, turn_start, layout)
+    total = float(mass.sum())
+    if total <= 0:
+        return ()
+    places = []
+    for start, end in _runs(_best_blocks(mass, layout.block)):
+        for span in spans:
+            a, b = max(span.start, start * layout.block), min(span.end, end * layout.block)
+            if a < b:
+                places.append((span, *_tighten(mass, a, b)))
+    scored = [(float(mass[a:b].sum()) / total, span, a, b) for span, a, b in places]
+    scored.sort(key=lambda item: -item[0])
+    return tuple(
+        _evidence(span, a, b, score, source_map) for score, span, a, b in scored[:_MAX_PLACES] if score > 0
+    )
+
+
+def _document_mass(
+    trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
+) -> NDArray[np.float32]:
+    """Attention by token, [turn_start] float32: zero outside of documents and in the always-kept blocks."""
+    total = np.zeros(turn_start, dtype=np.float32)
+    for held in trace.mass.values():
+        total += held[:turn_start].to("cpu", torch.float32).numpy()
+    inside = np.zeros(turn_start, dtype=bool)
+    for span in spans:
+        inside[span.start : span.end] = True
+    total[~inside] = 0
+    chosen = total.copy()
+    chosen[: layout.init * layout.block] = 0
+    local = (turn_start // layout.block - layout.local + 1) * layout.block
+    chosen[max(0, local) :] = 0
+    return chosen if chosen.any() else total
+
+
+def _best_blocks(mass: NDArray[np.float32], block: int) -> list[int]:
+    """Blocks that drew most, in the order of the text."""
+    padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block).sum(1)
+    best = np.argsort(-padded, kind="stable")[:_CANDIDATE_BLOCKS]
+    enough = padded[best] >= _MIN_SHARE * padded[best[0]]
+    return sorted(int(b) for b in best[enough])
+
+
+def _runs(blocks: list[int]) -> list[tuple[int, int]]:
+    """Neighbouring blocks as half-open ranges, at most two blocks each, so that a place stays readable."""
+    runs: list[tuple[int, int]] = []
+    for b in blocks:
+        if runs and runs[-1][1] == b and b - runs[-1][0] < 2:
+            runs[-1] = (runs[-1][0], b + 1)
+        else:
+            runs.append((b, b + 1))
+    return runs
+
+
+def _tighten(mass: NDArray[np.float32], start: int, end: int) -> tuple[int, int]:
+    """The part of [start, end) between the tokens at 5% and 95% of its attention."""
+    share = np.cumsum(mass[start:end], dtype=np.float64)
+    if share[-1] <= 0:
+        return start, end
+    first = int(np.searchsorted(share, 0.05 * share[-1]))
+    last = int(np.searchsorted(share, 0.95 * share[-1]))
+    return start + first, start + min(last, end - start - 1) + 1
+
+
+def _evidence(
+    span: DocumentSpan, start: int, end: int, score: float, source_map: Callable[[str], SourceMap]
+) -> Evidence:
+    lines = source_map(span.document_id)
+    place = lines.place(start - span.start, end - 1 - span.start)
+    return Evidence(
+        document=span.name,
+        document_id=span.document_id,
+        page=place.page,
+        line_start=place.line_start,
+        line_end=place.line_end,
+        text=lines.text(place)[:_MAX_TEXT_CHARS],
+        score=round(score, 4),
+    )

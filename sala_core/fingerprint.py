@@ -1,0 +1,37 @@
+"""What a saved state depends on. Two engines share states if, and only if, their fingerprints are equal."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import xxhash
+
+from sala_core.checkpoint import weight_files
+from sala_core.config import SalaConfig
+
+STATE_FORMAT = 1
+"""Raised whenever the same tokens would give other bytes in a state: layout, rounding, order of sums."""
+
+CHUNK_TOKENS = 1024
+"""Tokens computed at once while reading; chunks end at multiples of it, so that any split gives the same state."""
+
+_READ_BYTES = 16 << 20
+
+
+def state_fingerprint(folder: Path, config: SalaConfig, dtype: torch.dtype, tokenizer_fingerprint: str) -> str:
+    """xxh3-128 over weights, config, tokenizer and template, dtype, chunk grid and format, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    facts = {
+        "format": STATE_FORMAT,
+        "chunk_tokens": CHUNK_TOKENS,
+        "dtype": str(dtype),
+        "config": asdict(config),
+        "tokenizer": tokenizer_fingerprint,
+    }
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    for file in weight_files(folder):
+        with file.open("rb") as stream:
+            while piece := stream.read(_READ_BYTES):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+"""GPTQ matrices: the packed layout of AutoGPTQ and GPTQModel, read and written.
+
+A matrix `X.weight [out, in]` is stored as `qweight int32 [in/n, out]`, `qzeros int32 [groups, out/n]`,
+`scales [groups, out]` and `g_idx int32 [in]`, with n = 32 / bits numbers in a word, the lowest bits first.
+`W[o, i] = scales[g, o] * (q[i, o] - zero[g, o])`, g = g_idx[i]. Format `gptq` (v1) stores `zero - 1` modulo
+2^bits, `gptq_v2` stores `zero`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sala_core.errors import CheckpointError
+
+FORMATS = ("gptq", "gptq_v2")
+BITS = (2, 4, 8)
+_CHUNK_NUMBERS = 1 << 20  # unpacked at a time: the scratch stays small beside the matrix, and in the cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTQConfig:
+    """How a checkpoint was quantized; fields spelled as in `quantize_config.json`.
+
+    `dynamic` maps regular expressions on module names to settings of their own; a pattern that begins with
+    `-:` names modules left unquantized (GPTQModel's rule: the first pattern that matches wins).
+    """
+
+    bits: int = 4
+    group_size: int = 128  # -1: one group for all inputs
+    sym: bool = True
+    desc_act: bool = False
+    lm_head: bool = False
+    checkpoint_format: str = "gptq"
+    dynamic: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            raise CheckpointError(f"GPTQ with {self.bits} bits is not supported; supported are {BITS}")
+        if self.group_size != -1 and self.group_size <= 0:
+            raise CheckpointError(f"GPTQ group_size must be -1 or positive, found {self.group_size}")
+        if self.checkpoint_format not in FORMATS:
+            raise CheckpointError(
+                f"GPTQ checkpoint format {self.checkpoint_format!r} is not supported; "
+                f"convert the checkpoint to one of {FORMATS}"
+            )
+        for pattern in self.dynamic:
+            try:
+                re.compile(_strip_sign(pattern))
+            except re.error as error:
+                raise CheckpointError(f"GPTQ dynamic pattern {pattern!r} is no regular expression") from error
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "GPTQConfig":
+        """Read the fields that AutoGPTQ or GPTQModel wrote. Raises CheckpointError for other layouts."""
+        method = raw.get("quant_method", "gptq")
+        if method != "gptq":
+            raise CheckpointError(
+                f"quantization method {method!r} is not supported; use GPTQ or bf16 weights"
+            )
+        if raw.get("is_marlin_format"):
+            raise CheckpointError("weights repacked for Marlin are not supported; use the original GPTQ ones")
+        if raw.get("pack_dtype", "int32") not in ("int32", "torch.int32"):
+            raise CheckpointError(f"GPTQ pack_dtype {raw['pack_dtype']!r} is not supported, only int32")
+        try:
+            return cls(
+                bits=int(raw["bits"]),
+                group_size=int(raw.get("group_size", 128)),
+                sym=bool(raw.get("sym", True)),
+                desc_act=bool(raw.get("desc_act", False)),
+                lm_head=bool(raw.get("lm_head", False)),
+                checkpoint_format=str(raw.get("checkpoint_format") or raw.get("format") or "gptq"),
+                dynamic=MappingProxyType(
+                    {str(k): dict(v or {}) for k, v in (raw.get("dynamic") or {}).items()}
+                ),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"the GPTQ settings cannot be read ({error!r}): {dict(raw)}") from error
+
+    def for_module(self, name: str) -> "GPTQConfig | None":
+        """Settings of one module (`model.layers.3.mlp.up_proj`); None where it is left unquantized."""
+        if name == "lm_head" and not self.lm_head:
+            return None
+        for pattern, settings in self.dynamic.items():
+            if re.match(_strip_sign(pattern), name) is None:
+                continue
+            if pattern.startswith("-:"):
+                return None
+            known = {
+                key: settings[key] for key in ("bits", "group_size", "sym", "desc_act") if key in settings
+            }
+            return replace(self, **known)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedMatrix:
+    """The stored tensors of one matrix, shapes as at the head of this file."""
+
+    qweight: Tensor
+    qzeros: Tensor
+    scales: Tensor
+    g_idx: Tensor | None  # None: rows in order, `row // group_size`
+
+
+def _strip_sign(pattern: str) -> str:
+    return pattern[2:] if pattern.startswith(("-:", "+:")) else pattern
+
+
+def num_groups(in_features: int, group_size: int) -> int:
+    """Rows of `scales` for a matrix with that many inputs; the last group may be short."""
+    return 1 if group_size == -1 else -(-in_features // group_size)
+
+
+def default_g_idx(in_features: int, group_size: int) -> Tensor:
+    """Group of each input row where rows keep their order. int32 [in]."""
+    rows = torch.arange(in_features, dtype=torch.int32)
+    return torch.zeros_like(rows) if group_size == -1 else rows // group_size
+
+
+def pack(
+    q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx: Tensor | None = None
+) -> PackedMatrix:
+    """Store integers as a GPTQ matrix.
+
+    q: integers in [0, 2^bits), [out, in]; zeros: the same range, [groups, out]; scales: [groups, out],
+    kept in float16; g_idx: [in], None for rows in order. Raises ValueError for what does not fit.
+    """
+    num_out, num_in = q.shape
+    per_word = 32 // config.bits
+    groups = num_groups(num_in, config.group_size)
+    if num_in % per_word or num_out % per_word:
+        raise ValueError(f"both sides of {tuple(q.shape)} must be multiples of {per_word}")
+    if zeros.shape != (groups, num_out) or scales.shape != (groups, num_out):
+        raise ValueError(
+            f"zeros and scales must be {(groups, num_out)}, got {tuple(zeros.shape)}, {tuple(scales.shape)}"
+        )
+    limit = 2**config.bits
+    for name, numbers in (("q", q), ("zeros", zeros)):
+        if numbers.numel() and (int(numbers.min()) < 0 or int(numbers.max()) >= limit):
+            raise ValueError(f"{name} must lie in [0, {limit})")
+    stored = (zeros.to(torch.int64) - int(config.checkpoint_format == "gptq")) % limit
+    return PackedMatrix(
+        qweight=_pack_rows(q.to(torch.int64).T, config.bits),
+        qzeros=_pack_rows(stored.T, config.bits).T.contiguous(),
+        scales=scales.to(torch.float16).contiguous(),
+        g_idx=default_g_idx(num_in, config.group_size) if g_idx is None else g_idx.to(torch.int32),
+    )
+
+
+def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) -> Tensor:
+    """The matrix [out, in] in `dtype` on the packed tensors' device, computed in float32.
+
+    Raises CheckpointError if the tensors do not fit together.
+    """
+    num_in, num_out = _check(packed, config)
+    device = packed.qweight.device
+    in_order = default_g_idx(num_in, config.group_size).to(device)
+    g_idx = in_order if packed.g_idx is None else packed.g_idx.to(in_order)
+    zeros = _unpack_rows(packed.qzeros.T, config.bits)  # [out, groups]
+    if config.checkpoint_format == "gptq":
+        zeros = (zeros + 1) & (2**config.bits - 1)
+    zeros, scales = zeros.float(), packed.scales.float().T.contiguous()
+    # groups of equal length that follow each other need no gather of their zeros and scales
+    blocks = zeros.shape[1] if num_in % zeros.shape[1] == 0 and torch.equal(g_idx, in_order) else 0
+    weight = torch.empty(num_out, num_in, dtype=dtype, device=device)
+    step = max(1, _CHUNK_NUMBERS // num_in)
+    for start in range(0, num_out, step):
+        part = slice(start, start + step)
+        q = _unpack_columns(packed.qweight[:, part].T.contiguous(), config.bits).float()  # [c, in]
+        if blocks:
+            q = q.view(q.shape[0], blocks, -1)
+            q.sub_(zeros[part, :, None]).mul_(scales[part, :, None])
+        else:
+            q.sub_(zeros[part][:, g_idx]).mul_(scales[part][:, g_idx])
+        weight[part] = q.view(-1, num_in)
+    return weight
+
+
+def _check(packed: PackedMatrix, config: GPTQConfig) -> tuple[int, int]:
+    """(in, out) of a packed matrix whose tensors agree."""
+    per_word = 32 // config.bits
+    if packed.qweight.ndim != 2 or packed.qweight.dtype != torch.int32:
+        raise CheckpointError(f"qweight must be int32 [in/{per_word}, out], found {_face(packed.qweight)}")
+    num_in, num_out = packed.qweight.shape[0] * per_word, packed.qweight.shape[1]
+    groups = num_groups(num_in, config.group_size)
+    if packed.qzeros.dtype != torch.int32 or packed.qzeros.shape != (groups, num_out // per_word):
+        raise CheckpointError(
+            f"qzeros must be int32 [{groups}, {num_out // per_word}], found {_face(packed.qzeros)}"
+        )
+    if not packed.scales.is_floating_point() or packed.scales.shape != (groups, num_out):
+        raise CheckpointError(f"scales must be floats [{groups}, {num_out}], found {_face(packed.scales)}")
+    g_idx = packed.g_idx
+    if g_idx is None:
+        if config.desc_act:
+            raise CheckpointError("the matrix has no g_idx although desc_act permutes its rows")
+    elif g_idx.shape != (num_in,) or int(g_idx.min()) < 0 or int(g_idx.max()) >= groups:
+        raise CheckpointError(f"g_idx must be [{num_in}] with groups 0..{groups - 1}, found {_face(g_idx)}")
+    return num_in, num_out
+
+
+def _face(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _pack_rows(numbers: Tensor, bits: int) -> Tensor:
+    """[n * r, c] integers in [0, 2^bits) into int32 [r, c], the first row of each n in the lowest bits."""
+    per_word = 32 // bits
+    words = numbers.reshape(-1, per_word, numbers.shape[1])
+    shifts = torch.arange(0, 32, bits, dtype=torch.int64, device=numbers.device)
+    summed = (words << shifts[None, :, None]).sum(dim=1)  # [0, 2^32) in int64
+    return torch.where(summed >= 2**31, summed - 2**32, summed).to(torch.int32)
+
+
+def _unpack_rows(words: Tensor, bits: int) -> Tensor:
+    """int32 [r, c] into int32 [n * r, c]; the inverse of `_pack_rows`."""
+    return _unpack_columns(words.T, bits).T
+
+
+def _unpack_columns(words: Tensor, bits: int) -> Tensor:
+    """int32 [r, c] into int32 [r, n * c], the lowest bits of each word first."""
+    shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
+    return ((words[:, :, None] >> shifts) & (2**bits - 1)).reshape(words.shape[0], -1)

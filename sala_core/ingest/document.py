@@ -1,0 +1,105 @@
+"""What a file becomes on its way to the model: a document, its token ids, or a reason why it was left out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on what one reading may cost; anything beyond them is skipped with a reason."""
+
+    max_file_bytes: int = 64 * MIB
+    """Largest text or HTML file, and the most text (as UTF-8) that may come out of any file."""
+    max_container_bytes: int = 512 * MIB
+    """Largest PDF or EPUB: most of their bytes are pictures."""
+    max_unpacked_bytes: int = 256 * MIB
+    """Most bytes that may be unpacked from one EPUB."""
+    max_parse_s: float = 120.0
+    """Wall-clock time for parsing one PDF, EPUB or HTML file."""
+    max_parse_memory_bytes: int = 1024 * MIB
+    """Memory of the process that parses."""
+    max_files: int = 100_000
+    """Most files looked at in one reading."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a limit that would let nothing through."""
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedFile:
+    """A file or a whole folder that is not read: relative name, absolute path, reason for a person."""
+
+    name: str
+    path: str
+    reason: str
+
+    def to_json(self) -> dict[str, str]:
+        """The record as JSON types."""
+        return {"name": self.name, "path": self.path, "reason": self.reason}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """The text of one file, as the model will read it."""
+
+    name: str
+    """Relative posix path as shown to the reader and the model."""
+    media_type: str
+    num_bytes: int
+    """Size of the file, not of the text."""
+    text: str
+    """Newlines are `\\n`; no NUL and no lone surrogate."""
+    page_starts: tuple[int, ...] = ()
+    """Character offset of each page, not falling; () where the format has no pages."""
+    warnings: tuple[str, ...] = ()
+    """What could not be read, by page: `pages 3, 7-9: no text (scanned?)`."""
+    content_hash: str
+    """xxh3-128 of name and text, hex."""
+
+    @staticmethod
+    def hash_of(name: str, text: str) -> str:
+        """The value of `content_hash` for a name and a text."""
+        digest = xxhash.xxh3_128(name.encode())
+        digest.update(b"\0")
+        digest.update(text.encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedDocument:
+    """A document and the tokens of its body (without the header that names it).
+
+    token_ids: int32 [T]. token_starts: int64 [T], the character offset in `document.text` at which each token
+    begins; never falling, first 0. Token i covers the characters up to the next greater start.
+    """
+
+    document: Document
+    token_ids: NDArray[np.int32]
+    token_starts: NDArray[np.int64]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the body."""
+        return len(self.token_ids)
+
+    def __eq__(self, other: Any) -> bool:
+        """Equal documents with equal tokens."""
+        if not isinstance(other, EncodedDocument):
+            return NotImplemented
+        return (
+            self.document == other.document
+            and np.array_equal(self.token_ids, other.token_ids)
+            and np.array_equal(self.token_starts, other.token_starts)
+        )
+
+    __hash__ = None  # type: ignore[assignment]

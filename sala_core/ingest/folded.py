@@ -1,0 +1,96 @@
+"""A text in which typography does not count, and the way back to the characters of the original."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+
+_SINGLE = {
+    **dict.fromkeys("‘’‚‛′`´ʼ", "'"),
+    **dict.fromkeys("“”„‟″«»", '"'),
+    **dict.fromkeys("‐‑‒–—―−", "-"),
+    **dict.fromkeys(
+        "\t\n\r\f\v\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a", " "
+    ),
+    **dict.fromkeys("\u2028\u2029\u202f\u205f\u3000\u1680\x1c\x1d\x1e\x1f\x85", " "),
+}
+_SINGLE_TABLE = str.maketrans(_SINGLE)
+_LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st", "…": "..."}
+_INVISIBLE = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_BEYOND_ASCII = "|[" + "".join(_LIGATURES) + _INVISIBLE + "]|[^\\W\\d_][\u0300-\u036f]+"
+_DIVIDED = r"|(?<=[^\W\d_])[-\u2010\u00ad]\n[ \t]*(?=[^\W\d_])"
+
+
+class FoldedText:
+    """The folded text and, at each place where its length changed, the offsets in both texts."""
+
+    def __init__(self, text: str, *, join_divided_words: bool = False) -> None:
+        """Fold `text`; `join_divided_words` also drops a hyphen between letters at the end of a line."""
+        pieces: list[str] = []
+        ours, theirs = [0], [0]
+        size = end = 0
+        for start, stop, replacement in _changes(text, join_divided_words):
+            unchanged = text[end:start].translate(_SINGLE_TABLE)
+            pieces += (unchanged, replacement)
+            size += len(unchanged)
+            # Inside a replacement every offset means its first original character.
+            ours += (size, size + len(replacement))
+            theirs += (start, stop)
+            size += len(replacement)
+            end = stop
+        pieces.append(text[end:].translate(_SINGLE_TABLE))
+        self._text = "".join(pieces)
+        self._ours = np.array(ours, np.int64)
+        self._theirs = np.array(theirs, np.int64)
+
+    def find(self, quotation: str) -> tuple[int, int] | None:
+        """(start, end) in the original where the quotation first stands as whole words, or None."""
+        wanted = FoldedText(quotation.strip())._text.strip() if quotation else ""
+        if not wanted:
+            return None
+        at = self._text.find(wanted)
+        while at >= 0:
+            end = at + len(wanted)
+            if not _splits_word(self._text, at) and not _splits_word(self._text, end):
+                return self._original(at, is_end=False), self._original(end - 1, is_end=True)
+            at = self._text.find(wanted, at + 1)
+        return None
+
+    def _original(self, offset: int, *, is_end: bool) -> int:
+        """Offset in the original of the folded character at `offset`, or of what follows it."""
+        index = int(np.searchsorted(self._ours, offset, side="right")) - 1
+        ours, theirs = int(self._ours[index]), int(self._theirs[index])
+        if index % 2 == 0:
+            return theirs + (offset - ours) + is_end
+        return int(self._theirs[index + 1]) if is_end else theirs
+
+
+def _changes(text: str, join_divided_words: bool) -> Iterator[tuple[int, int, str]]:
+    """(start, stop, replacement) of every run whose folded form has another length."""
+    pattern = r"\s{2,}|-{2,}" + ("" if text.isascii() else _BEYOND_ASCII)
+    if join_divided_words:
+        pattern = _DIVIDED[1:] + "|" + pattern
+    for match in re.finditer(pattern, text):
+        run = match[0]
+        if run.isspace():
+            yield match.start(), match.end(), " "
+        elif run in _LIGATURES:
+            yield match.start(), match.end(), _LIGATURES[run]
+        elif run.startswith("--"):
+            yield match.start(), match.end(), "-"
+        elif len(run) > 1 and unicodedata.combining(run[1]):
+            yield match.start(), match.end(), unicodedata.normalize("NFC", run)
+        else:
+            yield match.start(), match.end(), ""
+
+
+def _splits_word(text: str, at: int) -> bool:
+    """Whether a cut before `text[at]` goes through a word; scripts without case have no spaces to go by."""
+    if at == 0 or at >= len(text):
+        return False
+    return _is_word(text[at - 1]) and _is_word(text[at])
+
+
+def _is_word(char: str) -> bool:
+    return char.isdecimal() or char.lower() != char.upper()

@@ -1,0 +1,171 @@
+"""Git's ignore rules (gitignore(5)): nested `.gitignore`, `.git/info/exclude` and the user's global file.
+
+A rule is relative to the folder of its file. Within one file the last match decides; the file nearest to the
+path decides before those further up, then `.git/info/exclude`, then the global file. An ignored folder is
+never entered, so a rule has to be asked only about the path itself, not about the folders above it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pathspec import GitIgnoreSpec
+
+from sala_core.errors import IngestError
+from sala_core.ingest.regular import read_regular
+
+MAX_RULES_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of an ignore file; `ignores` is False where it begins with `!`."""
+
+    line: str
+    regex: re.Pattern[str]
+    ignores: bool
+    is_for_folders: bool
+
+    def names(self, relative: str, *, is_folder: bool) -> bool:
+        """Whether the rule matches this path (posix, relative to the rule's folder) itself.
+
+        pathspec's regex also matches what lies below the path that a rule names, hence the full match; only
+        rules such as `a/**` have no end of their own.
+        """
+        if self.is_for_folders and not is_folder:
+            return False
+        if not self.regex.groupindex:
+            return self.regex.search(relative) is not None
+        return self.regex.fullmatch(relative) is not None
+
+
+@dataclass(frozen=True)
+class RuleFile:
+    """The rules of one ignore file; `folder` is the absolute folder they are relative to."""
+
+    folder: str
+    label: str
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def read(cls, path: str, folder: str, label: str) -> "RuleFile | None":
+        """The rules in `path`, or None where there are none. Lines that git rejects are left out."""
+        try:
+            data = read_regular(path, MAX_RULES_BYTES)
+        except (OSError, IngestError):
+            return None
+        rules = tuple(_parse(os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))))
+        return cls(folder, label, rules) if rules else None
+
+    def decide(self, path: str, *, is_folder: bool) -> Rule | None:
+        """The last rule that names the absolute `path`, or None."""
+        relative = path[len(self.folder.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+        for rule in reversed(self.rules):
+            if rule.names(relative, is_folder=is_folder):
+                return rule
+        return None
+
+
+def _parse(text: str) -> Iterator[Rule]:
+    for line in text.split("\n"):
+        trimmed = line.removesuffix("\r").rstrip(" ")
+        # Without its last slash a rule matches paths without one; that it is for folders is kept beside it.
+        body = trimmed.removesuffix("/") if trimmed.endswith("/") else line.removesuffix("\r")
+        try:
+            patterns = GitIgnoreSpec.from_lines([body]).patterns
+        except ValueError:
+            continue
+        for pattern in patterns:
+            if pattern.regex is not None and pattern.include is not None:
+                yield Rule(line.strip(), pattern.regex, pattern.include, trimmed.endswith("/"))
+
+
+@dataclass(frozen=True)
+class IgnoreRules:
+    """The rule files in force in one folder, the deciding one first."""
+
+    levels: tuple[RuleFile, ...] = ()
+
+    @classmethod
+    def above(cls, folder: str) -> "IgnoreRules":
+        """Rules that reach into the absolute `folder` from the repository around it, without its own
+        `.gitignore`.
+
+        A folder that those rules ignore was chosen by the reader all the same: they are then left out.
+        """
+        chain = [folder]
+        while not os.path.lexists(os.path.join(chain[-1], ".git")):
+            parent = os.path.dirname(chain[-1])
+            if parent == chain[-1]:
+                return cls(_repository_levels(folder))
+            chain.append(parent)
+        chain.reverse()
+        rules = cls(_repository_levels(chain[0]))
+        for outer, inner in pairwise(chain):
+            rules = rules.inside(outer)
+            if rules.reason(inner, is_folder=True):
+                return cls(_repository_levels(folder))
+        return rules
+
+    def inside(self, folder: str) -> "IgnoreRules":
+        """Rules for the entries of `folder`: its own file first; a nested repository starts afresh."""
+        levels = self.levels
+        if os.path.lexists(os.path.join(folder, ".git")):
+            levels = _repository_levels(folder)
+        own = RuleFile.read(os.path.join(folder, ".gitignore"), folder, ".gitignore")
+        return IgnoreRules((own, *levels) if own else levels)
+
+    def reason(self, path: str, *, is_folder: bool) -> str | None:
+        """Why the absolute `path` is ignored, or None if it is to be read."""
+        for level in self.levels:
+            if rule := level.decide(path, is_folder=is_folder):
+                return f"ignored by {level.label} (rule {rule.line})" if rule.ignores else None
+        return None
+
+
+def _repository_levels(folder: str) -> tuple[RuleFile, ...]:
+    """`.git/info/exclude` and the global file, both relative to `folder`."""
+    found = []
+    if git_folder := _git_folder(folder):
+        exclude = os.path.join(git_folder, "info", "exclude")
+        found.append(RuleFile.read(exclude, folder, ".git/info/exclude"))
+    if path := global_excludes_file():
+        found.append(RuleFile.read(path, folder, path))
+    return tuple(level for level in found if level)
+
+
+def _git_folder(folder: str) -> str | None:
+    """Where `info/exclude` is: `.git` itself, or what a worktree's or submodule's `.git` file points to."""
+    path = os.path.join(folder, ".git")
+    if os.path.isdir(path):
+        return path
+    try:
+        pointer = os.fsdecode(read_regular(path, 4096)).strip()
+        git_folder = os.path.join(folder, pointer.removeprefix("gitdir:").strip())
+        common = os.fsdecode(read_regular(os.path.join(git_folder, "commondir"), 4096)).strip()
+    except (OSError, IngestError):
+        return None
+    return os.path.join(git_folder, common)
+
+
+def global_excludes_file() -> str | None:
+    """The user's own ignore file: git's `core.excludesFile`, else `git/ignore` beside its settings."""
+    home = os.path.expanduser("~")
+    if git := shutil.which("git"):
+        # Outside every repository, so that no repository's own configuration has a say.
+        command = [git, "config", "--type=path", "--get", "core.excludesFile"]
+        environment = {**os.environ, "GIT_DIR": os.devnull}
+        try:
+            done = subprocess.run(
+                command, capture_output=True, cwd=home, env=environment, timeout=5, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            done = None
+        if done and done.returncode == 0 and (path := os.fsdecode(done.stdout).strip()):
+            return path
+    configuration = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    return os.path.join(configuration, "git", "ignore")

@@ -1,0 +1,49 @@
+"""From a file that was found to the document that is read."""
+
+from sala_core.errors import IngestError
+from sala_core.ingest.decode import decode_text
+from sala_core.ingest.document import Document, Limits
+from sala_core.ingest.parser_process import ParserProcess
+from sala_core.ingest.parsers.result import Parsed
+from sala_core.ingest.regular import describe_os_error, read_regular
+from sala_core.ingest.safety import secret_in
+from sala_core.ingest.sniff import HEAD_BYTES, Kind, identify
+from sala_core.ingest.walk import FoundFile, too_large
+
+
+def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Document:
+    """Read, decode or parse one file.
+
+    Raises IngestError with the reason why it is not read, and ReadingStoppedError from the parser.
+    """
+    try:
+        kind, parsed = _read(file, parser, limits)
+    except OSError as error:
+        raise IngestError(describe_os_error(error)) from error
+    if not parsed.text.strip():
+        raise IngestError("empty (nothing but white space)")
+    if not kind.is_container and (secret := secret_in(parsed.text)):
+        raise IngestError(f"holds {secret}")
+    return Document(
+        name=file.name,
+        media_type=kind.value,
+        num_bytes=file.num_bytes,
+        text=parsed.text,
+        page_starts=parsed.page_starts,
+        warnings=parsed.warnings,
+        content_hash=Document.hash_of(file.name, parsed.text),
+    )
+
+
+def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind, Parsed]:
+    kind = identify(file.name, read_regular(file.path, HEAD_BYTES))
+    limit = limits.max_container_bytes if kind.is_container else limits.max_file_bytes
+    if file.num_bytes > limit:
+        raise IngestError(too_large(file.num_bytes, limit))
+    if kind.is_parsed:
+        return kind, parser.parse(file.path, kind)
+    data = read_regular(file.path, limit + 1)
+    if len(data) > limit:
+        raise IngestError(f"grew while it was read, over the limit of {limit / 2**20:,.1f} MiB")
+    text, warnings = decode_text(data)
+    return kind, Parsed(text=text, warnings=warnings)

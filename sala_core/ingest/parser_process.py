@@ -1,0 +1,187 @@
+"""The parent's side of parsing: a child that is killed when it takes too long or too much."""
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from sala_core.errors import IngestError
+from sala_core.ingest.document import Limits
+from sala_core.ingest.parsers.result import Parsed
+from sala_core.ingest.sniff import Kind
+
+_PARSERS = Path(__file__).parent / "parsers"
+# The package `parsers` alone, found by its path: importing its real parent would load the whole program,
+# torch too.
+_BOOTSTRAP = (
+    "import sys, types; package = types.ModuleType('parsers'); package.__path__ = [sys.argv[1]]; "
+    "sys.modules['parsers'] = package; from parsers.child import main; main(int(sys.argv[2]))"
+)
+_POLL_S = 0.1
+_MAX_HEADER_BYTES = 64 << 20
+
+
+class ReadingStoppedError(Exception):
+    """The caller asked to stop while a file was being parsed; never leaves this package."""
+
+
+class _Reply:
+    """What the child answered to one request; `header` is None if it died instead."""
+
+    def __init__(self, header: dict[str, Any] | None, text: bytes) -> None:
+        self.header = header
+        self.text = text
+
+
+class _Child:
+    """One process and a thread that reads its replies: a pipe has no portable timeout."""
+
+    def __init__(self, limits: Limits) -> None:
+        command = [sys.executable, "-I", "-c", _BOOTSTRAP, str(_PARSERS), str(limits.max_parse_memory_bytes)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        self.num_files = 0
+        self.replies: queue.SimpleQueue[_Reply] = queue.SimpleQueue()
+        self._max_text_bytes = limits.max_file_bytes
+        self._reader = threading.Thread(target=self._read_replies, name="parser replies", daemon=True)
+        self._reader.start()
+
+    def send(self, request: dict[str, str | int]) -> None:
+        """Hand over one file; a child that has died is noticed by its missing reply."""
+        assert self.process.stdin is not None
+        self.num_files += 1
+        try:
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        except (BrokenPipeError, OSError):
+            self.process.kill()
+
+    def end(self) -> None:
+        """Kill the process and wait for it and for the reading thread."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue
+
+    def num_bytes(self) -> int:
+        """Resident memory of the process, 0 if it is gone."""
+        try:
+            return int(psutil.Process(self.process.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def _read_replies(self) -> None:
+        assert self.process.stdout is not None
+        while reply := self._read_reply():
+            self.replies.put(reply)
+        self.replies.put(_Reply(None, b""))
+
+    def _read_reply(self) -> _Reply | None:
+        """One whole reply, or None where the output ends or is not what a sound child writes."""
+        output = self.process.stdout
+        assert output is not None
+        line = output.readline(_MAX_HEADER_BYTES)
+        try:
+            header = json.loads(line)
+            num_bytes = int(header["num_bytes"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        if not 0 <= num_bytes <= self._max_text_bytes:
+            return None
+        text = output.read(num_bytes)
+        return _Reply(header, text) if len(text) == num_bytes else None
+
+
+class ParserProcess:
+    """Parses PDF, EPUB and HTML files in a child that serves many and is replaced when a file ends it."""
+
+    def __init__(self, limits: Limits, should_stop: Callable[[], bool] = lambda: False) -> None:
+        self._limits = limits
+        self._should_stop = should_stop
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child; the next `parse` starts another."""
+        if self._child:
+            self._child.end()
+            self._child = None
+
+    def parse(self, path: str, kind: Kind) -> Parsed:
+        """The text of one file.
+
+        Raises IngestError with the reason if the file cannot be read, takes too long or too much memory, or
+        brings the child down; ReadingStoppedError when `should_stop` says so.
+        """
+        while True:
+            child = self._child = self._child or _Child(self._limits)
+            header, text = self._ask(child, path, kind)
+            if header.get("is_final") or header.get("is_dead"):
+                self.close()
+                if child.num_files > 1:
+                    # What earlier files left behind may be to blame: this one has a fresh child to itself.
+                    continue
+                raise IngestError(self._end_reason(header))
+            if error := header.get("error"):
+                raise IngestError(str(error))
+            page_starts = tuple(int(start) for start in header["page_starts"])
+            return Parsed(text=text.decode(), page_starts=page_starts, warnings=tuple(header["warnings"]))
+
+    def _end_reason(self, header: dict[str, Any]) -> str:
+        if header.get("memory"):
+            limit = self._limits.max_parse_memory_bytes / 2**20
+            return f"reading it takes more memory than the limit of {limit:,.0f} MiB"
+        return "reading it made the parser fail: the file is probably damaged"
+
+    def _ask(self, child: _Child, path: str, kind: Kind) -> tuple[dict[str, Any], bytes]:
+        """The child's reply, `is_dead` where it gave none. Watches time, memory and the stop flag."""
+        limits = self._limits
+        child.send(
+            {
+                "path": path,
+                "kind": kind.value,
+                "max_text_bytes": limits.max_file_bytes,
+                "max_unpacked_bytes": limits.max_unpacked_bytes,
+                "max_cpu_s": int(limits.max_parse_s) + 2,
+            }
+        )
+        deadline = time.monotonic() + limits.max_parse_s
+        while True:
+            try:
+                reply = child.replies.get(timeout=_POLL_S)
+                return (reply.header, reply.text) if reply.header else ({"is_dead": True}, b"")
+            except queue.Empty:
+                pass
+            if self._should_stop():
+                self.close()
+                raise ReadingStoppedError
+            if time.monotonic() > deadline:
+                self.close()
+                raise IngestError(f"reading it took more than {limits.max_parse_s:g} s")
+            if child.num_bytes() > limits.max_parse_memory_bytes:
+                return {"is_dead": True, "memory": True}, b""

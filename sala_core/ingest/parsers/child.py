@@ -1,0 +1,105 @@
+"""The process that parses: one JSON line in for each file, one JSON line and the text out.
+
+It is started without the rest of the program (see `parser_process.py`), ends when its input ends, and bounds
+its own memory and processor time where the system can.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import BinaryIO
+
+from .result import Parsed, ParseError, ParseLimits
+
+try:
+    import resource
+except ImportError:  # not on Windows; the parent watches memory and time in any case
+    resource = None  # type: ignore[assignment]
+
+
+def main(max_memory_bytes: int) -> None:
+    """Serve requests (path, kind, max_text_bytes, max_unpacked_bytes, max_cpu_s) until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = _take_output()
+    _limit_memory(max_memory_bytes)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _limit_processor(request["max_cpu_s"])
+        header, text = _answer(request)
+        header["num_bytes"] = len(text)
+        replies.write(json.dumps(header).encode() + b"\n" + text)
+        replies.flush()
+        if header.get("is_final"):
+            return
+
+
+def _take_output() -> BinaryIO:
+    """Keep standard output for replies alone: C libraries print to it."""
+    replies = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return replies
+
+
+def _limit_memory(max_bytes: int) -> None:
+    if resource is None:
+        return
+    # Address space, which the interpreter and its libraries need some of before the first page.
+    _set_limit(resource.RLIMIT_AS, max_bytes)
+    _set_limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit_processor(max_s: int) -> None:
+    """A process whose parent was killed must not compute for ever."""
+    if resource is None:
+        return
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _set_limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + max_s)
+
+
+def _set_limit(kind: int, value: int) -> None:
+    """Lower the soft limit only: the next file's processor time lies above this one's."""
+    _, hard = resource.getrlimit(kind)
+    soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(kind, (soft, hard))
+    except (OSError, ValueError):
+        return
+
+
+def _answer(request: dict[str, str | int]) -> tuple[dict[str, object], bytes]:
+    try:
+        parsed = _parse(request)
+        text = parsed.text.encode()
+    except ParseError as error:
+        return {"error": str(error)}, b""
+    except MemoryError:
+        return {"memory": True, "is_final": True}, b""
+    except (OSError, RecursionError) as error:
+        return {"error": f"cannot be read: {error}"}, b""
+    return {"page_starts": parsed.page_starts, "warnings": parsed.warnings}, text
+
+
+def _parse(request: dict[str, str | int]) -> Parsed:
+    """Import a parser only when its format is met: each costs start-up time."""
+    path = str(request["path"])
+    limits = ParseLimits(
+        max_text_bytes=int(request["max_text_bytes"]), max_unpacked_bytes=int(request["max_unpacked_bytes"])
+    )
+    match request["kind"]:
+        case "application/pdf":
+            from .pdf import parse_pdf
+
+            return parse_pdf(path, limits)
+        case "application/epub+zip":
+            from .epub import parse_epub
+
+            return parse_epub(path, limits)
+        case "text/html":
+            from .html_text import parse_html
+
+            return parse_html(path, limits)
+        case kind:
+            raise ParseError(f"no parser for {kind}")

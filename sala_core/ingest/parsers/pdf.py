@@ -1,0 +1,92 @@
+"""PDF to text with PyMuPDF: the order of the file, pages kept, what is missing named by page."""
+
+from collections import defaultdict
+
+import pymupdf
+
+from .result import Parsed, ParseError, ParseLimits, clean, name_pages
+
+# Ligatures are spelled out: a model's vocabulary has "fi", not U+FB01.
+_FLAGS = pymupdf.TEXTFLAGS_TEXT & ~pymupdf.TEXT_PRESERVE_LIGATURES
+_ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
+# Words in MuPDF's messages about a page whose content is lost, not merely odd.
+_DAMAGE = ("error", "invalid", "corrupt", "truncated", "premature", "cannot", "ignoring", "failed", "broken")
+
+
+def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
+    """Text of every page in the file's own order.
+
+    Raises ParseError for a PDF that is encrypted, beyond repair or without any text. Pages without text,
+    damaged pages and a repaired file are warnings.
+    """
+    try:
+        document = pymupdf.open(path, filetype="pdf")
+    except _ERRORS as error:
+        _raise_memory(error)
+        raise ParseError("a damaged PDF: it cannot be opened") from error
+    with document:
+        if document.needs_pass:
+            raise ParseError("an encrypted PDF, no page can be read: remove its password and add it again")
+        if document.page_count == 0:
+            raise ParseError("a damaged PDF: no page can be found in it")
+        return _read_pages(document, limits)
+
+
+def _read_pages(document: pymupdf.Document, limits: ParseLimits) -> Parsed:
+    texts: list[str] = []
+    starts: list[int] = []
+    offset = num_bytes = 0
+    problems: dict[str, list[int]] = defaultdict(list)
+    for index in range(document.page_count):
+        starts.append(offset)
+        text, problem = _read_page(document, index)
+        if problem:
+            problems[problem].append(index + 1)
+        num_bytes += len(text.encode())
+        if num_bytes > limits.max_text_bytes:
+            raise ParseError(f"more than {limits.max_text_bytes / 2**20:,.1f} MiB of text")
+        texts.append(text)
+        offset += len(text)
+    warnings = [f"{name_pages(pages)}: {problem}" for problem, pages in problems.items()]
+    if document.is_repaired:
+        warnings.insert(0, "a damaged PDF, repaired while reading: text may be missing")
+    if not any(text.strip() for text in texts):
+        raise ParseError(_no_text_reason(document.page_count, warnings))
+    return Parsed(text="".join(texts), page_starts=tuple(starts), warnings=tuple(warnings))
+
+
+def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
+    pages = "its only page" if num_pages == 1 else f"any of its {num_pages} pages"
+    if any("scanned" in warning for warning in warnings):
+        return f"a scanned PDF, no text on {pages}: run a text recognition program (OCR) on it first"
+    return "; ".join([f"a PDF with no text on {pages}", *warnings])
+
+
+def _read_page(document: pymupdf.Document, index: int) -> tuple[str, str | None]:
+    """(text ending in a newline, what is wrong with the page or None)."""
+    pymupdf.TOOLS.reset_mupdf_warnings()
+    try:
+        page = document.load_page(index)
+        text = clean(page.get_text(flags=_FLAGS))
+        is_drawn = bool(text.strip()) or any(kind.startswith("fill-") for kind, *_ in page.get_bboxlog())
+    except _ERRORS as error:
+        _raise_memory(error)
+        return "", "damaged, cannot be read"
+    messages = pymupdf.TOOLS.mupdf_warnings().lower()
+    if any(word in messages for word in _DAMAGE):
+        return _ended(text), "damaged, text may be missing"
+    if not text.strip():
+        return "", "no text (scanned?)" if is_drawn else None
+    if text.count("\ufffd") * 5 > len(text):
+        return _ended(text), "characters without a meaning (the font does not say which letters they are)"
+    return _ended(text), None
+
+
+def _raise_memory(error: Exception) -> None:
+    """MuPDF reports a failed allocation as an error of the system."""
+    if isinstance(error, pymupdf.mupdf.FzErrorSystem) and "alloc" in str(error):
+        raise MemoryError from error
+
+
+def _ended(text: str) -> str:
+    return text if not text or text.endswith("\n") else text + "\n"

@@ -1,0 +1,115 @@
+"""Where a token, a run of characters or a quotation stands in its document: page, lines, characters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sala_core.ingest.folded import FoldedText
+
+_BLOCK_CHARS = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A run of characters of a document.
+
+    page: 1-based, where the run begins; None in a document without pages. line_start, line_end: 1-based in
+    the whole document, inclusive. char_start, char_end: offsets in the text, end exclusive.
+    """
+
+    page: int | None
+    line_start: int
+    line_end: int
+    char_start: int
+    char_end: int
+
+
+class SourceMap:
+    """The map of one document. Only arrays are kept; a look-up is a binary search."""
+
+    def __init__(self, text: str, page_starts: Sequence[int], token_starts: NDArray[np.int64]) -> None:
+        """text: the document's; page_starts: character offsets, () without pages; token_starts: int64 [T]."""
+        self._text = text
+        self._page_starts = np.asarray(page_starts, np.int64)
+        self._token_starts = np.asarray(token_starts, np.int64)
+
+    def place(self, first_token: int, last_token: int) -> Place:
+        """Where the tokens `first_token` to `last_token` of the body (inclusive) stand.
+
+        Raises IndexError if they are not tokens of this document.
+        """
+        num_tokens = len(self._token_starts)
+        if not 0 <= first_token <= last_token < num_tokens:
+            raise IndexError(f"tokens {first_token} to {last_token} of a document of {num_tokens} tokens")
+        start = int(self._token_starts[first_token])
+        # A character of several tokens ends where the next character's token begins.
+        after = int(np.searchsorted(self._token_starts, self._token_starts[last_token], side="right"))
+        end = int(self._token_starts[after]) if after < num_tokens else len(self._text)
+        return self.place_of_chars(start, end)
+
+    def place_of_chars(self, start: int, end: int) -> Place:
+        """The place of `text[start:end]`. Raises IndexError for a run outside the text."""
+        if not 0 <= start <= end <= len(self._text):
+            raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
+        page = (
+            int(np.searchsorted(self._page_starts, start, side="right")) if len(self._page_starts) else None
+        )
+        return Place(
+            page=page and max(page, 1),
+            line_start=self._line(start),
+            line_end=self._line(max(start, end - 1)),
+            char_start=start,
+            char_end=end,
+        )
+
+    def text(self, place: Place) -> str:
+        """The characters at a place."""
+        return self._text[place.char_start : place.char_end]
+
+    def tokens_of_chars(self, start: int, end: int) -> tuple[int, int]:
+        """(first, last) tokens, inclusive, that cover `text[start:end]`: the inverse of `place`."""
+        if not 0 <= start <= end <= len(self._text) or not len(self._token_starts):
+            raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
+        holder = int(np.searchsorted(self._token_starts, start, side="right")) - 1
+        first = int(np.searchsorted(self._token_starts, self._token_starts[holder], side="left"))
+        last = int(np.searchsorted(self._token_starts, max(start, end - 1), side="right")) - 1
+        return first, last
+
+    def find(self, quotation: str) -> Place | None:
+        """Where a quotation stands word for word, the first time, or None.
+
+        White space, typographic quotation marks, dashes and ligatures are folded, and words divided at the
+        end of a line are found whole.
+        """
+        span = self._folded.find(quotation)
+        if span is None and self._has_divided_words:
+            span = self._joined.find(quotation)
+        return self.place_of_chars(*span) if span else None
+
+    def _line(self, char: int) -> int:
+        return int(np.searchsorted(self._line_starts, char, side="right"))
+
+    @cached_property
+    def _line_starts(self) -> NDArray[np.int64]:
+        """int64 [lines]: offset of each line, the first 0."""
+        starts = [np.zeros(1, np.int64)]
+        for begin in range(0, len(self._text), _BLOCK_CHARS):
+            block = self._text[begin : begin + _BLOCK_CHARS].encode("utf-32-le", "surrogatepass")
+            newlines = np.flatnonzero(np.frombuffer(block, "<u4") == ord("\n"))
+            starts.append(newlines + (begin + 1))
+        return np.concatenate(starts)
+
+    @cached_property
+    def _has_divided_words(self) -> bool:
+        return "-\n" in self._text or "\u00ad" in self._text or "\u2010\n" in self._text
+
+    @cached_property
+    def _folded(self) -> FoldedText:
+        return FoldedText(self._text)
+
+    @cached_property
+    def _joined(self) -> FoldedText:
+        return FoldedText(self._text, join_divided_words=True)

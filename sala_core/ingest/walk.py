@@ -1,0 +1,167 @@
+"""Which files a reading takes, in a stable order, and why the others are left out."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sala_core.errors import IngestError
+from sala_core.ingest.document import Limits, SkippedFile
+from sala_core.ingest.ignore import IgnoreRules
+from sala_core.ingest.regular import describe_os_error, special_kind
+from sala_core.ingest.safety import file_refusal, folder_refusal
+
+_NUMBER = re.compile(r"(\d+)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFile:
+    """A regular file that only its content can still keep from being read; `path` is absolute."""
+
+    name: str
+    path: str
+    num_bytes: int
+
+
+def walk(paths: Sequence[Path], limits: Limits) -> Iterator[FoundFile | SkippedFile]:
+    """Every file below `paths` in reading order: as given, then by natural name (`ch2` before `ch10`), files
+    first.
+
+    Names are relative: a file's own name, or the folder's name and the path inside it. A folder left out is
+    one entry whose name ends in `/`. Raises IngestError at once, before the first entry, if a path does not
+    exist.
+    """
+    roots = []
+    for path, name in zip(paths, _root_names(paths), strict=True):
+        try:
+            roots.append((os.path.realpath(path, strict=True), name))
+        except (OSError, ValueError) as error:
+            raise IngestError(f"{path} cannot be found ({error}); check the path") from error
+    return _walk_roots(roots, limits)
+
+
+def _root_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path given: its last part, numbered where two share it."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        base = os.path.basename(os.path.abspath(path)) or "root"
+        stem, suffix = os.path.splitext(base)
+        name, number = base, 2
+        while name in taken:
+            name, number = f"{stem} ({number}){suffix}", number + 1
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _walk_roots(roots: list[tuple[str, str]], limits: Limits) -> Iterator[FoundFile | SkippedFile]:
+    seen: set[str] = set()
+    num_files = 0
+    for root, name in roots:
+        entries = (
+            _folder_entries(root, name, limits) if os.path.isdir(root) else iter([_file(root, name, limits)])
+        )
+        for entry in entries:
+            if entry.path in seen:
+                yield SkippedFile(name=entry.name, path=entry.path, reason="given twice")
+                continue
+            if len(roots) > 1:
+                seen.add(entry.path)
+            num_files += 1
+            if num_files > limits.max_files:
+                reason = f"this and all that follows: a reading takes at most {limits.max_files:,} files"
+                yield SkippedFile(name=entry.name, path=entry.path, reason=reason)
+                return
+            yield entry
+
+
+def _folder_entries(root: str, name: str, limits: Limits) -> Iterator[FoundFile | SkippedFile]:
+    """The entries below one folder, without recursion, so that depth costs no stack."""
+    pending: list[tuple[str, str, IgnoreRules]] = [(root, name, IgnoreRules.above(root))]
+    while pending:
+        folder, prefix, rules = pending.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            yield _skipped(prefix + "/", folder, describe_os_error(error))
+            continue
+        if folder != root and (reason := folder_refusal(os.path.basename(folder), {e.name for e in entries})):
+            yield _skipped(prefix + "/", folder, reason)
+            continue
+        rules = rules.inside(folder)
+        subfolders = []
+        for entry in entries:
+            shown = f"{prefix}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                if reason := rules.reason(entry.path, is_folder=True):
+                    yield _skipped(shown + "/", entry.path, reason)
+                else:
+                    subfolders.append((entry.path, shown, rules))
+            elif reason := _link_refusal(entry, root) or rules.reason(entry.path, is_folder=False):
+                yield _skipped(shown, entry.path, reason)
+            else:
+                yield _file(entry.path, shown, limits)
+        pending.extend(reversed(subfolders))
+
+
+def _link_refusal(entry: os.DirEntry[str], root: str) -> str | None:
+    """Why a link is not followed: it leads out, or to what is met under its own name anyway."""
+    if not entry.is_symlink():
+        return None
+    try:
+        target = os.path.realpath(entry.path, strict=True)
+    except (OSError, ValueError):
+        return "a link that leads nowhere or in a circle"
+    if os.path.commonpath([root, target]) != root:
+        return "a link that leads out of the folder"
+    return f"a link to {printable(os.path.relpath(target, root))}, which has its own entry"
+
+
+def _file(path: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
+    """Judge a file by everything but its content; it is not opened."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        return _skipped(name, path, describe_os_error(error))
+    if kind := special_kind(status.st_mode):
+        return _skipped(name, path, f"{kind}, not a file")
+    reason = file_refusal(os.path.basename(path)) or file_refusal(os.path.basename(name))
+    if not reason and status.st_size == 0:
+        reason = "empty"
+    if not reason and status.st_size > limits.max_container_bytes:
+        reason = too_large(status.st_size, limits.max_container_bytes)
+    if not reason and not stat.S_IMODE(status.st_mode) & 0o444:
+        reason = "cannot be opened: permission denied"
+    if reason:
+        return _skipped(name, path, reason)
+    return FoundFile(name=printable(name), path=path, num_bytes=status.st_size)
+
+
+def too_large(num_bytes: int, limit: int) -> str:
+    """The reason shown for a file over a limit, both in bytes."""
+    return f"{num_bytes / 2**20:,.1f} MiB, over the limit of {limit / 2**20:,.1f} MiB"
+
+
+def printable(name: str) -> str:
+    """A file name fit to be shown and put into a header: no undecodable bytes, no control characters."""
+    return _CONTROL.sub("\ufffd", name.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that puts `ch2` before `ch10` whatever their case; ties are broken by the name itself."""
+    parts = _NUMBER.split(name.casefold())
+    # Digits that int() refuses do not match \d alone, and a very long number sorts as text.
+    key = [
+        (0, int(part), "") if index % 2 and len(part) < 20 else (1, 0, part)
+        for index, part in enumerate(parts)
+    ]
+    return key, name
+
+
+def _skipped(name: str, path: str, reason: str) -> SkippedFile:
+    return SkippedFile(name=printable(name), path=printable(path), reason=reason)

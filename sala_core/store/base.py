@@ -1,0 +1,90 @@
+"""What every part of the library stands on: its folders, its database, and safe removal of files."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sala_core.errors import SessionNotFoundError
+from sala_core.store.checkpoints import is_registered
+from sala_core.store.database import Database
+from sala_core.store.rows import SessionRow
+
+_REMOVALS_AT_ONCE = 32
+
+SESSION_QUERY = """
+SELECT s.*,
+  coalesce((SELECT max(end_token) FROM parts WHERE session_id = s.id), 0) AS num_tokens,
+  (SELECT count(DISTINCT document_id) FROM parts WHERE session_id = s.id) AS num_documents,
+  (SELECT count(*) FROM messages WHERE session_id = s.id) AS num_messages
+FROM sessions s
+"""
+
+
+class LibraryBase:
+    """Folders and database of an open library."""
+
+    def __init__(self, folder: Path, database: Database, max_state_bytes: int | None) -> None:
+        """Take an open database; the folders exist."""
+        self.folder = folder
+        self.database = database
+        self.max_state_bytes = max_state_bytes
+
+    @property
+    def states_folder(self) -> Path:
+        """Segments and snapshots."""
+        return self.folder / "states"
+
+    @property
+    def documents_folder(self) -> Path:
+        """Texts with their token ids and source maps."""
+        return self.folder / "documents"
+
+    @property
+    def locks_folder(self) -> Path:
+        """One lock file for each session."""
+        return self.folder / "locks"
+
+    def remove_files(self, files: Sequence[Path]) -> int:
+        """Delete those files that no row registers; return the bytes freed.
+
+        Each look at the rows and the deletion that follows happen in one write transaction, so that a file
+        which another process is registering under the same name stays. A file that cannot be deleted now
+        (Windows, while it is open) is left to garbage collection.
+        """
+        freed = 0
+        for first in range(0, len(files), _REMOVALS_AT_ONCE):
+            with self.database.write() as conn:
+                for file in files[first : first + _REMOVALS_AT_ONCE]:
+                    if not is_registered(conn, file):
+                        with suppress(OSError):
+                            num_bytes = file.stat().st_size
+                            file.unlink()
+                            freed += num_bytes
+        return freed
+
+
+def find_session(conn: sqlite3.Connection, name_or_id: str) -> SessionRow:
+    """Return the session with this id or, failing that, this name. Raises SessionNotFoundError."""
+    for column in ("id", "name"):
+        row = conn.execute(f"{SESSION_QUERY} WHERE s.{column} = ?", [name_or_id]).fetchone()
+        if row is not None:
+            return session_row(row)
+    raise SessionNotFoundError(f"no session is called {name_or_id!r}; `sessions` lists those there are")
+
+
+def session_row(row: sqlite3.Row) -> SessionRow:
+    """Return the record of one row of SESSION_QUERY."""
+    return SessionRow(
+        id=row["id"],
+        name=row["name"],
+        model=row["model"],
+        fingerprint=row["fingerprint"],
+        head=row["head"],
+        position=row["position"],
+        num_tokens=row["num_tokens"],
+        num_documents=row["num_documents"],
+        num_messages=row["num_messages"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

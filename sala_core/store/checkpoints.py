@@ -1,0 +1,186 @@
+"""The tree of checkpoints in the database: chains, reachability, and which files belong to which rows."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from sala_core.errors import StateError
+from sala_core.store.rows import CheckpointRow
+
+SEGMENT_SUFFIX = ".segment.safetensors"
+SNAPSHOT_SUFFIX = ".snapshot.safetensors"
+
+_ANCESTORS = """
+WITH RECURSIVE chain(name, parent, depth) AS (
+  SELECT name, parent, 0 FROM checkpoints WHERE name = ?
+  UNION ALL
+  SELECT c.name, c.parent, depth + 1 FROM chain JOIN checkpoints c ON c.name = chain.parent
+)
+"""
+
+_LATER_SNAPSHOT = """
+WITH RECURSIVE later(name, snapshot_checksum) AS (
+  SELECT name, snapshot_checksum FROM checkpoints WHERE parent = ?
+  UNION ALL
+  SELECT c.name, c.snapshot_checksum FROM later JOIN checkpoints c ON c.parent = later.name
+)
+SELECT 1 FROM later WHERE snapshot_checksum IS NOT NULL LIMIT 1
+"""
+
+
+def checkpoint_row(row: sqlite3.Row) -> CheckpointRow:
+    """Return the record of one row of the table `checkpoints`."""
+    return CheckpointRow(
+        name=row["name"],
+        parent=row["parent"],
+        fingerprint=row["fingerprint"],
+        format=row["format"],
+        start=row["start_token"],
+        end=row["end_token"],
+        keep=bool(row["keep"]),
+        segment_bytes=row["segment_bytes"],
+        segment_checksum=row["segment_checksum"],
+        snapshot_bytes=row["snapshot_bytes"],
+        snapshot_checksum=row["snapshot_checksum"],
+        created_at=row["created_at"],
+        used_at=row["used_at"],
+    )
+
+
+def find_checkpoint(conn: sqlite3.Connection, name: str) -> CheckpointRow | None:
+    """Return the checkpoint called `name`, or None."""
+    row = conn.execute("SELECT * FROM checkpoints WHERE name = ?", [name]).fetchone()
+    return None if row is None else checkpoint_row(row)
+
+
+def chain_of(conn: sqlite3.Connection, name: str) -> list[CheckpointRow]:
+    """Return the checkpoints from the root to `name`.
+
+    Raises StateError if a link is missing or does not fit.
+    """
+    rows = conn.execute(
+        _ANCESTORS + "SELECT c.* FROM chain JOIN checkpoints c USING (name) ORDER BY depth DESC", [name]
+    )
+    chain = [checkpoint_row(row) for row in rows]
+    if not chain:
+        raise StateError(f"no saved state is called {name}; read the session again")
+    position = 0
+    for row in chain:
+        if row.start != position or (row.parent is None) != (row is chain[0]):
+            raise StateError(
+                f"the state before token {row.start:,} of {name} is missing; read the session again"
+            )
+        position = row.end
+    return chain
+
+
+def touch_chain(conn: sqlite3.Connection, name: str, now: float) -> None:
+    """Mark `name` and everything before it as used."""
+    conn.execute(
+        _ANCESTORS + "UPDATE checkpoints SET used_at = ? WHERE name IN (SELECT name FROM chain)", [name, now]
+    )
+
+
+def drop_rolling_snapshots(conn: sqlite3.Connection, name: str | None) -> list[str]:
+    """Forget the nearest snapshot at or before `name` if nothing needs it any more; return its file's name.
+
+    It goes when it is not marked `keep`, no session's head stands on it, and a later checkpoint has a
+    snapshot.
+    """
+    while name is not None:
+        row = find_checkpoint(conn, name)
+        if row is None:
+            return []
+        if row.has_snapshot:
+            break
+        name = row.parent
+    if name is None or conn.execute(_LATER_SNAPSHOT, [name]).fetchone() is None:
+        return []
+    dropped = conn.execute(
+        "UPDATE checkpoints SET snapshot_bytes = 0, snapshot_checksum = NULL WHERE name = ? AND keep = 0"
+        " AND NOT EXISTS (SELECT 1 FROM sessions WHERE head = checkpoints.name) RETURNING name",
+        [name],
+    ).fetchall()
+    return [row["name"] + SNAPSHOT_SUFFIX for row in dropped]
+
+
+def is_registered(conn: sqlite3.Connection, file: Path) -> bool:
+    """Whether a row says that this state or document file belongs to the library."""
+    for suffix, condition in ((SEGMENT_SUFFIX, ""), (SNAPSHOT_SUFFIX, " AND snapshot_checksum IS NOT NULL")):
+        if file.name.endswith(suffix):
+            query, key = (
+                f"SELECT 1 FROM checkpoints WHERE name = ?{condition}",
+                file.name.removesuffix(suffix),
+            )
+            break
+    else:
+        query, key = "SELECT 1 FROM documents WHERE id = ?", file.stem
+    return conn.execute(query, [key]).fetchone() is not None
+
+
+class Forest:
+    """All checkpoints as a forest in memory, to decide what can go."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        """Load every row."""
+        self.rows = {row["name"]: checkpoint_row(row) for row in conn.execute("SELECT * FROM checkpoints")}
+        self._children: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows.values():
+            if row.parent is not None:
+                self._children[row.parent].add(row.name)
+
+    def with_ancestors(self, names: Iterable[str | None]) -> set[str]:
+        """Return `names` and everything they build on."""
+        found: set[str] = set()
+        for name in names:
+            while name is not None and name in self.rows and name not in found:
+                found.add(name)
+                name = self.rows[name].parent
+        return found
+
+    def with_descendants(self, names: Iterable[str | None]) -> set[str]:
+        """Return `names` and everything that builds on them."""
+        found: set[str] = set()
+        waiting = [name for name in names if name is not None and name in self.rows]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self._children[name])
+        return found
+
+    def is_leaf(self, name: str) -> bool:
+        """Whether nothing builds on `name`."""
+        return not self._children[name]
+
+    def remove(self, name: str) -> str | None:
+        """Take out a leaf; return its parent."""
+        assert self.is_leaf(name), "only a leaf can go"
+        parent = self.rows.pop(name).parent
+        if parent is not None:
+            self._children[parent].discard(name)
+        return parent
+
+
+def delete_checkpoints(conn: sqlite3.Connection, names: Iterable[str]) -> list[str]:
+    """Delete rows and move heads that stood on them to the nearest snapshot left; return the files' names.
+
+    `names` must hold all descendants of each of its members. The caller deletes the files after the commit.
+    """
+    doomed = set(names)
+    heads = conn.execute("SELECT id, head FROM sessions WHERE head IS NOT NULL").fetchall()
+    for session in heads:
+        if session["head"] in doomed:
+            survivor = _nearest_snapshot(conn, session["head"], doomed)
+            conn.execute(
+                "UPDATE sessions SET head = ?, position = ? WHERE id = ?",
+                [survivor and survivor.name, survivor.end if survivor else 0, session["id"]],
+            )
+    conn.executemany("DELETE FROM checkpoints WHERE name = ?", [(name,) for name in doomed])
+    return [name + suffix for name in doomed for suffix in (SEGMENT_SUFFIX, SNAPSHOT_SUFFIX)]
+
+
+def _nearest_snapshot(conn: sqlite3.Connection, name: str, doomed: set[str]) -> CheckpointRow | None:
+    usable = [row for row in chain_of(conn, name) if row.name not in doomed and row.has_snapshot]
+    return usable[-1] if usable else None

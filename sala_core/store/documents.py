@@ -1,0 +1,178 @@
+"""Documents: text, source map and token ids as one content-addressed file each, with a row for the rest."""
+
+import json
+import sqlite3
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from sala_core.errors import CorruptStateError, LibraryError
+from sala_core.ingest.document import Document, EncodedDocument
+from sala_core.store.base import LibraryBase
+from sala_core.store.database import insert_row
+from sala_core.store.files import checksum, publish, read_whole, stage_file
+from sala_core.store.layout import decode_tensors, encode_tensors
+from sala_core.store.rows import DocumentRow
+from sala_core.store.streams import as_token_ids
+
+_FORMAT = "1"
+
+
+class Documents(LibraryBase):
+    """The part of the library that keeps what was read."""
+
+    def put_document(self, encoded: EncodedDocument, tokenizer_fingerprint: str) -> str:
+        """Store a document with its tokens; return its id, the checksum of its file.
+
+        An equal one is stored once.
+
+        Garbage collection leaves it alone for an hour; by then it must be part of a session. Raises
+        DiskFullError; LibraryError for token ids that are no int32 [T].
+        """
+        pieces = list(encode_tensors(_tensors(encoded), _metadata(encoded.document, tokenizer_fingerprint)))
+        digest = xxhash.xxh3_128()
+        for piece in pieces:
+            digest.update(piece)
+        document_id = digest.hexdigest()
+        with self.database.write() as conn:
+            if self._mark_used(conn, document_id):
+                return document_id
+        with ExitStack() as stack:
+            target = self.documents_folder / f"{document_id}.safetensors"
+            staged = stack.enter_context(stage_file(target, pieces))
+            with self.database.write() as conn:
+                if not self._mark_used(conn, document_id):
+                    publish([staged])
+                    _insert(conn, document_id, encoded, tokenizer_fingerprint, staged.num_bytes)
+        return document_id
+
+    def document(self, document_id: str) -> DocumentRow:
+        """Return what is known about a document. Raises LibraryError if it is not stored."""
+        with self.database.read() as conn:
+            return _find(conn, document_id)
+
+    def documents(self, session_id: str) -> list[DocumentRow]:
+        """Return the documents of a session (by its id), each once, in the order in which they were read."""
+        with self.database.read() as conn:
+            rows = conn.execute(
+                "SELECT d.*, min(p.ordinal) AS first FROM parts p JOIN documents d ON d.id = p.document_id"
+                " WHERE p.session_id = ? GROUP BY d.id ORDER BY first",
+                [session_id],
+            )
+            return [_row(row) for row in rows]
+
+    def load_document(self, document_id: str) -> EncodedDocument:
+        """Read a document back, its checksum verified.
+
+        Raises LibraryError if it is not stored, CorruptStateError.
+        """
+        row = self.document(document_id)
+        path = self.documents_folder / f"{document_id}.safetensors"
+        try:
+            data = read_whole(path, row.file_bytes)
+            if checksum(data) != document_id:
+                raise ValueError("its checksum does not match")
+            tensors, metadata = decode_tensors(data)
+            if metadata["format"] != _FORMAT:
+                raise ValueError(f"its format is {metadata['format']}")
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise CorruptStateError(
+                f"the stored text of {row.name} cannot be used ({error}); read the file again"
+            ) from error
+        document = Document(
+            name=row.name,
+            media_type=row.media_type,
+            num_bytes=row.num_bytes,
+            text=tensors["text"].numpy().tobytes().decode(),
+            page_starts=tuple(tensors["page_starts"].tolist()),
+            warnings=row.warnings,
+            content_hash=row.content_hash,
+        )
+        return EncodedDocument(
+            document=document,
+            token_ids=tensors["token_ids"].numpy(),
+            token_starts=tensors["token_starts"].numpy(),
+        )
+
+    @staticmethod
+    def _mark_used(conn: sqlite3.Connection, document_id: str) -> bool:
+        query = "UPDATE documents SET used_at = ? WHERE id = ?"
+        return conn.execute(query, [time.time(), document_id]).rowcount > 0
+
+
+def _tensors(encoded: EncodedDocument) -> dict[str, Tensor]:
+    text = np.frombuffer(bytearray(encoded.document.text.encode()), dtype=np.uint8)
+    arrays: dict[str, np.ndarray] = {
+        "text": text,
+        "page_starts": np.array(encoded.document.page_starts, dtype=np.int64),
+        "token_ids": as_token_ids(encoded.token_ids),
+        "token_starts": np.asarray(encoded.token_starts, dtype=np.int64),
+    }
+    if arrays["token_ids"].shape != arrays["token_starts"].shape:
+        raise LibraryError(f"{encoded.document.name} has another number of tokens than of token starts")
+    return {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in arrays.items()}
+
+
+def _metadata(document: Document, tokenizer_fingerprint: str) -> dict[str, str]:
+    about = {
+        "name": document.name,
+        "media_type": document.media_type,
+        "num_bytes": document.num_bytes,
+        "warnings": document.warnings,
+        "content_hash": document.content_hash,
+    }
+    return {"format": _FORMAT, "document": json.dumps(about), "tokenizer_fingerprint": tokenizer_fingerprint}
+
+
+def _insert(
+    conn: sqlite3.Connection,
+    document_id: str,
+    encoded: EncodedDocument,
+    tokenizer_fingerprint: str,
+    num_bytes: int,
+) -> None:
+    document, now = encoded.document, time.time()
+    values: dict[str, object] = {
+        "id": document_id,
+        "name": document.name,
+        "media_type": document.media_type,
+        "num_bytes": document.num_bytes,
+        "num_chars": len(document.text),
+        "num_tokens": len(encoded.token_ids),
+        "num_pages": len(document.page_starts),
+        "warnings": json.dumps(document.warnings),
+        "content_hash": document.content_hash,
+        "tokenizer_fingerprint": tokenizer_fingerprint,
+        "file_bytes": num_bytes,
+        "created_at": now,
+        "used_at": now,
+    }
+    insert_row(conn, "documents", values)
+
+
+def _find(conn: sqlite3.Connection, document_id: str) -> DocumentRow:
+    row = conn.execute("SELECT * FROM documents WHERE id = ?", [document_id]).fetchone()
+    if row is None:
+        raise LibraryError(f"document {document_id} is not in the library; read its file again")
+    return _row(row)
+
+
+def _row(row: sqlite3.Row) -> DocumentRow:
+    return DocumentRow(
+        id=row["id"],
+        name=row["name"],
+        media_type=row["media_type"],
+        num_bytes=row["num_bytes"],
+        num_chars=row["num_chars"],
+        num_tokens=row["num_tokens"],
+        num_pages=row["num_pages"],
+        warnings=tuple(json.loads(row["warnings"])),
+        content_hash=row["content_hash"],
+        tokenizer_fingerprint=row["tokenizer_fingerprint"],
+        file_bytes=row["file_bytes"],
+        created_at=row["created_at"],
+    )

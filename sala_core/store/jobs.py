@@ -1,0 +1,131 @@
+"""Jobs: work that outlives the page that asked for it, and that a later start finds again."""
+
+import json
+import os
+import sqlite3
+import time
+from typing import Any
+
+import psutil
+
+from sala_core.errors import LibraryError
+from sala_core.store.base import LibraryBase, find_session
+from sala_core.store.database import insert_row
+from sala_core.store.rows import JobRow, JobStatus, new_id
+
+_CLOCK_SLACK_S = 2.0
+"""A process's start time is computed from the boot time, which moves a little when the clock is set."""
+
+
+class Jobs(LibraryBase):
+    """The part of the library that knows work in progress."""
+
+    def create_job(self, session_id: str, kind: str, request: dict[str, Any]) -> JobRow:
+        """Add a queued job that belongs to this process. Raises SessionNotFoundError."""
+        job_id, now = new_id(), time.time()
+        with self.database.write() as conn:
+            values = {
+                "id": job_id,
+                "session_id": find_session(conn, session_id).id,
+                "kind": kind,
+                "status": "queued",
+                "request": json.dumps(request),
+                "progress": "{}",
+                "owner_pid": os.getpid(),
+                "owner_started": psutil.Process().create_time(),
+                "created_at": now,
+                "updated_at": now,
+            }
+            insert_row(conn, "jobs", values)
+            return _find(conn, job_id)
+
+    def update_job(
+        self,
+        job_id: str,
+        *,
+        status: JobStatus | None = None,
+        progress: dict[str, Any] | None = None,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+    ) -> JobRow:
+        """Change what is given and leave the rest.
+
+        Each call is one durable commit (milliseconds): not for every token.
+
+        Raises LibraryError for an unknown job.
+        """
+        values: dict[str, object] = {"updated_at": time.time()}
+        if status is not None:
+            values["status"] = status
+        if progress is not None:
+            values["progress"] = json.dumps(progress)
+        if result is not None:
+            values["result"] = json.dumps(result)
+        if error is not None:
+            values["error"] = error
+        assignments = ", ".join(f"{column} = :{column}" for column in values)
+        with self.database.write() as conn:
+            conn.execute(f"UPDATE jobs SET {assignments} WHERE id = :id", values | {"id": job_id})
+            return _find(conn, job_id)
+
+    def job(self, job_id: str) -> JobRow:
+        """Return one job. Raises LibraryError if it is unknown."""
+        with self.database.read() as conn:
+            return _find(conn, job_id)
+
+    def jobs(self, session_id: str | None = None, status: JobStatus | None = None) -> list[JobRow]:
+        """Return jobs, oldest first: of one session or all, in one status or any."""
+        with self.database.read() as conn:
+            rows = conn.execute(
+                "SELECT * FROM jobs"
+                " WHERE session_id = coalesce(?, session_id) AND status = coalesce(?, status)"
+                " ORDER BY created_at, rowid",
+                [session_id, status],
+            )
+            return [_row(row) for row in rows]
+
+    def recover_jobs(self) -> list[JobRow]:
+        """Mark queued and running jobs whose process is gone as interrupted; return them."""
+        with self.database.write() as conn:
+            rows = conn.execute(
+                "SELECT * FROM jobs WHERE status IN ('queued', 'running') ORDER BY created_at, rowid"
+            ).fetchall()
+            gone = [row["id"] for row in rows if not _is_alive(row["owner_pid"], row["owner_started"])]
+            conn.executemany(
+                "UPDATE jobs SET status = 'interrupted', updated_at = ? WHERE id = ?",
+                [(time.time(), job_id) for job_id in gone],
+            )
+            return [_find(conn, job_id) for job_id in gone]
+
+
+def _is_alive(pid: int, started: float) -> bool:
+    try:
+        return abs(psutil.Process(pid).create_time() - started) <= _CLOCK_SLACK_S
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _find(conn: sqlite3.Connection, job_id: str) -> JobRow:
+    row = conn.execute("SELECT * FROM jobs WHERE id = ?", [job_id]).fetchone()
+    if row is None:
+        raise LibraryError(f"job {job_id} is not in the library; its session was deleted")
+    return _row(row)
+
+
+def _row(row: sqlite3.Row) -> JobRow:
+    return JobRow(
+        id=row["id"],
+        session_id=row["session_id"],
+        kind=row["kind"],
+        status=row["status"],
+        request=json.loads(row["request"]),
+        progress=json.loads(row["progress"]),
+        result=None if row["result"] is None else json.loads(row["result"]),
+        error=row["error"],
+        owner_pid=row["owner_pid"],
+        owner_started=row["owner_started"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

@@ -1,0 +1,80 @@
+"""One writer for each session, across threads and processes.
+
+The lock belongs to the operating system, so it ends with its holder, even one that was killed. Beside it
+stands a small file that says who holds it; that file only serves the message.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from sala_core.errors import SessionBusyError
+
+_PATIENCE_S = 0.1
+"""Long enough to outlast another's look at whether the lock is free."""
+
+
+@contextmanager
+def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None]:
+    """Hold the session's lock for the block. Raises SessionBusyError, at once, if anyone else holds it."""
+    lock = FileLock(folder / f"{session_id}.lock")
+    try:
+        lock.acquire(timeout=_PATIENCE_S, poll_interval=0.01)
+    except Timeout:
+        raise SessionBusyError(_describe(folder, session_id, session_name)) from None
+    holder = _holder_file(folder, session_id)
+    try:
+        with suppress(OSError):
+            holder.write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_held(folder: Path, session_id: str) -> bool:
+    """Whether any thread of any process holds the session's lock."""
+    path = folder / f"{session_id}.lock"
+    if not path.exists():
+        return False
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def forget_lock(folder: Path, session_id: str) -> None:
+    """Remove the lock's files of a session that no longer exists; on Windows a file still open stays."""
+    for path in (folder / f"{session_id}.lock", _holder_file(folder, session_id)):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _holder_file(folder: Path, session_id: str) -> Path:
+    return folder / f"{session_id}.holder"
+
+
+def _describe(folder: Path, session_id: str, session_name: str) -> str:
+    try:
+        holder = json.loads(_holder_file(folder, session_id).read_text())
+        pid, since = int(holder["pid"]), float(holder["since"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"session {session_name!r} is held for writing by another process; close it there or wait"
+    if pid == os.getpid():
+        who = f"this process ({pid})"
+    elif psutil.pid_exists(pid):
+        who = f"process {pid}"
+    else:
+        who = "another process"
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    return f"session {session_name!r} is held for writing by {who} since {started}; close it there or wait"

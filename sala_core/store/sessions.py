@@ -1,0 +1,191 @@
+"""Sessions: create, find, search, rename, fork, delete and hold for writing."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sala_core.errors import LibraryError, SessionExistsError
+from sala_core.store.base import SESSION_QUERY, LibraryBase, find_session, session_row
+from sala_core.store.checkpoints import Forest, delete_checkpoints, drop_rolling_snapshots
+from sala_core.store.database import insert_row
+from sala_core.store.locks import forget_lock, hold_lock
+from sala_core.store.rows import SessionRow, new_id
+
+_MAX_NAME_CHARS = 200
+_TRIGRAM_CHARS = 3
+
+_MATCHING_SESSIONS = """
+SELECT s.id FROM sessions s WHERE s.row IN (SELECT rowid FROM sessions_fts WHERE sessions_fts MATCH :match)
+UNION SELECT m.session_id FROM messages m
+  WHERE m.row IN (SELECT rowid FROM messages_fts WHERE messages_fts MATCH :match)
+UNION SELECT p.session_id FROM parts p JOIN documents d ON d.id = p.document_id
+  WHERE d.row IN (SELECT rowid FROM documents_fts WHERE documents_fts MATCH :match)
+"""
+_CONTAINING_SESSIONS = """
+SELECT id FROM sessions WHERE instr(lower(name), lower(:word))
+UNION SELECT session_id FROM messages WHERE instr(lower(text), lower(:word))
+UNION SELECT p.session_id FROM parts p JOIN documents d ON d.id = p.document_id
+  WHERE instr(lower(d.name), lower(:word))
+"""
+
+
+class Sessions(LibraryBase):
+    """The part of the library that knows sessions."""
+
+    def create_session(self, name: str, *, model: str, fingerprint: str) -> SessionRow:
+        """Add an empty session for the model with this name and state fingerprint.
+
+        Raises SessionExistsError if the name is taken, LibraryError if it is no name.
+        """
+        session_id, now = new_id(), time.time()
+        with self.database.write() as conn:
+            _check_name(conn, name)
+            values = {
+                "id": session_id,
+                "name": name,
+                "model": model,
+                "fingerprint": fingerprint,
+                "created_at": now,
+                "updated_at": now,
+            }
+            insert_row(conn, "sessions", values)
+            return find_session(conn, session_id)
+
+    def session(self, name_or_id: str) -> SessionRow:
+        """Return one session by its id or name. Raises SessionNotFoundError."""
+        with self.database.read() as conn:
+            return find_session(conn, name_or_id)
+
+    def sessions(self, search: str | None = None) -> list[SessionRow]:
+        """Return all sessions, the one used last first.
+
+        search: only those that contain every one of its words, anywhere within their name, their documents'
+        names or their messages, whatever the case. Any text is a valid search; white space alone finds
+        everything.
+        """
+        with self.database.read() as conn:
+            rows = conn.execute(f"{SESSION_QUERY} ORDER BY s.updated_at DESC, s.row DESC").fetchall()
+            for word in (search or "").replace("\0", " ").split():
+                found = _sessions_with(conn, word)
+                rows = [row for row in rows if row["id"] in found]
+        return [session_row(row) for row in rows]
+
+    def rename_session(self, session_id: str, name: str) -> SessionRow:
+        """Give a session another name. Raises as `session` and `create_session`."""
+        with self.database.write() as conn:
+            session = find_session(conn, session_id)
+            if name != session.name:
+                _check_name(conn, name)
+                conn.execute("UPDATE sessions SET name = ? WHERE id = ?", [name, session.id])
+            return find_session(conn, session.id)
+
+    def fork_session(self, session_id: str, new_name: str) -> SessionRow:
+        """Copy a session's rows under another name; both share every file and token run.
+
+        Jobs stay with the original. Raises as `session` and `create_session`.
+        """
+        fork_id, now = new_id(), time.time()
+        with self.database.write() as conn:
+            session = find_session(conn, session_id)
+            _check_name(conn, new_name)
+            conn.execute(
+                "INSERT INTO sessions (id, name, model, fingerprint, head, position, created_at, updated_at)"
+                " SELECT ?, ?, model, fingerprint, head, position, ?, ? FROM sessions WHERE id = ?",
+                [fork_id, new_name, now, now, session.id],
+            )
+            for table, columns in (
+                ("parts", "ordinal, kind, start_token, end_token, run, document_id, body_start, message_id"),
+                ("messages", "id, ordinal, role, text, thinking, status, evidence, stats, created_at"),
+            ):
+                conn.execute(
+                    f"INSERT INTO {table} (session_id, {columns}) SELECT ?, {columns} FROM {table}"
+                    " WHERE session_id = ? ORDER BY ordinal",
+                    [fork_id, session.id],
+                )
+            return find_session(conn, fork_id)
+
+    def delete_session(self, session_id: str) -> int:
+        """Delete a session with its chat, jobs, and every file no other session uses; return the bytes of
+        files freed.
+
+        Raises SessionNotFoundError; SessionBusyError if the session is held for writing, by whomever.
+        """
+        session = self.session(session_id)
+        with hold_lock(self.locks_folder, session.id, session.name):
+            with self.database.write() as conn:
+                session = find_session(conn, session.id)
+                states = _release_states(conn, session)
+                documents = _release_stream(conn, session.id)
+            freed = self.remove_files([self.states_folder / name for name in states])
+            freed += self.remove_files([self.documents_folder / name for name in documents])
+        forget_lock(self.locks_folder, session.id)
+        return freed
+
+    @contextmanager
+    def lock_session(self, session_id: str) -> Iterator[SessionRow]:
+        """Hold a session for writing during the block; gives its row.
+
+        Exclusive across threads and processes, and not reentrant. Raises SessionBusyError at once, naming the
+        holder; SessionNotFoundError.
+        """
+        session = self.session(session_id)
+        with hold_lock(self.locks_folder, session.id, session.name):
+            yield self.session(session.id)
+
+
+def _check_name(conn: sqlite3.Connection, name: str) -> None:
+    if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
+        raise LibraryError(
+            f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; "
+            f"use 1 to {_MAX_NAME_CHARS} printable characters"
+        )
+    if conn.execute("SELECT 1 FROM sessions WHERE name = ?", [name]).fetchone() is not None:
+        raise SessionExistsError(f"a session called {name!r} exists already; choose another name")
+
+
+def _sessions_with(conn: sqlite3.Connection, word: str) -> set[str]:
+    word = word.encode("utf-8", "replace").decode()
+    if len(word) < _TRIGRAM_CHARS:
+        rows = conn.execute(_CONTAINING_SESSIONS, {"word": word})
+    else:
+        rows = conn.execute(_MATCHING_SESSIONS, {"match": '"' + word.replace('"', '""') + '"'})
+    return {row[0] for row in rows}
+
+
+def _release_states(conn: sqlite3.Connection, session: SessionRow) -> list[str]:
+    """Forget the checkpoints only this session needs; return the names of their files."""
+    conn.execute("UPDATE sessions SET head = NULL, position = 0 WHERE id = ?", [session.id])
+    if session.head is None:
+        return []
+    forest = Forest(conn)
+    others = [row["head"] for row in conn.execute("SELECT head FROM sessions WHERE head IS NOT NULL")]
+    own = forest.with_ancestors([session.head]) - forest.with_ancestors(others)
+    files = delete_checkpoints(conn, forest.with_descendants(own))
+    return files + drop_rolling_snapshots(conn, session.head)
+
+
+def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
+    """Delete the session's rows, and the token runs and documents only it uses; return the documents' file
+    names.
+    """
+    documents = _column(conn, "SELECT DISTINCT document_id FROM parts WHERE session_id = ?", session_id)
+    runs = _column(conn, "SELECT DISTINCT run FROM parts WHERE session_id = ?", session_id)
+    conn.execute("DELETE FROM messages WHERE session_id = ?", [session_id])
+    conn.execute("DELETE FROM sessions WHERE id = ?", [session_id])
+    conn.executemany(
+        "DELETE FROM token_runs WHERE row = ?"
+        " AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
+        [(run,) for run in runs],
+    )
+    conn.executemany(
+        "DELETE FROM documents WHERE id = ?"
+        " AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
+        [(document,) for document in documents],
+    )
+    conn.execute("PRAGMA incremental_vacuum")
+    return [f"{document}.safetensors" for document in documents if document is not None]
+
+
+def _column(conn: sqlite3.Connection, query: str, session_id: str) -> Sequence[object]:
+    return [row[0] for row in conn.execute(query, [session_id])]

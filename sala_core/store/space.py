@@ -1,0 +1,138 @@
+"""Room on disk: what the library uses, what may go first, and what nobody needs any more."""
+
+import heapq
+import sqlite3
+import time
+from pathlib import Path
+
+from sala_core.store.base import LibraryBase, find_session
+from sala_core.store.checkpoints import Forest, chain_of, delete_checkpoints, is_registered
+from sala_core.store.locks import is_held
+from sala_core.store.rows import Usage
+
+GARBAGE_AGE_S = 3600.0
+"""Younger files and rows may belong to work that is about to refer to them."""
+
+
+class Space(LibraryBase):
+    """The part of the library that counts and frees bytes."""
+
+    def usage(self) -> Usage:
+        """Return the bytes on disk by kind."""
+        with self.database.read() as conn:
+            segments, snapshots = conn.execute(
+                "SELECT coalesce(sum(segment_bytes), 0), coalesce(sum(snapshot_bytes), 0) FROM checkpoints"
+            ).fetchone()
+            (documents,) = conn.execute("SELECT coalesce(sum(file_bytes), 0) FROM documents").fetchone()
+        present = sum(size for _, size, _ in _files(self.states_folder) + _files(self.documents_folder))
+        return Usage(
+            segments_bytes=segments,
+            snapshots_bytes=snapshots,
+            documents_bytes=documents,
+            database_bytes=sum(
+                size for path, size, _ in _files(self.folder) if path.name.startswith("library.db")
+            ),
+            stray_bytes=max(0, present - segments - snapshots - documents),
+        )
+
+    def session_state_bytes(self, session_id: str) -> int:
+        """Return the bytes of the state files a session's head rests on, shared ones included.
+
+        Raises SessionNotFoundError.
+        """
+        with self.database.read() as conn:
+            head = find_session(conn, session_id).head
+            return 0 if head is None else sum(row.num_bytes for row in chain_of(conn, head))
+
+    def evict(self, max_bytes: int) -> int:
+        """Drop the least recently used state until at most `max_bytes` of it are left; return the bytes
+        freed.
+
+        Goes from the ends of chains inwards; a head moves to the nearest snapshot left before it, or to None.
+        Text, tokens and chat stay, and so does the state of sessions held for writing: more than `max_bytes`
+        can be left.
+        """
+        held = self._held_sessions()
+        with self.database.write() as conn:
+            forest = Forest(conn)
+            heads = [
+                row["head"] for row in conn.execute("SELECT id, head FROM sessions") if row["id"] in held
+            ]
+            kept = forest.with_ancestors(heads) | forest.with_descendants(heads)
+            files = delete_checkpoints(conn, _least_used(forest, kept, max_bytes))
+        return self.remove_files([self.states_folder / name for name in files])
+
+    def collect_garbage(self, min_age_s: float = GARBAGE_AGE_S) -> int:
+        """Delete state, documents and stray files that no session needs; return the bytes freed.
+
+        Only what has not been used for `min_age_s` seconds goes: a reading in another process may be about to
+        use it.
+        """
+        oldest = time.time() - min_age_s
+        with self.database.write() as conn:
+            forest = Forest(conn)
+            heads = [row["head"] for row in conn.execute("SELECT head FROM sessions WHERE head IS NOT NULL")]
+            young = [name for name, row in forest.rows.items() if row.used_at > oldest]
+            files = delete_checkpoints(conn, forest.rows.keys() - forest.with_ancestors(heads + young))
+            conn.execute(
+                "DELETE FROM documents WHERE used_at <= ?"
+                " AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
+                [oldest],
+            )
+            conn.execute(
+                "DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)"
+            )
+            conn.execute("PRAGMA incremental_vacuum")
+        freed = self.remove_files([self.states_folder / name for name in files])
+        return freed + self.remove_files(self._stray_files(oldest))
+
+    def _stray_files(self, oldest: float) -> list[Path]:
+        found = _files(self.states_folder) + _files(self.documents_folder)
+        with self.database.read() as conn:
+            return [path for path, _, changed in found if changed <= oldest and not is_registered(conn, path)]
+
+    def _held_sessions(self) -> set[str]:
+        with self.database.read() as conn:
+            sessions = [row["id"] for row in conn.execute("SELECT id FROM sessions")]
+        return {session_id for session_id in sessions if is_held(self.locks_folder, session_id)}
+
+
+def states_bytes(conn: sqlite3.Connection) -> int:
+    """Return the bytes of all registered state files."""
+    query = "SELECT coalesce(sum(segment_bytes + snapshot_bytes), 0) FROM checkpoints"
+    return int(conn.execute(query).fetchone()[0])
+
+
+def _least_used(forest: Forest, kept: set[str], max_bytes: int) -> set[str]:
+    """Choose leaves, oldest use first, until the rest fits; then those that no snapshot follows any more."""
+    left = sum(row.num_bytes for row in forest.rows.values())
+    chosen: set[str] = set()
+    leaves = [
+        (row.used_at, name) for name, row in forest.rows.items() if forest.is_leaf(name) and name not in kept
+    ]
+    heapq.heapify(leaves)
+    while leaves and left > max_bytes:
+        _, name = heapq.heappop(leaves)
+        parent: str | None = name
+        while parent is not None and (parent == name or not forest.rows[parent].has_snapshot):
+            if parent in kept or not forest.is_leaf(parent):
+                break
+            left -= forest.rows[parent].num_bytes
+            chosen.add(parent)
+            parent = forest.remove(parent)
+        if parent is not None and parent not in kept and forest.is_leaf(parent):
+            heapq.heappush(leaves, (forest.rows[parent].used_at, parent))
+    return chosen
+
+
+def _files(folder: Path) -> list[tuple[Path, int, float]]:
+    """Return path, size and time of the last change of the folder's files that are still there."""
+    found = []
+    for path in folder.iterdir():
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.is_file():
+            found.append((path, status.st_size, status.st_mtime))
+    return found

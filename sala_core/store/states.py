@@ -1,0 +1,271 @@
+"""Checkpoints of the model's state: segments and snapshots, correct or refused.
+
+A checkpoint covers a run of tokens and is called after everything its content depends on: its parent's name,
+its token ids and the model's fingerprint. So a prefix that was read once serves every session that begins
+with it.
+"""
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from torch import Tensor
+
+from sala_core.errors import CorruptStateError, DiskFullError, StateError, StateMismatchError
+from sala_core.store.checkpoints import (
+    SEGMENT_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    Forest,
+    chain_of,
+    delete_checkpoints,
+    drop_rolling_snapshots,
+    find_checkpoint,
+    touch_chain,
+)
+from sala_core.store.database import insert_row
+from sala_core.store.files import StagedFile, checksum, format_bytes, publish, read_whole, stage_file
+from sala_core.store.layout import decode_tensors, encode_tensors
+from sala_core.store.library import Library
+from sala_core.store.rows import CheckpointRow
+from sala_core.store.space import states_bytes
+from sala_core.store.streams import as_token_ids
+
+FORMAT = 1
+"""Number of the file format; a state of any other is refused."""
+
+
+class StateStore:
+    """The checkpoints of one model in a library."""
+
+    def __init__(self, library: Library, fingerprint: str) -> None:
+        """Serve states of the model with this fingerprint; those of others are refused."""
+        self.library = library
+        self.fingerprint = fingerprint
+
+    def name(self, parent: str | None, token_ids: np.ndarray) -> str:
+        """Return the name of the checkpoint that adds `token_ids` (int32 [n], n > 0) to `parent`: 32 hex
+        digits.
+        """
+        ids = as_token_ids(token_ids)
+        if not ids.size:
+            raise StateError("a checkpoint covers at least one token; none was given")
+        prefix = f"sala-checkpoint\0{FORMAT}\0{self.fingerprint}\0{parent or ''}\0"
+        return xxhash.xxh3_128_hexdigest(prefix.encode() + ids.tobytes())
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint is stored, for this model."""
+        with self.library.database.read() as conn:
+            row = find_checkpoint(conn, name)
+        return row is not None and row.fingerprint == self.fingerprint and row.format == FORMAT
+
+    def checkpoint(self, name: str) -> CheckpointRow:
+        """Return what is known of a checkpoint. Raises StateError if it is not stored, StateMismatchError."""
+        with self.library.database.read() as conn:
+            return self._find(conn, name)
+
+    def chain(self, name: str) -> list[CheckpointRow]:
+        """Return the checkpoints from the first token to `name`, in order.
+
+        Raises StateError if one is missing, StateMismatchError if another model made them.
+        """
+        with self.library.database.read() as conn:
+            self._find(conn, name)
+            return chain_of(conn, name)
+
+    def save(
+        self,
+        *,
+        parent: str | None,
+        token_ids: np.ndarray,
+        start: int,
+        segment: Mapping[str, Tensor],
+        snapshot: Mapping[str, Tensor] | None,
+        keep: bool,
+    ) -> str:
+        """Store the run [start, start + n) that follows `parent`; return its name.
+
+        It is on disk when this returns.
+
+        segment: K, V and compressed keys of the run. snapshot: the linear states at its end, or None.
+        keep=False makes a rolling snapshot, dropped once a later one is stored and no session's head stands
+        on it. If the checkpoint exists, only a missing snapshot is added and `keep` raised. Tensors are not
+        changed. Raises StateError if the parent is not stored or does not end at `start`, DiskFullError if
+        the disk or the library's quota is full; nothing is stored then.
+        """
+        ids = as_token_ids(token_ids)
+        name = self.name(parent, ids)
+        with self.library.database.read() as conn:
+            self._check_parent(conn, parent, start)
+            row = find_checkpoint(conn, name)
+            used = states_bytes(conn)
+        kinds: dict[str, Mapping[str, Tensor]] = {}
+        if row is None:
+            kinds[SEGMENT_SUFFIX] = segment
+        if snapshot is not None and (row is None or not row.has_snapshot):
+            kinds[SNAPSHOT_SUFFIX] = snapshot
+        self._check_quota(kinds, used)
+        about = self._metadata(name, parent, start, start + len(ids))
+        with ExitStack() as stack:
+            staged = {
+                suffix: stack.enter_context(
+                    stage_file(
+                        self._path(name, suffix), encode_tensors(tensors, about | {"kind": _kind(suffix)})
+                    )
+                )
+                for suffix, tensors in kinds.items()
+            }
+            dropped = self._commit(name, parent, start, start + len(ids), staged, keep)
+        self.library.remove_files([self.library.states_folder / file for file in dropped])
+        return name
+
+    def load_segment(self, name: str) -> dict[str, Tensor]:
+        """Return a checkpoint's segment, CPU tensors of its own, every byte verified.
+
+        Raises StateError if it is not stored, StateMismatchError, CorruptStateError (then `discard` it).
+        """
+        row = self.checkpoint(name)
+        return self._load(row, SEGMENT_SUFFIX, row.segment_bytes, row.segment_checksum)
+
+    def load_snapshot(self, name: str) -> dict[str, Tensor]:
+        """Return a checkpoint's snapshot as `load_segment` does, and mark its whole chain as used."""
+        with self.library.database.write() as conn:
+            row = self._find(conn, name)
+            touch_chain(conn, name, time.time())
+        return self._load(row, SNAPSHOT_SUFFIX, row.snapshot_bytes, row.snapshot_checksum)
+
+    def discard(self, name: str) -> int:
+        """Give up a damaged checkpoint and all that builds on it; return the bytes freed.
+
+        Heads move back to the nearest snapshot before it. An unknown name changes nothing.
+        """
+        with self.library.database.write() as conn:
+            files = delete_checkpoints(conn, Forest(conn).with_descendants([name]))
+        return self.library.remove_files([self.library.states_folder / file for file in files])
+
+    def collect_garbage(self) -> int:
+        """Delete what no session needs, of any model; see `Library.collect_garbage`.
+
+        Returns the bytes freed.
+        """
+        return self.library.collect_garbage()
+
+    def _path(self, name: str, suffix: str) -> Path:
+        return self.library.states_folder / (name + suffix)
+
+    def _metadata(self, name: str, parent: str | None, start: int, end: int) -> dict[str, str]:
+        return {
+            "format": str(FORMAT),
+            "fingerprint": self.fingerprint,
+            "name": name,
+            "parent": parent or "",
+            "start": str(start),
+            "end": str(end),
+        }
+
+    def _find(self, conn: sqlite3.Connection, name: str) -> CheckpointRow:
+        row = find_checkpoint(conn, name)
+        if row is None:
+            raise StateError(f"no saved state is called {name}; read the session again")
+        if row.format != FORMAT:
+            raise StateMismatchError(
+                f"state {name} has file format {row.format} and this program reads {FORMAT}; "
+                "read the session again"
+            )
+        if row.fingerprint != self.fingerprint:
+            raise StateMismatchError(
+                f"state {name} was computed by another model, dtype or layout ({row.fingerprint}) than the "
+                f"one in use ({self.fingerprint}); load that model, or read the session again with this one"
+            )
+        return row
+
+    def _check_parent(self, conn: sqlite3.Connection, parent: str | None, start: int) -> None:
+        end = 0 if parent is None else self._find(conn, parent).end
+        if start != end:
+            raise StateError(
+                f"a run that starts at token {start:,} cannot follow a state that ends at {end:,}"
+            )
+
+    def _check_quota(self, kinds: Mapping[str, Mapping[str, Tensor]], used: int) -> None:
+        limit = self.library.max_state_bytes
+        needed = sum(tensor.nbytes for tensors in kinds.values() for tensor in tensors.values())
+        if limit is not None and needed and used + needed > limit:
+            raise DiskFullError(
+                f"{format_bytes(needed)} of state would not fit: the library's states use "
+                f"{format_bytes(used)} of the {format_bytes(limit)} allowed; nothing was "
+                "lost; delete sessions or raise the limit"
+            )
+
+    def _commit(
+        self, name: str, parent: str | None, start: int, end: int, staged: dict[str, StagedFile], keep: bool
+    ) -> list[str]:
+        """Publish what no other process has stored meanwhile, then write the row; return files to delete."""
+        with self.library.database.write() as conn:
+            self._check_parent(conn, parent, start)
+            row = find_checkpoint(conn, name)
+            if row is None and SEGMENT_SUFFIX not in staged:
+                raise StateError(f"state {name} was deleted while it was being saved; save it again")
+            if row is not None:
+                staged.pop(SEGMENT_SUFFIX, None)
+                if row.has_snapshot:
+                    staged.pop(SNAPSHOT_SUFFIX, None)
+            publish(staged.values())
+            segment, snapshot = staged.get(SEGMENT_SUFFIX), staged.get(SNAPSHOT_SUFFIX)
+            now = time.time()
+            if segment is not None:
+                values = {
+                    "name": name,
+                    "parent": parent,
+                    "fingerprint": self.fingerprint,
+                    "format": FORMAT,
+                    "start_token": start,
+                    "end_token": end,
+                    "keep": keep,
+                    "segment_bytes": segment.num_bytes,
+                    "segment_checksum": segment.checksum,
+                    "created_at": now,
+                    "used_at": now,
+                }
+                insert_row(conn, "checkpoints", values)
+            if snapshot is not None:
+                conn.execute(
+                    "UPDATE checkpoints SET snapshot_bytes = ?, snapshot_checksum = ? WHERE name = ?",
+                    [snapshot.num_bytes, snapshot.checksum, name],
+                )
+            conn.execute(
+                "UPDATE checkpoints SET keep = max(keep, ?), used_at = ? WHERE name = ?", [keep, now, name]
+            )
+            return drop_rolling_snapshots(conn, parent)
+
+    def _load(
+        self, row: CheckpointRow, suffix: str, num_bytes: int, expected: str | None
+    ) -> dict[str, Tensor]:
+        kind = _kind(suffix)
+        if expected is None:
+            raise StateError(f"state {row.name} has no {kind}; go on from an earlier one")
+        path = self._path(row.name, suffix)
+        try:
+            data = read_whole(path, num_bytes)
+            if checksum(data) != expected:
+                raise ValueError("its checksum does not match")
+            tensors, metadata = decode_tensors(data)
+            if metadata != self._metadata(row.name, row.parent, row.start, row.end) | {"kind": kind}:
+                raise ValueError("it describes another state")
+        except (OSError, EOFError, ValueError) as error:
+            with self.library.database.read() as conn:
+                if find_checkpoint(conn, row.name) != row and not path.exists():
+                    raise StateError(
+                        f"the {kind} of {row.name} was deleted just now; go on from an earlier one"
+                    ) from error
+            raise CorruptStateError(
+                f"{path.name} cannot be used ({error}); discard it and read again from the state before it"
+            ) from error
+        return tensors
+
+
+def _kind(suffix: str) -> str:
+    """Return `segment` or `snapshot`."""
+    return suffix.split(".")[1]

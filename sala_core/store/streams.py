@@ -1,0 +1,255 @@
+"""A session's token stream and conversation: ordered parts, messages, and the turn that commits both."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from sala_core.errors import LibraryError, StateError
+from sala_core.store.base import LibraryBase, find_session
+from sala_core.store.checkpoints import drop_rolling_snapshots, find_checkpoint
+from sala_core.store.database import insert_row
+from sala_core.store.rows import MessageDraft, MessageRow, PartDraft, PartRow
+
+_ID_BYTES = 4
+
+
+class Streams(LibraryBase):
+    """The part of the library that knows what sessions have read and said."""
+
+    def append_parts(self, session_id: str, parts: Sequence[PartDraft]) -> None:
+        """Append runs of tokens to the session's stream, all or none.
+
+        Raises SessionNotFoundError; LibraryError for a document that is not stored or ids that are no int32
+        [n].
+        """
+        with self.database.write() as conn:
+            session_id = find_session(conn, session_id).id
+            _append_parts(conn, session_id, parts)
+            _mark_updated(conn, session_id)
+
+    def parts(self, session_id: str) -> list[PartRow]:
+        """Return the session's parts in order. Raises SessionNotFoundError."""
+        with self.database.read() as conn:
+            rows = conn.execute(
+                "SELECT * FROM parts WHERE session_id = ? ORDER BY ordinal",
+                [find_session(conn, session_id).id],
+            )
+            return [_part_row(row) for row in rows]
+
+    def token_ids(self, session_id: str, start: int, end: int) -> np.ndarray:
+        """Return tokens [start, end) of the session's stream, int32 [end - start]; reads only these from
+        disk.
+
+        Raises SessionNotFoundError; LibraryError if the range is not within the stream.
+        """
+        with self.database.read() as conn:
+            session = find_session(conn, session_id)
+            if not 0 <= start <= end <= session.num_tokens:
+                raise LibraryError(
+                    f"tokens {start:,} to {end:,} of session {session.name!r} were asked for; "
+                    f"it has {session.num_tokens:,}"
+                )
+            ids = np.empty(end - start, dtype="<i4")
+            rows = conn.execute(
+                "SELECT run, start_token, end_token FROM parts"
+                " WHERE session_id = ? AND end_token > ? AND start_token < ? ORDER BY ordinal",
+                [session.id, start, end],
+            ).fetchall()
+            for run, first, last in rows:
+                low, high = max(start, first), min(end, last)
+                with conn.blobopen("token_runs", "ids", run, readonly=True) as blob:
+                    blob.seek((low - first) * _ID_BYTES)
+                    data = blob.read((high - low) * _ID_BYTES)
+                ids[low - start : high - start] = np.frombuffer(data, dtype="<i4")
+        return ids
+
+    def messages(self, session_id: str) -> list[MessageRow]:
+        """Return the session's messages in order. Raises SessionNotFoundError."""
+        with self.database.read() as conn:
+            rows = conn.execute(
+                "SELECT * FROM messages WHERE session_id = ? ORDER BY ordinal",
+                [find_session(conn, session_id).id],
+            )
+            return [_message_row(row) for row in rows]
+
+    def commit_turn(
+        self,
+        session_id: str,
+        parts: Sequence[PartDraft],
+        messages: Sequence[MessageDraft],
+        head: str | None,
+        position: int,
+    ) -> None:
+        """Append a turn's parts and messages and move the session's head, in one transaction.
+
+        Raises as `append_parts` and `set_head`; nothing is changed then.
+        """
+        with self.database.write() as conn:
+            session_id = find_session(conn, session_id).id
+            _append_parts(conn, session_id, parts)
+            _append_messages(conn, session_id, messages)
+            dropped = _set_head(conn, session_id, head, position)
+        self.remove_files([self.states_folder / name for name in dropped])
+
+    def set_head(self, session_id: str, head: str | None, position: int) -> None:
+        """Let the session stand on the checkpoint `head`, whose end is `position`; None and 0 for no state.
+
+        The former head's snapshot is dropped if it was a rolling one. Raises SessionNotFoundError; StateError
+        if the checkpoint is not there, has no snapshot, belongs to another model or does not end at
+        `position`.
+        """
+        with self.database.write() as conn:
+            dropped = _set_head(conn, find_session(conn, session_id).id, head, position)
+        self.remove_files([self.states_folder / name for name in dropped])
+
+    def reset_session(
+        self, session_id: str, *, model: str, fingerprint: str, parts: Sequence[PartDraft] | None = None
+    ) -> None:
+        """Hand a session to another model: its state is let go, its conversation stays.
+
+        parts: the whole stream as the new model's tokenizer writes it; None keeps the stored one. Raises as
+        `append_parts`.
+        """
+        with self.database.write() as conn:
+            session_id = find_session(conn, session_id).id
+            dropped = _set_head(conn, session_id, None, 0)
+            conn.execute(
+                "UPDATE sessions SET model = ?, fingerprint = ? WHERE id = ?",
+                [model, fingerprint, session_id],
+            )
+            if parts is not None:
+                conn.execute("DELETE FROM parts WHERE session_id = ?", [session_id])
+                _append_parts(conn, session_id, parts)
+                conn.execute(
+                    "DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)"
+                )
+        self.remove_files([self.states_folder / name for name in dropped])
+
+
+def _append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[PartDraft]) -> None:
+    ordinal, position = conn.execute(
+        "SELECT count(*), coalesce(max(end_token), 0) FROM parts WHERE session_id = ?", [session_id]
+    ).fetchone()
+    for part in parts:
+        ids = as_token_ids(part.token_ids)
+        if part.document_id is not None and not _exists(conn, "documents", part.document_id):
+            raise LibraryError(f"document {part.document_id} is not in the library; read its file again")
+        if not 0 <= part.body_start <= len(ids):
+            raise LibraryError(
+                f"a part of {len(ids):,} tokens cannot have its body at token {part.body_start:,}"
+            )
+        values = {
+            "session_id": session_id,
+            "ordinal": ordinal,
+            "kind": part.kind,
+            "start_token": position,
+            "end_token": position + len(ids),
+            "run": _store_run(conn, ids),
+            "document_id": part.document_id,
+            "body_start": part.body_start,
+            "message_id": part.message_id,
+        }
+        insert_row(conn, "parts", values)
+        ordinal, position = ordinal + 1, position + len(ids)
+
+
+def as_token_ids(token_ids: np.ndarray) -> np.ndarray:
+    """Return the ids as little-endian int32 [n].
+
+    Raises LibraryError if they are not integers of that range.
+    """
+    ids = np.asarray(token_ids)
+    bounds = np.iinfo(np.int32)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise LibraryError(f"token ids must be integers [n], not {ids.dtype} {list(ids.shape)}")
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) > bounds.max):
+        raise LibraryError(
+            f"token ids must lie between 0 and {bounds.max:,}; found {ids.min()} to {ids.max()}"
+        )
+    return np.ascontiguousarray(ids, dtype="<i4")
+
+
+def _store_run(conn: sqlite3.Connection, ids: np.ndarray) -> int:
+    data = ids.tobytes()
+    key = xxhash.xxh3_128_hexdigest(data)
+    found = conn.execute("SELECT row FROM token_runs WHERE hash = ?", [key]).fetchone()
+    if found is not None:
+        return int(found["row"])
+    return insert_row(conn, "token_runs", {"hash": key, "ids": data})
+
+
+def _append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequence[MessageDraft]) -> None:
+    (count,) = conn.execute("SELECT count(*) FROM messages WHERE session_id = ?", [session_id]).fetchone()
+    now = time.time()
+    for ordinal, message in enumerate(messages, start=count):
+        values = {
+            "session_id": session_id,
+            "id": message.id,
+            "ordinal": ordinal,
+            "role": message.role,
+            "text": message.text,
+            "thinking": message.thinking,
+            "status": message.status,
+            "evidence": json.dumps(message.evidence),
+            "stats": json.dumps(message.stats),
+            "created_at": now,
+        }
+        insert_row(conn, "messages", values)
+
+
+def _set_head(conn: sqlite3.Connection, session_id: str, head: str | None, position: int) -> list[str]:
+    """Move the head; return the names of snapshot files that nothing needs any more."""
+    session = find_session(conn, session_id)
+    row = None if head is None else find_checkpoint(conn, head)
+    end = row.end if row is not None else 0
+    if head is not None and (row is None or not row.has_snapshot):
+        raise StateError(f"session {session.name!r} cannot stand on {head}: it is not saved with a snapshot")
+    if row is not None and row.fingerprint != session.fingerprint:
+        raise StateError(
+            f"session {session.name!r} belongs to {session.model!r}; {head} is another model's state"
+        )
+    if position != end or position > session.num_tokens:
+        raise StateError(
+            f"session {session.name!r} has {session.num_tokens:,} tokens and its state ends at token {end:,};"
+            f" it cannot stand at {position:,}"
+        )
+    conn.execute("UPDATE sessions SET head = ?, position = ? WHERE id = ?", [head, position, session_id])
+    _mark_updated(conn, session_id)
+    return drop_rolling_snapshots(conn, session.head) if head != session.head else []
+
+
+def _mark_updated(conn: sqlite3.Connection, session_id: str) -> None:
+    conn.execute("UPDATE sessions SET updated_at = ? WHERE id = ?", [time.time(), session_id])
+
+
+def _exists(conn: sqlite3.Connection, table: str, key: str) -> bool:
+    return conn.execute(f"SELECT 1 FROM {table} WHERE id = ?", [key]).fetchone() is not None
+
+
+def _part_row(row: sqlite3.Row) -> PartRow:
+    return PartRow(
+        ordinal=row["ordinal"],
+        kind=row["kind"],
+        start=row["start_token"],
+        end=row["end_token"],
+        document_id=row["document_id"],
+        body_start=row["body_start"],
+        message_id=row["message_id"],
+    )
+
+
+def _message_row(row: sqlite3.Row) -> MessageRow:
+    return MessageRow(
+        id=row["id"],
+        role=row["role"],
+        text=row["text"],
+        thinking=row["thinking"],
+        status=row["status"],
+        evidence=json.loads(row["evidence"]),
+        stats=json.loads(row["stats"]),
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,1 @@
+"""Training of the embedded demonstration model: tokenizer, tasks, data, network, loop, export."""

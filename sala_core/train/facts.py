@@ -1,0 +1,182 @@
+"""Invented facts: sentences with made-up names and values, each with the question it answers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    return tuple(words.split(","))
+
+
+_ONSETS = _listed("b,br,c,ch,cl,d,dr,f,fl,g,gr,h,j,k,kr,l,m,n,p,pr,qu,r,s,sh,st,t,th,tr,v,vr,w,y,z")
+_VOWELS = _listed("a,e,i,o,u,a,e,o,ai,ea,ie,ou")
+_CODAS = _listed(",,,l,n,r,s,m,th,nd,rk,x,lm,st")
+_ENDINGS = _listed("ra,mora,dor,wick,ham,ia,stead,ford,vale,on,en,us,a,burg,mere")
+
+_ROLES = _listed(
+    "harbour master,librarian,clockmaker,old gardener,lighthouse keeper,chief engineer,night watchman,"
+    "miller,archivist,baker,captain,governor,schoolteacher,blacksmith,apothecary,bell ringer,"
+    "stationmaster,surgeon,map maker,tailor,weaver,beekeeper,astronomer,ferryman,judge,innkeeper,"
+    "treasurer,painter,glassblower,mayor"
+)
+_THINGS = _listed(
+    "secret code,password,key number,locker number,door code,registration number,favourite colour,"
+    "lucky number,true name,birthplace,telephone number,room number,ship,horse,dog,middle name,motto,"
+    "safe combination,access code,monthly salary,height,age,house number,badge number,passphrase,"
+    "hidden treasure,special number,magic word,nickname,best friend,home town,invoice number,"
+    "port number,serial number,ticket number"
+)
+_OBJECTS = _listed(
+    "the silver lantern,the blue ledger,the iron key,the lost map,the golden compass,the red notebook,"
+    "the old piano,the brass telescope,the sealed letter,the stolen painting,the ivory chess set,"
+    "the wooden flute,the green bottle,the spare battery,the black umbrella,the wedding ring,"
+    "the rusty sword,the small drum,the glass crown"
+)
+_TITLES = _listed("Captain,Doctor,Professor,Lady,Mr.,Mrs.,Queen,King")
+_PLACES = _listed(
+    "under the kitchen floor,behind the north tower,in the third drawer,beneath the old oak,"
+    "inside the clock,in the cellar of the mill,on the top shelf,near the eastern gate,"
+    "at the bottom of the well,in the boathouse,behind the altar,inside a hollow log,in the attic,"
+    "under the stone bridge,in the captain's cabin"
+)
+_COLOURS = _listed("crimson,turquoise,amber,violet,emerald,indigo,scarlet,ochre,silver,lavender,olive,maroon")
+_MONTHS = _listed("January,February,March,April,May,June,July,August,September,October,November,December")
+_DEEDS = _listed(
+    "founded,discovered,designed,stole,repaired,bought,wrote about,painted,destroyed,inherited,hid,sold"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A sentence and the questions that it answers."""
+
+    sentence: str
+    questions: tuple[str, ...]
+
+
+def invented_name(rng: random.Random) -> str:
+    """A pronounceable name that stands in no book."""
+    parts = [
+        rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(rng.choice((1, 1, 2)))
+    ]
+    return ("".join(parts) + rng.choice(_ENDINGS)).capitalize()
+
+
+def _number(rng: random.Random) -> str:
+    return str(rng.randint(10 ** rng.randint(1, 5), 10**6 - 1))[: rng.randint(2, 6)]
+
+
+def _value(rng: random.Random, thing: str) -> str:
+    if any(word in thing for word in ("code", "number", "combination")) or rng.random() < 0.2:
+        return _number(rng)
+    if "colour" in thing:
+        return rng.choice(_COLOURS)
+    if any(word in thing for word in ("salary", "height", "age")):
+        return f"{_number(rng)} {rng.choice(('crowns', 'inches', 'years', 'pounds'))}"
+    if rng.random() < 0.2:
+        return f"{rng.choice(_COLOURS)} {invented_name(rng)}"
+    return invented_name(rng)
+
+
+def _owner(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.4:
+        return f"the {rng.choice(_ROLES)} of {invented_name(rng)}"
+    if kind < 0.6:
+        return f"{invented_name(rng)} {invented_name(rng)}"
+    if kind < 0.8:
+        return invented_name(rng)
+    return f"{rng.choice(_TITLES)} {invented_name(rng)}"
+
+
+def _attribute(rng: random.Random) -> Fact:
+    thing, owner = rng.choice(_THINGS), _owner(rng)
+    value = _value(rng, thing)
+    if rng.random() < 0.25 and not owner.startswith("the "):
+        return Fact(
+            sentence=f"{owner}'s {thing} is {value}.",
+            questions=(f"What is {owner}'s {thing}?", f"What is the {thing} of {owner}?"),
+        )
+    return Fact(
+        sentence=f"The {thing} of {owner} is {value}.",
+        questions=(
+            f"What is the {thing} of {owner}?",
+            f"Tell me the {thing} of {owner}.",
+            f"Which {thing} has {owner}?",
+        ),
+    )
+
+
+def _location(rng: random.Random) -> Fact:
+    thing = rng.choice(_OBJECTS)
+    owner, place = _owner(rng), rng.choice(_PLACES)
+    if rng.random() < 0.5:
+        sentence = f"{thing[0].upper()}{thing[1:]} of {owner} is hidden {place}."
+        return Fact(
+            sentence=sentence,
+            questions=(f"Where is {thing} of {owner}?", f"Where is {thing} of {owner} hidden?"),
+        )
+    sentence = f"{owner[0].upper()}{owner[1:]} keeps {thing} {place}."
+    return Fact(
+        sentence=sentence, questions=(f"Where does {owner} keep {thing}?", f"What does {owner} keep {place}?")
+    )
+
+
+def _event(rng: random.Random) -> Fact:
+    owner, deed = _owner(rng), rng.choice(_DEEDS)
+    thing = rng.choice(
+        (f"the town of {invented_name(rng)}", f"{rng.choice(_OBJECTS)} of {invented_name(rng)}")
+    )
+    when = f"in {rng.choice(_MONTHS)} {rng.randint(1100, 2099)}"
+    past = f"{owner[0].upper()}{owner[1:]} {deed} {thing} {when}."
+    return Fact(
+        sentence=past,
+        questions=(
+            f"Who {deed} {thing}?",
+            f"When was it that {owner} {deed} {thing}?",
+            f"What happened {when}?",
+        ),
+    )
+
+
+def _recipe(rng: random.Random) -> Fact:
+    name = invented_name(rng)
+    kind = rng.choice(
+        ("medicine", "dish", "ship", "village", "machine", "plant", "machine part", "river", "kingdom")
+    )
+    detail = rng.choice(
+        (
+            f"costs {_number(rng)} crowns",
+            f"was named after {invented_name(rng)}",
+            f"lies {_number(rng)} miles from {invented_name(rng)}",
+            f"is made of {rng.choice(_COLOURS)} glass",
+            f"has {_number(rng)} parts",
+            f"belongs to {_owner(rng)}",
+        )
+    )
+    return Fact(
+        sentence=f"The {kind} called {name} {detail}.",
+        questions=(f"What is {name}?", f"What is known about the {kind} called {name}?"),
+    )
+
+
+def _definition(rng: random.Random) -> Fact:
+    name = f"{invented_name(rng).lower()}_{invented_name(rng).lower()}"
+    arguments = ", ".join(invented_name(rng).lower() for _ in range(rng.randint(0, 3)))
+    sentence = rng.choice(
+        (f"def {name}({arguments}):", f"{name.upper()} = {_number(rng)}", f"fn {name}({arguments}) {{")
+    )
+    symbol = name.upper() if " = " in sentence else name
+    return Fact(
+        sentence=sentence, questions=(f"Where is {symbol} defined?", f"Show the definition of {symbol}.")
+    )
+
+
+_MAKERS = (_attribute, _attribute, _attribute, _location, _event, _recipe, _definition)
+
+
+def invented_fact(rng: random.Random) -> Fact:
+    """One fact of a random kind."""
+    return rng.choice(_MAKERS)(rng)

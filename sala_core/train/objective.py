@@ -1,0 +1,100 @@
+"""What is minimised: next-token loss on weighted targets, and the choice of blocks in the sparse layers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sala_core.train.data import Batch, window_targets
+from sala_core.train.network import SalaNetwork
+
+_TARGET_SHARE = 0.6
+
+
+def pooled_keys(k: Tensor, size: int, stride: int) -> Tensor:
+    """k: [B, 1, T, d] -> means over whole windows [B, W, d], as block selection compares them."""
+    return F.avg_pool1d(k[:, 0].mT, size, stride).mT
+
+
+def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, batch: Batch, stride: int, size: int) -> Tensor:
+    """-log of the heads' share of attention over pooled keys that falls on windows of the answering sentence.
+
+    q: [B, H, T, d]; pooled: [B, W, d]; bank: [N, d] pooled keys of earlier batches. Windows of all
+    other rows and of the bank are wrong answers, so the choice is learnt against much text.
+    """
+    B, W, d = pooled.shape
+    Q, H = batch.queries.shape[1], q.shape[1]
+    chosen = q.gather(2, batch.queries[:, None, :, None].expand(B, H, Q, d))
+    pool = torch.cat([pooled.reshape(B * W, d), bank.to(pooled.dtype)])
+    scores = (chosen @ pool.T).float() * d**-0.5
+    ends = torch.arange(W) * stride + size
+    hidden = ends[None, None, :] > batch.first[..., None]
+    own = torch.eye(B, dtype=torch.bool)[:, None, :, None]
+    blocked = F.pad((own & hidden[:, :, None, :]).reshape(B, Q, B * W), (0, len(bank)))
+    gold = own & window_targets(batch.gold, W, stride, size)[:, :, None, :]
+    gold = F.pad(gold.reshape(B, Q, B * W), (0, len(bank))) & ~blocked
+    shares = F.log_softmax(scores.masked_fill(blocked[:, None], -1e4), -1)
+    hit = torch.logsumexp(shares.masked_fill(~gold[:, None], -1e4), dim=(1, 3)) - torch.log(
+        torch.tensor(float(H))
+    )
+    known = batch.known * gold.any(-1)
+    return -(hit * known).sum() / known.sum().clamp(min=1)
+
+
+def training_loss(
+    network: SalaNetwork, batch: Batch, targets: Tensor, bank: Tensor, block_factor: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Total loss, next-token loss, block loss, and this batch's pooled keys [layers, B * W, d] for the bank.
+
+    targets: [M] flat positions whose next token is scored (see `choose_targets`).
+    """
+    config = network.config
+    hidden, scored = network.hidden(batch.ids[:, :-1])
+    logits = F.linear(hidden.flatten(0, 1)[targets], network.vocabulary).float()
+    losses = F.cross_entropy(logits, batch.ids[:, 1:].flatten()[targets], reduction="none")
+    weights = batch.weights.flatten()[targets]
+    text = (losses * weights).sum() / weights.sum()
+    pooled = [pooled_keys(k, config.kernel_size, config.kernel_stride) for _, k in scored]
+    blocks = torch.stack(
+        [
+            block_loss(q, keys, bank[layer], batch, config.kernel_stride, config.kernel_size)
+            for layer, ((q, _), keys) in enumerate(zip(scored, pooled, strict=True))
+        ]
+    ).mean()
+    kept = torch.stack([keys.detach().flatten(0, 1) for keys in pooled])
+    return text + block_factor * blocks, text.detach(), blocks.detach(), kept
+
+
+def choose_targets(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """[M] flat positions: the answers first, then text at random."""
+    flat = weights.flatten()
+    order = (flat > 0).float() + 4 * (flat >= 0.5).float() + torch.rand(len(flat), generator=generator)
+    return order.topk(int(len(flat) * _TARGET_SHARE)).indices.sort().values
+
+
+@torch.no_grad()
+def answer_accuracy(network: SalaNetwork, batch: Batch) -> tuple[float, float, int]:
+    """Share of answers that greedy decoding gives word for word, share of right answer tokens, their number.
+
+    Greedy decoding gives exactly the wanted answer if, and only if, every token of it is the most likely one
+    after those before it, so one pass decides.
+    """
+    hidden, _ = network.hidden(batch.ids[:, :-1])
+    right_answers = answers = right_tokens = tokens = 0
+    for row in range(len(batch.ids)):
+        best = F.linear(hidden[row], network.vocabulary).argmax(-1)
+        right = (best == batch.ids[row, 1:]).tolist()
+        scored = (batch.weights[row] >= 0.5).tolist()
+        start = None
+        for position, inside in enumerate([*scored, False]):
+            if inside and start is None:
+                start = position
+            elif not inside and start is not None:
+                if position < len(scored):
+                    answers += 1
+                    right_answers += all(right[start:position])
+                    tokens += position - start
+                    right_tokens += sum(right[start:position])
+                start = None
+    return right_answers / max(1, answers), right_tokens / max(1, tokens), answers

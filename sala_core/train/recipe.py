@@ -1,0 +1,50 @@
+"""The embedded model's shape and its curriculum."""
+
+from __future__ import annotations
+
+from sala_core.train.data import Phase
+from sala_core.train.network import NetworkConfig
+
+_SPARSE, _LINEAR = "minicpm4", "lightning-attn"
+
+NETWORK = NetworkConfig(
+    mixer_types=(_SPARSE, _LINEAR, _LINEAR, _LINEAR, _SPARSE, _LINEAR, _LINEAR, _SPARSE),
+)
+
+PHASES = (
+    Phase(
+        name="copy",
+        steps=140,
+        length=512,
+        rows=16,
+        mix={"random_copy": 4, "text_copy": 4, "plain_text": 2, "conversation": 2},
+        rates=(1.0, 1.0),
+    ),
+    Phase(
+        name="short",
+        steps=700,
+        length=512,
+        rows=16,
+        mix={"random_copy": 0.3, "text_copy": 0.7, "plain_text": 1.5, "conversation": 8},
+        rates=(1.0, 1.0),
+        block_loss=0.1,
+    ),
+    Phase(
+        name="medium",
+        steps=900,
+        length=2048,
+        rows=4,
+        mix={"text_copy": 0.3, "plain_text": 1.5, "conversation": 8},
+        rates=(1.0, 0.6),
+        block_loss=0.2,
+    ),
+    Phase(
+        name="long",
+        steps=900,
+        length=4096,
+        rows=2,
+        mix={"plain_text": 1.0, "conversation": 9},
+        rates=(0.6, 0.02),
+        block_loss=0.2,
+    ),
+)

@@ -1,0 +1,404 @@
+"""A workspace without a model: the page's view of the program, with jobs that follow a script."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
+
+NOVEL = "\n".join(
+    f"Line {number} of the novel: the carriage waited in the rain while nobody spoke."
+    for number in range(1, 4001)
+)
+
+
+@dataclass(kw_only=True)
+class FakeSession:
+    id: str
+    name: str
+    model: str = "embedded"
+    fingerprint: str = "f00d"
+    head: str | None = None
+    position: int = 0
+    num_tokens: int = 0
+    num_documents: int = 0
+    num_messages: int = 0
+    created_at: float = field(default_factory=time.time)
+    updated_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeDocument:
+    id: str
+    name: str
+    media_type: str
+    num_bytes: int
+    num_tokens: int
+    num_pages: int = 0
+    text: str = NOVEL
+    page_starts: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeEncoded:
+    document: FakeDocument
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakePart:
+    ordinal: int
+    kind: str
+    start: int
+    end: int
+    document_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeMessage:
+    id: str
+    role: str
+    text: str
+    thinking: str = ""
+    status: str = "done"
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    stats: dict[str, Any] = field(default_factory=dict)
+    created_at: float = field(default_factory=time.time)
+
+
+@dataclass(kw_only=True)
+class FakeJob:
+    id: str
+    session_id: str
+    kind: str
+    status: str = "queued"
+    request: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    thinking: str = ""
+    error: str | None = None
+    result: dict[str, Any] | None = None
+    created_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeModelInfo:
+    name: str = "embedded"
+    status: str = "ready"
+    is_demonstration: bool = True
+    device: str = "cpu"
+    dtype: str = "bfloat16"
+    max_tokens: int = 1_048_576
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeMeter:
+    tokens_read: int
+    tokens_pending: int
+    tokens_free: int
+    state_bytes: int
+    library_bytes: int
+    process_bytes: int
+
+
+@dataclass(kw_only=True)
+class Script:
+    """What the next jobs do; a test changes it before it presses a button."""
+
+    answer: str = (
+        'The novel says "the carriage waited in the rain" and then goes **silent**.\n\nNothing more is told.'
+    )
+    thinking: str = ""
+    token_s: float = 0.03
+    reading_s: float = 2.0
+    read_error: str | None = None
+    ask_error: str | None = None
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    evidence: list[dict[str, Any]] = field(
+        default_factory=lambda: [
+            {
+                "document": "novel.txt",
+                "document_id": "novel",
+                "page": None,
+                "line_start": 120,
+                "line_end": 122,
+                "text": "\n".join(NOVEL.split("\n")[119:122]),
+                "score": 0.91,
+            },
+            {
+                "document": "novel.txt",
+                "document_id": "novel",
+                "page": None,
+                "line_start": 40,
+                "line_end": 40,
+                "text": NOVEL.split("\n")[39],
+                "score": 0.37,
+            },
+        ]
+    )
+
+
+class FakeLibrary:
+    """Reads of sessions, messages, documents and jobs, held in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, FakeSession] = {}
+        self.talk: dict[str, list[FakeMessage]] = {}
+        self.stream: dict[str, list[FakePart]] = {}
+        self.texts: dict[str, FakeDocument] = {}
+        self.work: dict[str, FakeJob] = {}
+        self.ids = itertools.count(1)
+
+    def session(self, name_or_id: str) -> FakeSession:
+        for row in self.rows.values():
+            if name_or_id in (row.id, row.name):
+                return row
+        raise SessionNotFoundError(f"no session is called {name_or_id!r}")
+
+    def sessions(self, search: str | None = None) -> list[FakeSession]:
+        rows = sorted(self.rows.values(), key=lambda row: -row.updated_at)
+        if not search:
+            return rows
+        wanted = search.lower()
+        return [
+            row
+            for row in rows
+            if wanted in row.name.lower() or any(wanted in m.text.lower() for m in self.talk.get(row.id, []))
+        ]
+
+    def check_name(self, name: str, own_id: str = "") -> None:
+        if any(row.name == name and row.id != own_id for row in self.rows.values()):
+            raise SessionExistsError(f"a session called {name!r} is already here; choose another name")
+
+    def rename_session(self, session_id: str, name: str) -> FakeSession:
+        self.check_name(name, session_id)
+        self.session(session_id).name = name
+        return self.session(session_id)
+
+    def delete_session(self, session_id: str) -> None:
+        del self.rows[self.session(session_id).id]
+
+    def messages(self, session_id: str) -> list[FakeMessage]:
+        return list(self.talk.get(session_id, []))
+
+    def parts(self, session_id: str) -> list[FakePart]:
+        return list(self.stream.get(session_id, []))
+
+    def document(self, document_id: str) -> FakeDocument:
+        return self.texts[document_id]
+
+    def documents(self, session_id: str) -> list[FakeDocument]:
+        return [
+            self.texts[part.document_id] for part in self.parts(session_id) if part.document_id is not None
+        ]
+
+    def load_document(self, document_id: str) -> FakeEncoded:
+        if document_id == "novel":
+            return FakeEncoded(
+                document=FakeDocument(id="novel", name="novel.txt", media_type="", num_bytes=0, num_tokens=0)
+            )
+        return FakeEncoded(document=self.texts[document_id])
+
+    def job(self, job_id: str) -> FakeJob:
+        return self.work[job_id]
+
+    def jobs(self, session_id: str | None = None, status: str | None = None) -> list[FakeJob]:
+        return [
+            job
+            for job in self.work.values()
+            if (session_id is None or job.session_id == session_id)
+            and (status is None or job.status == status)
+        ]
+
+
+class FakeWorkspace:
+    """The plan's Workspace, its jobs driven by `script` in threads of their own."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.library = FakeLibrary()
+        self.script = script or Script()
+        self.info = FakeModelInfo()
+        self.stops: set[str] = set()
+        self.refusals: dict[str, str] = {}
+        self.calls: list[tuple[str, Any]] = []
+
+    def model_info(self) -> FakeModelInfo:
+        return self.info
+
+    def new_session(self, name: str) -> FakeSession:
+        self.library.check_name(name)
+        row = FakeSession(id=f"s{next(self.library.ids)}", name=name)
+        self.library.rows[row.id] = row
+        return row
+
+    def refusal(self, session_id: str) -> str | None:
+        return self.refusals.get(session_id)
+
+    def submit_read(self, session_id: str, paths: list[Path], *, owned_folder: Path | None = None) -> str:
+        self.calls.append(("read", [str(path) for path in paths]))
+        for path in paths:
+            if not Path(path).exists():
+                raise LibraryError(f"{path} is not on this disk; check the spelling")
+        return self._start(session_id, "read", {"paths": [str(path) for path in paths]}, self._read)
+
+    def submit_reread(self, session_id: str) -> str:
+        self.refusals.pop(session_id, None)
+        return self._start(session_id, "reread", {"paths": []}, self._read)
+
+    def submit_ask(self, session_id: str, question: str, sampling: Any) -> str:
+        return self._start(session_id, "ask", {"question": question}, self._ask)
+
+    def stop(self, job_id: str) -> None:
+        self.stops.add(job_id)
+
+    def job(self, job_id: str) -> FakeJob:
+        return replace(self.library.work[job_id])
+
+    def active_job(self, session_id: str) -> FakeJob | None:
+        for job in self.library.jobs(session_id):
+            if job.status in ("queued", "running"):
+                return replace(job)
+        return None
+
+    def meter(self, session_id: str) -> FakeMeter:
+        tokens = sum(part.end - part.start for part in self.library.parts(session_id))
+        free = self.info.max_tokens - tokens
+        return FakeMeter(
+            tokens_read=tokens,
+            tokens_pending=0,
+            tokens_free=free,
+            state_bytes=tokens * 8512,
+            library_bytes=3_200_000_000,
+            process_bytes=1_240_000_000,
+        )
+
+    def close(self) -> None:
+        for job in self.library.work.values():
+            self.stops.add(job.id)
+
+    def _start(self, session_id: str, kind: str, request: dict[str, Any], target: Any) -> str:
+        if self.active_job(session_id) is not None:
+            raise SessionBusyError("this session is still at work; wait for it or press Stop")
+        job = FakeJob(id=f"j{next(self.library.ids)}", session_id=session_id, kind=kind, request=request)
+        self.library.work[job.id] = job
+        threading.Thread(target=target, args=(job,), daemon=True).start()
+        return job.id
+
+    def _read(self, job: FakeJob) -> None:
+        job.status = "running"
+        names = [Path(path).name for path in job.request["paths"]] or ["novel.txt"]
+        total, steps = 48_000 * len(names), 40
+        for step in range(steps + 1):
+            job.progress = {
+                "phase": "preparing" if step < 6 else "reading",
+                "file": names[min(len(names) - 1, step * len(names) // steps)],
+                "files_done": step * len(names) // steps,
+                "files_total": len(names),
+                "tokens_done": total * step // steps,
+                "tokens_total": total,
+                "tokens_per_s": total / self.script.reading_s,
+                "seconds_left": self.script.reading_s * (1 - step / steps),
+            }
+            if job.id in self.stops:
+                break
+            if self.script.read_error and step == steps // 2:
+                job.error, job.status = self.script.read_error, "failed"
+                return
+            time.sleep(self.script.reading_s / steps)
+        stopped = job.id in self.stops
+        for name in names:
+            self._add_document(job.session_id, name)
+        job.result = {
+            "files": len(names),
+            "pages": 0,
+            "tokens": total,
+            "tokens_read": total,
+            "tokens_reused": 0,
+            "seconds": self.script.reading_s,
+            "skipped": self.script.skipped,
+            "warnings": [],
+            "stopped": stopped,
+        }
+        job.status = "stopped" if stopped else "done"
+
+    def _add_document(self, session_id: str, name: str) -> None:
+        document = FakeDocument(
+            id=f"d{next(self.library.ids)}",
+            name=name,
+            media_type="text/plain",
+            num_bytes=len(NOVEL),
+            num_tokens=48_000,
+        )
+        self.library.texts[document.id] = document
+        parts = self.library.stream.setdefault(session_id, [])
+        start = parts[-1].end if parts else 0
+        parts.append(
+            FakePart(
+                ordinal=len(parts), kind="document", start=start, end=start + 48_000, document_id=document.id
+            )
+        )
+        row = self.library.session(session_id)
+        row.position = row.num_tokens = start + 48_000
+        row.num_documents += 1
+        row.updated_at = time.time()
+
+    def _ask(self, job: FakeJob) -> None:
+        job.status = "running"
+        job.progress = {"phase": "answering", "tokens_done": 0, "tokens_total": 12}
+        time.sleep(0.3)
+        if self.script.ask_error:
+            job.error, job.status = self.script.ask_error, "failed"
+            return
+        for attribute, text in (("thinking", self.script.thinking), ("text", self.script.answer)):
+            words = text.split(" ") if text else []
+            for number in range(len(words)):
+                if job.id in self.stops:
+                    break
+                setattr(job, attribute, " ".join(words[: number + 1]))
+                time.sleep(self.script.token_s)
+        self._commit_turn(job)
+
+    def _commit_turn(self, job: FakeJob) -> None:
+        quotations = [
+            {
+                "text": "the carriage waited in the rain",
+                "document": "novel.txt",
+                "page": None,
+                "line_start": 1,
+                "line_end": 1,
+            }
+        ]
+        talk = self.library.talk.setdefault(job.session_id, [])
+        number = next(self.library.ids)
+        stats = {
+            "tokens_read": 12,
+            "tokens_reused": 48_000,
+            "tokens_generated": len(job.text.split()),
+            "seconds_load": 0.2,
+            "seconds_prefill": 0.4,
+            "seconds_decode": 2.1,
+            "finish_reason": "stopped" if job.id in self.stops else "stop",
+            "model": "embedded",
+            "quotations": quotations,
+        }
+        talk.append(FakeMessage(id=f"m{number}q", role="user", text=job.request["question"]))
+        talk.append(
+            FakeMessage(
+                id=f"m{number}a",
+                role="assistant",
+                text=job.text,
+                thinking=job.thinking,
+                evidence=self.script.evidence,
+                stats=stats,
+            )
+        )
+        job.result = stats
+        row = self.library.session(job.session_id)
+        row.num_messages, row.updated_at = len(talk), time.time()
+        job.status = "stopped" if job.id in self.stops else "done"

@@ -1,0 +1,389 @@
+"""The commands: what they print, what they exit with, and what they leave alone. The model is a stand-in."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sala_core
+import sala_core.session
+from app import cli, cli_read
+from app.arguments import Arguments, parse
+from app.cli_session import StopSignals
+from app.live_line import LiveLine
+from sala_core.engine import Progress, Token
+from sala_core.errors import DiskFullError
+from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
+from sala_core.ingest.document import SkippedFile
+from sala_core.store.library import Library
+
+PROGRESS = ReadProgress(
+    phase="reading",
+    file="war.txt",
+    files_done=0,
+    files_total=2,
+    tokens_done=250_000,
+    tokens_total=1_000_000,
+    tokens_per_s=5000.0,
+    seconds_left=150.0,
+)
+RECEIPT = ReadReceipt(
+    files=2,
+    pages=432,
+    tokens=1_000_000,
+    tokens_read=900_000,
+    tokens_reused=100_000,
+    seconds=180.0,
+    skipped=(SkippedFile(name="photo.raw", path="/x/photo.raw", reason="a binary file"),),
+    warnings=("scan.pdf: pages 3-9: no text",),
+    stopped=False,
+)
+EVIDENCE = Evidence(
+    document="war.txt",
+    document_id="d1",
+    page=None,
+    line_start=12,
+    line_end=14,
+    text="Well,\nPrince",
+    score=0.25,
+)
+ANSWER = Answer(
+    text="Well, Prince.",
+    thinking="Hm.",
+    evidence=(EVIDENCE,),
+    quotations=(
+        Quotation(
+            text="Well, Prince", document="war.txt", document_id="d1", page=3, line_start=12, line_end=12
+        ),
+    ),
+    tokens_reused=1000,
+    tokens_read=14,
+    tokens_generated=5,
+    seconds_load=0.5,
+    seconds_prefill=0.25,
+    seconds_decode=1.0,
+    finish_reason="stop",
+    model="embedded",
+)
+
+
+class FakeSession:
+    """Plays the events it was given; records how it was opened and asked."""
+
+    events = ()
+    calls = None
+
+    @classmethod
+    def open(cls, library, engine, name, *, create):
+        cls.calls.append(("open", engine, name, create))
+        return cls()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.calls.append("closed")
+
+    def read(self, paths, *, should_stop):
+        self.calls.append(("read", [str(path) for path in paths]))
+        yield from self._play(should_stop)
+
+    def ask(self, question, sampling, *, should_stop):
+        self.calls.append(("ask", question, sampling))
+        yield from self._play(should_stop)
+
+    def _play(self, should_stop):
+        for event in self.events:
+            if callable(event):
+                event(should_stop)
+            elif isinstance(event, BaseException):
+                raise event
+            else:
+                yield event
+
+
+class FakeEngine:
+    @classmethod
+    def load(cls, name_or_path, device):
+        return (name_or_path, device)
+
+
+@pytest.fixture
+def session(monkeypatch):
+    monkeypatch.setattr(sala_core.session, "Session", FakeSession)
+    monkeypatch.setattr(sala_core, "Engine", FakeEngine)
+    monkeypatch.setattr(FakeSession, "events", [])
+    monkeypatch.setattr(FakeSession, "calls", [])
+    return FakeSession
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A library with one session."""
+    folder = tmp_path / "my library"
+    library = Library.open(folder)
+    library.create_session("demo", model="embedded", fingerprint="f")
+    library.close()
+    return folder
+
+
+def run(folder: Path, *line: str) -> int:
+    return cli.run(parse(["--library", str(folder), *line]))
+
+
+def test_ask_json_prints_the_agreed_object_and_nothing_else(session, folder, capsys):
+    session.events = [
+        Progress(tokens_done=1, tokens_total=14),
+        Token(id=1, text="Hm.", thinking=True),
+        Token(id=2, text="Well", thinking=False),
+        ANSWER,
+    ]
+    line = ["ask", "demo", "Who?", "--json", "--max-tokens", "7", "--temperature", "0", "--seed", "3"]
+    assert run(folder, *line, "--device", "cpu") == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert captured.out.count("\n") == 1
+    assert captured.err == ""
+    load = printed["seconds"].pop("load")
+    assert 0.5 <= load < 5
+    assert printed == {
+        "answer": "Well, Prince.",
+        "evidence": [
+            {
+                "document": "war.txt",
+                "page": None,
+                "line_start": 12,
+                "line_end": 14,
+                "text": "Well,\nPrince",
+                "score": 0.25,
+            }
+        ],
+        "tokens_reused": 1000,
+        "tokens_read": 14,
+        "tokens_generated": 5,
+        "seconds": {"prefill": 0.25, "decode": 1.0},
+        "finish_reason": "stop",
+        "model": "embedded",
+    }
+    opened, asked, closed = session.calls
+    assert opened == ("open", ("embedded", "cpu"), "demo", False)
+    assert asked[:2] == ("ask", "Who?")
+    assert (asked[2].max_tokens, asked[2].temperature, asked[2].seed) == (7, 0.0, 3)
+    assert closed == "closed"
+
+
+def test_ask_streams_the_answer_without_its_thinking_and_then_the_places(session, folder, capsys):
+    session.events = [
+        Token(id=1, text="Hm.", thinking=True),
+        Token(id=2, text="Well, ", thinking=False),
+        Token(id=3, text="Prince.", thinking=False),
+        ANSWER,
+    ]
+    assert run(folder, "ask", "demo", "Who?") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Well, Prince.\n")
+    assert "Hm." not in out
+    assert "1. war.txt, lines 12–14 (score 0.250)\n     Well, Prince\n" in out
+    assert "“Well, Prince” war.txt, page 3, line 12" in out
+    assert "14 tokens read, 1,000 reused, 5 written" in out
+
+
+def test_ask_a_session_that_is_not_there_fails_before_a_model_is_loaded(session, folder, capsys):
+    assert run(folder, "ask", "nobody", "Who?") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert session.calls == []
+
+
+def test_read_shows_progress_and_ends_with_a_receipt(session, folder, tmp_path, capsys):
+    (tmp_path / "war.txt").write_text("x")
+    session.events = [PROGRESS, RECEIPT]
+    assert run(folder, "read", "new", str(tmp_path / "war.txt")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Reading war.txt: 250,000 of 1,000,000 tokens (25%), 5,000 tokens/s, 2 min 30 s left",
+        "Read into new: 2 files, 432 pages, 1,000,000 tokens (900,000 read now, 100,000 reused) in 3 min"
+        ", 5,000 tokens/s",
+        "Note: scan.pdf: pages 3-9: no text",
+        "Skipped 1 file:",
+        "  photo.raw: a binary file",
+    ]
+    assert session.calls[0] == ("open", ("embedded", "auto"), "new", True)
+
+
+def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, capsys):
+    assert run(folder, "read", "new", str(tmp_path / "gone.txt")) == 1
+    assert "gone.txt: there is no such file or folder" in capsys.readouterr().err
+    assert session.calls == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(
+    session, folder, tmp_path, capsys, number
+):
+    flags = []
+
+    def interrupt(should_stop):
+        flags.append(should_stop())
+        os.kill(os.getpid(), number)
+        flags.append(should_stop())
+
+    session.events = [PROGRESS, interrupt, RECEIPT]
+    assert run(folder, "read", "new", str(tmp_path)) == 128 + number
+    out = capsys.readouterr().out
+    assert flags == [False, True]
+    assert "Read into new" in out
+    assert "Run the same command again to continue" in out
+    assert "closed" in session.calls
+
+
+def test_a_second_signal_takes_its_usual_course():
+    before = signal.getsignal(signal.SIGINT)
+    stop = StopSignals()
+    with stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_answer_stopped_before_it_began_prints_no_json(session, folder, capsys):
+    session.events = [lambda should_stop: os.kill(os.getpid(), signal.SIGINT)]
+    assert run(folder, "ask", "demo", "Who?", "--json") == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "nothing was saved" in captured.err
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_1(session, folder, capsys):
+    session.events = [DiskFullError("the disk\nis full; free 2 GB")]
+    assert run(folder, "ask", "demo", "Who?") == 1
+    assert capsys.readouterr().err == "error: the disk is full; free 2 GB\n"
+
+
+def test_the_unexpected_is_one_line_with_the_report_in_a_file(session, folder, capsys):
+    session.events = [KeyError("oops")]
+    assert run(folder, "ask", "demo", "Who?") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("error: unexpected KeyError: 'oops'; the report is ")
+    assert stderr.count("\n") == 1
+    report = Path(stderr.strip().split("the report is ")[1]).read_text()
+    assert "Traceback" in report
+    assert "KeyError: 'oops'" in report
+    assert "Who?" not in report
+
+
+def test_ctrl_c_while_loading_is_exit_code_130(session, folder, capsys, monkeypatch):
+    def interrupted(name_or_path, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeEngine, "load", interrupted)
+    assert run(folder, "ask", "demo", "Who?") == 130
+    assert capsys.readouterr().err == "error: stopped\n"
+
+
+def test_a_closed_pipe_ends_quietly(root, folder):
+    code = (
+        "import sys; from app import cli, cli_sessions\n"
+        "def chatty(arguments, folder):\n"
+        "    for _ in range(100000): print('x' * 100)\n"
+        "cli_sessions.COMMANDS['sessions'] = chatty\n"
+        "from app.arguments import Arguments\n"
+        "sys.exit(cli.run(Arguments(command='sessions')))"
+    )
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")])}
+    program = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+    )
+    program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() == 141
+    program.stderr.close()
+
+
+def test_sessions_show_fork_and_delete(folder, capsys):
+    assert run(folder, "fork", "demo", "copy") == 0
+    assert run(folder, "sessions", "--json") == 0
+    out = capsys.readouterr().out
+    listed = json.loads(out[out.index("[") :])
+    assert sorted(item["name"] for item in listed) == ["copy", "demo"]
+    assert run(folder, "show", "copy", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["name"], shown["documents"], shown["messages"]) == ("copy", [], [])
+    assert run(folder, "show", "copy") == 0
+    assert "copy: 0 tokens" in capsys.readouterr().out
+    assert run(folder, "delete", "copy") == 0
+    assert run(folder, "delete", "copy") == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert run(folder, "sessions") == 0
+    assert capsys.readouterr().out.split()[0] == "demo"
+
+
+def test_fork_onto_a_name_that_is_taken_is_refused(folder, capsys):
+    assert run(folder, "fork", "demo", "demo") == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_pytest_is_run_in_the_repository_with_its_own_arguments(monkeypatch, root):
+    calls = []
+
+    def record(command, **options):
+        calls.append((command[1:], options["cwd"]))
+        return subprocess.CompletedProcess(command, 5)
+
+    monkeypatch.setattr(subprocess, "run", record)
+    assert cli.run(parse(["test", "-k", "x y"])) == 5
+    assert calls == [(["-m", "pytest", "-k", "x y"], root)]
+
+
+def test_the_library_is_the_users_data_folder_unless_given(monkeypatch, tmp_path):
+    assert cli.library_folder(Arguments()).name == "sala-desktop"
+    monkeypatch.chdir(tmp_path)
+    assert cli.library_folder(Arguments(library=Path("lib"))) == tmp_path / "lib"
+
+
+def test_progress_names_what_it_knows():
+    known = PROGRESS.to_json()
+    preparing = ReadProgress(**{**known, "phase": "preparing", "files_done": 3, "tokens_total": 5000})
+    assert cli_read.progress_text(preparing) == "Preparing war.txt: 3 files, 5,000 tokens so far"
+    restoring = ReadProgress(**{**known, "phase": "restoring"})
+    assert cli_read.progress_text(restoring).endswith("250,000 of 1,000,000 tokens")
+    unknown = ReadProgress(
+        **{**known, "tokens_per_s": 0.0, "seconds_left": None, "tokens_total": 0, "tokens_done": 0}
+    )
+    assert cli_read.progress_text(unknown) == "Reading war.txt: 0 of 0 tokens (100%)"
+
+
+class Terminal:
+    def __init__(self):
+        self.written = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.written += text
+
+    def flush(self):
+        pass
+
+
+def test_a_live_line_changes_in_place_and_fits_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    with LiveLine(terminal) as line:
+        for number in range(1000):
+            line.show(f"{number} " + "x" * 50)
+    assert "\n" not in terminal.written[:-1]
+    assert terminal.written.count("\r") < 10
+    last = terminal.written.rstrip("\n").rsplit("\x1b[K", 1)[1]
+    assert last.startswith("999 ")
+    assert len(last) == 19

@@ -1,0 +1,96 @@
+"""Jobs outlive their page, and their process's end is noticed."""
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from sala_core.errors import LibraryError, SessionNotFoundError
+from sala_core.store import Library
+
+
+def test_a_job_starts_queued_and_belongs_to_this_process(library, new_session):
+    session = new_session()
+    job = library.create_job(session, "read", {"paths": ["/a"]})
+    assert (job.status, job.kind, job.request, job.progress, job.result, job.error) == (
+        "queued",
+        "read",
+        {"paths": ["/a"]},
+        {},
+        None,
+        None,
+    )
+    assert job.owner_pid == os.getpid()
+    assert job.owner_started == pytest.approx(psutil.Process().create_time(), abs=1)
+    assert library.job(job.id) == job
+
+
+def test_an_update_changes_only_what_is_given(library, new_session):
+    job = library.create_job(new_session(), "ask", {})
+    library.update_job(job.id, status="running", progress={"tokens": 5})
+    library.update_job(job.id, result={"text": "x"})
+    done = library.update_job(job.id, status="failed", error="no room")
+    assert (done.status, done.progress, done.result, done.error) == (
+        "failed",
+        {"tokens": 5},
+        {"text": "x"},
+        "no room",
+    )
+    assert done.updated_at >= done.created_at
+
+
+def test_jobs_are_listed_by_session_and_status(library, new_session):
+    one, two = new_session("one"), new_session("two")
+    first, second = library.create_job(one, "read", {}), library.create_job(two, "read", {})
+    library.update_job(second.id, status="done")
+    assert [job.id for job in library.jobs()] == [first.id, second.id]
+    assert [job.id for job in library.jobs(one)] == [first.id]
+    assert [job.id for job in library.jobs(status="done")] == [second.id]
+    assert library.jobs(one, "done") == []
+    library.delete_session(one)
+    assert [job.id for job in library.jobs()] == [second.id]
+
+
+def test_unknown_jobs_and_sessions_are_refused(library):
+    with pytest.raises(SessionNotFoundError):
+        library.create_job("unknown", "read", {})
+    for call in (library.job, library.update_job):
+        with pytest.raises(LibraryError):
+            call("unknown")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from sala_core.store import Library
+library = Library.open(Path(sys.argv[1]))
+for status in ("queued", "running", "done"):
+    library.update_job(library.create_job("book", "read", {}).id, status=status)
+"""
+
+
+def test_jobs_of_a_process_that_is_gone_become_interrupted(library, new_session, environment):
+    session = new_session()
+    alive = library.create_job(session, "ask", {})
+    subprocess.run([sys.executable, "-c", CHILD, str(library.folder)], env=environment, check=True)
+    recovered = library.recover_jobs()
+    assert [job.status for job in recovered] == ["interrupted", "interrupted"]
+    assert [job.status for job in library.jobs(session)] == ["queued", "interrupted", "interrupted", "done"]
+    assert library.job(alive.id).status == "queued"
+    assert library.recover_jobs() == []
+
+
+def test_a_pid_that_was_given_to_another_process_does_not_count_as_the_owner(library, new_session):
+    job = library.create_job(new_session(), "read", {})
+    with library.database.write() as conn:
+        conn.execute("UPDATE jobs SET owner_started = owner_started - 100")
+    assert [item.id for item in library.recover_jobs()] == [job.id]
+
+
+def test_a_reopened_library_still_has_the_jobs(library, new_session):
+    job = library.create_job(new_session(), "read", {})
+    library.close()
+    with Library.open(library.folder) as again:
+        assert again.job(job.id) == job

@@ -1,0 +1,118 @@
+"""One writer a session, and a killed one leaves nothing behind that blocks."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sala_core.errors import SessionBusyError, SessionNotFoundError
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from sala_core.store import Library
+with Library.open(Path(sys.argv[1])) as library, library.lock_session("book"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(library, new_session, environment):
+    """Another process that holds the session `book`."""
+    new_session("book")
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(library.folder)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_another_process_is_refused_at_once_and_told_who_holds_it(library, holder):
+    started = time.perf_counter()
+    with (
+        pytest.raises(SessionBusyError, match=f"process {holder.pid} since 20") as caught,
+        library.lock_session("book"),
+    ):
+        pass
+    assert time.perf_counter() - started < 2
+    assert re.search(r"'book'.* since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; close it there", str(caught.value))
+
+
+def test_a_held_session_is_neither_deleted_nor_evicted_but_read_renamed_and_forked(
+    library, store, save, holder
+):
+    state = save()
+    session = library.session("book").id
+    library.set_head(session, state, 4)
+    with pytest.raises(SessionBusyError):
+        library.delete_session(session)
+    assert library.evict(0) == 0
+    assert library.session(session).head == state
+    assert library.fork_session(session, "branch").head == state
+    assert library.rename_session(session, "renamed").name == "renamed"
+
+
+def test_a_killed_holder_does_not_block(library, holder):
+    holder.kill()
+    holder.wait()
+    with library.lock_session("book") as session:
+        assert session.name == "book"
+
+
+def test_a_stale_note_about_the_holder_is_not_believed(library, new_session):
+    session = new_session()
+    with library.lock_session(session):
+        (library.locks_folder / f"{session}.holder").write_text('{"pid": 999999999, "since": 0}')
+        with pytest.raises(SessionBusyError, match="another process since"), library.lock_session(session):
+            pass
+        (library.locks_folder / f"{session}.holder").write_text("{")
+        with pytest.raises(SessionBusyError, match="another process;"), library.lock_session(session):
+            pass
+
+
+def test_threads_of_one_process_exclude_each_other(library, new_session):
+    session = new_session()
+    inside, overlaps, refused = [], [], []
+
+    def work():
+        for _ in range(20):
+            try:
+                with library.lock_session(session):
+                    inside.append(1)
+                    overlaps.append(len(inside))
+                    time.sleep(0.002)
+                    inside.pop()
+            except SessionBusyError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(overlaps) == 1
+    assert all(f"this process ({os.getpid()})" in text or "another process" in text for text in refused)
+
+
+def test_the_lock_is_free_after_an_exception_and_not_reentrant(library, new_session):
+    session = new_session()
+    with pytest.raises(KeyError), library.lock_session(session):
+        raise KeyError
+    with library.lock_session(session), pytest.raises(SessionBusyError), library.lock_session(session):
+        pass
+    with library.lock_session(session):
+        pass
+
+
+def test_an_unknown_session_cannot_be_held(library):
+    with pytest.raises(SessionNotFoundError), library.lock_session("unknown"):
+        pass
+    assert [path.name for path in library.locks_folder.iterdir()] == ["library.lock"]
