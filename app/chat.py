@@ -166,10 +166,10 @@ def _end_of(passage: str, markdown: str) -> int | None:
 
 def _seal(quotation: dict[str, Any]) -> str:
     page = quotation["page"]
-    short = f"p.&nbsp;{page}" if page is not None else f"line&nbsp;{quotation['line_start']}"
+    short = f"p. {page}" if page is not None else f"line {quotation['line_start']}"
     where = wording.place(page, int(quotation["line_start"]), int(quotation["line_end"]))
     title = f"Stands word for word in {quotation['document']}, {where}"
-    return f' [✓&nbsp;{short}](#evidence "{_link_title(title)}")'
+    return f' [✓ {short}](#evidence "{_link_title(title)}")'
 
 
 def _link_title(text: str) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from sala_core.store.rows import SessionRow
 
-MAX_LABEL_CHARS = 29
 UNTITLED = re.compile(r"Untitled(?: \d+)?")
 
 
@@ -49,11 +48,7 @@ def build() -> LibraryPanel:
 
 def session_choices(rows: Sequence[SessionRow]) -> list[tuple[str, str]]:
     """(two-line label, id) of each session; the second line says what it holds and since when."""
-    return [(f"{_one_line(row.name)}\n{_detail(row)}", row.id) for row in rows]
-
-
-def _one_line(name: str) -> str:
-    return name if len(name) <= MAX_LABEL_CHARS else f"{name[: MAX_LABEL_CHARS - 1].rstrip()}…"
+    return [(f"{row.name}\n{_detail(row)}", row.id) for row in rows]
 
 
 def _detail(row: SessionRow) -> str:

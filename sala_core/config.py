@@ -36,15 +36,26 @@ class SparseConfig:
     dense_len: int = 8192
 
     def __post_init__(self) -> None:
-        _require(self.kernel_stride > 0 and self.kernel_size == 2 * self.kernel_stride,
-                 f"sparse_config: kernel_size {self.kernel_size} must be twice kernel_stride {self.kernel_stride}")
-        _require(self.block_size > 0 and self.block_size % self.kernel_stride == 0,
-                 f"sparse_config: block_size {self.block_size} must be a multiple of kernel_stride {self.kernel_stride}")
-        _require(self.window_size >= 0 and self.window_size % self.block_size == 0,
-                 f"sparse_config: window_size {self.window_size} must be a multiple of block_size {self.block_size}")
-        _require(self.init_blocks >= 0 and self.topk >= 0, "sparse_config: init_blocks and topk must not be negative")
-        _require(self.init_blocks + self.local_blocks <= self.num_selected_blocks,
-                 f"sparse_config: topk {self.topk} leaves no room for init_blocks {self.init_blocks}")
+        _require(
+            self.kernel_stride > 0 and self.kernel_size == 2 * self.kernel_stride,
+            f"sparse_config: kernel_size {self.kernel_size} must be twice kernel_stride {self.kernel_stride}",
+        )
+        _require(
+            self.block_size > 0 and self.block_size % self.kernel_stride == 0,
+            f"sparse_config: block_size {self.block_size} must be a multiple of kernel_stride {self.kernel_stride}",
+        )
+        _require(
+            self.window_size >= 0 and self.window_size % self.block_size == 0,
+            f"sparse_config: window_size {self.window_size} must be a multiple of block_size {self.block_size}",
+        )
+        _require(
+            self.init_blocks >= 0 and self.topk >= 0,
+            "sparse_config: init_blocks and topk must not be negative",
+        )
+        _require(
+            self.init_blocks + self.local_blocks <= self.num_selected_blocks,
+            f"sparse_config: topk {self.topk} leaves no room for init_blocks {self.init_blocks}",
+        )
 
     @property
     def local_blocks(self) -> int:
@@ -101,15 +112,24 @@ class SalaConfig:
     sparse_config: SparseConfig = field(default_factory=SparseConfig)
 
     def __post_init__(self) -> None:
-        _require(len(self.mixer_types) == self.num_hidden_layers,
-                 f"mixer_types names {len(self.mixer_types)} layers, num_hidden_layers is {self.num_hidden_layers}")
-        _require(self.num_attention_heads % self.num_key_value_heads == 0,
-                 f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads "
-                 f"{self.num_key_value_heads}")
-        _require(self.lightning_nh % self.lightning_nkv == 0,
-                 f"lightning_nh {self.lightning_nh} is no multiple of lightning_nkv {self.lightning_nkv}")
+        _require(
+            len(self.mixer_types) == self.num_hidden_layers,
+            f"mixer_types names {len(self.mixer_types)} layers, num_hidden_layers is {self.num_hidden_layers}",
+        )
+        _require(
+            self.num_attention_heads % self.num_key_value_heads == 0,
+            f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads "
+            f"{self.num_key_value_heads}",
+        )
+        _require(
+            self.lightning_nh % self.lightning_nkv == 0,
+            f"lightning_nh {self.lightning_nh} is no multiple of lightning_nkv {self.lightning_nkv}",
+        )
         _require(self.lightning_head_dim % 2 == 0, f"lightning_head_dim {self.lightning_head_dim} must be even")
-        _require(not self.attn_use_rope or self.head_dim % 2 == 0, f"head_dim {self.head_dim} must be even for rotary")
+        _require(
+            not self.attn_use_rope or self.head_dim % 2 == 0,
+            f"head_dim {self.head_dim} must be even for rotary",
+        )
         _require(self.dim_model_base > 0 and self.num_hidden_layers > 0, "sizes must be positive")
 
     @property
@@ -144,10 +164,15 @@ class SalaConfig:
 
         Raises ConfigError for another model family, or a feature that this program does not compute.
         """
-        _require(raw.get("model_type") == "minicpm_sala",
-                 f"model_type is {raw.get('model_type')!r}; this program runs models of type 'minicpm_sala'")
+        _require(
+            raw.get("model_type") == "minicpm_sala",
+            f"model_type is {raw.get('model_type')!r}; this program runs models of type 'minicpm_sala'",
+        )
         _require(not raw.get("attention_bias", False), "attention_bias true is not supported")
-        _require(raw.get("hidden_act", "silu") == "silu", f"hidden_act {raw.get('hidden_act')!r}; only 'silu' is known")
+        _require(
+            raw.get("hidden_act", "silu") == "silu",
+            f"hidden_act {raw.get('hidden_act')!r}; only 'silu' is known",
+        )
         _require(raw.get("rope_scaling") is None, f"rope_scaling {raw.get('rope_scaling')!r} is not supported")
         names = {f.name for f in fields(cls)} - {"mixer_types", "eos_token_id", "sparse_config"}
         values: dict[str, Any] = {name: raw[name] for name in names if raw.get(name) is not None}

@@ -58,7 +58,12 @@ class Engine:
     """A model on a device. One thread at a time; states are independent of each other."""
 
     def __init__(
-        self, model: SalaModel, *, name: str, folder: Path | None = None, tokenizer: Tokenizer | None = None,
+        self,
+        model: SalaModel,
+        *,
+        name: str,
+        folder: Path | None = None,
+        tokenizer: Tokenizer | None = None,
         dense_below: int = 0,
     ) -> None:
         """dense_below: attend densely in calls that end before this position, as the reference code does."""
@@ -70,7 +75,11 @@ class Engine:
 
     @classmethod
     def load(
-        cls, name_or_path: str | Path = EMBEDDED, device: str = "cpu", dtype: str | None = None, *,
+        cls,
+        name_or_path: str | Path = EMBEDDED,
+        device: str = "cpu",
+        dtype: str | None = None,
+        *,
         reference_dense_len: bool = False,
     ) -> "Engine":
         """Load a model: "embedded", a folder, or "org/name" once downloaded.
@@ -134,9 +143,7 @@ class Engine:
             pieces.append(self.model.logits(self.model.advance(state, chunk, dense=dense, choices=chosen)))
         return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
-    def read(
-        self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
+    def read(self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None) -> Iterator[tuple[int, Tensor]]:
         """Read ids a chunk at a time. After each chunk yields (tokens done, last hidden state [1, D]).
 
         Closing the iterator stops between chunks, with the state at the end of the last one.
@@ -153,8 +160,13 @@ class Engine:
             yield done, hidden[-1:]
 
     def generate(
-        self, state: SalaState, ids: Ids, sampling: SamplingParams | None = None, *,
-        trace: AttentionTrace | None = None, should_stop: Callable[[], bool] = lambda: False,
+        self,
+        state: SalaState,
+        ids: Ids,
+        sampling: SamplingParams | None = None,
+        *,
+        trace: AttentionTrace | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
         think: bool = True,
     ) -> Iterator[Progress | Token | Finished]:
         """Read the prompt ids, then answer.
@@ -196,6 +208,10 @@ class Engine:
         yield from writer.flush()
         yield Finished(reason=reason, ids=tuple(made))
 
+    def free_device_bytes(self) -> int | None:
+        """Free memory of the CUDA device; None on the CPU."""
+        return torch.cuda.mem_get_info(self.model.device)[0] if self.model.device.type == "cuda" else None
+
     def save_state(self, state: SalaState, file: str | Path) -> None:
         """Write the whole state to one file, all or nothing. Raises DiskFullError, LibraryError."""
         write_state(state, Path(file), self.fingerprint)
@@ -223,7 +239,8 @@ class _Writer:
     def __init__(self, engine: Engine, params: SamplingParams, think: bool) -> None:
         self._decoder = engine._tokenizer.stream_decoder() if engine._tokenizer else None
         self._stops = StopMatcher(params.stop)
-        self._splitter = ThinkSplitter() if think else None
+        inside = engine._tokenizer is not None and engine.chat.opens_thinking
+        self._splitter = ThinkSplitter(inside=inside) if think else None
 
     @property
     def stopped(self) -> bool:

@@ -43,7 +43,10 @@ class ReadReceipt:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
-        return asdict(self) | {"skipped": [item.to_json() for item in self.skipped], "warnings": list(self.warnings)}
+        return asdict(self) | {
+            "skipped": [item.to_json() for item in self.skipped],
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sala_kernels import BlockLayout
 
 from sala_core.events import Evidence
 from sala_core.ingest import SourceMap
 from sala_core.model import AttentionTrace
-from sala_kernels import BlockLayout
 
 _MAX_PLACES = 8
 _CANDIDATE_BLOCKS = 24
@@ -29,7 +29,10 @@ class DocumentSpan:
 
 
 def find_evidence(
-    trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout,
+    trace: AttentionTrace,
+    spans: Sequence[DocumentSpan],
+    turn_start: int,
+    layout: BlockLayout,
     source_map: Callable[[str], SourceMap],
 ) -> tuple[Evidence, ...]:
     """Rank places by the attention they drew during a turn that began at token `turn_start`.
@@ -51,9 +54,7 @@ def find_evidence(
                 places.append((span, *_tighten(mass, a, b)))
     scored = [(float(mass[a:b].sum()) / total, span, a, b) for span, a, b in places]
     scored.sort(key=lambda item: -item[0])
-    return tuple(
-        _evidence(span, a, b, score, source_map) for score, span, a, b in scored[:_MAX_PLACES] if score > 0
-    )
+    return tuple(_evidence(span, a, b, score, source_map) for score, span, a, b in scored[:_MAX_PLACES] if score > 0)
 
 
 def _document_mass(

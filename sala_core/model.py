@@ -3,11 +3,6 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear, silu
-
-from sala_core.config import SalaConfig
-from sala_core.state import SalaState, SparseCache
 from sala_kernels import (
     BlockLayout,
     apply_rotary,
@@ -20,6 +15,11 @@ from sala_kernels import (
     rms_norm,
     rotary_cos_sin,
 )
+from torch import Tensor
+from torch.nn.functional import linear, silu
+
+from sala_core.config import SalaConfig
+from sala_core.state import SalaState, SparseCache
 
 
 class AttentionTrace:
@@ -68,7 +68,12 @@ class SalaModel:
 
     @torch.inference_mode()
     def advance(
-        self, state: SalaState, ids: Tensor, *, dense: bool = False, trace: AttentionTrace | None = None,
+        self,
+        state: SalaState,
+        ids: Tensor,
+        *,
+        dense: bool = False,
+        trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """Read T tokens: ids [T] int64 on the model's device. `state` moves on by T.
@@ -133,7 +138,13 @@ class SalaModel:
         return linear(o, self._weight(i, "self_attn.o_proj"))
 
     def _sparse_mixer(
-        self, i: int, x: Tensor, cache: SparseCache, position: int, dense: bool, trace: AttentionTrace | None,
+        self,
+        i: int,
+        x: Tensor,
+        cache: SparseCache,
+        position: int,
+        dense: bool,
+        trace: AttentionTrace | None,
         choices: dict[int, Tensor] | None,
     ) -> Tensor:
         """x: [T, D] normed; cache is appended to. Returns [T, D]."""
@@ -150,8 +161,9 @@ class SalaModel:
         if choices is not None and chosen is not None:
             choices[i] = chosen
         mass = trace.buffer(i, position + T, x.device) if trace else None
-        o = block_attention(q, cache.keys, cache.values, chosen, position=position, scale=scale, layout=self.layout,
-                            mass=mass).reshape(T, -1)
+        o = block_attention(
+            q, cache.keys, cache.values, chosen, position=position, scale=scale, layout=self.layout, mass=mass
+        ).reshape(T, -1)
         if config.attn_use_output_gate:
             o = o * torch.sigmoid(linear(x, self._weight(i, "self_attn.o_gate")))
         return linear(o, self._weight(i, "self_attn.o_proj"))

@@ -36,9 +36,14 @@ def verify_quotations(
             wanted.remove(passage)
             found.append(
                 Quotation(
-                    text=passage, document=span.name, document_id=document_id, page=place.page,
-                    line_start=place.line_start, line_end=place.line_end,
-                ))
+                    text=passage,
+                    document=span.name,
+                    document_id=document_id,
+                    page=place.page,
+                    line_start=place.line_start,
+                    line_end=place.line_end,
+                )
+            )
     return tuple(found)
 
 

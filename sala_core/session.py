@@ -38,7 +38,12 @@ class Session:
     """
 
     def __init__(
-        self, library: Library, engine: Engine, row: SessionRow, lock: ExitStack, state: SessionState | None = None
+        self,
+        library: Library,
+        engine: Engine,
+        row: SessionRow,
+        lock: ExitStack,
+        state: SessionState | None = None,
     ) -> None:
         self._library = library
         self._engine = engine
@@ -47,11 +52,19 @@ class Session:
         self._writer = StreamWriter(engine.tokenizer, engine.chat)
         self.state = state or SessionState(library, engine, row.id)
         if row.num_tokens == 0:
-            library.append_parts(row.id, [self._writer.system()])
+            library.reset_session(
+                row.id, model=engine.name, fingerprint=engine.fingerprint, parts=[self._writer.system()]
+            )
 
     @classmethod
     def open(
-        cls, library: Library, engine: Engine, name: str, *, create: bool = False, state: SessionState | None = None
+        cls,
+        library: Library,
+        engine: Engine,
+        name: str,
+        *,
+        create: bool = False,
+        state: SessionState | None = None,
     ) -> Self:
         """Open a session by name or id. create: make it if there is none.
 
@@ -104,9 +117,15 @@ class Session:
             tokens_read, tokens_reused = self.state.tokens_read, self.state.tokens_reused
         row = self.row
         yield ReadReceipt(
-            files=batch.files, pages=batch.pages, tokens=batch.tokens, tokens_read=tokens_read,
-            tokens_reused=tokens_reused, seconds=time.monotonic() - started, skipped=tuple(batch.skipped),
-            warnings=(*batch.warnings, *self._take_warnings()), stopped=should_stop() or row.position < row.num_tokens,
+            files=batch.files,
+            pages=batch.pages,
+            tokens=batch.tokens,
+            tokens_read=tokens_read,
+            tokens_reused=tokens_reused,
+            seconds=time.monotonic() - started,
+            skipped=tuple(batch.skipped),
+            warnings=(*batch.warnings, *self._take_warnings()),
+            stopped=should_stop() or row.position < row.num_tokens,
         )
 
     def ask(
@@ -140,7 +159,9 @@ class Session:
         own = self._engine.tokenizer.fingerprint
         same = all(row.tokenizer_fingerprint == own for row in documents) and bool(documents)
         self._library.reset_session(
-            self._id, model=self._engine.name, fingerprint=self._engine.fingerprint,
+            self._id,
+            model=self._engine.name,
+            fingerprint=self._engine.fingerprint,
             parts=None if same else self._rewritten(),
         )
         self.state.forget()
@@ -151,7 +172,8 @@ class Session:
             raise StateMismatchError(
                 f"session {row.name!r} was read by the model {row.model!r} in another version or number format than "
                 f"the {self._engine.name!r} of now, so its saved state does not fit; use that model, or let this one "
-                "read the session again")
+                "read the session again"
+            )
 
     def _prepare(
         self, paths: Sequence[Path], should_stop: Stop, limits: Limits | None, batch: "_Batch"
@@ -171,8 +193,14 @@ class Session:
                 document_id = self._library.put_document(item, self._engine.tokenizer.fingerprint)
                 batch.parts.append(self._writer.document(item, document_id))
             yield ReadProgress(
-                phase="preparing", file=document.name, files_done=batch.files, files_total=batch.files,
-                tokens_done=0, tokens_total=batch.tokens, tokens_per_s=0.0, seconds_left=None,
+                phase="preparing",
+                file=document.name,
+                files_done=batch.files,
+                files_total=batch.files,
+                tokens_done=0,
+                tokens_total=batch.tokens,
+                tokens_per_s=0.0,
+                seconds_left=None,
             )
 
     def _turn(
@@ -185,9 +213,7 @@ class Session:
         asked, said = MessageDraft(role="user", text=question), MessageDraft(role="assistant", text="")
         prompt = self._writer.question(question, asked.id)
         turn = _Turn(started=time.monotonic())
-        for event in self._engine.generate(
-            state, prompt.token_ids, sampling, trace=trace, should_stop=should_stop
-        ):
+        for event in self._engine.generate(state, prompt.token_ids, sampling, trace=trace, should_stop=should_stop):
             turn.take(event)
             if not isinstance(event, Finished):
                 yield event
@@ -200,9 +226,13 @@ class Session:
         answer = self._answer(turn, trace, base, len(prompt.token_ids))
         stats = {key: value for key, value in answer.to_json().items() if key not in ("text", "thinking", "evidence")}
         said = MessageDraft(
-            id=said.id, role="assistant", text=answer.text, thinking=answer.thinking,
+            id=said.id,
+            role="assistant",
+            text=answer.text,
+            thinking=answer.thinking,
             status="stopped" if turn.reason == "stopped" else "done",
-            evidence=[item.to_json() for item in answer.evidence], stats=stats,
+            evidence=[item.to_json() for item in answer.evidence],
+            stats=stats,
         )
         self._save_turn(base, [prompt, answer_part], [asked, said])
         yield answer
@@ -219,12 +249,17 @@ class Session:
         text = turn.text.strip()
         evidence = find_evidence(trace, spans, base, self._engine.model.layout, source_map)
         return Answer(
-            text=text, thinking=turn.thinking.strip(), evidence=evidence,
+            text=text,
+            thinking=turn.thinking.strip(),
+            evidence=evidence,
             quotations=verify_quotations(text, _likely_first(spans, evidence), source_map),
-            tokens_reused=self.state.tokens_reused, tokens_read=self.state.tokens_read + prompt_tokens,
-            tokens_generated=len(turn.ids), seconds_load=self.state.load_s,
+            tokens_reused=self.state.tokens_reused,
+            tokens_read=self.state.tokens_read + prompt_tokens,
+            tokens_generated=len(turn.ids),
+            seconds_load=self.state.load_s,
             seconds_prefill=(turn.first or turn.ended) - turn.started,
-            seconds_decode=turn.ended - (turn.first or turn.ended), finish_reason=turn.reason,
+            seconds_decode=turn.ended - (turn.first or turn.ended),
+            finish_reason=turn.reason,
             model=self._engine.name,
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 from sala_core.engine import Engine
 from sala_core.errors import CorruptStateError
 from sala_core.events import ReadPhase, ReadProgress
+from sala_core.memory import check_budget
 from sala_core.state import SalaState
 from sala_core.store import Library, PartRow, StateStore
 from sala_core.stream import FileFinder, document_spans, segment_ends
@@ -51,6 +52,7 @@ class SessionState:
         meter = _Meter(files, row.num_tokens)
         started = time.monotonic()
         self.tokens_read = 0
+        check_budget(self._engine, row.num_tokens - (self.state.position if self.state else 0))
         if self.state is None or self._head != row.head:
             yield from self._restore(parts, row.num_tokens, meter)
         self.load_s = time.monotonic() - started
@@ -83,8 +85,12 @@ class SessionState:
         assert self.state is not None
         end = self.state.position
         self._head = self._store.save(
-            parent=self._head, token_ids=ids, start=start, segment=self.state.segment(start, end),
-            snapshot=self.state.snapshot(), keep=keep,
+            parent=self._head,
+            token_ids=ids,
+            start=start,
+            segment=self.state.segment(start, end),
+            snapshot=self.state.snapshot(),
+            keep=keep,
         )
         if commit:
             self._library.set_head(self._session_id, self._head, end)
@@ -153,7 +159,12 @@ class _Meter:
         rate = (position - before) / (now - then) if phase == "reading" and now > then else 0.0
         files_done, name = self._files.at(max(0, position - 1))
         return ReadProgress(
-            phase=phase, file=name, files_done=files_done, files_total=self._files.count, tokens_done=position,
-            tokens_total=self._num_tokens, tokens_per_s=rate,
+            phase=phase,
+            file=name,
+            files_done=files_done,
+            files_total=self._files.count,
+            tokens_done=position,
+            tokens_total=self._num_tokens,
+            tokens_per_s=rate,
             seconds_left=(self._num_tokens - position) / rate if rate else None,
         )

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 import torch
+from sala_kernels import compress_keys, num_windows
 from torch import Tensor
 
 from sala_core.config import SalaConfig
 from sala_core.errors import StateMismatchError
-from sala_kernels import compress_keys, num_windows
 
 _MIN_CAPACITY = 1024
 
@@ -160,11 +160,16 @@ class SalaState:
         for layer, name, buffer in self._buffers():
             rows = tensors.get(f"{name}.{layer}")
             expected = self.sparse[layer].row_range(name, 0, end)[1] - buffer.length
-            if rows is None or rows.dtype != buffer.rows.dtype or rows.shape[1] != expected or (
-                rows.shape[0], rows.shape[2]) != (buffer.rows.shape[0], buffer.rows.shape[2]):
+            if (
+                rows is None
+                or rows.dtype != buffer.rows.dtype
+                or rows.shape[1] != expected
+                or (rows.shape[0], rows.shape[2]) != (buffer.rows.shape[0], buffer.rows.shape[2])
+            ):
                 found = None if rows is None else (tuple(rows.shape), rows.dtype)
                 raise StateMismatchError(
-                    f"segment tensor {name}.{layer}: expected {expected} rows of {buffer.rows.dtype}, found {found}")
+                    f"segment tensor {name}.{layer}: expected {expected} rows of {buffer.rows.dtype}, found {found}"
+                )
             buffer.append(rows)
 
     def snapshot(self) -> dict[str, Tensor]:

@@ -45,7 +45,8 @@ def read_state(state: SalaState, file: Path, fingerprint: str) -> SalaState:
     if metadata.get("format") != str(STATE_FORMAT) or metadata.get("fingerprint") != fingerprint:
         raise StateMismatchError(
             f"{file} was saved by another model, dtype or version (state {metadata.get('fingerprint')}, "
-            f"this model {fingerprint}); read the documents again")
+            f"this model {fingerprint}); read the documents again"
+        )
     state.append_segment({k: v for k, v in tensors.items() if not k.startswith("state.")}, position)
     state.restore_snapshot(tensors, position)
     return state

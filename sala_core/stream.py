@@ -33,7 +33,9 @@ class StreamWriter:
 
     def document(self, encoded: EncodedDocument, document_id: str) -> PartDraft:
         """A document as one user message: header with its name, then its text."""
-        head = np.concatenate([self._chat.message_prefix("user"), self._content(document_header(encoded.document.name))])
+        head = np.concatenate(
+            [self._chat.message_prefix("user"), self._content(document_header(encoded.document.name))]
+        )
         ids = np.concatenate([head, encoded.token_ids, self._chat.message_suffix("user")])
         return PartDraft(kind="document", token_ids=ids, document_id=document_id, body_start=len(head))
 
@@ -46,7 +48,8 @@ class StreamWriter:
         """The tokens that the model said, and the end of its message."""
         said = np.asarray(ids, dtype=np.int32)
         return PartDraft(
-            kind="assistant", token_ids=np.concatenate([said, self._chat.message_suffix("assistant")]),
+            kind="assistant",
+            token_ids=np.concatenate([said, self._chat.message_suffix("assistant")]),
             message_id=message_id,
         )
 
@@ -66,7 +69,8 @@ def segment_ends(parts: Sequence[PartRow], start: int, end: int) -> list[tuple[i
     of SNAPSHOT_TOKENS.
     """
     books = {
-        part.end for part in parts
+        part.end
+        for part in parts
         if part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS and start < part.end <= end
     }
     grid = range((start // SEGMENT_TOKENS + 1) * SEGMENT_TOKENS, end + 1, SEGMENT_TOKENS)
@@ -79,10 +83,13 @@ def document_spans(parts: Sequence[PartRow], documents: Sequence[DocumentRow]) -
     by_id = {row.id: row for row in documents}
     return [
         DocumentSpan(
-            document_id=part.document_id, name=by_id[part.document_id].name, start=part.start + part.body_start,
+            document_id=part.document_id,
+            name=by_id[part.document_id].name,
+            start=part.start + part.body_start,
             end=part.start + part.body_start + by_id[part.document_id].num_tokens,
         )
-        for part in parts if part.document_id is not None
+        for part in parts
+        if part.document_id is not None
     ]
 
 

@@ -25,7 +25,7 @@ TEXT_WEIGHT = 0.3
 DOCUMENT_WEIGHT = 0.1
 _FIRST_WORDS_WEIGHT, _FIRST_WORDS_TOKENS = 6.0, 4
 _KIND_WEIGHTS = {"books": 50, "peps": 15, "rust-book": 7, "tldr": 6, "medquad": 22}
-_SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?[.!?](?=\s)", re.DOTALL)
+_SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)", re.DOTALL)
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z][\w'’-]+")
@@ -148,10 +148,7 @@ class TaskMaker:
 
     def read_document(self, row: Row, rng: random.Random, tokens: int) -> Reading:
         source, text = self._excerpt(rng, tokens)
-        facts = [
-            invented_fact(rng)
-            for _ in range(rng.randint(1, 3) if tokens < 400 else rng.randint(2, 6))
-        ]
+        facts = [invented_fact(rng) for _ in range(rng.randint(1, 3) if tokens < 400 else rng.randint(2, 6))]
         text, planted = _plant(rng, text[: int(tokens * 3.4)], facts)
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         ids, offsets = encoding.ids[:tokens], encoding.offsets[:tokens]
@@ -199,7 +196,11 @@ class TaskMaker:
             if body.count(match[1]) == 1 and rng.random() < 0.5:
                 text = rng.choice(("Where is {} defined?", "Show the definition of {}.")).format(match[2])
                 questions.append(Question(text=text, start=match.start(1), end=match.end(1)))
-        sentences = list(_SENTENCE.finditer(body))
+        sentences = [
+            match
+            for match in _SENTENCE.finditer(body)
+            if not any(planted_one in match[0] and planted_one != match[0] for planted_one, _ in planted)
+        ]
         for match in rng.sample(sentences, min(len(sentences), 2 + len(body) // 700)):
             key = self._key_phrase(rng, match[0], body)
             if key:

@@ -39,7 +39,13 @@ def block_attention(
 
 
 def _tile(
-    q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None, position: int, scale: float, layout: BlockLayout,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chosen: Tensor | None,
+    position: int,
+    scale: float,
+    layout: BlockLayout,
     mass: Tensor | None,
 ) -> Tensor:
     """Queries of one block. Shapes as in `block_attention`."""
@@ -49,8 +55,9 @@ def _tile(
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     end = position + T
     own = position // layout.block
-    dense = chosen is None or own < layout.max_blocks
-    pieces = _shared_ranges(own, end, layout, dense)
+    if own < layout.max_blocks:
+        chosen = None
+    pieces = _shared_ranges(own, end, layout, dense=chosen is None)
     shared_k = torch.cat([k[:, a:b] for a, b in pieces], 1)
     shared_v = torch.cat([v[:, a:b] for a, b in pieces], 1)
     queries = (q * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
@@ -58,7 +65,7 @@ def _tile(
     own_keys = s[..., -T:]  # the keys of the tile itself come last
     own_keys.masked_fill_(torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)[:, None], -torch.inf)
     num_shared = s.shape[-1]
-    if not dense:
+    if chosen is not None:
         picked_k, picked_v = _gather(k, chosen, layout.block), _gather(v, chosen, layout.block)
         far = (queries @ picked_k.transpose(2, 3)).to(dtype)  # [kv heads, T, G, slots * block]
         if bool((chosen < 0).any()):
@@ -68,10 +75,10 @@ def _tile(
     p = s.softmax(-1)
     near = p[..., :num_shared].to(v.dtype).reshape(kv_heads, T * G, num_shared) @ shared_v
     o = near.view(kv_heads, T, G, -1)
-    if not dense:
+    if chosen is not None:
         o = o + p[..., num_shared:].to(v.dtype) @ picked_v
     if mass is not None:
-        _add_mass(mass, p, pieces, None if dense else chosen, layout.block)
+        _add_mass(mass, p, pieces, chosen, layout.block)
     return o.transpose(0, 1).reshape(T, H, -1).to(q.dtype)
 
 

@@ -66,7 +66,8 @@ def _hide_future(x: Tensor, positions: Tensor, start: int, size: int, stride: in
     always = max(0, (first + 1 - size) // stride + 1 - start) if first + 1 >= size else 0
     tail = x[..., min(always, x.shape[-1]) :]
     if tail.shape[-1]:
-        window_end = (torch.arange(start + x.shape[-1] - tail.shape[-1], start + x.shape[-1], device=x.device)
-                      * stride + size - 1)
+        window_end = (
+            torch.arange(start + x.shape[-1] - tail.shape[-1], start + x.shape[-1], device=x.device) * stride + size - 1
+        )
         tail.masked_fill_(window_end > positions[:, None], value)
     return x

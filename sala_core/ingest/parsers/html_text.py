@@ -52,6 +52,7 @@ class _Writer:
 
     def verbatim(self, text: str) -> None:
         """Text of a `pre` block as it stands, but for a newline at its start."""
+        text = clean(text)
         text = text.removeprefix("\n") if self._newlines else text
         if text:
             self._pieces += (self._mark, text)

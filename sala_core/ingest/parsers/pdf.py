@@ -27,17 +27,26 @@ def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
     with document:
         if document.needs_pass:
             raise ParseError("an encrypted PDF, no page can be read: remove its password and add it again")
-        if document.page_count == 0:
+        if not (num_pages := _num_pages(document)):
             raise ParseError("a damaged PDF: no page can be found in it")
-        return _read_pages(document, limits)
+        return _read_pages(document, num_pages, limits)
 
 
-def _read_pages(document: pymupdf.Document, limits: ParseLimits) -> Parsed:
+def _num_pages(document: pymupdf.Document) -> int:
+    """Pages the file says it has, 0 where it says nothing sensible."""
+    try:
+        return int(document.page_count)
+    except _ERRORS as error:
+        _raise_memory(error)
+        return 0
+
+
+def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits) -> Parsed:
     texts: list[str] = []
     starts: list[int] = []
     offset = num_bytes = 0
     problems: dict[str, list[int]] = defaultdict(list)
-    for index in range(document.page_count):
+    for index in range(num_pages):
         starts.append(offset)
         text, problem = _read_page(document, index)
         if problem:
@@ -51,7 +60,7 @@ def _read_pages(document: pymupdf.Document, limits: ParseLimits) -> Parsed:
     if document.is_repaired:
         warnings.insert(0, "a damaged PDF, repaired while reading: text may be missing")
     if not any(text.strip() for text in texts):
-        raise ParseError(_no_text_reason(document.page_count, warnings))
+        raise ParseError(_no_text_reason(num_pages, warnings))
     return Parsed(text="".join(texts), page_starts=tuple(starts), warnings=tuple(warnings))
 
 

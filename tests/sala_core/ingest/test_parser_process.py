@@ -1,6 +1,7 @@
 """A parser that hangs, eats memory or crashes costs one document and nothing else."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -163,3 +164,28 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the parser outlived its parent"
         time.sleep(0.05)
+
+
+def test_changed_bytes_never_bring_the_parser_down(
+    tmp_path: Path, make_pdf: Callable[..., bytes], make_epub: Callable[..., bytes]
+) -> None:
+    chance = random.Random(0)
+    reasons: list[str] = []
+    originals = {
+        Kind.PDF: make_pdf([f"page {number} of words" for number in range(4)], deflate=True),
+        Kind.EPUB: make_epub({"a.xhtml": "<p>words of a book</p>" * 20}),
+    }
+    path = tmp_path / "file"
+    with ParserProcess(Limits(max_parse_s=30)) as parser:
+        for _ in range(30):
+            for kind, original in originals.items():
+                data = bytearray(original)
+                for _ in range(chance.choice([1, 5, 50])):
+                    data[chance.randrange(8, len(data))] = chance.randrange(256)
+                path.write_bytes(data[: chance.choice([len(data), chance.randrange(50, len(data))])])
+                try:
+                    parser.parse(str(path), kind)
+                except IngestError as error:
+                    reasons.append(str(error))
+    assert reasons
+    assert not [reason for reason in reasons if "parser fail" in reason]

@@ -88,6 +88,14 @@ def test_a_lasting_lock_of_another_connection_is_a_clear_error(library, new_sess
     assert new_session()
 
 
+def test_a_write_keeps_other_writers_out_from_its_beginning(library):
+    other = sqlite3.connect(library.folder / "library.db", isolation_level=None, timeout=0)
+    with library.database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
 def test_threads_share_one_library(library):
     errors = []
 

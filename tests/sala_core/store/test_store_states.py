@@ -154,6 +154,30 @@ def test_discard_frees_a_damaged_checkpoint_for_saving_again(store, library, sav
     assert store.discard("unknown") == 0
 
 
+def test_discard_moves_heads_past_checkpoints_without_a_snapshot(store, library, save, new_session):
+    first = save(keep=True)
+    last = save(save(first, snapshot=False))
+    session = new_session()
+    library.set_head(session, last, 12)
+    store.discard(last)
+    assert (library.session(session).head, library.session(session).position) == (first, 4)
+
+
+def test_a_run_that_another_stored_meanwhile_is_left_as_it_is(store, library, save, monkeypatch):
+    real = store._commit
+
+    def commit_after_another(*arguments):
+        monkeypatch.undo()
+        meanwhile = store.checkpoint(save())
+        return [*real(*arguments), meanwhile.name]
+
+    monkeypatch.setattr(store, "_commit", commit_after_another)
+    name = save(keep=True)
+    assert store.checkpoint(name).keep
+    assert store.load_segment(name)
+    assert len(list(library.states_folder.iterdir())) == 2
+
+
 def test_another_models_state_is_refused_with_both_fingerprints(store, library, save):
     name = save()
     other = StateStore(library, "model-b")

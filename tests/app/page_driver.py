@@ -1,0 +1,210 @@
+"""Drives the page as a person would: start a server, open windows, upload, ask, stop, and read what is shown."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from app.server import create_app, listening_socket
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WAIT_MS = 30_000
+
+
+def find_browser() -> str | None:
+    """Path of an installed Chromium, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def browser_running(executable: str) -> Iterator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A running server: its port and the token that opens it once."""
+
+    port: int
+    token: str
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+
+@contextmanager
+def serving(workspace: Any, port: int = 0) -> Iterator[Served]:
+    """The real application, guard included, over `workspace`, in a thread of its own. port 0: any free one."""
+    token = secrets.token_urlsafe(16)
+    with listening_socket(port) as listener:
+        bound = listener.getsockname()[1]
+        app = create_app(workspace, port=bound, token=token)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            wait_for(lambda: server.started, "the server to start")
+            yield Served(port=bound, token=token)
+        finally:
+            server.should_exit = True
+            thread.join(timeout=20)
+
+
+def wait_for(condition: Any, what: str, seconds: float = 30.0) -> None:
+    """Poll until `condition()` is true; AssertionError naming `what` when time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Watch:
+    """What a browser context did that it should not: console errors, exceptions, requests to the outside."""
+
+    origin: str
+    faults: list[str] = field(default_factory=list)
+
+    def on(self, context: BrowserContext) -> None:
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.faults.append(f"exception: {error.error}"))
+        context.on("request", self._request)
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.origin, "data:", "blob:")):
+            self.faults.append(f"external request: {request.url}")
+
+
+class Window:
+    """One tab with the page in it."""
+
+    def __init__(self, page: Page, served: Served) -> None:
+        self.page = page
+        self._served = served
+        page.set_default_timeout(WAIT_MS)
+
+    def open(self, session: str | None = None, *, token: bool = False) -> Window:
+        query = [f"token={self._served.token}"] if token else []
+        query += [f"session={quote(session)}"] if session is not None else []
+        self.page.goto(self._served.address + ("?" + "&".join(query) if query else ""))
+        return self.ready()
+
+    def reload(self) -> Window:
+        self.page.reload()
+        return self.ready()
+
+    def ready(self) -> Window:
+        self.page.locator("#title h1").wait_for()
+        return self
+
+    @property
+    def title(self) -> str:
+        return self.page.locator("#title h1").inner_text()
+
+    # Sources
+
+    def upload(self, *files: Path) -> None:
+        self.page.locator("#drop input[type=file]").set_input_files([str(file) for file in files])
+
+    def read_path(self, path: str) -> None:
+        self.page.locator("#path textarea, #path input").fill(path)
+        self.page.locator("#read-path").click()
+
+    def wait_reading(self) -> None:
+        """Until progress with tokens is shown."""
+        expect(self.page.locator("#progress .percent")).to_be_visible(timeout=WAIT_MS)
+
+    def percent(self) -> int:
+        return int(self.page.locator("#progress .percent").inner_text().rstrip("%"))
+
+    def wait_read(self, timeout_s: float = 60) -> str:
+        """Until the receipt is shown; its text."""
+        receipt = self.page.locator("#receipt .receipt")
+        expect(receipt).to_be_visible(timeout=timeout_s * 1000)
+        return receipt.inner_text()
+
+    def stop_reading(self) -> None:
+        self.page.locator("#stop-reading").click()
+
+    def documents(self) -> list[str]:
+        return self.page.locator("#documents li .doc").all_inner_texts()
+
+    # Conversation
+
+    def ask(self, question: str) -> None:
+        box = self.page.locator("#question textarea")
+        box.fill(question)
+        box.press("Enter")
+
+    def live_text(self) -> str:
+        return self.page.locator("#live").inner_text().strip()
+
+    def wait_streaming(self, num_chars: int = 1) -> str:
+        wait_for(lambda: len(self.live_text()) >= num_chars, "the answer to stream")
+        return self.live_text()
+
+    def stop(self) -> None:
+        self.page.locator("#stop").click()
+
+    def wait_answers(self, number: int, timeout_s: float = 60) -> list[str]:
+        """Until there are `number` finished answers and nothing runs; their texts."""
+        expect(self.answers()).to_have_count(number, timeout=timeout_s * 1000)
+        expect(self.page.locator("#send")).to_be_visible(timeout=timeout_s * 1000)
+        return self.answers().all_inner_texts()
+
+    def answers(self) -> Any:
+        return self.page.locator("#history .bot-row .message:not(:has(.thought-group))")
+
+    def questions(self) -> list[str]:
+        return self.page.locator("#history .user-row .message").all_inner_texts()
+
+    def evidence(self) -> list[str]:
+        return self.page.locator("#evidence .place summary").all_inner_texts()
+
+    # Sessions
+
+    def session_names(self) -> list[str]:
+        labels: Sequence[str] = self.page.locator("#sessions label").all_inner_texts()
+        return [label.strip().split("\n")[0] for label in labels]
+
+    def open_session(self, name: str) -> None:
+        label = self.page.locator("#sessions label", has_text=re.compile(rf"^\s*{re.escape(name)}\n"))
+        label.click()
+        expect(self.page.locator("#title h1")).to_have_text(name)
+
+    def toast(self) -> str:
+        return self.page.locator(".toast-body").first.inner_text()

@@ -1,0 +1,301 @@
+"""The page in headless Chromium, behind the guard, over a workspace whose jobs follow a script."""
+
+import re
+import time
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+from fake_workspace import FakeWorkspace, Script
+from page_driver import Watch, Window, browser_running, find_browser, serving, wait_for
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+LONG_ANSWER = " ".join(f"word{number}" for number in range(120))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("no Chromium is installed")
+    with browser_running(executable) as running:
+        yield running
+
+
+@pytest.fixture
+def workspace():
+    return FakeWorkspace()
+
+
+@pytest.fixture
+def served(workspace):
+    with serving(workspace) as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser, served):
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    watch = Watch(served.address)
+    watch.on(context)
+    yield context
+    context.close()
+    assert watch.faults == []
+
+
+@pytest.fixture
+def window(context, served):
+    return Window(context.new_page(), served).open(token=True)
+
+
+@pytest.fixture
+def book(tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("The carriage waited in the rain.\n" * 50, encoding="utf-8")
+    return path
+
+
+def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
+    window.upload(book)
+    window.wait_reading()
+    assert "1 file · 48,000 tokens read" in window.wait_read()
+    assert window.documents() == ["novel.txt"]
+    assert window.title == "novel"
+
+    window.ask("What of the carriage?")
+    window.wait_streaming()
+    (answer,) = window.wait_answers(1)
+    assert "the carriage waited in the rain" in answer
+    assert window.questions() == ["What of the carriage?"]
+    mark = window.page.locator("#history a[href='#evidence']")
+    assert mark.inner_text() == "✓ line 1"
+    assert mark.get_attribute("title") == "Stands word for word in novel.txt, line 1"
+    assert ["novel.txt" in place for place in window.evidence()] == [True, True]
+    assert "lines 120–122" in window.evidence()[0]
+
+
+def test_a_place_of_evidence_opens_to_the_lines_around_it(window, book):
+    window.upload(book)
+    window.wait_read()
+    window.ask("What of the carriage?")
+    window.wait_answers(1)
+    place = window.page.locator("#evidence .place").first
+    expect(place.locator(".context")).to_be_hidden()
+    place.locator("summary").click()
+    expect(place.locator(".line-hit")).to_have_count(3)
+    numbers = place.locator(".line-number").all_inner_texts()
+    assert (numbers[0], numbers[-1]) == ("108", "134")
+    expect(place.locator(".line-hit").first).to_be_in_viewport()
+
+
+def test_an_uploaded_file_leaves_the_web_servers_folder(window, book, workspace):
+    window.upload(book)
+    window.wait_read()
+    (call,) = workspace.calls
+    (path,) = call[1]
+    assert re.search(r"sala-upload-[^/\\]+[/\\]novel\.txt$", path)
+
+
+def test_a_reload_and_a_second_tab_follow_a_running_reading(window, context, served, book, workspace):
+    workspace.script.reading_s = 6
+    window.upload(book)
+    window.wait_reading()
+    second = Window(context.new_page(), served).open()
+    second.wait_reading()
+    before = window.reload().percent() if not window.wait_reading() else 0
+    wait_for(lambda: window.percent() > before, "the reloaded page to move on")
+    assert "Reading finished" in window.wait_read()
+    assert "Reading finished" in second.wait_read()
+    assert second.documents() == ["novel.txt"]
+    assert len(workspace.calls) == 1
+
+
+def test_stop_reading_keeps_what_was_read(window, book, workspace):
+    workspace.script.reading_s = 20
+    window.upload(book)
+    window.wait_reading()
+    window.stop_reading()
+    assert "Stopped; what was read is kept" in window.wait_read()
+
+
+def test_a_reload_in_the_middle_of_an_answer_goes_on_streaming(window, context, served, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.05)
+    window.ask("Tell me everything")
+    early = window.wait_streaming(20)
+    assert window.questions() == ["Tell me everything"]
+    second = Window(context.new_page(), served).open(window.title)
+    window.reload()
+    assert len(window.wait_streaming(len(early))) >= len(early)
+    assert window.questions() == ["Tell me everything"]
+    second.wait_streaming(20)
+    assert window.wait_answers(1) == second.wait_answers(1) == [LONG_ANSWER]
+    assert window.live_text() == second.live_text() == ""
+
+
+def test_the_answer_streams_in_many_small_steps(window, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.02)
+    window.ask("Tell me everything")
+    lengths = set()
+    wait_for(lambda: lengths.add(len(window.live_text())) or window.answers().count() == 1, "the answer")
+    assert len(lengths) > 10
+
+
+def test_stop_ends_the_answer_and_says_so(window, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.1)
+    window.ask("Tell me everything")
+    window.wait_streaming(20)
+    window.stop()
+    (answer,) = window.wait_answers(1)
+    assert answer.endswith("Stopped here.")
+    assert 1 < len(answer.split()) < 100
+
+
+def test_escape_stops_the_answer_too(window, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.1)
+    window.ask("Tell me everything")
+    window.wait_streaming(20)
+    window.page.keyboard.press("Escape")
+    (answer,) = window.wait_answers(1)
+    assert answer.endswith("Stopped here.")
+
+
+def test_a_second_question_while_answering_is_refused_and_kept(window, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.03)
+    window.ask("First?")
+    window.wait_streaming()
+    window.ask("Second?")
+    assert "Still answering" in window.toast()
+    assert window.page.locator("#question textarea").input_value() == "Second?"
+    window.wait_answers(1)
+    assert window.questions() == ["First?"]
+
+
+def test_switching_the_session_while_one_answers_shows_the_right_one(window, workspace):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.04)
+    workspace.new_session("Other")
+    window.open_session("Other") if window.title != "Other" else None
+    window.page.locator("#new-session").click()
+    expect(window.page.locator("#title h1")).to_have_text("Untitled")
+    window.ask("Busy?")
+    window.wait_streaming(20)
+    window.open_session("Other")
+    time.sleep(1.5)
+    assert window.title == "Other"
+    assert window.live_text() == ""
+    assert window.questions() == []
+    window.open_session("Busy?")
+    window.wait_streaming(20)
+    window.wait_answers(1)
+
+
+def test_failures_are_shown_in_words(window, workspace, book):
+    workspace.script.read_error = "novel.txt: the disk is full; 3.2 GB are needed"
+    window.upload(book)
+    notice = window.page.locator("#notice .notice")
+    expect(notice).to_contain_text("The reading failed")
+    expect(notice).to_contain_text("the disk is full; 3.2 GB are needed")
+    workspace.script.ask_error = "<b>memory</b> is short"
+    window.ask("What?")
+    expect(notice).to_contain_text("<b>memory</b> is short")
+
+
+def test_a_path_that_is_not_there_is_refused_in_words(window):
+    window.read_path("/no/such/<b>folder</b>")
+    assert "/no/such/<b>folder</b> is not on this disk" in window.toast()
+    window.page.locator("#path textarea, #path input").fill("relative/folder")
+    window.page.locator("#read-path").click()
+    expect(window.page.locator(".toast-body", has_text="not a full path")).to_be_visible()
+
+
+def test_an_interrupted_reading_can_be_continued(window, context, served, book, workspace):
+    row = workspace.new_session("Cut short")
+    job_id = workspace.submit_read(row.id, [book])
+    wait_for(lambda: workspace.job(job_id).status == "done", "the reading")
+    workspace.library.work[job_id].status = "interrupted"
+    window.open("Cut short")
+    expect(window.page.locator("#notice")).to_contain_text("The reading was interrupted")
+    window.page.locator("#continue").click()
+    window.wait_reading()
+    window.wait_read()
+    assert workspace.calls[-1] == ("read", [str(book)])
+    expect(window.page.locator("#continue")).to_be_hidden()
+
+
+def test_a_refused_state_can_be_read_again(window, workspace):
+    row = workspace.new_session("Old model")
+    workspace.refusals[row.id] = "It was read by another model (tiny-a, float32)."
+    window.open("Old model")
+    expect(window.page.locator("#notice")).to_contain_text("tiny-a, float32")
+    window.page.locator("#reread").click()
+    window.wait_read()
+    expect(window.page.locator("#reread")).to_be_hidden()
+
+
+def test_sessions_are_made_renamed_searched_and_deleted(window, workspace):
+    for name in ("Alpha", "Beta"):
+        workspace.new_session(name)
+    window.open("Alpha")
+    window.page.locator("#rename").click()
+    window.page.locator("#new-name textarea, #new-name input").fill("  Gamma & <i>co</i> ")
+    window.page.locator("#save-name").click()
+    expect(window.page.locator("#title h1")).to_have_text("Gamma & <i>co</i>")
+    wait_for(lambda: "session=Gamma" in window.page.url, "the address")
+    assert window.page.title() == "Gamma & <i>co</i> – Sala"
+    assert window.reload().title == "Gamma & <i>co</i>"
+
+    window.page.locator("#search textarea, #search input").fill("bet")
+    wait_for(lambda: window.session_names() == ["Beta"], "the search")
+    window.page.locator("#search textarea, #search input").fill("")
+    wait_for(lambda: len(window.session_names()) == 2, "the whole list")
+
+    window.page.locator("#delete").click()
+    expect(window.page.locator("#delete-form")).to_contain_text("Delete “Gamma & <i>co</i>”")
+    assert len(workspace.library.rows) == 2
+    window.page.locator("#confirm-delete").click()
+    expect(window.page.locator("#title h1")).to_have_text("Beta")
+    assert [row.name for row in workspace.library.rows.values()] == ["Beta"]
+
+
+def test_nothing_the_model_writes_becomes_html(window, workspace):
+    workspace.script = Script(
+        answer="<img src=x onerror=window.bad=1> ![a](http://evil.example/a.png) [go](javascript:window.bad=2)\n\n"
+        "<script>window.bad=3</script> <mark>seal</mark> [✓ line 1](#evidence)",
+        thinking="<iframe src='http://evil.example'></iframe>",
+        evidence=[
+            {
+                "document": "<b>x</b>.txt",
+                "document_id": "novel",
+                "page": 3,
+                "line_start": 1,
+                "line_end": 1,
+                "text": "<img src=y onerror=window.bad=4>",
+                "score": 1.0,
+            }
+        ],
+    )
+    window.ask("<b>Bold?</b>")
+    (answer,) = window.wait_answers(1)
+    assert "<img src=x onerror=window.bad=1>" in answer
+    assert window.questions() == ["<b>Bold?</b>"]
+    shown = window.page.locator("#history, #evidence")
+    for name in ("img", "script", "iframe", "mark", "b", "a[href='#evidence']", "a[href^='javascript']"):
+        expect(shown.locator(f".prose {name}")).to_have_count(0)
+    assert "<b>x</b>.txt" in window.evidence()[0]
+    assert window.page.evaluate("window.bad") is None
+
+
+def test_the_page_outlives_a_restart_of_the_server(browser, workspace, book):
+    context = browser.new_context()
+    with serving(workspace) as first:
+        window = Window(context.new_page(), first).open(token=True)
+        window.upload(book)
+        window.wait_read()
+    with serving(workspace, port=first.port) as second:
+        again = Window(context.new_page(), second).open("novel", token=True)
+        again.ask("Still there?")
+        again.wait_answers(1)
+        assert again.documents() == ["novel.txt"]
+    context.close()
