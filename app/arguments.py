@@ -29,6 +29,8 @@ class Arguments:
     session: str = ""
     new_session: str = ""
     paths: tuple[Path, ...] = ()
+    again: bool = False
+    """Read the session's stored texts again, after the model or the program's state format has changed."""
     question: str = ""
     json: bool = False
     max_tokens: int | None = None
@@ -53,6 +55,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         namespace.command = "page"
     elif namespace.port is not None or not namespace.browser:
         parser.error(f"--port and --no-browser belong to the page, not to {namespace.command}")
+    if namespace.command == "read" and not namespace.paths and not namespace.again:
+        parser.error("read needs a PATH, or --again")
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
     values["paths"] = tuple(values.get("paths", ()))
@@ -77,7 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "read", "read files and folders into a session, creating it; run it again to continue"
     )
     _add_session(read)
-    read.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a file or a folder")
+    read.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file or a folder")
+    read.add_argument(
+        "--again", action="store_true", help="have this model read anew what the session holds already"
+    )
 
     ask = _command(commands, "ask", "ask one question; prints the answer and the places it rests on")
     _add_session(ask)

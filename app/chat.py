@@ -13,9 +13,8 @@ from app import wording
 from app.markup import block, code_blocks, escape, safe_markdown, tag
 
 if TYPE_CHECKING:
-    from sala_core.workspace import JobView
-
     from sala_core.store.rows import MessageRow
+    from sala_core.workspace import JobView
 
 _ENDINGS = {"stopped": "Stopped here.", "length": "Cut at the length limit."}
 _SECONDS = ("seconds_load", "seconds_prefill", "seconds_decode")
@@ -92,9 +91,7 @@ def build_question_box() -> QuestionBox:
             elem_id="question",
         )
         send = gr.Button("Ask", variant="primary", size="sm", scale=0, min_width=84, elem_id="send")
-        stop = gr.Button(
-            "Stop", variant="stop", size="sm", scale=0, min_width=84, visible=False, elem_id="stop"
-        )
+        stop = gr.Button("Stop", variant="stop", size="sm", scale=0, min_width=84, visible=False, elem_id="stop")
     return QuestionBox(question=question, send=send, stop=stop)
 
 
@@ -158,9 +155,7 @@ def _end_of(passage: str, markdown: str) -> int | None:
         found = re.search(r"[\s>]+".join(words) + rf"[.,;:!?]?[{re.escape(_CLOSING_QUOTES)}]*", markdown)
         if found is not None:
             end = found.end()
-            return next(
-                (code.end() for code in code_blocks(markdown) if code.start() < end < code.end()), end
-            )
+            return next((code.end() for code in code_blocks(markdown) if code.start() < end < code.end()), end)
     return None
 
 
@@ -188,9 +183,7 @@ def live_status_html(job: JobView) -> str:
     else:
         done, total = int(job.progress.get("tokens_done", 0)), int(job.progress.get("tokens_total", 0))
         words = (
-            f"Reading {wording.count(done)} of {wording.count(total)} tokens"
-            if total > 64
-            else "Reading the question"
+            f"Reading {wording.count(done)} of {wording.count(total)} tokens" if total > 64 else "Reading the question"
         )
     return block(tag("span", class_="pulse"), escape(words), class_="live-status")
 

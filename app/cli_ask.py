@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
 
     answer = None
     shown = LiveLine(sys.stderr)
-    for event in opened.session.ask(arguments.question, sampling_params(arguments), should_stop=stop.is_set):
+    sampling = sampling_params(arguments, opened.session.sampling_defaults)
+    for event in opened.session.ask(arguments.question, sampling, should_stop=stop.is_set):
         if isinstance(event, Answer):
             answer = event
         elif not isinstance(event, Token):
@@ -57,16 +59,14 @@ def _show_catching_up(line: LiveLine, done: int, total: int) -> None:
         line.show(f"Reading {count(done)} of {plural(total, 'token')}")
 
 
-def sampling_params(arguments: Arguments) -> SamplingParams:
+def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingParams:
     """The model's sampling defaults, with what the command line sets."""
-    from sala_core.sampling import SamplingParams
-
     chosen: dict[str, Any] = {
         "max_tokens": arguments.max_tokens,
         "temperature": arguments.temperature,
         "seed": arguments.seed,
     }
-    return SamplingParams(**{name: value for name, value in chosen.items() if value is not None})
+    return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
 
 
 def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from app.install_log import InstallLog
 
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # spinning threads slow each other a hundredfold beside a server
+    # glibc gives freed buffers of some megabytes back at once, and page faults then cost more than the work in them
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",
     "HF_HUB_OFFLINE": "1",

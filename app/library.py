@@ -13,9 +13,8 @@ from app import wording
 from app.markup import block, escape, tag
 
 if TYPE_CHECKING:
-    from sala_core.workspace import Workspace
-
     from sala_core.store.rows import SessionRow
+    from sala_core.workspace import Workspace
 
 UNTITLED = re.compile(r"Untitled(?: \d+)?")
 
@@ -41,7 +40,7 @@ def build() -> LibraryPanel:
         elem_id="search",
         container=False,
     )
-    sessions = gr.Radio([], label="Sessions", show_label=False, container=False, elem_id="sessions")
+    sessions = gr.Radio([], label="Sessions", show_label=False, container=False, interactive=True, elem_id="sessions")
     empty = gr.Markdown("", elem_id="sessions-empty")
     return LibraryPanel(new=new, search=search, sessions=sessions, empty=empty)
 
@@ -54,11 +53,7 @@ def session_choices(rows: Sequence[SessionRow]) -> list[tuple[str, str]]:
 def _detail(row: SessionRow) -> str:
     when = wording.ago(row.updated_at)
     if not row.num_documents:
-        return (
-            f"{wording.plural(row.num_messages, 'message')} · {when}"
-            if row.num_messages
-            else f"empty · {when}"
-        )
+        return f"{wording.plural(row.num_messages, 'message')} · {when}" if row.num_messages else f"empty · {when}"
     return f"{wording.plural(row.num_documents, 'document')} · {when}"
 
 

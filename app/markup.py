@@ -26,9 +26,7 @@ def escape(text: str) -> str:
 
 def tag(name: str, *children: str, **attributes: str) -> str:
     """An element; `children` are finished HTML, attribute values are escaped here. `class_` means class."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items()
-    )
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     return f"<{name}{written}>{''.join(children)}</{name}>"
 
 

@@ -27,9 +27,7 @@ def meter_html(meter: Meter) -> str:
         f'<meter min="0" max="{max(whole, 1)}" value="{meter.tokens_read}" aria-label="Tokens read"></meter>',
     ]
     if meter.tokens_pending:
-        rows.append(
-            tag("p", f"{wording.count(meter.tokens_pending)} tokens wait to be read", class_="meter-note")
-        )
+        rows.append(tag("p", f"{wording.count(meter.tokens_pending)} tokens wait to be read", class_="meter-note"))
     sizes = (
         ("Memory", meter.process_bytes),
         ("Session", meter.state_bytes),
@@ -47,9 +45,7 @@ def meter_html(meter: Meter) -> str:
 def model_html(info: ModelInfo) -> str:
     """One line on the model: its name, where it runs, and whether it is ready."""
     words = {"loading": "loading", "ready": "ready", "failed": "could not be loaded"}
-    detail = (
-        f"{info.device} · {info.dtype}" if info.status == "ready" else words.get(info.status, info.status)
-    )
+    detail = f"{info.device} · {info.dtype}" if info.status == "ready" else words.get(info.status, info.status)
     return block(
         tag("span", class_=f"dot dot-{'ready' if info.status == 'ready' else 'wait'}"),
         tag("span", escape(info.name), class_="model-name"),

@@ -126,18 +126,12 @@ def _build_header() -> Header:
             rename = gr.Button("Rename", size="sm", scale=0, min_width=0, elem_id="rename")
             delete = gr.Button("Delete", size="sm", scale=0, min_width=0, elem_id="delete")
     with gr.Row(elem_id="rename-form", elem_classes="form-row", visible=False) as rename_form:
-        new_name = gr.Textbox(
-            label="New name", show_label=False, container=False, max_length=120, elem_id="new-name"
-        )
-        save_name = gr.Button(
-            "Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-name"
-        )
+        new_name = gr.Textbox(label="New name", show_label=False, container=False, max_length=120, elem_id="new-name")
+        save_name = gr.Button("Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-name")
         keep_name = gr.Button("Cancel", size="sm", scale=0, min_width=72)
     with gr.Row(elem_id="delete-form", elem_classes="form-row", visible=False) as delete_form:
         delete_question = gr.Markdown("", latex_delimiters=[])
-        confirm_delete = gr.Button(
-            "Delete", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-delete"
-        )
+        confirm_delete = gr.Button("Delete", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-delete")
         keep = gr.Button("Keep", size="sm", scale=0, min_width=72)
     return Header(
         title=title,

@@ -15,9 +15,8 @@ from app import wording
 from app.markup import block, escape, tag
 
 if TYPE_CHECKING:
-    from sala_core.workspace import JobView
-
     from sala_core.store.rows import DocumentRow, JobRow
+    from sala_core.workspace import JobView
 
 MAX_LISTED = 200
 _PHASES = {"preparing": "Preparing", "restoring": "Picking up where it stopped", "reading": "Reading"}
@@ -58,9 +57,7 @@ def build() -> ReadingPanel:
     progress = gr.Markdown("", elem_id="progress", latex_delimiters=[])
     stop = gr.Button("Stop reading", size="sm", visible=False, elem_id="stop-reading")
     receipt = gr.Markdown("", elem_id="receipt", latex_delimiters=[])
-    return ReadingPanel(
-        files=files, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt
-    )
+    return ReadingPanel(files=files, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt)
 
 
 def take_uploads(uploads: Sequence[str]) -> tuple[list[Path], Path]:
@@ -84,9 +81,7 @@ def progress_html(job: JobView) -> str:
     """The running reading: phase, file, a bar, tokens, speed and time left."""
     progress = job.progress
     if job.status == "queued" or not progress:
-        return block(
-            tag("p", "Waiting for the model", class_="phase"), "<progress></progress>", class_="progress"
-        )
+        return block(tag("p", "Waiting for the model", class_="phase"), "<progress></progress>", class_="progress")
     phase = str(progress.get("phase", "reading"))
     done, total = int(progress.get("tokens_done", 0)), int(progress.get("tokens_total", 0))
     files_done, files_total = int(progress.get("files_done", 0)), int(progress.get("files_total", 0))

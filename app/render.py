@@ -11,10 +11,9 @@ from app.markup import safe_markdown
 from app.view import READING, SessionView, Sources, notice_html
 
 if TYPE_CHECKING:
-    from sala_core.workspace import JobView, ModelInfo
-
     from app.panels import Panels
     from sala_core.store.rows import SessionRow
+    from sala_core.workspace import JobView, ModelInfo
 
 Changes = dict[Any, Any]
 """Control -> its new value or `gr.update(...)`; controls that are not in it stay as they are."""
@@ -44,12 +43,7 @@ def render_page(
         panels.model: meter.model_html(info),
         panels.meter: meter.meter_html(view.meter) if view is not None else "",
     }
-    return (
-        changes
-        | _render_notice(panels, view)
-        | _render_talk(panels, view)
-        | _render_side(panels, view, sources)
-    )
+    return changes | _render_notice(panels, view) | _render_talk(panels, view) | _render_side(panels, view, sources)
 
 
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
@@ -82,9 +76,7 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
 def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> Changes:
     side = panels.reading
     is_reading = view is not None and view.active is not None and view.active.kind in READING
-    answers = (
-        [message for message in view.messages if message.role == "assistant"] if view is not None else []
-    )
+    answers = [message for message in view.messages if message.role == "assistant"] if view is not None else []
     places, cost = "", ""
     if view is not None and answers:
         places = evidence.evidence_html(answers[-1].evidence, sources.text)

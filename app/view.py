@@ -11,9 +11,8 @@ from app.markup import block, escape, tag
 from sala_core.errors import LibraryError
 
 if TYPE_CHECKING:
-    from sala_core.workspace import JobView, Meter, ModelInfo, Workspace
-
     from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow
+    from sala_core.workspace import JobView, Meter, ModelInfo, Workspace
 
 READING = ("read", "reread")
 
@@ -88,9 +87,7 @@ def running_job(workspace: Workspace, session_id: str, job_id: str) -> JobView |
 
 def stamp(rows: list[SessionRow], info: ModelInfo, session_id: str, search: str) -> str:
     """A short text that changes whenever the page at rest would look different."""
-    facts = [
-        (row.id, row.name, row.position, row.num_tokens, row.num_messages, row.updated_at) for row in rows
-    ]
+    facts = [(row.id, row.name, row.position, row.num_tokens, row.num_messages, row.updated_at) for row in rows]
     seen = repr((facts, info.status, info.name, session_id, search))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 

@@ -69,9 +69,5 @@ def ago(timestamp: float, now: float | None = None) -> str:
 
 def place(page: int | None, line_start: int, line_end: int) -> str:
     """Where a passage stands: 'page 3, lines 12–14', or 'line 7' where there are no pages."""
-    lines = (
-        f"line {count(line_start)}"
-        if line_start == line_end
-        else f"lines {count(line_start)}–{count(line_end)}"
-    )
+    lines = f"line {count(line_start)}" if line_start == line_end else f"lines {count(line_start)}–{count(line_end)}"
     return lines if page is None else f"page {count(page)}, {lines}"

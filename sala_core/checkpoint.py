@@ -75,6 +75,11 @@ def load_config_json(folder: Path) -> dict[str, Any]:
     return config
 
 
+def load_generation_config(folder: Path) -> dict[str, Any]:
+    """`generation_config.json` of a model folder; {} without one. Raises ConfigError if it is no JSON object."""
+    return _read_json(folder / "generation_config.json", ConfigError) or {}
+
+
 def load_gptq_config(folder: Path) -> GPTQConfig | None:
     """Quantization settings of a model folder, None for plain weights. Raises CheckpointError."""
     raw = load_config_json(folder).get("quantization_config")

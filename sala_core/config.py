@@ -16,10 +16,31 @@ _MIXER_SPELLINGS: dict[str, MixerType] = {
     "lightning": "lightning-attn",
 }
 
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "lightning_nh",
+    "lightning_nkv",
+    "lightning_head_dim",
+    "dim_model_base",
+)
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _require_counts(record: object, names: tuple[str, ...], least: int, where: str = "") -> None:
+    for name in names:
+        value = getattr(record, name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        _require(whole and value >= least, f"{where}{name} must be a whole number, {least} or more, found {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,21 +57,19 @@ class SparseConfig:
     dense_len: int = 8192
 
     def __post_init__(self) -> None:
+        _require_counts(self, ("kernel_size", "kernel_stride", "block_size"), 1, "sparse_config: ")
+        _require_counts(self, ("init_blocks", "window_size", "topk", "dense_len"), 0, "sparse_config: ")
         _require(
-            self.kernel_stride > 0 and self.kernel_size == 2 * self.kernel_stride,
+            self.kernel_size == 2 * self.kernel_stride,
             f"sparse_config: kernel_size {self.kernel_size} must be twice kernel_stride {self.kernel_stride}",
         )
         _require(
-            self.block_size > 0 and self.block_size % self.kernel_stride == 0,
+            self.block_size % self.kernel_stride == 0,
             f"sparse_config: block_size {self.block_size} must be a multiple of kernel_stride {self.kernel_stride}",
         )
         _require(
-            self.window_size >= 0 and self.window_size % self.block_size == 0,
+            self.window_size % self.block_size == 0,
             f"sparse_config: window_size {self.window_size} must be a multiple of block_size {self.block_size}",
-        )
-        _require(
-            self.init_blocks >= 0 and self.topk >= 0,
-            "sparse_config: init_blocks and topk must not be negative",
         )
         _require(
             self.init_blocks + self.local_blocks <= self.num_selected_blocks,
@@ -112,6 +131,7 @@ class SalaConfig:
     sparse_config: SparseConfig = field(default_factory=SparseConfig)
 
     def __post_init__(self) -> None:
+        _require_counts(self, _SIZES, 1)
         _require(
             len(self.mixer_types) == self.num_hidden_layers,
             f"mixer_types names {len(self.mixer_types)} layers, num_hidden_layers is {self.num_hidden_layers}",
@@ -130,7 +150,6 @@ class SalaConfig:
             not self.attn_use_rope or self.head_dim % 2 == 0,
             f"head_dim {self.head_dim} must be even for rotary",
         )
-        _require(self.dim_model_base > 0 and self.num_hidden_layers > 0, "sizes must be positive")
 
     @property
     def residual_scale(self) -> float:
@@ -176,20 +195,22 @@ class SalaConfig:
         _require(raw.get("rope_scaling") is None, f"rope_scaling {raw.get('rope_scaling')!r} is not supported")
         names = {f.name for f in fields(cls)} - {"mixer_types", "eos_token_id", "sparse_config"}
         values: dict[str, Any] = {name: raw[name] for name in names if raw.get(name) is not None}
-        values["mixer_types"] = _mixer_types(raw.get("mixer_types", ()))
+        values["mixer_types"] = _mixer_types(raw.get("mixer_types") or ())
         eos = raw.get("eos_token_id", 2)
         values["eos_token_id"] = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
         sparse = raw.get("sparse_config") or {}
+        _require(isinstance(sparse, Mapping), f"sparse_config must be an object, found {sparse!r}")
         sparse_names = {f.name for f in fields(SparseConfig)}
         values["sparse_config"] = SparseConfig(**{k: v for k, v in sparse.items() if k in sparse_names})
-        values.setdefault("head_dim", raw["hidden_size"] // raw["num_attention_heads"])
         try:
+            if "head_dim" not in values and values.get("num_attention_heads"):
+                values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise ConfigError(f"config.json is incomplete: {error}") from error
 
 
 def _mixer_types(names: Any) -> tuple[MixerType, ...]:
-    unknown = sorted(set(names) - set(_MIXER_SPELLINGS))
-    _require(not unknown, f"mixer_types has unknown {unknown}; known: {sorted(_MIXER_SPELLINGS)}")
+    unknown = sorted({repr(name) for name in names if name not in tuple(_MIXER_SPELLINGS)})
+    _require(not unknown, f"mixer_types has unknown {', '.join(unknown)}; known: {sorted(_MIXER_SPELLINGS)}")
     return tuple(_MIXER_SPELLINGS[name] for name in names)

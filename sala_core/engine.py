@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sala_core.chat import ChatLayout
-from sala_core.checkpoint import EMBEDDED, load_config_json, load_weights, resolve_model
+from sala_core.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.config import SalaConfig
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import CHUNK_TOKENS, state_fingerprint
@@ -116,6 +116,14 @@ class Engine:
         return ChatLayout.from_tokenizer(self.tokenizer)
 
     @cached_property
+    def sampling_defaults(self) -> SamplingParams:
+        """What the model's `generation_config.json` recommends. Raises ModelError for values out of range."""
+        try:
+            return SamplingParams.from_generation_config(load_generation_config(self._folder) if self._folder else {})
+        except ValueError as error:
+            raise ModelError(f"generation_config.json of {self.name}: {error}") from error
+
+    @cached_property
     def fingerprint(self) -> str:
         """What saved states are bound to. Raises ModelError for a model that was not loaded from a folder."""
         if self._folder is None:
@@ -176,7 +184,7 @@ class Engine:
         <think> block from the answer. should_stop is looked at before every token and chunk; the iterator then ends
         without Finished. Raises as `read`; ValueError for an empty prompt.
         """
-        params = sampling or SamplingParams()
+        params = sampling or self.sampling_defaults
         prompt = self._ids(ids)
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")

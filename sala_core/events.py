@@ -28,8 +28,11 @@ class ReadProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReceipt:
-    """What a reading did. tokens: of the files named, headers included; tokens_read: computed by the model just now;
-    tokens_reused: found in the library or read before."""
+    """What a reading did. files, pages, tokens: of the files named, known ones too, each with its header.
+
+    tokens_read: computed by the model just now. tokens_reused: of the whole session, found in the library or read
+    before.
+    """
 
     files: int
     pages: int

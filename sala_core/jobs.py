@@ -5,6 +5,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,32 +137,29 @@ class JobRunner:
                 item()
 
     def _do(self, task: Task) -> None:
-        if task.should_stop():
-            self._library.update_job(task.row.id, status="stopped")
-            return
-        self._library.update_job(task.row.id, status="running")
         try:
-            self._follow(task)
+            status, error = self._attempt(task)
+            self._library.update_job(
+                task.row.id, status=status, progress=task.progress, result=task.result, error=error
+            )
+        except SalaError:
+            # The row cannot be written: its session was deleted meanwhile, or the disk is full.
+            self._log_failure()
+
+    def _attempt(self, task: Task) -> tuple[JobStatus, str | None]:
+        """Do the work; returns how it ended and, if it failed, why."""
+        try:
+            if not task.should_stop():
+                self._follow(task)
         except SalaError as error:
-            self._library.update_job(task.row.id, status="failed", error=str(error), progress=task.progress)
-            return
+            return "failed", str(error)
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the program must go on
             log = self._log_failure()
-            self._library.update_job(
-                task.row.id,
-                status="failed",
-                progress=task.progress,
-                error=f"something unexpected went wrong ({type(error).__name__}: {error}); details are in {log}",
-            )
-            return
-        self._library.update_job(
-            task.row.id,
-            status="stopped" if task.should_stop() else "done",
-            progress=task.progress,
-            result=task.result,
-        )
+            return "failed", f"something unexpected went wrong ({type(error).__name__}: {error}); details are in {log}"
+        return "stopped" if task.should_stop() else "done", None
 
     def _follow(self, task: Task) -> None:
+        self._library.update_job(task.row.id, status="running")
         saved = time.monotonic()
         for event in task.work(task):
             task.take(event)
@@ -170,7 +168,9 @@ class JobRunner:
                 saved = time.monotonic()
 
     def _log_failure(self) -> Path:
-        self._log_folder.mkdir(parents=True, exist_ok=True)
+        """Write down the exception at hand, where the disk lets it; returns the file."""
         file = self._log_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-job.log"
-        file.write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(OSError):
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(traceback.format_exc(), encoding="utf-8")
         return file

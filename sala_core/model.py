@@ -1,4 +1,4 @@
-"""The forward pass of MiniCPM-SALA (arXiv:2602.11761; where the paper and the released checkpoint differ, as the latter)."""
+"""The forward pass of MiniCPM-SALA (arXiv:2602.11761); where paper and released checkpoint differ, the checkpoint's."""
 
 from collections.abc import Mapping
 

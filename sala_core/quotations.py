@@ -10,6 +10,9 @@ from sala_core.ingest import SourceMap
 _MIN_CHARS = 12
 _MIN_WORDS = 3
 _QUOTED = re.compile(r"\"([^\"\n]+(?:\n[^\"\n]+)*)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“|`([^`\n]+)`")
+_CLOSING = ",.;:…"
+"""Punctuation that a writer puts inside the quotation marks although it is not in the source."""
+
 _BLOCKQUOTE = re.compile(r"(?:^>[^\n]*\n?)+", re.MULTILINE)
 _CODE_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -20,7 +23,8 @@ def verify_quotations(
     """Find each quoted passage of `answer` in the documents, searched in the order of `spans`.
 
     Passages in quotation marks, block quotes and code count if they are long enough to mean something; white space and
-    typographic variants are folded (see `SourceMap.find`). A passage that stands nowhere is not in the result.
+    typographic variants are folded (see `SourceMap.find`), and punctuation at the end may be the answer's own. A
+    passage that stands nowhere is not in the result.
     """
     wanted = list(dict.fromkeys(_passages(answer)))
     found: list[Quotation] = []
@@ -30,7 +34,8 @@ def verify_quotations(
             break
         lines = source_map(document_id)
         for passage in list(wanted):
-            place = lines.find(passage)
+            spellings = dict.fromkeys((passage, passage.rstrip(_CLOSING)))
+            place = next(filter(None, map(lines.find, spellings)), None)
             if place is None:
                 continue
             wanted.remove(passage)

@@ -2,8 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,18 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+
+    @classmethod
+    def from_generation_config(cls, raw: Mapping[str, Any]) -> "SamplingParams":
+        """What a model's `generation_config.json` recommends; `do_sample` false means the likeliest token.
+
+        Raises ValueError for a value out of range.
+        """
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        values = {name: raw[name] for name in names if raw.get(name) is not None}
+        if raw.get("do_sample") is False:
+            values["temperature"] = 0
+        return cls(**values)
 
     def __post_init__(self) -> None:
         _require("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")

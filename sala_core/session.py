@@ -78,7 +78,9 @@ class Session:
             row = library.create_session(name, model=engine.name, fingerprint=engine.fingerprint)
         with ExitStack() as stack:
             row = stack.enter_context(library.lock_session(row.id))
-            return cls(library, engine, row, stack.pop_all(), state)
+            session = cls(library, engine, row, stack, state)
+            session._lock = stack.pop_all()
+            return session
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +98,11 @@ class Session:
     def row(self) -> SessionRow:
         """The session as the library has it now."""
         return self._library.session(self._id)
+
+    @property
+    def sampling_defaults(self) -> SamplingParams:
+        """How the model would have its answers chosen."""
+        return self._engine.sampling_defaults
 
     def read(
         self, paths: Sequence[Path], *, should_stop: Stop = _never, limits: Limits | None = None
@@ -135,7 +142,8 @@ class Session:
 
         What is unread is read first. When `should_stop()` turns true the answer ends there and is kept, with
         finish_reason "stopped"; if not even the question was read by then, there is no Answer. Closing the iterator
-        leaves the session as it was before the question. Raises StateMismatchError, DiskFullError, MemoryBudgetError, and ValueError for an empty question.
+        leaves the session as it was before the question. Raises StateMismatchError, DiskFullError, MemoryBudgetError,
+        and ValueError for an empty question.
         """
         if not question.strip():
             raise ValueError("the question is empty")
@@ -171,14 +179,14 @@ class Session:
         if row.fingerprint != self._engine.fingerprint:
             raise StateMismatchError(
                 f"session {row.name!r} was read by the model {row.model!r} in another version or number format than "
-                f"the {self._engine.name!r} of now, so its saved state does not fit; use that model, or let this one "
-                "read the session again"
+                f"the {self._engine.name!r} of now, so its saved state does not fit; use that model, or "
+                f"let this one read it again with: read {row.name!r} --again"
             )
 
     def _prepare(
         self, paths: Sequence[Path], should_stop: Stop, limits: Limits | None, batch: "_Batch"
     ) -> Iterator[ReadProgress]:
-        known = {row.content_hash: row for row in self._library.documents(self._id)}
+        known = self._known_tokens()
         items = prepare(paths, self._engine.tokenizer, limits, should_stop) if paths else iter(())
         for item in items:
             if isinstance(item, SkippedFile):
@@ -188,10 +196,12 @@ class Session:
             batch.files += 1
             batch.pages += len(document.page_starts)
             batch.warnings += [f"{document.name}: {warning}" for warning in document.warnings]
-            batch.tokens += item.num_tokens
             if document.content_hash not in known:
                 document_id = self._library.put_document(item, self._engine.tokenizer.fingerprint)
-                batch.parts.append(self._writer.document(item, document_id))
+                part = self._writer.document(item, document_id)
+                known[document.content_hash] = len(part.token_ids)
+                batch.parts.append(part)
+            batch.tokens += known[document.content_hash]
             yield ReadProgress(
                 phase="preparing",
                 file=document.name,
@@ -202,6 +212,11 @@ class Session:
                 tokens_per_s=0.0,
                 seconds_left=None,
             )
+
+    def _known_tokens(self) -> dict[str, int]:
+        """How many tokens each document of the session takes in the stream, by its content hash."""
+        lengths = {part.document_id: part.end - part.start for part in self._library.parts(self._id)}
+        return {row.content_hash: lengths[row.id] for row in self._library.documents(self._id)}
 
     def _turn(
         self, question: str, sampling: SamplingParams | None, should_stop: Stop

@@ -38,6 +38,7 @@ class GrowingBuffer:
         grown[:, : self.length] = self.rows
         self._data = grown
 
+    @torch.inference_mode()  # a buffer that the model has grown can be written to in this mode only
     def append(self, rows: Tensor) -> None:
         """Add rows [heads, n, d], converted to the buffer's dtype."""
         end = self.length + rows.shape[1]

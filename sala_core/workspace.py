@@ -174,6 +174,8 @@ class Workspace:
             self._engine = engine
         except SalaError as error:
             self._error = str(error)
+        except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why
+            self._error = f"the model could not be loaded ({type(error).__name__}: {error})"
 
     def _check_idle(self, session_id: str) -> None:
         if self.active_job(session_id) is not None:

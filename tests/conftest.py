@@ -1,6 +1,8 @@
 """Fixtures that every package's tests share."""
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -31,3 +33,65 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("the folder ../shared with golden checkpoints and documents is not here")
     return folder
+
+
+_RANDOM_MODEL = {
+    "model_type": "minicpm_sala",
+    "vocab_size": 8192,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "lightning_nh": 2,
+    "lightning_nkv": 2,
+    "lightning_head_dim": 32,
+    "mixer_types": ["minicpm4", "lightning-attn", "minicpm4"],
+    "eos_token_id": [2, 0],
+    "tie_word_embeddings": False,
+    "dim_model_base": 64,
+    "sparse_config": {
+        "kernel_size": 32,
+        "kernel_stride": 16,
+        "init_blocks": 1,
+        "block_size": 64,
+        "window_size": 128,
+        "topk": 4,
+    },
+}
+"""Blocks are chosen from the 385th token on."""
+
+
+def write_random_model(folder: Path, seed: int) -> Path:
+    """Make a model of random float32 weights with the embedded model's tokenizer; returns the folder."""
+    import torch
+    from safetensors.torch import save_file
+
+    from sala_core.checkpoint import expected_shapes
+    from sala_core.config import SalaConfig
+
+    folder.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(ROOT / "assets" / "embedded" / name, folder)
+    (folder / "config.json").write_text(json.dumps(_RANDOM_MODEL))
+    random = torch.Generator().manual_seed(seed)
+    shapes = expected_shapes(SalaConfig.from_dict(_RANDOM_MODEL))
+    weights = {
+        name: torch.ones(shape) if len(shape) == 1 else torch.randn(shape, generator=random) * 0.1
+        for name, shape in shapes.items()
+    }
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model that reads thousands of tokens a second and answers nonsense."""
+    return write_random_model(tmp_path_factory.mktemp("models") / "random", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same architecture and tokenizer, other weights."""
+    return write_random_model(tmp_path_factory.mktemp("models") / "other", seed=1)

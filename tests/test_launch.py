@@ -25,6 +25,7 @@ def test_without_a_command_it_is_the_page():
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        (["read", "s", "--again"], {"command": "read", "session": "s", "paths": (), "again": True}),
         (["read", "s", "a", "b c"], {"command": "read", "session": "s", "paths": (Path("a"), Path("b c"))}),
         (["ask", "s", "why?"], {"command": "ask", "session": "s", "question": "why?", "json": False}),
         (

@@ -26,7 +26,7 @@ _GREEDY = SamplingParams(temperature=0, max_tokens=96)
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Shares of `questions`: answer given word for word; sentence in the block (five blocks) looked at most."""
+    """Shares of `questions`: answer given verbatim; sentence in the block (five blocks) looked at most."""
 
     kind: str
     context_tokens: int

@@ -12,8 +12,7 @@ from typing import Any
 from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
 
 NOVEL = "\n".join(
-    f"Line {number} of the novel: the carriage waited in the rain while nobody spoke."
-    for number in range(1, 4001)
+    f"Line {number} of the novel: the carriage waited in the rain while nobody spoke." for number in range(1, 4001)
 )
 
 
@@ -111,9 +110,7 @@ class FakeMeter:
 class Script:
     """What the next jobs do; a test changes it before it presses a button."""
 
-    answer: str = (
-        'The novel says "the carriage waited in the rain" and then goes **silent**.\n\nNothing more is told.'
-    )
+    answer: str = 'The novel says "the carriage waited in the rain" and then goes **silent**.\n\nNothing more is told.'
     thinking: str = ""
     token_s: float = 0.03
     reading_s: float = 2.0
@@ -194,9 +191,7 @@ class FakeLibrary:
         return self.texts[document_id]
 
     def documents(self, session_id: str) -> list[FakeDocument]:
-        return [
-            self.texts[part.document_id] for part in self.parts(session_id) if part.document_id is not None
-        ]
+        return [self.texts[part.document_id] for part in self.parts(session_id) if part.document_id is not None]
 
     def load_document(self, document_id: str) -> FakeEncoded:
         if document_id == "novel":
@@ -212,8 +207,7 @@ class FakeLibrary:
         return [
             job
             for job in self.work.values()
-            if (session_id is None or job.session_id == session_id)
-            and (status is None or job.status == status)
+            if (session_id is None or job.session_id == session_id) and (status is None or job.status == status)
         ]
 
 
@@ -251,7 +245,7 @@ class FakeWorkspace:
         self.refusals.pop(session_id, None)
         return self._start(session_id, "reread", {"paths": []}, self._read)
 
-    def submit_ask(self, session_id: str, question: str, sampling: Any) -> str:
+    def submit_ask(self, session_id: str, question: str, sampling: Any = None) -> str:
         return self._start(session_id, "ask", {"question": question}, self._ask)
 
     def stop(self, job_id: str) -> None:
@@ -339,9 +333,7 @@ class FakeWorkspace:
         parts = self.library.stream.setdefault(session_id, [])
         start = parts[-1].end if parts else 0
         parts.append(
-            FakePart(
-                ordinal=len(parts), kind="document", start=start, end=start + 48_000, document_id=document.id
-            )
+            FakePart(ordinal=len(parts), kind="document", start=start, end=start + 48_000, document_id=document.id)
         )
         row = self.library.session(session_id)
         row.position = row.num_tokens = start + 48_000

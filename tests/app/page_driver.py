@@ -30,6 +30,8 @@ FLAGS = (
     "--disable-sync",
 )
 WAIT_MS = 30_000
+CUT_SHORT = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+"""What Gradio's client writes to the console when a window closes in the middle of a stream."""
 
 
 def find_browser() -> str | None:
@@ -67,9 +69,7 @@ def serving(workspace: Any, port: int = 0) -> Iterator[Served]:
     with listening_socket(port) as listener:
         bound = listener.getsockname()[1]
         app = create_app(workspace, port=bound, token=token)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
@@ -99,10 +99,16 @@ class Watch:
         context.on("console", self._console)
         context.on("weberror", lambda error: self.faults.append(f"exception: {error.error}"))
         context.on("request", self._request)
+        context.on("response", self._response)
 
     def _console(self, message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(CUT_SHORT):
             self.faults.append(f"console: {message.text}")
+
+    def _response(self, response: Any) -> None:
+        if response.status >= 400:
+            request = response.request
+            self.faults.append(f"{response.status} {request.method} {response.url} {request.post_data}")
 
     def _request(self, request: Any) -> None:
         if not request.url.startswith((self.origin, "data:", "blob:")):
@@ -171,7 +177,7 @@ class Window:
         box.press("Enter")
 
     def live_text(self) -> str:
-        return self.page.locator("#live").inner_text().strip()
+        return self.page.locator("#live span.md").inner_text().strip()
 
     def wait_streaming(self, num_chars: int = 1) -> str:
         wait_for(lambda: len(self.live_text()) >= num_chars, "the answer to stream")

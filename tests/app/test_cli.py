@@ -19,6 +19,7 @@ from sala_core.engine import Progress, Token
 from sala_core.errors import DiskFullError
 from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
 from sala_core.ingest.document import SkippedFile
+from sala_core.sampling import SamplingParams
 from sala_core.store.library import Library
 
 PROGRESS = ReadProgress(
@@ -76,6 +77,7 @@ class FakeSession:
 
     events = ()
     calls = None
+    sampling_defaults = SamplingParams(temperature=0.0)
 
     @classmethod
     def open(cls, library, engine, name, *, create):
@@ -91,6 +93,9 @@ class FakeSession:
     def read(self, paths, *, should_stop):
         self.calls.append(("read", [str(path) for path in paths]))
         yield from self._play(should_stop)
+
+    def reset(self):
+        self.calls.append("reset")
 
     def ask(self, question, sampling, *, should_stop):
         self.calls.append(("ask", question, sampling))
@@ -387,3 +392,15 @@ def test_a_live_line_changes_in_place_and_fits_the_terminal(monkeypatch):
     last = terminal.written.rstrip("\n").rsplit("\x1b[K", 1)[1]
     assert last.startswith("999 ")
     assert len(last) == 19
+
+
+def test_a_question_without_options_uses_what_the_model_recommends(session, folder):
+    run(folder, "ask", "demo", "Who?")
+    asked = next(call for call in session.calls if call[0] == "ask")
+    assert asked[2] == FakeSession.sampling_defaults
+
+
+def test_reading_again_resets_the_session_and_creates_none(session, folder):
+    run(folder, "read", "demo", "--again")
+    assert session.calls[0] == ("open", ("embedded", "auto"), "demo", False)
+    assert session.calls[1:3] == ["reset", ("read", [])]

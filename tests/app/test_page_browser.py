@@ -166,6 +166,7 @@ def test_a_second_question_while_answering_is_refused_and_kept(window, workspace
     workspace.script = Script(answer=LONG_ANSWER, token_s=0.03)
     window.ask("First?")
     window.wait_streaming()
+    expect(window.page.locator("#question textarea")).to_have_value("")
     window.ask("Second?")
     assert "Still answering" in window.toast()
     assert window.page.locator("#question textarea").input_value() == "Second?"
@@ -242,7 +243,7 @@ def test_sessions_are_made_renamed_searched_and_deleted(window, workspace):
     window.page.locator("#new-name textarea, #new-name input").fill("  Gamma & <i>co</i> ")
     window.page.locator("#save-name").click()
     expect(window.page.locator("#title h1")).to_have_text("Gamma & <i>co</i>")
-    wait_for(lambda: "session=Gamma" in window.page.url, "the address")
+    expect(window.page).to_have_url(re.compile("session=Gamma"))
     assert window.page.title() == "Gamma & <i>co</i> – Sala"
     assert window.reload().title == "Gamma & <i>co</i>"
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from sala_kernels.blocks import BlockLayout
 
@@ -92,11 +93,15 @@ def _shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list
 
 
 def _gather(x: Tensor, chosen: Tensor, block: int) -> Tensor:
-    """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d]."""
+    """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d].
+
+    `embedding` copies whole rows; indexing takes four times as long on a CPU.
+    """
     kv_heads, n, d = x.shape
-    whole = x[:, : n - n % block].view(kv_heads, n // block, block * d)
-    head = torch.arange(kv_heads, device=x.device)[:, None, None]
-    return whole[head, chosen.clamp(min=0)].view(kv_heads, chosen.shape[1], -1, d)
+    blocks = x[:, : n - n % block].view(kv_heads, n // block, block * d)
+    picked = [embedding(index, rows) for index, rows in zip(chosen.clamp(min=0), blocks, strict=True)]
+    together = torch.stack(picked) if kv_heads > 1 else picked[0]
+    return together.view(kv_heads, chosen.shape[1], -1, d)
 
 
 def _add_mass(mass: Tensor, p: Tensor, pieces: list[tuple[int, int]], chosen: Tensor | None, block: int) -> None:

@@ -28,7 +28,7 @@ def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tens
         late = block > query_blocks[:, None] - layout.local
         candidates = candidates.masked_fill(late, -torch.inf)
     best = _top(candidates, min(layout.slots, width))
-    hidden = candidates.gather(-1, best).isinf()
+    hidden = candidates.gather(-1, best) == -torch.inf  # +inf is a score: exp overflows where a window stands out
     chosen[..., : best.shape[-1]] = torch.where(hidden, -1, best + first)
     return chosen
 
@@ -55,7 +55,7 @@ def _order(scores: Tensor) -> Tensor:
     """
     bits = scores.view(torch.int32).to(torch.int64) << 32
     index = torch.arange(scores.shape[-1], device=scores.device)
-    return torch.where(scores.isinf(), -1 - index, bits - index)
+    return torch.where(scores == -torch.inf, -1 - index, bits - index)
 
 
 def selected_mask(chosen: Tensor, *, position: int, num_blocks: int, layout: BlockLayout) -> Tensor:

@@ -37,7 +37,8 @@ def lightning_attention(
     C = min(chunk, T)
     N = -(-T // C)
     decay = log_decay.to(dtype)
-    queries, keys, values = (_chunks(x.to(dtype), N, C) for x in (q * scale, k, v))  # [B, H, N, C, .]
+    wide = (q.to(dtype) * scale, k.to(dtype), v.to(dtype))
+    queries, keys, values = (_chunks(x, N, C) for x in wide)  # [B, H, N, C, .]
     step = torch.arange(C, device=q.device, dtype=dtype)
     length = torch.full((N,), C, device=q.device, dtype=dtype)
     length[-1] = T - (N - 1) * C

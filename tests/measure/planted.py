@@ -1,0 +1,95 @@
+"""How often a planted sentence is among the first five places of evidence: `python tests/measure/planted.py BOOK`.
+
+Plants invented facts at even depths of one book, reads it once, then asks about each from a copy of that state.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+
+from sala_core import Engine, SamplingParams, Token
+from sala_core.evidence import DocumentSpan, find_evidence
+from sala_core.ingest import Document, SourceMap, encode_document
+from sala_core.model import AttentionTrace
+from sala_core.stream import StreamWriter
+
+_ROLES = ("harbour master", "lighthouse keeper", "archivist", "ferryman", "glassblower", "clockmaker", "bell ringer")
+_THINGS = ("secret code", "locker number", "password", "horse", "motto", "safe combination", "favourite colour")
+_SYLLABLES = ("vel", "mor", "tin", "dra", "quo", "sel", "bru", "kan", "ori", "phe", "lus", "gar", "zem", "wyn", "tho")
+
+
+def facts(count: int, seed: int) -> list[tuple[str, str, str]]:
+    """(sentence, question, answer) of invented facts, all about different places."""
+    rng = random.Random(seed)
+    made = []
+    for place in {"".join(rng.sample(_SYLLABLES, 3)).capitalize() for _ in range(4 * count)}:
+        role, thing = rng.choice(_ROLES), rng.choice(_THINGS)
+        value = str(rng.randint(1000, 99999)) if rng.random() < 0.6 else "".join(rng.sample(_SYLLABLES, 2)).capitalize()
+        sentence = f"The {thing} of the {role} of {place} is {value}."
+        made.append((sentence, f"What is the {thing} of the {role} of {place}?", value))
+    return sorted(made)[:count]
+
+
+def plant(text: str, planted: list[tuple[str, str, str]]) -> str:
+    """The text with each fact in a paragraph end near its share of the length."""
+    cuts = [0]
+    for i in range(len(planted)):
+        at = text.find("\n\n", int(len(text) * (i + 0.5) / len(planted)))
+        cuts.append(at if at >= 0 else len(text))
+    pieces = [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
+    return pieces[0] + "".join(f" {fact[0]}{piece}" for fact, piece in zip(planted, pieces[1:], strict=True))
+
+
+def main() -> None:
+    """Print one line of JSON a trial and the rates at the end."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("book", type=Path)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--tokens", type=int, default=1 << 20, help="cut the book to about so many tokens")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    engine = Engine.load(arguments.model)
+    writer = StreamWriter(engine.tokenizer, engine.chat)
+    planted = facts(arguments.trials, arguments.seed)
+    text = arguments.book.read_text(encoding="utf-8")
+    share = min(1.0, arguments.tokens / len(engine.tokenizer.encode_content(text)))
+    text = plant(text[: int(len(text) * share)], planted)
+    document = Document(
+        name=arguments.book.name, media_type="text/plain", num_bytes=len(text), text=text,
+        content_hash=Document.hash_of(arguments.book.name, text),
+    )  # fmt: skip
+    encoded = encode_document(document, engine.tokenizer)
+    state = engine.new_state()
+    part = writer.document(encoded, "book")
+    started = time.monotonic()
+    for _ in engine.read(state, writer.system().token_ids):
+        pass
+    body = state.position + part.body_start
+    for _ in engine.read(state, part.token_ids):
+        pass
+    print(json.dumps({"tokens": state.position, "tokens_per_s": state.position / (time.monotonic() - started)}))
+    span = DocumentSpan(document_id="book", name=document.name, start=body, end=body + encoded.num_tokens)
+    source_map = SourceMap(text, (), encoded.token_starts)
+    hits = quoted = 0
+    for sentence, question, value in planted:
+        fork, trace = state.clone(), AttentionTrace()
+        prompt = writer.question(question, "m").token_ids
+        sampling = SamplingParams(temperature=0, max_tokens=48)
+        events = engine.generate(fork, prompt, sampling, trace=trace)
+        answer = "".join(event.text for event in events if isinstance(event, Token))
+        places = find_evidence(trace, [span], state.position, engine.model.layout, lambda _: source_map)[:5]
+        at = text.index(sentence)
+        wanted = source_map.place_of_chars(at, at + len(sentence))
+        found = [p.line_start <= wanted.line_end and p.line_end >= wanted.line_start for p in places]
+        hits += any(found)
+        quoted += value in answer
+        rank = found.index(True) + 1 if any(found) else None
+        print(json.dumps({"question": question, "rank": rank, "answer": answer}))
+    print(json.dumps({"evidence_in_first_five": hits, "answer_right": quoted, "trials": len(planted)}))
+
+
+if __name__ == "__main__":
+    main()
