@@ -5,8 +5,8 @@ import psutil
 from sala_core.engine import Engine
 from sala_core.errors import MemoryBudgetError
 
-MAX_TOKENS = 1 << 20
-"""The longest stream the program offers: a million tokens."""
+MAX_TOKENS = 1 << 21
+"""The longest stream a session takes: what the published model was shown to hold (arXiv:2602.11761)."""
 
 _RESERVE_BYTES = 256 << 20
 
@@ -19,9 +19,16 @@ def state_bytes_per_token(engine: Engine) -> int:
     return max(1, round(len(config.sparse_layers) * (2 * row + pooled)))
 
 
-def check_budget(engine: Engine, num_tokens: int) -> None:
-    """Raise MemoryBudgetError if a state of `num_tokens` tokens cannot be held by the device's free memory."""
-    needed = num_tokens * state_bytes_per_token(engine)
+def check_budget(engine: Engine, num_tokens: int, *, held_tokens: int = 0) -> None:
+    """Raise MemoryBudgetError if a stream of `num_tokens` tokens is too long for a session, or for free memory.
+
+    held_tokens: so many of them are in memory already.
+    """
+    if num_tokens > MAX_TOKENS:
+        raise MemoryBudgetError(
+            f"{num_tokens:,} tokens are more than a session holds ({MAX_TOKENS:,}); read fewer files, or use another session"
+        )
+    needed = (num_tokens - held_tokens) * state_bytes_per_token(engine)
     free = _free_bytes(engine) - _RESERVE_BYTES
     if needed > free:
         raise MemoryBudgetError(

@@ -16,6 +16,7 @@ from sala_core.errors import SessionNotFoundError, StateMismatchError
 from sala_core.events import Answer, Evidence, ReadProgress, ReadReceipt
 from sala_core.evidence import DocumentSpan, find_evidence
 from sala_core.ingest import Limits, SkippedFile, SourceMap, encode_document, prepare
+from sala_core.memory import check_budget
 from sala_core.model import AttentionTrace
 from sala_core.quotations import verify_quotations
 from sala_core.sampling import SamplingParams
@@ -118,7 +119,10 @@ class Session:
         batch = _Batch()
         yield from self._prepare(paths, should_stop, limits, batch)
         tokens_read = tokens_reused = 0
-        if not should_stop():
+        prepared = not should_stop()
+        if prepared:
+            new_tokens = sum(len(part.token_ids) for part in batch.parts)
+            check_budget(self._engine, self.row.num_tokens + new_tokens)
             self._library.append_parts(self._id, batch.parts)
             yield from self.state.catch_up(should_stop)
             tokens_read, tokens_reused = self.state.tokens_read, self.state.tokens_reused
@@ -132,7 +136,7 @@ class Session:
             seconds=time.monotonic() - started,
             skipped=tuple(batch.skipped),
             warnings=(*batch.warnings, *self._take_warnings()),
-            stopped=should_stop() or row.position < row.num_tokens,
+            stopped=not prepared or row.position < row.num_tokens,
         )
 
     def ask(
@@ -149,7 +153,7 @@ class Session:
             raise ValueError("the question is empty")
         self._check_model()
         yield from self.state.catch_up(should_stop)
-        if self.state.state is None:
+        if self.state.state is None or should_stop():
             return
         saved = False
         try:

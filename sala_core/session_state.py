@@ -52,7 +52,7 @@ class SessionState:
         meter = _Meter(files, row.num_tokens)
         started = time.monotonic()
         self.tokens_read = 0
-        check_budget(self._engine, row.num_tokens - (self.state.position if self.state else 0))
+        check_budget(self._engine, row.num_tokens, held_tokens=self.state.position if self.state else 0)
         if self.state is None or self._head != row.head:
             yield from self._restore(parts, row.num_tokens, meter)
         self.load_s = time.monotonic() - started

@@ -6,15 +6,19 @@ Plants invented facts at even depths of one book, reads it once, then asks about
 import argparse
 import json
 import random
+import resource
 import time
 from pathlib import Path
 
-from sala_core import Engine, SamplingParams, Token
+import numpy as np
+
+from sala_core import Engine, SalaState, SamplingParams, Token
 from sala_core.evidence import DocumentSpan, find_evidence
 from sala_core.ingest import Document, SourceMap, encode_document
 from sala_core.model import AttentionTrace
 from sala_core.stream import StreamWriter
 
+_MILESTONES = [1 << n for n in range(14, 21)]
 _ROLES = ("harbour master", "lighthouse keeper", "archivist", "ferryman", "glassblower", "clockmaker", "bell ringer")
 _THINGS = ("secret code", "locker number", "password", "horse", "motto", "safe combination", "favourite colour")
 _SYLLABLES = ("vel", "mor", "tin", "dra", "quo", "sel", "bru", "kan", "ori", "phe", "lus", "gar", "zem", "wyn", "tho")
@@ -40,6 +44,16 @@ def plant(text: str, planted: list[tuple[str, str, str]]) -> str:
         cuts.append(at if at >= 0 else len(text))
     pieces = [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
     return pieces[0] + "".join(f" {fact[0]}{piece}" for fact, piece in zip(planted, pieces[1:], strict=True))
+
+
+def read(engine: Engine, state: SalaState, ids: np.ndarray) -> None:
+    """Read ids, printing the speed over the 8K tokens before some positions."""
+    clock = {state.position: time.monotonic()}
+    for _ in engine.read(state, ids):
+        clock[state.position] = time.monotonic()
+        if state.position in _MILESTONES:
+            rate = 8192 / (clock[state.position] - clock[state.position - 8192])
+            print(json.dumps({"position": state.position, "tokens_per_s": round(rate)}), flush=True)
 
 
 def main() -> None:
@@ -68,9 +82,10 @@ def main() -> None:
     for _ in engine.read(state, writer.system().token_ids):
         pass
     body = state.position + part.body_start
-    for _ in engine.read(state, part.token_ids):
-        pass
-    print(json.dumps({"tokens": state.position, "tokens_per_s": state.position / (time.monotonic() - started)}))
+    read(engine, state, part.token_ids)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    seconds = time.monotonic() - started
+    print(json.dumps({"tokens": state.position, "tokens_per_s": state.position / seconds, "peak_gib": peak}))
     span = DocumentSpan(document_id="book", name=document.name, start=body, end=body + encoded.num_tokens)
     source_map = SourceMap(text, (), encoded.token_starts)
     hits = quoted = 0

@@ -1,66 +1,114 @@
-"""A small engine, a library, and files to read, shared by the tests of sessions and of the workspace."""
+"""Small random models for the tests of model, state and engine."""
 
-import sys
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from sala_core import Engine, stream
-from sala_core.store import Library
+from sala_core import Engine
+from sala_core.checkpoint import EMBEDDED, expected_shapes, resolve_model
+from sala_core.config import SalaConfig
 
-sys.path.append(str(Path(__file__).resolve().parent))
+SMALL = {
+    "model_type": "minicpm_sala", "vocab_size": 97, "hidden_size": 48, "intermediate_size": 64,
+    "num_hidden_layers": 4, "mixer_types": ["minicpm4", "lightning-attn", "lightning-attn", "minicpm4"],
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "lightning_nh": 6, "lightning_nkv": 3, "lightning_head_dim": 8, "dim_model_base": 32, "eos_token_id": [2, 3],
+    "sparse_config": {
+        "kernel_size": 8, "kernel_stride": 4, "block_size": 16, "window_size": 32, "init_blocks": 1, "topk": 4,
+    },
+}  # fmt: skip
 
-from reading_helpers import SEGMENT_TOKENS, text_of
+VARIANTS = {
+    "grouped heads": {},
+    "five heads, rotary, tied, no gates": {
+        "num_attention_heads": 6, "head_dim": 10, "lightning_nh": 5, "lightning_nkv": 1, "attn_use_rope": True,
+        "attn_use_output_gate": False, "use_output_gate": False, "use_output_norm": False, "qk_norm": False,
+        "lightning_use_rope": False, "lightning_scale": "1/d", "tie_word_embeddings": True,
+        "sparse_config": {
+            "kernel_size": 4, "kernel_stride": 2, "block_size": 8, "window_size": 8, "init_blocks": 2, "topk": 6,
+        },
+    },
+    "released model's strides": {
+        "num_attention_heads": 3, "num_key_value_heads": 1, "lightning_nh": 8, "lightning_nkv": 8,
+        "sparse_config": {
+            "kernel_size": 32, "kernel_stride": 16, "block_size": 64, "window_size": 64, "init_blocks": 1, "topk": 3,
+        },
+    },
+    "one window a block": {
+        "mixer_types": ["lightning", "minicpm4", "minicpm4", "lightning_attn"], "lightning_scale": "none",
+        "sparse_config": {
+            "kernel_size": 16, "kernel_stride": 8, "block_size": 8, "window_size": 0, "init_blocks": 0, "topk": 4,
+        },
+    },
+    "sparse layers alone": {"num_hidden_layers": 2, "mixer_types": ["minicpm4"] * 2},
+    "lightning layers alone": {"num_hidden_layers": 2, "mixer_types": ["lightning-attn"] * 2},
+}  # fmt: skip
+
+MakeModel = Callable[..., Path]
+
+
+def random_weights(config: SalaConfig, seed: int) -> dict[str, torch.Tensor]:
+    """Weights that keep activations near 1, so that choices are made by clear margins."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in expected_shapes(config).items():
+        noise = torch.randn(shape, generator=generator)
+        weights[name] = 1 + 0.1 * noise if len(shape) == 1 else noise * shape[1] ** -0.5
+    weights["model.embed_tokens.weight"] *= config.hidden_size**0.5 / config.scale_emb
+    return weights
 
 
 @pytest.fixture(scope="session")
-def engine(random_model: Path) -> Iterator[Engine]:
-    """The random model in float32 on one thread, as its tests compare states bit by bit."""
-    threads = torch.get_num_threads()
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """make_model(seed=0, tokenizer=False, **changes of SMALL) writes a model folder and returns it."""
+
+    def make(*, seed: int = 0, tokenizer: bool = False, **changes: object) -> Path:
+        folder = tmp_path_factory.mktemp("model")
+        raw = SMALL | changes
+        if tokenizer:
+            for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+                shutil.copy(resolve_model(EMBEDDED) / name, folder)
+            raw |= {"vocab_size": 8192}
+        (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+        save_file(random_weights(SalaConfig.from_dict(raw), seed), folder / "model.safetensors")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session", params=list(VARIANTS))
+def engine(request: pytest.FixtureRequest, make_model: MakeModel) -> Engine:
+    """An engine in float32 for every variant in turn."""
+    return Engine.load(make_model(**VARIANTS[request.param]), dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def small_engine(make_model: MakeModel) -> Engine:
+    """One small model in float32, without a tokenizer."""
+    return Engine.load(make_model(), dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def talking_engine(make_model: MakeModel) -> Engine:
+    """One small model in float32 with the embedded model's tokenizer and template."""
+    return Engine.load(make_model(tokenizer=True), dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def ids() -> torch.Tensor:
+    """330 tokens of every small model's vocabulary; the models choose blocks for them by clear margins."""
+    return torch.randint(97, (330,), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """The tensors of small models are small: a second thread costs more than it gives."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Engine.load(random_model, dtype="float32")
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment for every chunk and a kept snapshot for every second one."""
-    monkeypatch.setattr(stream, "SEGMENT_TOKENS", SEGMENT_TOKENS)
-    monkeypatch.setattr(stream, "SNAPSHOT_TOKENS", 2 * SEGMENT_TOKENS)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
-    """An empty library."""
-    with Library.open(tmp_path / "library") as opened:
-        yield opened
-
-
-@pytest.fixture
-def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
-    """Open the library called `name`, again if need be; all are closed at the end."""
-    opened: list[Library] = []
-
-    def open_named(name: str, **options: Any) -> Library:
-        opened.append(Library.open(tmp_path / name, **options))
-        return opened[-1]
-
-    yield open_named
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def write_book(tmp_path: Path) -> Callable[..., Path]:
-    """Write a file of `num_lines` lines, other ones for every seed."""
-
-    def write(name: str = "book.txt", num_lines: int = 120, seed: int = 0) -> Path:
-        path = tmp_path / "files" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text_of(num_lines, seed), encoding="utf-8")
-        return path
-
-    return write
+    yield
+    torch.set_num_threads(before)

@@ -7,7 +7,7 @@ import torch
 from sala_kernels import BlockLayout
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Tensors here are small: a second thread costs more than it gives."""
     before = torch.get_num_threads()
