@@ -176,10 +176,8 @@ def live_status_html(job: JobView) -> str:
     """What the model is doing before and while words arrive."""
     if job.status == "queued":
         words = "Waiting for the model"
-    elif job.text:
+    elif job.text or job.thinking:
         return ""
-    elif job.thinking:
-        words = "Thinking"
     else:
         done, total = int(job.progress.get("tokens_done", 0)), int(job.progress.get("tokens_total", 0))
         words = (

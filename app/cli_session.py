@@ -12,9 +12,11 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from app.arguments import Arguments
+from sala_core.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
     from sala_core.session import Session
+    from sala_core.store.library import Library
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +31,30 @@ class OpenSession:
 def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenSession]:
     """Open the library and the session with the model asked for; both are closed after the block.
 
-    Without `create`, a session that does not exist is refused before the model is loaded.
+    A session that does not exist (without `create`), or is open elsewhere, is refused before the model is loaded.
     Raises SalaError: SessionNotFoundError, SessionBusyError, ModelError and its kin.
     """
     from sala_core.store.library import Library
 
     started = time.monotonic()
     with closing(Library.open(folder)) as library:
-        if not create:
-            library.session(arguments.session)
+        _check_free(library, arguments.session, create=create)
         from sala_core import Engine
         from sala_core.session import Session
 
         engine = Engine.load(arguments.model, device=arguments.device)
         with Session.open(library, engine, arguments.session, create=create) as session:
             yield OpenSession(session=session, seconds_load=time.monotonic() - started)
+
+
+def _check_free(library: Library, name: str, *, create: bool) -> None:
+    """Raise at once what would be raised when the model is loaded. Raises SessionNotFoundError, SessionBusyError."""
+    try:
+        with library.lock_session(name):
+            pass
+    except SessionNotFoundError:
+        if not create:
+            raise
 
 
 class StopSignals:

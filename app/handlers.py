@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import itertools
+import shutil
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ import gradio as gr
 from app import reading
 from app.library import UNTITLED, empty_html, session_choices, unused_name
 from app.markup import block
+from app.meter import meter_html
 from app.panels import Panels
-from app.render import Changes, render_job, render_page
+from app.render import Changes, render_idle, render_job, render_page, toast_html
 from app.view import READING, Sources, find_session, running_job, session_view, stamp
-from app.windows import Windows
 from sala_core.errors import SalaError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from sala_core.workspace import Workspace
 
 MAX_NAME_CHARS = 80
-ASK_STEP_S = 0.07
-READ_STEP_S = 0.25
 
 
 class Handlers:
@@ -35,65 +34,44 @@ class Handlers:
         self._workspace = workspace
         self._panels = panels
         self._sources = Sources(workspace)
-        self._windows = Windows()
+        self._sayings = itertools.count()
 
     def load(self, request: gr.Request) -> Changes:
         """A window opens or reloads: show the session its address names, else the one used last."""
         wish = str(request.query_params.get("session", ""))
         row = find_session(self._workspace, wish)
-        if row is None and not wish:
-            rows = self._workspace.library.sessions()
-            row = rows[0] if rows else None
-        elif row is None:
-            gr.Info(f"No session is called “{escape(wish)}”.")
-        return self._show(request, self._page(row, ""))
+        if row is not None:
+            return self._page(row, "")
+        if wish:
+            return self._page(None, "") | self._said(f"There is no session “{wish}” any more.")
+        rows = self._workspace.library.sessions()
+        return self._page(rows[0] if rows else None, "")
 
-    async def follow(
-        self, session_id: str, job_id: str, seen: str, search: str, request: gr.Request
-    ) -> AsyncIterator[Changes]:
-        """Tail the running job until it ends; without one, refresh only if something changed elsewhere.
+    def watch(self, session_id: str, job_id: str, seen: str, search: str) -> Changes:
+        """Draw the page again if anything on it has changed since `seen`, here or in another window.
 
-        Ends early, and without a word, when the window is told to show another session.
+        It does not choose the session: the reader may be opening another one at this moment.
         """
-        window = request.session_hash
-        steps = self._steps(session_id, job_id, seen, search)
-        async for changes in steps:
-            if not self._windows.looks_at(window, session_id):
-                break
-            if changes:
-                yield changes
-        await steps.aclose()
-
-    async def _steps(self, session_id: str, job_id: str, seen: str, search: str) -> AsyncGenerator[Changes, None]:
-        job = running_job(self._workspace, session_id, job_id)
-        if job is None:
-            if await asyncio.to_thread(self._stamp, session_id, search) != seen:
-                yield await asyncio.to_thread(self._refreshed, session_id, search)
-            else:
-                yield {self._panels.stamp: gr.skip()}
-            return
-        yield await asyncio.to_thread(self._refreshed, session_id, search)
-        shown: Changes = {}
-        while job.status in ("queued", "running"):
-            drawn = render_job(self._panels, job)
-            changed = {part: value for part, value in drawn.items() if shown.get(part) != value}
-            yield changed
-            shown = drawn
-            await asyncio.sleep(READ_STEP_S if job.kind in READING else ASK_STEP_S)
-            job = self._workspace.job(job.id)
-        yield await asyncio.to_thread(self._refreshed, session_id, search)
-
-    def _refreshed(self, session_id: str, search: str) -> Changes:
-        """The page of `session_id`, without choosing it: that is for the reader to do."""
+        is_over = bool(job_id) and running_job(self._workspace, session_id, job_id) is None
+        if not is_over and self._stamp(session_id, search) == seen:
+            return {self._panels.meter: self._meter(session_id)} if job_id else self._nothing()
         changes = self._page_of(session_id, search)
         del changes[self._panels.session]
         return changes
 
-    def open(self, search: str, event: gr.SelectData, request: gr.Request) -> Changes:
-        """Show the session chosen in the list."""
-        return self._show(request, self._page_of(str(event.value), search))
+    def pulse(self, session_id: str, job_id: str) -> Changes:
+        """Show how far the running job is; when there is none, stop asking."""
+        job = running_job(self._workspace, session_id, job_id)
+        if job is not None:
+            return render_job(self._panels, job)
+        still: Changes = {self._panels.pulse: gr.Timer(active=False), self._panels.job: ""}
+        return still if job_id else still | render_idle(self._panels)
 
-    def new(self, request: gr.Request) -> Changes:
+    def open(self, search: str, event: gr.SelectData) -> Changes:
+        """Show the session chosen in the list."""
+        return self._page_of(str(event.value), search)
+
+    def new(self) -> Changes:
         """Start an empty session; an empty untitled one that is already there serves as well."""
         rows = self._workspace.library.sessions()
         row = next((row for row in rows if _is_blank(row)), None)
@@ -102,7 +80,7 @@ class Handlers:
                 row = self._workspace.new_session(unused_name(self._workspace))
             except SalaError as error:
                 return self._refused(str(error))
-        return self._show(request, self._page(row, "")) | {self._panels.library.search: ""}
+        return self._page(row, "") | {self._panels.library.search: ""}
 
     def search(self, session_id: str, search: str) -> Changes:
         """List the sessions whose name or talk has these words."""
@@ -147,12 +125,12 @@ class Handlers:
             self._panels.header.delete_question: block(words, class_="question"),
         }
 
-    def delete(self, session_id: str, search: str, request: gr.Request) -> Changes:
+    def delete(self, session_id: str, search: str) -> Changes:
         """Delete the open session and show the next one."""
 
         def after() -> Changes:
             rows = self._workspace.library.sessions()
-            return self._show(request, self._page(rows[0] if rows else None, search))
+            return self._page(rows[0] if rows else None, search)
 
         if self._workspace.active_job(session_id) is not None:
             return self._refused("This session is at work; stop it first.") | self.close_forms()
@@ -163,15 +141,18 @@ class Handlers:
         header = self._panels.header
         return {header.rename_form: gr.update(visible=False), header.delete_form: gr.update(visible=False)}
 
-    def read_uploads(self, session_id: str, uploads: list[str] | None, request: gr.Request) -> Changes:
+    def read_uploads(self, session_id: str, uploads: list[str] | None) -> Changes:
         """Read dropped files."""
         cleared: Changes = {self._panels.reading.files: None}
         if not uploads:
             return cleared
         paths, folder = reading.take_uploads(uploads)
-        return self._read(session_id, paths, folder, request) | cleared
+        changes = self._read(session_id, paths, folder)
+        if self._panels.job not in changes:
+            shutil.rmtree(folder, ignore_errors=True)
+        return changes | cleared
 
-    def read_path(self, session_id: str, text: str, request: gr.Request) -> Changes:
+    def read_path(self, session_id: str, text: str) -> Changes:
         """Read a folder or file of this computer, by its path."""
         text = text.strip().strip("'\"")
         if not text:
@@ -179,19 +160,19 @@ class Handlers:
         path = Path(text).expanduser()
         if not path.is_absolute():
             return self._refused(f"{text} is not a full path; it should begin with / or ~ or a drive.")
-        changes = self._read(session_id, [path], None, request)
+        changes = self._read(session_id, [path], None)
         if self._panels.job in changes:
             changes[self._panels.reading.path] = ""
         return changes
 
-    def _read(self, session_id: str, paths: list[Path], owned_folder: Path | None, request: gr.Request) -> Changes:
+    def _read(self, session_id: str, paths: list[Path], owned_folder: Path | None) -> Changes:
         def submit() -> str:
             row = self._session_for(session_id, paths[0].stem or paths[0].name)
             return self._workspace.submit_read(row.id, paths, owned_folder=owned_folder)
 
-        return self._submit(submit, request)
+        return self._submit(submit)
 
-    def go_on(self, session_id: str, request: gr.Request) -> Changes:
+    def go_on(self, session_id: str) -> Changes:
         """Continue an interrupted reading: what was asked for then, and whatever still waits."""
         row = find_session(self._workspace, session_id)
         if row is None:
@@ -199,17 +180,17 @@ class Handlers:
         view = session_view(self._workspace, row)
         asked = view.last_reading.request.get("paths", []) if view.last_reading else []
         paths = [path for path in map(Path, asked) if path.exists()]
-        return self._submit(lambda: self._workspace.submit_read(session_id, paths), request)
+        return self._submit(lambda: self._workspace.submit_read(session_id, paths))
 
-    def reread(self, session_id: str, request: gr.Request) -> Changes:
+    def reread(self, session_id: str) -> Changes:
         """Read the session's stored tokens again with the model at hand."""
-        return self._submit(lambda: self._workspace.submit_reread(session_id), request)
+        return self._submit(lambda: self._workspace.submit_reread(session_id))
 
-    def ask(self, session_id: str, question: str, request: gr.Request) -> Changes:
+    def ask(self, session_id: str, question: str) -> Changes:
         """Put a question; the words stay in the box if it is refused."""
         question = question.strip()
         if not question:
-            return {self._panels.box.question: gr.skip()}
+            return self._nothing()
         active = self._workspace.active_job(session_id) if session_id else None
         if active is not None:
             doing = "reading" if active.kind in READING else "answering"
@@ -219,7 +200,7 @@ class Handlers:
             row = self._session_for(session_id, question[:60])
             return self._workspace.submit_ask(row.id, question)
 
-        changes = self._submit(submit, request)
+        changes = self._submit(submit)
         if self._panels.job in changes:
             changes[self._panels.box.question] = ""
         return changes
@@ -242,14 +223,14 @@ class Handlers:
             self._workspace.library.rename_session(row.id, unused_name(self._workspace, wish))
         return row
 
-    def _submit(self, submit: Callable[[], str], request: gr.Request) -> Changes:
-        """Start a job; a change of `job` makes `follow` draw the page, so that this answers at once."""
+    def _submit(self, submit: Callable[[], str]) -> Changes:
+        """Start a job; the change of `job` makes `watch` draw the page, so that this answers at once."""
         try:
             job_id = submit()
         except SalaError as error:
             return self._refused(str(error))
         job = self._workspace.job(job_id)
-        return self._show(request, {self._panels.session: job.session_id, self._panels.job: job_id})
+        return {self._panels.session: job.session_id, self._panels.job: job_id}
 
     def _attempt(self, action: Callable[[], object], after: Callable[[], Changes]) -> Changes:
         try:
@@ -259,13 +240,14 @@ class Handlers:
         return after()
 
     def _refused(self, words: str) -> Changes:
-        gr.Warning(escape(words))
-        return {self._panels.stamp: gr.skip()}
+        """Nothing was done, and why."""
+        return self._said(words)
 
-    def _show(self, request: gr.Request, changes: Changes) -> Changes:
-        """Note which session these changes bring to the window."""
-        self._windows.choose(request.session_hash, changes[self._panels.session])
-        return changes
+    def _said(self, words: str) -> Changes:
+        return {self._panels.toast: toast_html(words, next(self._sayings))}
+
+    def _nothing(self) -> Changes:
+        return {self._panels.stamp: gr.skip()}
 
     def _page_of(self, session_id: str, search: str) -> Changes:
         return self._page(find_session(self._workspace, session_id), search)
@@ -278,8 +260,12 @@ class Handlers:
             self._panels.stamp: self._stamp(row.id if row is not None else "", search)
         }
 
+    def _meter(self, session_id: str) -> str:
+        row = find_session(self._workspace, session_id)
+        return meter_html(self._workspace.meter(row.id)) if row is not None else ""
+
     def _stamp(self, session_id: str, search: str) -> str:
-        return stamp(self._workspace.library.sessions(), self._workspace.model_info(), session_id, search.strip())
+        return stamp(self._workspace, session_id, search)
 
 
 def _is_blank(row: SessionRow) -> bool:

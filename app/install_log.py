@@ -62,7 +62,7 @@ class InstallLog:
         """What the person sees of a line; empty for most lines."""
         if line.startswith("Installing collected packages: "):
             self.num_packages = line.count(",") + 1
-            return f"unpacking {self.num_packages} packages"
+            return f"unpacking {self.num_packages} package{'s' if self.num_packages > 1 else ''}"
         fetch = _FETCH.match(line)
         wheel = _WHEEL.fullmatch(fetch["file"].rsplit("/", 1)[-1]) if fetch else None
         if fetch is None or wheel is None or fetch["file"].endswith(".metadata"):

@@ -11,6 +11,10 @@ from gradio.blocks import Block
 
 from app import chat, library, reading
 
+IDLE_TICK_S = 1.0
+ASK_TICK_S = 0.08
+READ_TICK_S = 0.25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
@@ -35,12 +39,16 @@ class Panels:
     """All of the page.
 
     `session`, `job` and `stamp` are invisible: the browser holds what its window looks at, so that a server
-    that was started again can go on with it.
+    that was started again can go on with it. `clock` asks now and then whether anything changed, `pulse` asks
+    many times a second while a job runs.
     """
 
     session: gr.Textbox
     job: gr.Textbox
     stamp: gr.Textbox
+    clock: gr.Timer
+    pulse: gr.Timer
+    toast: gr.Markdown
     library: library.LibraryPanel
     meter: gr.Markdown
     model: gr.Markdown
@@ -61,6 +69,12 @@ class Panels:
         """Every control, for events that may change any of them."""
         return list(_controls(self))
 
+    def live(self) -> list[Block]:
+        """The few controls that change many times a second."""
+        talk = self.talk
+        words = [talk.status, talk.thinking_box, talk.thinking, talk.live]
+        return [self.job, self.pulse, *words, self.reading.progress]
+
 
 def _controls(group: Any) -> Iterator[Block]:
     for field in fields(group):
@@ -76,6 +90,9 @@ def build_panels() -> Panels:
     session = gr.Textbox("", visible="hidden", elem_id="session-id")
     job = gr.Textbox("", visible="hidden", elem_id="job-id")
     stamp = gr.Textbox("", visible="hidden", elem_id="stamp")
+    clock = gr.Timer(IDLE_TICK_S)
+    pulse = gr.Timer(ASK_TICK_S, active=False)
+    toast = gr.Markdown("", elem_id="toast", latex_delimiters=[])
     with gr.Row(elem_id="frame"):
         with gr.Column(elem_id="nav", min_width=0):
             library_panel = library.build()
@@ -101,6 +118,9 @@ def build_panels() -> Panels:
         session=session,
         job=job,
         stamp=stamp,
+        clock=clock,
+        pulse=pulse,
+        toast=toast,
         library=library_panel,
         meter=meter,
         model=model,

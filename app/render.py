@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app import chat, evidence, library, meter, reading
-from app.markup import safe_markdown
+from app.markup import escape, safe_markdown, tag
+from app.panels import ASK_TICK_S, READ_TICK_S, Panels
 from app.view import READING, SessionView, Sources, notice_html
 
 if TYPE_CHECKING:
-    from app.panels import Panels
     from sala_core.store.rows import SessionRow
     from sala_core.workspace import JobView, ModelInfo
 
@@ -29,10 +29,12 @@ def render_page(
 ) -> Changes:
     """Every control, for the page at rest or at the start of following a job. rows: the listed sessions."""
     row = view.row if view is not None else None
+    active = view.active if view is not None else None
     chosen = row.id if row is not None and any(one.id == row.id for one in rows) else None
     changes: Changes = {
         panels.session: row.id if row is not None else "",
-        panels.job: "",
+        panels.job: active.id if active is not None else "",
+        panels.pulse: _pulse(active),
         panels.library.sessions: gr.update(choices=library.session_choices(rows), value=chosen),
         panels.library.empty: library.empty_html(search, len(rows)),
         panels.header.title: library.title_html(row),
@@ -43,7 +45,12 @@ def render_page(
         panels.model: meter.model_html(info),
         panels.meter: meter.meter_html(view.meter) if view is not None else "",
     }
-    return changes | _render_notice(panels, view) | _render_talk(panels, view) | _render_side(panels, view, sources)
+    changes |= render_idle(panels)
+    if active is not None:
+        changes |= render_job(panels, active)
+    changes |= _render_notice(panels, view)
+    changes |= _render_talk(panels, view)
+    return changes | _render_side(panels, view, sources)
 
 
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
@@ -67,9 +74,6 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
         box.send: gr.update(visible=active != "ask"),
         box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),
     }
-    if active != "ask":
-        changes |= {talk.live: "", talk.status: "", talk.thinking: ""}
-        changes[talk.thinking_box] = gr.update(visible=False)
     return changes
 
 
@@ -89,9 +93,12 @@ def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> 
         panels.cost: cost,
         panels.evidence_heading: gr.update(visible=bool(places)),
     }
-    if not is_reading:
-        changes[side.progress] = ""
     return changes
+
+
+def _pulse(active: JobView | None) -> gr.Timer:
+    """The fast timer: it is always started, and `pulse` stops it where nothing runs."""
+    return gr.Timer(READ_TICK_S if active is not None and active.kind in READING else ASK_TICK_S, active=True)
 
 
 def render_job(panels: Panels, job: JobView) -> Changes:
@@ -105,3 +112,15 @@ def render_job(panels: Panels, job: JobView) -> Changes:
         talk.thinking: safe_markdown(job.thinking),
         talk.thinking_box: gr.update(visible=bool(job.thinking.strip())),
     }
+
+
+def render_idle(panels: Panels) -> Changes:
+    """The same controls where nothing runs."""
+    talk = panels.talk
+    changes: Changes = {part: "" for part in (talk.live, talk.status, talk.thinking, panels.reading.progress)}
+    return changes | {talk.thinking_box: gr.update(visible=False)}
+
+
+def toast_html(words: str, number: int) -> str:
+    """A word to the reader that goes away by itself; `number` makes the same words show again."""
+    return tag("div", escape(words), class_=f"toast toast-{number % 2}", role="alert")

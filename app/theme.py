@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "page"
-STYLES = ("page.css", "nav.css", "talk.css", "side.css", "narrow.css")
+STYLES = ("page.css", "nav.css", "head.css", "talk.css", "side.css", "narrow.css")
 MAX_UPLOAD = "1gb"
 _SANS = (
     "ui-sans-serif",

@@ -12,7 +12,7 @@ from sala_core.errors import LibraryError
 
 if TYPE_CHECKING:
     from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow
-    from sala_core.workspace import JobView, Meter, ModelInfo, Workspace
+    from sala_core.workspace import JobView, Meter, Workspace
 
 READING = ("read", "reread")
 
@@ -41,7 +41,8 @@ class SessionView:
         """Whether something was left unread by a stop or a crash."""
         if self.active is not None or self.refusal:
             return False
-        cut_short = self.last_reading is not None and self.last_reading.status == "interrupted"
+        last = self.last
+        cut_short = last is not None and last.kind in READING and last.status in ("interrupted", "stopped")
         return cut_short or (self.row.num_tokens > self.row.position and bool(self.documents))
 
 
@@ -76,19 +77,24 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
 
 
 def running_job(workspace: Workspace, session_id: str, job_id: str) -> JobView | None:
-    """The job this window started, if it is known, else whatever runs in the session."""
+    """The job this window knows of, if it still runs, else whatever runs in the session."""
     if job_id:
         try:
-            return workspace.job(job_id)
+            job = workspace.job(job_id)
         except LibraryError:
-            pass
+            return None
+        return job if job.status in ("queued", "running") else None
     return workspace.active_job(session_id) if session_id else None
 
 
-def stamp(rows: list[SessionRow], info: ModelInfo, session_id: str, search: str) -> str:
-    """A short text that changes whenever the page at rest would look different."""
-    facts = [(row.id, row.name, row.position, row.num_tokens, row.num_messages, row.updated_at) for row in rows]
-    seen = repr((facts, info.status, info.name, session_id, search))
+def stamp(workspace: Workspace, session_id: str, search: str) -> str:
+    """A short text that changes whenever the page would look different, a running job's own progress apart."""
+    rows = workspace.library.sessions()
+    facts = [(row.id, row.name, row.num_documents, row.num_messages) for row in rows]
+    active = workspace.active_job(session_id) if session_id else None
+    info = workspace.model_info()
+    job_id = active.id if active is not None else ""
+    seen = repr((facts, info.status, info.name, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 
 

@@ -150,6 +150,10 @@ class SalaConfig:
             not self.attn_use_rope or self.head_dim % 2 == 0,
             f"head_dim {self.head_dim} must be even for rotary",
         )
+        _require(
+            not (self.attn_use_rope and self.sparse_config.use_nope),
+            "sparse_config.use_nope true beside attn_use_rope true is not supported",
+        )
 
     @property
     def residual_scale(self) -> float:

@@ -162,7 +162,9 @@ class Engine:
         for chunk in _on_grid(tensor, state.position):
             try:
                 hidden = self.model.advance(state, chunk, trace=trace)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
                 raise MemoryBudgetError(_no_memory(state, len(tensor) - done)) from error
             done += len(chunk)
             yield done, hidden[-1:]
@@ -304,6 +306,11 @@ def _on_grid(ids: Tensor, position: int) -> Iterator[Tensor]:
         stop = start + CHUNK_TOKENS - (position + start) % CHUNK_TOKENS
         yield ids[start:stop]
         start = stop
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Torch raises a class of its own for cards, and a plain RuntimeError when the computer's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _no_memory(state: SalaState, left: int) -> str:

@@ -33,14 +33,15 @@ def find_evidence(
     spans: Sequence[DocumentSpan],
     turn_start: int,
     layout: BlockLayout,
-    source_map: Callable[[str], SourceMap],
+    source_map: Callable[[str], SourceMap | None],
 ) -> tuple[Evidence, ...]:
     """Rank places by the attention they drew during a turn that began at token `turn_start`.
 
     trace: attention probability of every key, summed over the turn's queries, heads and layers. Only tokens of the
     documents count. First and local blocks, which every query keeps without choosing, are left out unless the
     documents lie wholly within them. Attention is summed over blocks; neighbouring blocks that drew it are one place,
-    cut to the lines that hold it. source_map: gives a document's map by its id.
+    cut to the lines that hold it. source_map: gives a document's map by its id, None where its text is
+    lost.
     """
     mass = _document_mass(trace, spans, turn_start, layout)
     total = float(mass.sum())
@@ -54,7 +55,11 @@ def find_evidence(
                 places.append((span, *_tighten(mass, a, b)))
     scored = [(float(mass[a:b].sum()) / total, span, a, b) for span, a, b in places]
     scored.sort(key=lambda item: -item[0])
-    return tuple(_evidence(span, a, b, score, source_map) for score, span, a, b in scored[:_MAX_PLACES] if score > 0)
+    found = []
+    for score, span, a, b in scored[:_MAX_PLACES]:
+        if score > 0 and (lines := source_map(span.document_id)) is not None:
+            found.append(_evidence(span, a, b, score, lines))
+    return tuple(found)
 
 
 def _document_mass(
@@ -104,10 +109,7 @@ def _tighten(mass: NDArray[np.float32], start: int, end: int) -> tuple[int, int]
     return start + first, start + min(last, end - start - 1) + 1
 
 
-def _evidence(
-    span: DocumentSpan, start: int, end: int, score: float, source_map: Callable[[str], SourceMap]
-) -> Evidence:
-    lines = source_map(span.document_id)
+def _evidence(span: DocumentSpan, start: int, end: int, score: float, lines: SourceMap) -> Evidence:
     place = lines.place(start - span.start, end - 1 - span.start)
     return Evidence(
         document=span.name,

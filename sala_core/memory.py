@@ -26,7 +26,8 @@ def check_budget(engine: Engine, num_tokens: int, *, held_tokens: int = 0) -> No
     """
     if num_tokens > MAX_TOKENS:
         raise MemoryBudgetError(
-            f"{num_tokens:,} tokens are more than a session holds ({MAX_TOKENS:,}); read fewer files, or use another session"
+            f"{num_tokens:,} tokens are more than a session holds ({MAX_TOKENS:,}); "
+            "read fewer files, or use another session"
         )
     needed = (num_tokens - held_tokens) * state_bytes_per_token(engine)
     free = _free_bytes(engine) - _RESERVE_BYTES
@@ -38,4 +39,5 @@ def check_budget(engine: Engine, num_tokens: int, *, held_tokens: int = 0) -> No
 
 
 def _free_bytes(engine: Engine) -> int:
-    return engine.free_device_bytes() or psutil.virtual_memory().available
+    on_card = engine.free_device_bytes()
+    return psutil.virtual_memory().available if on_card is None else on_card

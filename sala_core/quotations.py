@@ -9,7 +9,7 @@ from sala_core.ingest import SourceMap
 
 _MIN_CHARS = 12
 _MIN_WORDS = 3
-_QUOTED = re.compile(r"\"([^\"\n]+(?:\n[^\"\n]+)*)\"|“([^”]+)”|«([^»]+)»|„([^“]+)“|`([^`\n]+)`")
+_QUOTED = re.compile(r"\"([^\"\n]+(?:\n[^\"\n]+)*)\"|“([^“”]+)”|«([^«»]+)»|„([^„“]+)“|`([^`\n]+)`")
 _CLOSING = ",.;:…"
 """Punctuation that a writer puts inside the quotation marks although it is not in the source."""
 
@@ -18,7 +18,7 @@ _CODE_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def verify_quotations(
-    answer: str, spans: Iterable[DocumentSpan], source_map: Callable[[str], SourceMap]
+    answer: str, spans: Iterable[DocumentSpan], source_map: Callable[[str], SourceMap | None]
 ) -> tuple[Quotation, ...]:
     """Find each quoted passage of `answer` in the documents, searched in the order of `spans`.
 
@@ -33,6 +33,8 @@ def verify_quotations(
         if not wanted:
             break
         lines = source_map(document_id)
+        if lines is None:
+            continue
         for passage in list(wanted):
             spellings = dict.fromkeys((passage, passage.rstrip(_CLOSING)))
             place = next(filter(None, map(lines.find, spellings)), None)

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from sala_core.engine import Engine, Finished, Progress, Token
-from sala_core.errors import SessionNotFoundError, StateMismatchError
+from sala_core.errors import CorruptStateError, SessionNotFoundError, StateMismatchError
 from sala_core.events import Answer, Evidence, ReadProgress, ReadReceipt
 from sala_core.evidence import DocumentSpan, find_evidence
 from sala_core.ingest import Limits, SkippedFile, SourceMap, encode_document, prepare
@@ -122,7 +122,7 @@ class Session:
         prepared = not should_stop()
         if prepared:
             new_tokens = sum(len(part.token_ids) for part in batch.parts)
-            check_budget(self._engine, self.row.num_tokens + new_tokens)
+            check_budget(self._engine, self.row.num_tokens + new_tokens, held_tokens=self.state.held_tokens)
             self._library.append_parts(self._id, batch.parts)
             yield from self.state.catch_up(should_stop)
             tokens_read, tokens_reused = self.state.tokens_read, self.state.tokens_reused
@@ -282,8 +282,13 @@ class Session:
             model=self._engine.name,
         )
 
-    def _source_map(self, document_id: str) -> SourceMap:
-        encoded = self._library.load_document(document_id)
+    def _source_map(self, document_id: str) -> SourceMap | None:
+        """A document's map; None, and a warning, where its stored text is damaged."""
+        try:
+            encoded = self._library.load_document(document_id)
+        except CorruptStateError as error:
+            self.state.warnings.append(str(error))
+            return None
         return SourceMap(encoded.document.text, encoded.document.page_starts, encoded.token_starts)
 
     def _rewritten(self) -> list[PartDraft]:

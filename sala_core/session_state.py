@@ -36,6 +36,11 @@ class SessionState:
         self.load_s = 0.0
         self.warnings: list[str] = []
 
+    @property
+    def held_tokens(self) -> int:
+        """Tokens that the state in memory stands for."""
+        return self.state.position if self.state else 0
+
     def forget(self) -> None:
         """Let go of the state in memory; the next `catch_up` restores it from disk."""
         self.state = None
@@ -52,7 +57,7 @@ class SessionState:
         meter = _Meter(files, row.num_tokens)
         started = time.monotonic()
         self.tokens_read = 0
-        check_budget(self._engine, row.num_tokens, held_tokens=self.state.position if self.state else 0)
+        check_budget(self._engine, row.num_tokens, held_tokens=self.held_tokens)
         if self.state is None or self._head != row.head:
             yield from self._restore(parts, row.num_tokens, meter)
         self.load_s = time.monotonic() - started

@@ -95,3 +95,10 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same architecture and tokenizer, other weights."""
     return write_random_model(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture
+def environment(root: Path) -> dict[str, str]:
+    """Environment variables for a Python process of its own that imports the packages."""
+    path = os.pathsep.join([str(root), str(root / "kernels")])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

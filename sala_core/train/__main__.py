@@ -34,7 +34,7 @@ def main() -> None:
             arguments.seed,
             -1,
         )
-        for length, rows in ((512, 8), (2048, 2))
+        for length, rows in ((512, 16), (2048, 6))
     ]
     trainer = Trainer(arguments.folder, NETWORK, maker, list(PHASES), arguments.seed)
     trainer.run(until=time.time() + 60 * arguments.minutes, probes=probes, save_every=100, probe_every=100)

@@ -180,3 +180,19 @@ _MAKERS = (_attribute, _attribute, _attribute, _location, _event, _recipe, _defi
 def invented_fact(rng: random.Random) -> Fact:
     """One fact of a random kind."""
     return rng.choice(_MAKERS)(rng)
+
+
+def similar_facts(rng: random.Random, count: int) -> list[Fact]:
+    """Facts that share a thing or a role and differ in the name: only the whole question tells them apart."""
+    things, roles = rng.sample(_THINGS, 2), rng.sample(_ROLES, 2)
+    facts = []
+    for _ in range(count):
+        thing, place = rng.choice(things), invented_name(rng)
+        owner = f"the {rng.choice(roles)} of {place}"
+        facts.append(
+            Fact(
+                sentence=f"The {thing} of {owner} is {_value(rng, thing)}.",
+                questions=(f"What is the {thing} of {owner}?", f"Tell me the {thing} of {owner}."),
+            )
+        )
+    return facts

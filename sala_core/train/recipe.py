@@ -31,7 +31,7 @@ PHASES = (
     ),
     Phase(
         name="medium",
-        steps=500,
+        steps=400,
         length=1024,
         rows=8,
         mix={"text_copy": 0.5, "plain_text": 1.5, "conversation": 8},
@@ -40,11 +40,20 @@ PHASES = (
     ),
     Phase(
         name="long",
-        steps=800,
+        steps=750,
         length=2048,
         rows=4,
-        mix={"plain_text": 1.5, "conversation": 8},
-        rates=(1.0, 0.02),
-        block_loss=0.2,
+        mix={"plain_text": 1.0, "conversation": 9},
+        rates=(0.8, 0.25),
+        block_loss=0.4,
+    ),
+    Phase(
+        name="longer",
+        steps=350,
+        length=4096,
+        rows=2,
+        mix={"plain_text": 0.5, "conversation": 9},
+        rates=(0.25, 0.0),
+        block_loss=0.4,
     ),
 )

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from sala_core.train.corpus import SourceText
-from sala_core.train.facts import Fact, invented_fact
+from sala_core.train.facts import Fact, invented_fact, similar_facts
 from sala_core.train.tokenizer_training import CONTROL_TOKENS, END_OF_TEXT, TURN_END, TURN_START
 
 NOT_SAID = "The text does not say."
@@ -148,7 +148,9 @@ class TaskMaker:
 
     def read_document(self, row: Row, rng: random.Random, tokens: int) -> Reading:
         source, text = self._excerpt(rng, tokens)
-        facts = [invented_fact(rng) for _ in range(rng.randint(1, 3) if tokens < 400 else rng.randint(2, 6))]
+        count = rng.randint(1, 3) if tokens < 400 else rng.randint(2, 6)
+        alike = rng.random() < 0.4
+        facts = similar_facts(rng, count) if alike else [invented_fact(rng) for _ in range(count)]
         text, planted = _plant(rng, text[: int(tokens * 3.4)], facts)
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         ids, offsets = encoding.ids[:tokens], encoding.offsets[:tokens]

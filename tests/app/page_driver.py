@@ -213,4 +213,4 @@ class Window:
         expect(self.page.locator("#title h1")).to_have_text(name)
 
     def toast(self) -> str:
-        return self.page.locator(".toast-body").first.inner_text()
+        return self.page.locator("#toast .toast").inner_text()

@@ -1,13 +1,11 @@
 """What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
 
-import time
-
 import pytest
 from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import chat, evidence, library, meter, reading, view, windows, wording
+from app import chat, evidence, library, meter, reading, view, wording
 from app.markup import block, escape, safe_markdown, tag
 from app.page import build_page, page_options
 
@@ -237,7 +235,7 @@ def test_the_stamp_changes_with_what_the_page_shows():
     row = workspace.new_session("a")
 
     def now():
-        return view.stamp(workspace.library.sessions(), workspace.info, row.id, "")
+        return view.stamp(workspace, row.id, "")
 
     first = now()
     assert now() == first
@@ -247,30 +245,10 @@ def test_the_stamp_changes_with_what_the_page_shows():
     assert len({first, second, now()}) == 3
 
 
-def test_a_window_told_to_show_another_session_is_not_looking_at_the_old_one(monkeypatch):
-    seen = windows.Windows()
-    assert seen.looks_at("w", "a")
-    seen.choose("w", "b")
-    assert not seen.looks_at("w", "a")
-    assert seen.looks_at("w", "b")
-    assert seen.looks_at("other", "a")
-    later = time.monotonic() + windows.SETTLE_S + 1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert seen.looks_at("w", "a")
-    assert not seen.looks_at("w", "b")
-
-
-def test_windows_are_forgotten_in_time():
-    seen = windows.Windows()
-    for number in range(windows.MAX_WINDOWS + 5):
-        seen.choose(str(number), "a")
-    assert len(seen._chosen) == windows.MAX_WINDOWS
-
-
 def test_the_page_is_private_and_speaks_to_nobody():
     page = build_page(FakeWorkspace())
     assert all(function.api_visibility == "private" for function in page.fns.values())
-    assert all(function.concurrency_limit is None for function in page.fns.values() if function.queue)
+    assert not any(function.queue for function in page.fns.values())
     options = page_options()
     assert options["run_history"] is False
     assert options["allowed_paths"] == []

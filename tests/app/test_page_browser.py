@@ -208,7 +208,7 @@ def test_a_path_that_is_not_there_is_refused_in_words(window):
     assert "/no/such/<b>folder</b> is not on this disk" in window.toast()
     window.page.locator("#path textarea, #path input").fill("relative/folder")
     window.page.locator("#read-path").click()
-    expect(window.page.locator(".toast-body", has_text="not a full path")).to_be_visible()
+    expect(window.page.locator("#toast", has_text="not a full path")).to_be_visible()
 
 
 def test_an_interrupted_reading_can_be_continued(window, context, served, book, workspace):

@@ -33,6 +33,11 @@ def rows(library, name):
 
 
 @pytest.fixture
+def engine(session_engine):
+    return session_engine
+
+
+@pytest.fixture
 def read(engine):
     """Read paths into a session and close it; returns the receipt."""
 
@@ -264,6 +269,24 @@ def test_damage_on_disk_is_told_dropped_and_read_again(engine, library, read, wr
     assert library.session("demo").head == head
     assert_equal_states(restored(library, engine, "demo"), before)
     assert read(library, "demo", book).warnings == ()
+
+
+def test_a_damaged_text_costs_its_places_but_no_answer(engine, library, read, write_book):
+    read(library, "demo", write_book("a.txt", 60, 1), write_book("b.txt", 60, 2))
+    whole = library.fork_session(library.session("demo").id, "whole")
+    with Session.open(library, engine, whole.id) as session:
+        expected = last(session.ask("Who came?", GREEDY))
+    assert {item.document for item in expected.evidence} == {"a.txt", "b.txt"}
+    (damaged,) = (row for row in library.documents(whole.id) if row.name == "a.txt")
+    file = library.documents_folder / f"{damaged.id}.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with Session.open(library, engine, "demo") as session:
+        answer = last(session.ask("Who came?", GREEDY))
+        assert answer.evidence == tuple(item for item in expected.evidence if item.document == "b.txt")
+        assert answer.text == expected.text
+        (warning,) = last(session.read([])).warnings
+    assert "a.txt" in warning
 
 
 def test_another_models_session_is_refused_until_it_is_handed_over(engine, library, read, write_book, other_model):

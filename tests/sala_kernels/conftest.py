@@ -21,6 +21,7 @@ LAYOUTS = {
     "stride 8": BlockLayout(stride=8, block=16, init=1, local=3, slots=2),
     "stride 4, two first blocks": BlockLayout(stride=4, block=16, init=2, local=1, slots=3),
     "one window a block, no first block": BlockLayout(stride=4, block=4, init=0, local=2, slots=4),
+    "one window a block, its own alone local": BlockLayout(stride=8, block=8, init=0, local=1, slots=3),
     "no slots": BlockLayout(stride=4, block=8, init=1, local=2, slots=0),
 }
 

@@ -24,9 +24,9 @@ def block_attention(
     chosen: [kv heads, T, slots] from `choose_blocks`; None makes attention dense.
     mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
     in place.
-    Returns [T, H, dv] in q's dtype. Scores, softmax and sums are float32 (float64 for float64). Queries are taken a
-    block at a time: they share the first and local blocks and differ in the chosen ones, so memory does not grow
-    with T.
+    Returns [T, H, dv] in q's dtype. The softmax is float32 (float64 for float64); the two matrix products are the
+    device's own in q's dtype, so bfloat16 scores carry its rounding. Queries are taken a block at a time: they share
+    the first and local blocks and differ in the chosen ones, so memory does not grow with T.
     """
     T, H, _ = q.shape
     out = q.new_empty(T, H, v.shape[-1])

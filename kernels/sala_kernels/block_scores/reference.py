@@ -9,14 +9,15 @@ _SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in
 
 
 def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: float, layout: BlockLayout) -> Tensor:
-    """Score every whole-enough block for every query.
+    """Score every block that pooled keys tell of, for every query.
 
     q: [T, H, d], the queries at `position` ... `position + T - 1`. k1, k2: [kv heads, N1, d] and [kv heads, N2, d],
     fine and coarse windows (see `compress_keys`), at least those that the last query sees.
     With lse = logsumexp over the coarse windows seen and p_j = exp(scale q.k1_j - lse) summed over the query heads of
     a kv head, a block's score is the largest p_j of the fine windows that touch it; windows not wholly before the
     query (its own token counted) are not seen. Memory is T times the number of blocks.
-    Returns [kv heads, T, blocks] fp32, blocks = ceil(fine windows seen by the last query / windows a block).
+    Returns [kv heads, T, blocks] fp32 for the blocks that the fine windows seen by the last query touch: as soon as
+    there is one, at least every block before its own.
     """
     T, H, d = q.shape
     kv_heads = k1.shape[0]
@@ -31,7 +32,7 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
 
     lse = _coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
     shifted = torch.cat([queries, -lse[..., None]], -1)  # q.k - lse as one matrix product
-    num_blocks = -(-n1 // per_block)
+    num_blocks = -(-(n1 + 1) // per_block) if n1 else 0  # the last window reaches one stride further
     scores = queries.new_zeros(kv_heads, T, num_blocks * per_block)
     for start in range(0, n1, _SLICE):
         stop = min(n1, start + _SLICE)

@@ -1,6 +1,5 @@
 """A fresh library, a store of states in it, and small states to put there."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,10 +83,3 @@ def encoded() -> Callable[..., EncodedDocument]:
         )
 
     return encode
-
-
-@pytest.fixture
-def environment(root: Path) -> dict[str, str]:
-    """Environment variables for a Python process of its own that imports the packages."""
-    path = os.pathsep.join([str(root), str(root / "kernels")])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from library_check import verify
 
 from sala_core.errors import CorruptStateError
 from sala_core.store import Library, PartDraft, StateStore
@@ -64,25 +65,10 @@ def kill_once(writers: subprocess.Popen, mode: str, folder: Path, delay_s: float
     return reported
 
 
-def verify(folder: Path) -> None:
-    """Check that the database is sound and every state file whole; AssertionError or CorruptStateError."""
-    with Library.open(folder) as library:
-        store = StateStore(library, writer.FINGERPRINT)
-        with library.database.read() as conn:
-            assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-            assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
-            names = [row["name"] for row in conn.execute("SELECT name FROM checkpoints ORDER BY end_token")]
-        for name in names:
-            row = store.checkpoint(name)
-            store.load_segment(name)
-            if row.has_snapshot:
-                store.load_snapshot(name)
-
-
 def damage_in(folder: Path) -> str | None:
     """What `verify` finds wrong with the state files."""
     try:
-        verify(folder)
+        verify(folder, writer.FINGERPRINT)
     except CorruptStateError as error:
         return str(error)
     return None
@@ -103,9 +89,7 @@ def verify_progress(folder: Path, reported: int) -> int:
             return 0
         chain = store.chain(session.head)
         assert chain[-1].end == session.position
-        assert torch.equal(
-            store.load_snapshot(session.head)["state.0"], writer.snapshot_at(chain[-1].start)["state.0"]
-        )
+        assert torch.equal(store.load_snapshot(session.head)["state.0"], writer.snapshot_at(chain[-1].start)["state.0"])
         for row in chain[-3:]:
             assert torch.equal(store.load_segment(row.name)["k.0"], writer.tensors_at(row.start)["k.0"])
         with library.database.read() as conn:
@@ -131,7 +115,7 @@ def test_a_kill_at_any_moment_loses_at_most_one_run(tmp_path, writers, pytestcon
             new_library(folder)
             position = 0
         reported = kill_once(writers, "durable", folder, moments.uniform(0.0, 0.4))
-        verify(folder)
+        verify(folder, writer.FINGERPRINT)
         reached = verify_progress(folder, reported)
         assert reached >= position
         position = reached
@@ -139,7 +123,7 @@ def test_a_kill_at_any_moment_loses_at_most_one_run(tmp_path, writers, pytestcon
     with Library.open(folder) as library:
         library.collect_garbage(min_age_s=0)
         assert library.usage().stray_bytes == 0
-    verify(folder)
+    verify(folder, writer.FINGERPRINT)
     verify_progress(folder, position)
 
 
@@ -150,7 +134,7 @@ def test_the_same_check_catches_overwriting_in_place(tmp_path, writers, pytestco
         folder = tmp_path / str(attempt)
         with Library.open(folder) as library:
             writer.overwrite_in_place(library, steps=2)
-        verify(folder)
+        verify(folder, writer.FINGERPRINT)
         kill_once(writers, "naive", folder, moments.uniform(0.0, 0.4))
         damage = damage_in(folder)
         if damage is not None:
