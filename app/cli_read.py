@@ -23,7 +23,11 @@ def read(arguments: Arguments, folder: Path) -> int:
     from sala_core.events import ReadReceipt
 
     receipt = None
-    with open_session(arguments, folder, create=not arguments.again) as opened, StopSignals() as stop, LiveLine() as line:
+    with (
+        open_session(arguments, folder, create=not arguments.again) as opened,
+        StopSignals() as stop,
+        LiveLine() as line,
+    ):
         if arguments.again:
             opened.session.reset()
         for event in opened.session.read(arguments.paths, should_stop=stop.is_set):

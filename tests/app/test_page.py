@@ -1,5 +1,7 @@
 """What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
 
+import tempfile
+
 import pytest
 from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
 from hypothesis import given
@@ -166,7 +168,8 @@ def test_long_lists_are_cut_and_say_so():
     assert "and 50 more" in shown
 
 
-def test_uploads_are_moved_into_a_folder_of_their_own(tmp_path):
+def test_uploads_are_moved_into_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     uploads = []
     for number in range(2):
         (tmp_path / str(number)).mkdir()

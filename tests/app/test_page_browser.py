@@ -1,6 +1,7 @@
 """The page in headless Chromium, behind the guard, over a workspace whose jobs follow a script."""
 
 import re
+import tempfile
 import time
 
 import pytest
@@ -26,8 +27,11 @@ def browser():
 
 
 @pytest.fixture
-def workspace():
-    return FakeWorkspace()
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    workspace = FakeWorkspace()
+    yield workspace
+    workspace.close()
 
 
 @pytest.fixture
