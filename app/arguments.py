@@ -70,30 +70,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=_port, metavar="N", help=f"port of the page (default: {DEFAULT_PORT}, or a free one)"
     )
-    parser.add_argument(
-        "--no-browser", dest="browser", action="store_false", help="print the address, open no browser"
-    )
-    commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", title="commands", parser_class=_Parser
-    )
+    parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
 
-    read = _command(
-        commands, "read", "read files and folders into a session, creating it; run it again to continue"
-    )
+    read = _command(commands, "read", "read files and folders into a session, creating it; run it again to continue")
     _add_session(read)
     read.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file or a folder")
-    read.add_argument(
-        "--again", action="store_true", help="have this model read anew what the session holds already"
-    )
+    read.add_argument("--again", action="store_true", help="have this model read anew what the session holds already")
 
     ask = _command(commands, "ask", "ask one question; prints the answer and the places it rests on")
     _add_session(ask)
     ask.add_argument("question", type=_question, metavar="QUESTION")
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     ask.add_argument("--max-tokens", type=_positive, metavar="N", help="longest answer, in tokens")
-    ask.add_argument(
-        "--temperature", type=_temperature, metavar="T", help="0 takes the likeliest token every time"
-    )
+    ask.add_argument("--temperature", type=_temperature, metavar="T", help="0 takes the likeliest token every time")
     ask.add_argument("--seed", type=_seed, metavar="S", help="the same seed gives the same text")
 
     sessions = _command(commands, "sessions", "list the sessions")
@@ -111,9 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: "argparse._SubParsersAction[_Parser]", name: str, text: str
-) -> argparse.ArgumentParser:
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
     _add_common(parser, suppress=True)
     return parser

@@ -99,7 +99,7 @@ def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
 
 def answer_notes(answer: Answer) -> str:
     """What follows the text: why it ended early, evidence, quotations found in a source, and the cost."""
-    lines = [""]
+    lines = ["", *(f"Note: {warning}" for warning in answer.warnings)]
     if answer.finish_reason != "stop":
         why = {"length": "the longest length allowed was reached", "stopped": "it was stopped"}
         lines.append(f"[The answer ends here: {why.get(answer.finish_reason, answer.finish_reason)}]")

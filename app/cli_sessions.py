@@ -38,9 +38,7 @@ def show(arguments: Arguments, folder: Path) -> int:
     with closing(_open(folder)) as library:
         row = library.session(arguments.session)
         documents = [
-            library.document(part.document_id)
-            for part in library.parts(row.id)
-            if part.document_id is not None
+            library.document(part.document_id) for part in library.parts(row.id) if part.document_id is not None
         ]
         messages = library.messages(row.id)
     if arguments.json:

@@ -62,9 +62,7 @@ class Stamp:
         """The stamp in `file`; None where there is none or it is damaged."""
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            return cls(
-                pyproject=values["pyproject"], extras=tuple(values["extras"]), executable=values["executable"]
-            )
+            return cls(pyproject=values["pyproject"], extras=tuple(values["extras"]), executable=values["executable"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -169,9 +167,7 @@ class Environment:
 
     def _forget_half_installed(self) -> None:
         """Drop the metadata of packages cut short: pip writes RECORD last, yet takes them for installed."""
-        pattern = (
-            "Lib/site-packages/*.dist-info" if os.name == "nt" else "lib/python*/site-packages/*.dist-info"
-        )
+        pattern = "Lib/site-packages/*.dist-info" if os.name == "nt" else "lib/python*/site-packages/*.dist-info"
         for metadata in self.folder.glob(pattern):
             if not (metadata / "RECORD").is_file():
                 shutil.rmtree(metadata, ignore_errors=True)
@@ -215,9 +211,7 @@ class Environment:
                     process.wait()
             if code:
                 log.show_tail()
-                raise SetupError(
-                    f"the installation failed (pip exit code {code}); the whole log is {self.log_file}"
-                )
+                raise SetupError(f"the installation failed (pip exit code {code}); the whole log is {self.log_file}")
         _say(f"Installed in {log.seconds:.0f} s")
 
     def _pip_version(self) -> tuple[int, ...]:

@@ -162,9 +162,7 @@ class Guard:
     def _turn_away(self, scope: Scope) -> Response:
         """Tell a browser how to get in; where every token was used, make a fresh one for the terminal."""
         if "text/html" not in Headers(scope=scope).get("accept", ""):
-            return PlainTextResponse(
-                "Open the page with the address that the program printed.", status_code=403
-            )
+            return PlainTextResponse("Open the page with the address that the program printed.", status_code=403)
         if not self._tokens and self._on_new_token is not None:
             self._tokens.append(secrets.token_urlsafe(32))
             self._on_new_token(self._tokens[-1])

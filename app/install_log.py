@@ -9,9 +9,7 @@ from types import TracebackType
 
 _TAIL_LINES = 15
 _WHEEL = re.compile(r"(?P<name>[A-Za-z0-9_.]+?)-(?P<version>\d[^-]*)(-[^/]*\.whl|\.tar\.gz|\.zip)")
-_FETCH = re.compile(
-    r"\s*(?P<verb>Downloading|Using cached|Processing) (?P<file>\S+)(?: \((?P<size>\d[^)]+)\))?"
-)
+_FETCH = re.compile(r"\s*(?P<verb>Downloading|Using cached|Processing) (?P<file>\S+)(?: \((?P<size>\d[^)]+)\))?")
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 

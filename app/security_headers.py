@@ -38,9 +38,7 @@ def guarded_headers(headers: MutableHeaders, *, keeps_cache: bool) -> None:
 
 def content_policy(page: bytes, inline_scripts: Sequence[str] = ()) -> str:
     """Content-Security-Policy: only our own files, and the inline scripts of `page` and `inline_scripts`."""
-    bodies = [match[1] for match in _INLINE_SCRIPT.finditer(page)] + [
-        script.encode() for script in inline_scripts
-    ]
+    bodies = [match[1] for match in _INLINE_SCRIPT.finditer(page)] + [script.encode() for script in inline_scripts]
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(body).digest()).decode()}'" for body in bodies]
     return "; ".join(
         [

@@ -130,8 +130,7 @@ class _QuietSignals:
 
     def __enter__(self) -> _QuietSignals:
         self._previous = {
-            number: signal.signal(number, lambda number, frame: None)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, lambda number, frame: None) for number in (signal.SIGINT, signal.SIGTERM)
         }
         return self
 

@@ -70,16 +70,12 @@ class ChatLayout:
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "ChatLayout":
         """Probe the tokenizer's chat template. Raises TokenizerError without one that can be appended to."""
         if tokenizer.chat_template is None:
-            raise TokenizerError(
-                "the model has no chat template; add its chat_template.jinja or tokenizer_config.json"
-            )
+            raise TokenizerError("the model has no chat template; add its chat_template.jinja or tokenizer_config.json")
         return cls(tokenizer, derive_pieces(tokenizer.chat_template, tokenizer.special_tokens))
 
     def message(self, role: Role, content_ids: np.ndarray) -> np.ndarray:
         """A whole message: prefix, content, suffix. int32 [n]. A system message only as a stream's first."""
-        return np.concatenate(
-            [self.message_prefix(role), content_ids, self.message_suffix(role)], dtype=np.int32
-        )
+        return np.concatenate([self.message_prefix(role), content_ids, self.message_suffix(role)], dtype=np.int32)
 
     def message_prefix(self, role: Role) -> np.ndarray:
         """Ids before the content, int32, read-only. Raises ValueError for an unknown role."""
@@ -138,9 +134,7 @@ class _Probe:
     """Renders conversations as the transformers library does."""
 
     def __init__(self, template: str, special_tokens: Mapping[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.globals["raise_exception"] = _raise_exception
         self._special_tokens = dict(special_tokens)
         try:

@@ -41,9 +41,7 @@ def resolve_model(name_or_path: str | Path) -> Path:
     if name == EMBEDDED:
         folder = _ASSETS / EMBEDDED
         if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"the embedded model is missing: {folder} has no config.json; restore that folder"
-            )
+            raise ModelError(f"the embedded model is missing: {folder} has no config.json; restore that folder")
         return folder
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
@@ -185,9 +183,7 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has its weights only as {pickles[0]}, a pickle, which can run any code when opened; "
             "convert it to safetensors"
         )
-    raise CheckpointError(
-        f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json"
-    )
+    raise CheckpointError(f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -210,9 +206,7 @@ def _headers(files: list[Path]) -> dict[str, _Stored]:
             with safe_open(str(file), framework="pt") as reader:
                 for name in reader.keys():  # noqa: SIM118 - a reader is no mapping
                     if name in stored:
-                        raise CheckpointError(
-                            f"{name} is both in {stored[name].file.name} and in {file.name}"
-                        )
+                        raise CheckpointError(f"{name} is both in {stored[name].file.name} and in {file.name}")
                     view = reader.get_slice(name)
                     stored[name] = _Stored(file=file, dtype=view.get_dtype(), shape=tuple(view.get_shape()))
         except (SafetensorError, OSError) as error:
@@ -239,9 +233,7 @@ def _check_zero_biases(stored: Mapping[str, _Stored]) -> None:
     """AutoGPTQ writes a zero bias beside each matrix; the model has none."""
     for name, entry in stored.items():
         if name.endswith(".bias") and bool(_read(name, entry).any()):
-            raise CheckpointError(
-                f"{name} is not zero, and MiniCPM-SALA has no biases; these weights do not fit"
-            )
+            raise CheckpointError(f"{name} is not zero, and MiniCPM-SALA has no biases; these weights do not fit")
 
 
 def _read(name: str, entry: _Stored) -> Tensor:
@@ -255,9 +247,7 @@ def _read(name: str, entry: _Stored) -> Tensor:
 
 def _plain(name: str, entry: _Stored) -> Tensor:
     if entry.dtype not in _FLOATS:
-        raise CheckpointError(
-            f"{name} is stored as {entry.dtype}; supported are {', '.join(sorted(_FLOATS))}"
-        )
+        raise CheckpointError(f"{name} is stored as {entry.dtype}; supported are {', '.join(sorted(_FLOATS))}")
     return _read(name, entry)
 
 

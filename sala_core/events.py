@@ -87,7 +87,8 @@ class Quotation:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A finished turn. tokens_reused: in the state before the question; tokens_read: read because of it."""
+    """A finished turn. tokens_reused: in the state before the question; tokens_read: read because of it.
+    warnings: damage found on the way, and what was done about it."""
 
     text: str
     thinking: str
@@ -101,10 +102,12 @@ class Answer:
     seconds_decode: float
     finish_reason: str
     model: str
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
         return asdict(self) | {
+            "warnings": list(self.warnings),
             "evidence": [item.to_json() for item in self.evidence],
             "quotations": [item.to_json() for item in self.quotations],
         }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sala_kernels import BlockLayout
 
 from sala_core.events import Evidence
-from sala_core.ingest import SourceMap
+from sala_core.ingest import Place, SourceMap
 from sala_core.model import AttentionTrace
 
 _MAX_PLACES = 8
@@ -117,6 +117,12 @@ def _evidence(span: DocumentSpan, start: int, end: int, score: float, lines: Sou
         page=place.page,
         line_start=place.line_start,
         line_end=place.line_end,
-        text=lines.text(place)[:_MAX_TEXT_CHARS],
+        text=_shown(lines, place),
         score=round(score, 4),
     )
+
+
+def _shown(lines: SourceMap, place: Place) -> str:
+    """The whole lines of a place; only the place itself where its lines are endless, as in minified code."""
+    text = lines.whole_lines(place)
+    return text if len(text) <= _MAX_TEXT_CHARS else lines.text(place)[:_MAX_TEXT_CHARS]

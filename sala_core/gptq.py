@@ -59,9 +59,7 @@ class GPTQConfig:
         """Read the fields that AutoGPTQ or GPTQModel wrote. Raises CheckpointError for other layouts."""
         method = raw.get("quant_method", "gptq")
         if method != "gptq":
-            raise CheckpointError(
-                f"quantization method {method!r} is not supported; use GPTQ or bf16 weights"
-            )
+            raise CheckpointError(f"quantization method {method!r} is not supported; use GPTQ or bf16 weights")
         if raw.get("is_marlin_format"):
             raise CheckpointError("weights repacked for Marlin are not supported; use the original GPTQ ones")
         if raw.get("pack_dtype", "int32") not in ("int32", "torch.int32"):
@@ -74,9 +72,7 @@ class GPTQConfig:
                 desc_act=bool(raw.get("desc_act", False)),
                 lm_head=bool(raw.get("lm_head", False)),
                 checkpoint_format=str(raw.get("checkpoint_format") or raw.get("format") or "gptq"),
-                dynamic=MappingProxyType(
-                    {str(k): dict(v or {}) for k, v in (raw.get("dynamic") or {}).items()}
-                ),
+                dynamic=MappingProxyType({str(k): dict(v or {}) for k, v in (raw.get("dynamic") or {}).items()}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"the GPTQ settings cannot be read ({error!r}): {dict(raw)}") from error
@@ -90,9 +86,7 @@ class GPTQConfig:
                 continue
             if pattern.startswith("-:"):
                 return None
-            known = {
-                key: settings[key] for key in ("bits", "group_size", "sym", "desc_act") if key in settings
-            }
+            known = {key: settings[key] for key in ("bits", "group_size", "sym", "desc_act") if key in settings}
             return replace(self, **known)
         return self
 
@@ -122,9 +116,7 @@ def default_g_idx(in_features: int, group_size: int) -> Tensor:
     return torch.zeros_like(rows) if group_size == -1 else rows // group_size
 
 
-def pack(
-    q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx: Tensor | None = None
-) -> PackedMatrix:
+def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx: Tensor | None = None) -> PackedMatrix:
     """Store integers as a GPTQ matrix.
 
     q: integers in [0, 2^bits), [out, in]; zeros: the same range, [groups, out]; scales: [groups, out],
@@ -189,9 +181,7 @@ def _check(packed: PackedMatrix, config: GPTQConfig) -> tuple[int, int]:
     num_in, num_out = packed.qweight.shape[0] * per_word, packed.qweight.shape[1]
     groups = num_groups(num_in, config.group_size)
     if packed.qzeros.dtype != torch.int32 or packed.qzeros.shape != (groups, num_out // per_word):
-        raise CheckpointError(
-            f"qzeros must be int32 [{groups}, {num_out // per_word}], found {_face(packed.qzeros)}"
-        )
+        raise CheckpointError(f"qzeros must be int32 [{groups}, {num_out // per_word}], found {_face(packed.qzeros)}")
     if not packed.scales.is_floating_point() or packed.scales.shape != (groups, num_out):
         raise CheckpointError(f"scales must be floats [{groups}, {num_out}], found {_face(packed.scales)}")
     g_idx = packed.g_idx

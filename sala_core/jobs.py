@@ -18,7 +18,7 @@ from sala_core.store import JobRow, JobStatus, Library
 Event = ReadProgress | ReadReceipt | Progress | Token | Answer
 Work = Callable[["Task"], Generator[Event, None, None]]
 _SAVE_EVERY_S = 1.0
-_ACTIVE = ("queued", "running")
+_ACTIVE: tuple[JobStatus, ...] = ("running", "queued")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +116,11 @@ class JobRunner:
 
     def active(self, session_id: str) -> JobView | None:
         """The session's job that is queued or running, in this process or another."""
-        for status in ("running", "queued"):
-            for row in self._library.jobs(session_id, status=status):
-                return self.view(row.id)
-        return None
+        rows = self._unfinished(session_id)
+        if any(row.id not in self._tasks for row in rows):  # another process's, which may have been killed
+            self._library.recover_jobs()
+            rows = self._unfinished(session_id)
+        return self.view(rows[0].id) if rows else None
 
     def close(self, timeout_s: float = 30.0) -> None:
         """Stop everything and wait for the thread; what it was doing is saved or left as it was before."""
@@ -127,6 +128,10 @@ class JobRunner:
             task.stopping.set()
         self._queue.put(None)
         self._thread.join(timeout_s)
+
+    def _unfinished(self, session_id: str) -> list[JobRow]:
+        running, queued = (self._library.jobs(session_id, status=status) for status in _ACTIVE)
+        return running + queued
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -156,7 +161,7 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the program must go on
             log = self._log_failure()
             return "failed", f"something unexpected went wrong ({type(error).__name__}: {error}); details are in {log}"
-        return "stopped" if task.should_stop() else "done", None
+        return "stopped" if task.should_stop() and not _is_complete(task.result) else "done", None
 
     def _follow(self, task: Task) -> None:
         self._library.update_job(task.row.id, status="running")
@@ -174,3 +179,8 @@ class JobRunner:
             self._log_folder.mkdir(parents=True, exist_ok=True)
             file.write_text(traceback.format_exc(), encoding="utf-8")
         return file
+
+
+def _is_complete(result: dict[str, Any] | None) -> bool:
+    """Whether a reading's receipt or an answer says that it came to its end, though Stop was pressed."""
+    return result is not None and not result.get("stopped") and result.get("finish_reason") != "stopped"

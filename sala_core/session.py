@@ -177,6 +177,7 @@ class Session:
             parts=None if same else self._rewritten(),
         )
         self.state.forget()
+        self._library.collect_garbage()
 
     def _check_model(self) -> None:
         row = self.row
@@ -191,8 +192,12 @@ class Session:
         self, paths: Sequence[Path], should_stop: Stop, limits: Limits | None, batch: "_Batch"
     ) -> Iterator[ReadProgress]:
         known = self._known_tokens()
-        items = prepare(paths, self._engine.tokenizer, limits, should_stop) if paths else iter(())
-        for item in items:
+        if not paths:
+            documents = self._library.documents(self._id)
+            batch.files, batch.pages = len(documents), sum(row.num_pages for row in documents)
+            batch.tokens = sum(known.values())
+            return
+        for item in prepare(paths, self._engine.tokenizer, limits, should_stop):
             if isinstance(item, SkippedFile):
                 batch.skipped.append(item)
                 continue
@@ -200,8 +205,8 @@ class Session:
             batch.files += 1
             batch.pages += len(document.page_starts)
             batch.warnings += [f"{document.name}: {warning}" for warning in document.warnings]
+            document_id = self._library.put_document(item, self._engine.tokenizer.fingerprint)
             if document.content_hash not in known:
-                document_id = self._library.put_document(item, self._engine.tokenizer.fingerprint)
                 part = self._writer.document(item, document_id)
                 known[document.content_hash] = len(part.token_ids)
                 batch.parts.append(part)
@@ -267,11 +272,12 @@ class Session:
         source_map = lru_cache(_SOURCE_MAPS)(self._source_map)
         text = turn.text.strip()
         evidence = find_evidence(trace, spans, base, self._engine.model.layout, source_map)
+        quotations = verify_quotations(text, _likely_first(spans, evidence), source_map)
         return Answer(
             text=text,
             thinking=turn.thinking.strip(),
             evidence=evidence,
-            quotations=verify_quotations(text, _likely_first(spans, evidence), source_map),
+            quotations=quotations,
             tokens_reused=self.state.tokens_reused,
             tokens_read=self.state.tokens_read + prompt_tokens,
             tokens_generated=len(turn.ids),
@@ -280,6 +286,7 @@ class Session:
             seconds_decode=turn.ended - (turn.first or turn.ended),
             finish_reason=turn.reason,
             model=self._engine.name,
+            warnings=tuple(self._take_warnings()),
         )
 
     def _source_map(self, document_id: str) -> SourceMap | None:

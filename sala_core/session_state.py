@@ -162,7 +162,7 @@ class _Meter:
             self._recent.popleft()
         (then, before) = self._recent[0]
         rate = (position - before) / (now - then) if phase == "reading" and now > then else 0.0
-        files_done, name = self._files.at(max(0, position - 1))
+        files_done, name = self._files.at(position)
         return ReadProgress(
             phase=phase,
             file=name,

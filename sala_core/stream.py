@@ -98,6 +98,7 @@ class FileFinder:
 
     def __init__(self, spans: Sequence[DocumentSpan]) -> None:
         self._starts = [span.start for span in spans]
+        self._ends = [span.end for span in spans]
         self._names = [span.name for span in spans]
 
     @property
@@ -106,6 +107,6 @@ class FileFinder:
         return len(self._names)
 
     def at(self, position: int) -> tuple[int, str]:
-        """(documents wholly before `position`, the name of the one it is in; "" before the first)."""
-        index = bisect_right(self._starts, position) - 1
-        return max(0, index), self._names[index] if index >= 0 else ""
+        """(documents read to their end, the name of the one being read; "" before the first) after so many tokens."""
+        index = bisect_right(self._starts, position - 1) - 1
+        return bisect_right(self._ends, position), self._names[index] if index >= 0 else ""

@@ -64,9 +64,7 @@ class Tokenizer:
         for token in control["added_tokens"]:
             found = self._control.token_to_id(token["content"])
             if found != token["id"]:
-                raise TokenizerError(
-                    f"added token {token['content']!r} has id {token['id']}, but reads as {found}"
-                )
+                raise TokenizerError(f"added token {token['content']!r} has id {token['id']}, but reads as {found}")
             self._control_mask[token["id"]] = True
         self.vocab_size = len(self._pieces)
         self.control_ids = frozenset(np.flatnonzero(self._control_mask).tolist())
@@ -110,9 +108,7 @@ class Tokenizer:
     def encode_control(self, text: str) -> np.ndarray:
         """Ids of a piece of our own template, int32 [n], control tokens recognised; not for outside text."""
         encoding = self._control.encode(text, add_special_tokens=False)
-        first = next(
-            (i for i, token in enumerate(encoding.ids) if self._control_mask[token]), len(encoding.ids)
-        )
+        first = next((i for i, token in enumerate(encoding.ids) if self._control_mask[token]), len(encoding.ids))
         # before the first control token the piece continues the text in front of it: no dummy space there
         cut = encoding.offsets[first][0] if first < len(encoding.ids) else len(text)
         head = self.encode_content(text[:cut])

@@ -92,9 +92,7 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
         elif part["type"] == "ByteLevel":
             part["add_prefix_space"] = False
     alphabet = _byte_tokens(control)
-    lost = sorted(
-        byte for text, byte in alphabet.items() if byte not in _NEVER_IN_UTF8 and text not in model["vocab"]
-    )
+    lost = sorted(byte for text, byte in alphabet.items() if byte not in _NEVER_IN_UTF8 and text not in model["vocab"])
     if lost:
         raise TokenizerError(
             f"{len(lost)} of 256 bytes have no token of their own beside control tokens "

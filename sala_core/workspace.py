@@ -1,6 +1,7 @@
 """What a page needs: one library, one model, one engine thread. No tensor passes through here."""
 
 import shutil
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from sala_core.sampling import SamplingParams
 from sala_core.session import Session
 from sala_core.session_state import SessionState
 from sala_core.store import Library, SessionRow, new_id
+
+_UPLOAD_AGE_S = 7 * 24 * 3600.0
+"""So long an upload waits for its reading to be continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class Workspace:
         self._held: tuple[str, SessionState] | None = None
         self._runner = JobRunner(self.library, library_folder / "logs")
         self._runner.call(self._load)
+        self._runner.call(self._tidy)
 
     def model_info(self) -> ModelInfo:
         """The model, and whether it is ready."""
@@ -100,7 +105,7 @@ class Workspace:
                 raise IngestError(f"there is no file or folder {path}; check the spelling")
         self._check_idle(session_id)
         if owned_folder is not None:
-            home = self._uploads / new_id()
+            home = self._uploads / session_id / new_id()
             home.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(owned_folder, home)
             paths = [home / path.relative_to(owned_folder) for path in paths]
@@ -177,6 +182,15 @@ class Workspace:
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why
             self._error = f"the model could not be loaded ({type(error).__name__}: {error})"
 
+    def _tidy(self) -> None:
+        """Free what crashes and readings never finished have left: unused states, texts, uploads."""
+        self.library.collect_garbage()
+        sessions = {row.id for row in self.library.sessions()}
+        oldest = time.time() - _UPLOAD_AGE_S
+        for folder in self._uploads.glob("*/*"):
+            if folder.parent.name not in sessions or folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+
     def _check_idle(self, session_id: str) -> None:
         if self.active_job(session_id) is not None:
             raise SessionBusyError("this session is still at work; wait for it, or press Stop")
@@ -192,5 +206,6 @@ class Workspace:
         return session
 
     def _drop_uploads(self, paths: Sequence[Path]) -> None:
-        for folder in {path.relative_to(self._uploads).parts[0] for path in paths if self._uploads in path.parents}:
-            shutil.rmtree(self._uploads / folder, ignore_errors=True)
+        for path in paths:
+            if self._uploads in path.parents:
+                shutil.rmtree(self._uploads.joinpath(*path.relative_to(self._uploads).parts[:2]), ignore_errors=True)

@@ -67,8 +67,7 @@ def test_the_page_knows_no_tensor(graph):
         f"{name} imports {target}"
         for name, targets in graph.items()
         for target in targets
-        if name.split(".")[0] == "app"
-        and target.split(".")[0] in ("torch", "numpy", "safetensors", "transformers")
+        if name.split(".")[0] == "app" and target.split(".")[0] in ("torch", "numpy", "safetensors", "transformers")
     ]
     assert wrong == []
 

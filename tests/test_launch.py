@@ -97,9 +97,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(line, capsys):
 
 
 def test_everything_after_test_is_pytests():
-    arguments = parse(
-        ["--device", "cpu", "test", "tests/app", "-k", "not slow", "-x", "--library", "d", "--json"]
-    )
+    arguments = parse(["--device", "cpu", "test", "tests/app", "-k", "not slow", "-x", "--library", "d", "--json"])
     assert arguments.pytest_args == ("tests/app", "-k", "not slow", "-x", "--json")
     assert (arguments.device, arguments.library) == ("cpu", Path("d"))
     assert parse(["ask", "s", "test"]).question == "test"

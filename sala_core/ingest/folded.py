@@ -10,9 +10,7 @@ _SINGLE = {
     **dict.fromkeys("‘’‚‛′`´ʼ", "'"),
     **dict.fromkeys("“”„‟″«»", '"'),
     **dict.fromkeys("‐‑‒–—―−", "-"),
-    **dict.fromkeys(
-        "\t\n\r\f\v\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a", " "
-    ),
+    **dict.fromkeys("\t\n\r\f\v\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a", " "),
     **dict.fromkeys("\u2028\u2029\u202f\u205f\u3000\u1680\x1c\x1d\x1e\x1f\x85", " "),
 }
 _SINGLE_TABLE = str.maketrans(_SINGLE)

@@ -160,9 +160,7 @@ def global_excludes_file() -> str | None:
         command = [git, "config", "--type=path", "--get", "core.excludesFile"]
         environment = {**os.environ, "GIT_DIR": os.devnull}
         try:
-            done = subprocess.run(
-                command, capture_output=True, cwd=home, env=environment, timeout=5, check=False
-            )
+            done = subprocess.run(command, capture_output=True, cwd=home, env=environment, timeout=5, check=False)
         except (OSError, subprocess.TimeoutExpired):
             done = None
         if done and done.returncode == 0 and (path := os.fsdecode(done.stdout).strip()):

@@ -59,9 +59,7 @@ _CREDENTIALS = (
     ("sk_live_", re.compile(r"\bsk_live_[A-Za-z0-9]{20,}"), "a Stripe key"),
     (
         "aws_secret_access_key",
-        re.compile(
-            r"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?<!EXAMPLEKEY)(?![A-Za-z0-9/+])"
-        ),
+        re.compile(r"aws_secret_access_key[\"']?\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?<!EXAMPLEKEY)(?![A-Za-z0-9/+])"),
         "an AWS secret key",
     ),
 )

@@ -53,9 +53,7 @@ _MAGIC = {
     "numeric data": (b"\x93NUMPY",),
 }  # fmt: skip
 _BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
-_HTML_START = re.compile(
-    rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
-)
+_HTML_START = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 # Control characters that no text file has many of: all but tab, newlines, form feed, backspace and escape.
 _CONTROLS = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 27})
 
@@ -69,9 +67,7 @@ def identify(name: str, head: bytes) -> Kind:
     by_name = _SUFFIXES.get(suffix)
     if head.lstrip().startswith(b"%PDF-") or (by_name is Kind.PDF and b"%PDF-" in head[:1024]):
         return Kind.PDF
-    if head.startswith(b"PK\x03\x04") and (
-        by_name is Kind.EPUB or b"mimetypeapplication/epub+zip" in head[:128]
-    ):
+    if head.startswith(b"PK\x03\x04") and (by_name is Kind.EPUB or b"mimetypeapplication/epub+zip" in head[:128]):
         return Kind.EPUB
     if by_name in (Kind.PDF, Kind.EPUB):
         raise IngestError(f"not {'a PDF' if by_name is Kind.PDF else 'an EPUB'}, although its name says so")

@@ -54,9 +54,7 @@ class SourceMap:
         """The place of `text[start:end]`. Raises IndexError for a run outside the text."""
         if not 0 <= start <= end <= len(self._text):
             raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
-        page = (
-            int(np.searchsorted(self._page_starts, start, side="right")) if len(self._page_starts) else None
-        )
+        page = int(np.searchsorted(self._page_starts, start, side="right")) if len(self._page_starts) else None
         return Place(
             page=page and max(page, 1),
             line_start=self._line(start),
@@ -68,6 +66,12 @@ class SourceMap:
     def text(self, place: Place) -> str:
         """The characters at a place."""
         return self._text[place.char_start : place.char_end]
+
+    def whole_lines(self, place: Place) -> str:
+        """The lines that a place touches, from their first character to their last."""
+        start = int(self._line_starts[place.line_start - 1])
+        ends = self._line_starts[place.line_end] - 1 if place.line_end < len(self._line_starts) else len(self._text)
+        return self._text[start : int(ends)]
 
     def tokens_of_chars(self, start: int, end: int) -> tuple[int, int]:
         """(first, last) tokens, inclusive, that cover `text[start:end]`: the inverse of `place`."""

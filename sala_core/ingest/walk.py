@@ -62,9 +62,7 @@ def _walk_roots(roots: list[tuple[str, str]], limits: Limits) -> Iterator[FoundF
     seen: set[str] = set()
     num_files = 0
     for root, name in roots:
-        entries = (
-            _folder_entries(root, name, limits) if os.path.isdir(root) else iter([_file(root, name, limits)])
-        )
+        entries = _folder_entries(root, name, limits) if os.path.isdir(root) else iter([_file(root, name, limits)])
         for entry in entries:
             if entry.path in seen:
                 yield SkippedFile(name=entry.name, path=entry.path, reason="given twice")
@@ -156,10 +154,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key that puts `ch2` before `ch10` whatever their case; ties are broken by the name itself."""
     parts = _NUMBER.split(name.casefold())
     # Digits that int() refuses do not match \d alone, and a very long number sorts as text.
-    key = [
-        (0, int(part), "") if index % 2 and len(part) < 20 else (1, 0, part)
-        for index, part in enumerate(parts)
-    ]
+    key = [(0, int(part), "") if index % 2 and len(part) < 20 else (1, 0, part) for index, part in enumerate(parts)]
     return key, name
 
 

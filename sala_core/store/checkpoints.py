@@ -68,18 +68,14 @@ def chain_of(conn: sqlite3.Connection, name: str) -> list[CheckpointRow]:
     position = 0
     for row in chain:
         if row.start != position or (row.parent is None) != (row is chain[0]):
-            raise StateError(
-                f"the state before token {row.start:,} of {name} is missing; read the session again"
-            )
+            raise StateError(f"the state before token {row.start:,} of {name} is missing; read the session again")
         position = row.end
     return chain
 
 
 def touch_chain(conn: sqlite3.Connection, name: str, now: float) -> None:
     """Mark `name` and everything before it as used."""
-    conn.execute(
-        _ANCESTORS + "UPDATE checkpoints SET used_at = ? WHERE name IN (SELECT name FROM chain)", [name, now]
-    )
+    conn.execute(_ANCESTORS + "UPDATE checkpoints SET used_at = ? WHERE name IN (SELECT name FROM chain)", [name, now])
 
 
 def drop_rolling_snapshots(conn: sqlite3.Connection, name: str | None) -> list[str]:

@@ -48,9 +48,7 @@ class Database:
         self._lock = threading.RLock()
         self._open: str | None = None
         try:
-            self._conn = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
+            self._conn = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             self._fail(error)
         try:
@@ -136,8 +134,7 @@ class Database:
             ) from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise LibraryError(
-                f"{self.path} is damaged or no library ({error}); "
-                "restore it from a backup or choose another folder"
+                f"{self.path} is damaged or no library ({error}); restore it from a backup or choose another folder"
             ) from error
         if primary in _UNUSABLE:
             raise LibraryError(

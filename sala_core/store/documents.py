@@ -28,7 +28,7 @@ class Documents(LibraryBase):
     def put_document(self, encoded: EncodedDocument, tokenizer_fingerprint: str) -> str:
         """Store a document with its tokens; return its id, the checksum of its file.
 
-        An equal one is stored once.
+        An equal one is stored once; a file that was damaged since is written again.
 
         Garbage collection leaves it alone for an hour; by then it must be part of a session. Raises
         DiskFullError; LibraryError for token ids that are no int32 [T].
@@ -39,14 +39,17 @@ class Documents(LibraryBase):
             digest.update(piece)
         document_id = digest.hexdigest()
         with self.database.write() as conn:
-            if self._mark_used(conn, document_id):
-                return document_id
+            known = self._mark_used(conn, document_id)
+        if known and self._is_whole(document_id):
+            return document_id
         with ExitStack() as stack:
             target = self.documents_folder / f"{document_id}.safetensors"
             staged = stack.enter_context(stage_file(target, pieces))
             with self.database.write() as conn:
-                if not self._mark_used(conn, document_id):
+                registered = self._mark_used(conn, document_id)
+                if known or not registered:
                     publish([staged])
+                if not registered:
                     _insert(conn, document_id, encoded, tokenizer_fingerprint, staged.num_bytes)
         return document_id
 
@@ -97,6 +100,14 @@ class Documents(LibraryBase):
             token_ids=tensors["token_ids"].numpy(),
             token_starts=tensors["token_starts"].numpy(),
         )
+
+    def _is_whole(self, document_id: str) -> bool:
+        """Whether the document's file is there, and its bytes are those that its id names."""
+        path = self.documents_folder / f"{document_id}.safetensors"
+        try:
+            return checksum(read_whole(path, path.stat().st_size)) == document_id
+        except (OSError, EOFError):
+            return False
 
     @staticmethod
     def _mark_used(conn: sqlite3.Connection, document_id: str) -> bool:

@@ -137,8 +137,7 @@ class Sessions(LibraryBase):
 def _check_name(conn: sqlite3.Connection, name: str) -> None:
     if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
         raise LibraryError(
-            f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; "
-            f"use 1 to {_MAX_NAME_CHARS} printable characters"
+            f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters"
         )
     if conn.execute("SELECT 1 FROM sessions WHERE name = ?", [name]).fetchone() is not None:
         raise SessionExistsError(f"a session called {name!r} exists already; choose another name")
@@ -174,13 +173,11 @@ def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
     conn.execute("DELETE FROM messages WHERE session_id = ?", [session_id])
     conn.execute("DELETE FROM sessions WHERE id = ?", [session_id])
     conn.executemany(
-        "DELETE FROM token_runs WHERE row = ?"
-        " AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
+        "DELETE FROM token_runs WHERE row = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
         [(run,) for run in runs],
     )
     conn.executemany(
-        "DELETE FROM documents WHERE id = ?"
-        " AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
+        "DELETE FROM documents WHERE id = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
         [(document,) for document in documents],
     )
     conn.execute("PRAGMA incremental_vacuum")

@@ -29,9 +29,7 @@ class Space(LibraryBase):
             segments_bytes=segments,
             snapshots_bytes=snapshots,
             documents_bytes=documents,
-            database_bytes=sum(
-                size for path, size, _ in _files(self.folder) if path.name.startswith("library.db")
-            ),
+            database_bytes=sum(size for path, size, _ in _files(self.folder) if path.name.startswith("library.db")),
             stray_bytes=max(0, present - segments - snapshots - documents),
         )
 
@@ -55,9 +53,7 @@ class Space(LibraryBase):
         held = self._held_sessions()
         with self.database.write() as conn:
             forest = Forest(conn)
-            heads = [
-                row["head"] for row in conn.execute("SELECT id, head FROM sessions") if row["id"] in held
-            ]
+            heads = [row["head"] for row in conn.execute("SELECT id, head FROM sessions") if row["id"] in held]
             kept = forest.with_ancestors(heads) | forest.with_descendants(heads)
             files = delete_checkpoints(conn, _least_used(forest, kept, max_bytes))
         return self.remove_files([self.states_folder / name for name in files])
@@ -79,9 +75,7 @@ class Space(LibraryBase):
                 " AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
                 [oldest],
             )
-            conn.execute(
-                "DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)"
-            )
+            conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
             conn.execute("PRAGMA incremental_vacuum")
         freed = self.remove_files([self.states_folder / name for name in files])
         return freed + self.remove_files(self._stray_files(oldest))
@@ -107,9 +101,7 @@ def _least_used(forest: Forest, kept: set[str], max_bytes: int) -> set[str]:
     """Choose leaves, oldest use first, until the rest fits; then those that no snapshot follows any more."""
     left = sum(row.num_bytes for row in forest.rows.values())
     chosen: set[str] = set()
-    leaves = [
-        (row.used_at, name) for name, row in forest.rows.items() if forest.is_leaf(name) and name not in kept
-    ]
+    leaves = [(row.used_at, name) for name, row in forest.rows.items() if forest.is_leaf(name) and name not in kept]
     heapq.heapify(leaves)
     while leaves and left > max_bytes:
         _, name = heapq.heappop(leaves)

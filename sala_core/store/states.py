@@ -112,9 +112,7 @@ class StateStore:
         with ExitStack() as stack:
             staged = {
                 suffix: stack.enter_context(
-                    stage_file(
-                        self._path(name, suffix), encode_tensors(tensors, about | {"kind": _kind(suffix)})
-                    )
+                    stage_file(self._path(name, suffix), encode_tensors(tensors, about | {"kind": _kind(suffix)}))
                 )
                 for suffix, tensors in kinds.items()
             }
@@ -172,8 +170,7 @@ class StateStore:
             raise StateError(f"no saved state is called {name}; read the session again")
         if row.format != FORMAT:
             raise StateMismatchError(
-                f"state {name} has file format {row.format} and this program reads {FORMAT}; "
-                "read the session again"
+                f"state {name} has file format {row.format} and this program reads {FORMAT}; read the session again"
             )
         if row.fingerprint != self.fingerprint:
             raise StateMismatchError(
@@ -185,9 +182,7 @@ class StateStore:
     def _check_parent(self, conn: sqlite3.Connection, parent: str | None, start: int) -> None:
         end = 0 if parent is None else self._find(conn, parent).end
         if start != end:
-            raise StateError(
-                f"a run that starts at token {start:,} cannot follow a state that ends at {end:,}"
-            )
+            raise StateError(f"a run that starts at token {start:,} cannot follow a state that ends at {end:,}")
 
     def _check_quota(self, kinds: Mapping[str, Mapping[str, Tensor]], used: int) -> None:
         limit = self.library.max_state_bytes
@@ -235,14 +230,10 @@ class StateStore:
                     "UPDATE checkpoints SET snapshot_bytes = ?, snapshot_checksum = ? WHERE name = ?",
                     [snapshot.num_bytes, snapshot.checksum, name],
                 )
-            conn.execute(
-                "UPDATE checkpoints SET keep = max(keep, ?), used_at = ? WHERE name = ?", [keep, now, name]
-            )
+            conn.execute("UPDATE checkpoints SET keep = max(keep, ?), used_at = ? WHERE name = ?", [keep, now, name])
             return drop_rolling_snapshots(conn, parent)
 
-    def _load(
-        self, row: CheckpointRow, suffix: str, num_bytes: int, expected: str | None
-    ) -> dict[str, Tensor]:
+    def _load(self, row: CheckpointRow, suffix: str, num_bytes: int, expected: str | None) -> dict[str, Tensor]:
         kind = _kind(suffix)
         if expected is None:
             raise StateError(f"state {row.name} has no {kind}; go on from an earlier one")

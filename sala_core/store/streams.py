@@ -124,9 +124,7 @@ class Streams(LibraryBase):
             if parts is not None:
                 conn.execute("DELETE FROM parts WHERE session_id = ?", [session_id])
                 _append_parts(conn, session_id, parts)
-                conn.execute(
-                    "DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)"
-                )
+                conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
         self.remove_files([self.states_folder / name for name in dropped])
 
 
@@ -139,9 +137,7 @@ def _append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[Par
         if part.document_id is not None and not _exists(conn, "documents", part.document_id):
             raise LibraryError(f"document {part.document_id} is not in the library; read its file again")
         if not 0 <= part.body_start <= len(ids):
-            raise LibraryError(
-                f"a part of {len(ids):,} tokens cannot have its body at token {part.body_start:,}"
-            )
+            raise LibraryError(f"a part of {len(ids):,} tokens cannot have its body at token {part.body_start:,}")
         values = {
             "session_id": session_id,
             "ordinal": ordinal,
@@ -167,9 +163,7 @@ def as_token_ids(token_ids: np.ndarray) -> np.ndarray:
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise LibraryError(f"token ids must be integers [n], not {ids.dtype} {list(ids.shape)}")
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) > bounds.max):
-        raise LibraryError(
-            f"token ids must lie between 0 and {bounds.max:,}; found {ids.min()} to {ids.max()}"
-        )
+        raise LibraryError(f"token ids must lie between 0 and {bounds.max:,}; found {ids.min()} to {ids.max()}")
     return np.ascontiguousarray(ids, dtype="<i4")
 
 
@@ -209,9 +203,7 @@ def _set_head(conn: sqlite3.Connection, session_id: str, head: str | None, posit
     if head is not None and (row is None or not row.has_snapshot):
         raise StateError(f"session {session.name!r} cannot stand on {head}: it is not saved with a snapshot")
     if row is not None and row.fingerprint != session.fingerprint:
-        raise StateError(
-            f"session {session.name!r} belongs to {session.model!r}; {head} is another model's state"
-        )
+        raise StateError(f"session {session.name!r} belongs to {session.model!r}; {head} is another model's state")
     if position != end or position > session.num_tokens:
         raise StateError(
             f"session {session.name!r} has {session.num_tokens:,} tokens and its state ends at token {end:,};"

@@ -57,9 +57,7 @@ ANSWER = Answer(
     thinking="Hm.",
     evidence=(EVIDENCE,),
     quotations=(
-        Quotation(
-            text="Well, Prince", document="war.txt", document_id="d1", page=3, line_start=12, line_end=12
-        ),
+        Quotation(text="Well, Prince", document="war.txt", document_id="d1", page=3, line_start=12, line_end=12),
     ),
     tokens_reused=1000,
     tokens_read=14,
@@ -228,9 +226,7 @@ def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, caps
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(
-    session, folder, tmp_path, capsys, number
-):
+def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(session, folder, tmp_path, capsys, number):
     flags = []
 
     def interrupt(should_stop):
@@ -361,9 +357,7 @@ def test_progress_names_what_it_knows():
     assert cli_read.progress_text(preparing) == "Preparing war.txt: 3 files, 5,000 tokens so far"
     restoring = ReadProgress(**{**known, "phase": "restoring"})
     assert cli_read.progress_text(restoring).endswith("250,000 of 1,000,000 tokens")
-    unknown = ReadProgress(
-        **{**known, "tokens_per_s": 0.0, "seconds_left": None, "tokens_total": 0, "tokens_done": 0}
-    )
+    unknown = ReadProgress(**{**known, "tokens_per_s": 0.0, "seconds_left": None, "tokens_total": 0, "tokens_done": 0})
     assert cli_read.progress_text(unknown) == "Reading war.txt: 0 of 0 tokens (100%)"
 
 

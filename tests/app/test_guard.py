@@ -74,9 +74,7 @@ def browser(site):
     return client
 
 
-@pytest.mark.parametrize(
-    "host", [f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}", f"[::1]:{PORT}"]
-)
+@pytest.mark.parametrize("host", [f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}", f"[::1]:{PORT}"])
 def test_our_hosts_are_served(browser, host):
     assert browser.get("/data", headers={"host": host}).status_code == 200
 
@@ -106,9 +104,7 @@ def test_two_hosts_are_refused(site, browser):
 
 
 @pytest.mark.parametrize("path", ["/", "/data", "/assets/x.js", "/gradio_api/queue/data", "/nothing"])
-@pytest.mark.parametrize(
-    "cookie", [None, f"sala_launch_{PORT}=guess", f"sala_launch_{PORT}=", "broken;;=;\x01"]
-)
+@pytest.mark.parametrize("cookie", [None, f"sala_launch_{PORT}=guess", f"sala_launch_{PORT}=", "broken;;=;\x01"])
 def test_nothing_is_served_without_the_cookie(site, path, cookie):
     headers = {} if cookie is None else {"cookie": cookie}
     assert site.client().get(path, headers=headers).status_code == 403
@@ -280,9 +276,7 @@ def test_only_the_pages_own_inline_scripts_may_run():
         "content-security-policy"
     ]
     scripts = next(rule for rule in policy.split("; ") if rule.startswith("script-src"))
-    hashes = [
-        base64.b64encode(hashlib.sha256(body).digest()).decode() for body in (b"window.a = 1;", b"added();")
-    ]
+    hashes = [base64.b64encode(hashlib.sha256(body).digest()).decode() for body in (b"window.a = 1;", b"added();")]
     assert scripts == "script-src 'self' " + " ".join(f"'sha256-{value}'" for value in hashes)
     assert "unsafe" not in scripts
     assert site.encodings == [None]

@@ -57,9 +57,7 @@ def test_the_page_is_served_with_hashed_inline_scripts(browser):
     assert "unsafe-eval" not in policy
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/config", "/api/health", "/api/documents/d1", "/gradio_api/info", "/theme.css"]
-)
+@pytest.mark.parametrize("path", ["/", "/config", "/api/health", "/api/documents/d1", "/gradio_api/info", "/theme.css"])
 def test_nothing_is_served_to_a_stranger(app, path):
     assert TestClient(app, base_url=ORIGIN).get(path).status_code == 403
 
@@ -72,9 +70,9 @@ def test_an_upload_from_another_origin_writes_nothing(browser, tmp_path, monkeyp
 
 
 def test_an_uploaded_file_is_not_served_back_by_path(browser):
-    uploaded = browser.post(
-        "/gradio_api/upload", files={"files": ("a.txt", b"x")}, headers={"origin": ORIGIN}
-    ).json()[0]
+    uploaded = browser.post("/gradio_api/upload", files={"files": ("a.txt", b"x")}, headers={"origin": ORIGIN}).json()[
+        0
+    ]
     for path in (uploaded, __file__, "/etc/passwd"):
         assert browser.get(f"/gradio_api/file={path}").status_code == 404
 

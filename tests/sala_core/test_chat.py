@@ -64,9 +64,7 @@ def make(tmp_path):
         raw.add_special_tokens([AddedToken(text, normalized=False) for text in control])
         (tmp_path / "tokenizer.json").write_text(raw.to_str())
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(TOKENS | {"chat_template": template}))
-        (tmp_path / "config.json").write_text(
-            json.dumps({"eos_token_id": [raw.token_to_id(text) for text in eos]})
-        )
+        (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": [raw.token_to_id(text) for text in eos]}))
         return Tokenizer.from_folder(tmp_path)
 
     return build
@@ -136,8 +134,7 @@ def test_pieces_cannot_be_changed_and_roles_are_checked(make):
 
 
 NO_SYSTEM = (
-    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    + CHATML
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
 )
 ALTERNATING = (
     "{% for m in messages %}{% if loop.index0 > 1 and m.role == messages[loop.index0 - 1].role %}"

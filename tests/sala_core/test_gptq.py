@@ -55,12 +55,8 @@ def random_matrix(seed: int, config: GPTQConfig, *, num_in: int = 64, num_out: i
     st.booleans(),
     st.sampled_from(["gptq", "gptq_v2"]),
 )
-def test_pack_then_dequantize_is_the_formula_of_the_layout(
-    seed, bits, group_size, sym, desc_act, format_name
-):
-    config = GPTQConfig(
-        bits=bits, group_size=group_size, sym=sym, desc_act=desc_act, checkpoint_format=format_name
-    )
+def test_pack_then_dequantize_is_the_formula_of_the_layout(seed, bits, group_size, sym, desc_act, format_name):
+    config = GPTQConfig(bits=bits, group_size=group_size, sym=sym, desc_act=desc_act, checkpoint_format=format_name)
     packed = random_matrix(seed, config)
     stored = {name: getattr(packed, name).numpy() for name in ("qweight", "qzeros", "scales", "g_idx")}
     weight = dequantize(packed, config, dtype=torch.float32)

@@ -49,12 +49,8 @@ def draws(logits, params, count, *, prompt=()):
     st.floats(0.5, 2),
     st.lists(st.integers(0, 1), max_size=3),
 )
-def test_only_tokens_that_the_filters_leave_are_drawn(
-    logits, temperature, top_p, top_k, min_p, penalty, said
-):
-    params = SamplingParams(
-        temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=penalty
-    )
+def test_only_tokens_that_the_filters_leave_are_drawn(logits, temperature, top_p, top_k, min_p, penalty, said):
+    params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=penalty)
     free = allowed(logits, SamplingParams(temperature=temperature, repetition_penalty=penalty), set(said))
     kept = allowed(logits, params, set(said)) > 0
     # the filters keep the likeliest; the margin is for rounding at their edge

@@ -23,9 +23,7 @@ CORPUS = [
 ] * 20
 # The texts of added tokens, and pieces of them, turn up far more often than chance would have it.
 TEXTS = st.lists(
-    st.one_of(
-        st.text(), st.sampled_from([*SPECIAL, *PLAIN_ADDED, " ", "\n", "  ", "<|im_", "é", "日", "😀"])
-    ),
+    st.one_of(st.text(), st.sampled_from([*SPECIAL, *PLAIN_ADDED, " ", "\n", "  ", "<|im_", "é", "日", "😀"])),
     max_size=12,
 ).map("".join)
 
@@ -36,9 +34,7 @@ def byte_level() -> RawTokenizer:
     raw.post_processor = processors.ByteLevel(trim_offsets=True)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(
-        CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
-    )
+    raw.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False))
     return raw
 
 
@@ -157,9 +153,7 @@ def test_offsets_are_where_the_text_of_each_token_stands(tokenizer, text):
 def test_a_token_that_begins_with_a_space_starts_at_the_space(tokenizer):
     text = "the ship said the"
     ids, starts = tokenizer.encode_content_with_offsets(text)
-    spaces = [
-        int(start) for i, start in zip(ids, starts, strict=True) if tokenizer.decode([i]).startswith(" ")
-    ]
+    spaces = [int(start) for i, start in zip(ids, starts, strict=True) if tokenizer.decode([i]).startswith(" ")]
     assert spaces == [3, 8, 13]
 
 
@@ -173,10 +167,7 @@ def test_content_gets_no_space_in_front_and_continues_a_template_piece(tokenizer
 def test_control_pieces_are_encoded_as_within_a_whole_rendering(tokenizer):
     whole = "<|im_start|>user\nA ship.<|im_end|>\n<|im_start|>assistant\n"
     parts = ["<|im_start|>user\n", None, "<|im_end|>\n", "<|im_start|>assistant\n"]
-    ids = [
-        tokenizer.encode_content("A ship.") if part is None else tokenizer.encode_control(part)
-        for part in parts
-    ]
+    ids = [tokenizer.encode_content("A ship.") if part is None else tokenizer.encode_control(part) for part in parts]
     assert np.concatenate(ids).tolist() == tokenizer.encode_control(whole).tolist()
 
 
@@ -203,9 +194,7 @@ def test_negative_ids_are_refused_and_ids_beyond_the_tokenizer_are_empty(plain):
         plain.decode([-1])
 
 
-@pytest.mark.parametrize(
-    "line", ["The old whale swam by the ship, 日本語.\n", "word " * 7, "日本", "a", "\n", " "]
-)
+@pytest.mark.parametrize("line", ["The old whale swam by the ship, 日本語.\n", "word " * 7, "日本", "a", "\n", " "])
 def test_long_text_in_parts_is_encoded_as_in_one(plain, monkeypatch, line):
     text = line * (3000 // len(line))
     whole, whole_starts = plain.encode_content_with_offsets(text)

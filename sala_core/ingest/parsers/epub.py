@@ -120,9 +120,7 @@ def _locked_members(members: _Members) -> set[str]:
     if _ENCRYPTION not in members:
         return set()
     root = ElementTree.fromstring(members.read(_ENCRYPTION))
-    return {
-        unquote(element.get("URI", "")) for element in root.iter() if _local(element) == "CipherReference"
-    }
+    return {unquote(element.get("URI", "")) for element in root.iter() if _local(element) == "CipherReference"}
 
 
 def _local(element: ElementTree.Element) -> str:

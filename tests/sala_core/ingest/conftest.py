@@ -102,8 +102,7 @@ def make_epub() -> Callable[..., bytes]:
         ids = {name: f"i{number}" for number, name in enumerate(chapters)}
         refs = "".join(f'<itemref idref="{ids.get(name, name)}"/>' for name in spine or chapters)
         package = (
-            f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest>'
-            f"<spine>{refs}</spine></package>"
+            f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest><spine>{refs}</spine></package>'
         )
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -14,9 +14,7 @@ from sala_core.ingest.parser_process import ReadingStoppedError
 
 def document_of(text: str) -> Document:
     content_hash = Document.hash_of("x.txt", text)
-    return Document(
-        name="x.txt", media_type="text/plain", num_bytes=len(text), text=text, content_hash=content_hash
-    )
+    return Document(name="x.txt", media_type="text/plain", num_bytes=len(text), text=text, content_hash=content_hash)
 
 
 TEXT = st.text(st.sampled_from("ab \n\t.é🙂漢e\u0301"), max_size=200)

@@ -61,9 +61,7 @@ def test_content_rules_let_a_file_be_brought_back(write: Callable[..., Path]) ->
     assert read_names(root) == {"root/out/keep.txt", "root/.gitignore"}
 
 
-def test_exclude_file_and_global_file_rank_below_gitignore(
-    write: Callable[..., Path], own_home: Path
-) -> None:
+def test_exclude_file_and_global_file_rank_below_gitignore(write: Callable[..., Path], own_home: Path) -> None:
     root = write(
         {
             ".git/info/exclude": "*.a\n!b.c\n",
@@ -139,9 +137,7 @@ def ignore_files(draw: st.DrawFn) -> str:
     files=st.sets(st.lists(NAMES, min_size=1, max_size=3).map(tuple), min_size=1, max_size=10),
     rules=st.dictionaries(st.sampled_from(["", "a", "b", "a/b"]), ignore_files(), max_size=3),
 )
-def test_any_tree_and_any_rules_give_what_git_gives(
-    files: set[tuple[str, ...]], rules: dict[str, str]
-) -> None:
+def test_any_tree_and_any_rules_give_what_git_gives(files: set[tuple[str, ...]], rules: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve() / "root"
         root.mkdir()

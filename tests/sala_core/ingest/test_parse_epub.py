@@ -34,9 +34,7 @@ def test_chapters_come_in_spine_order(make_epub: Callable[..., bytes], save: Cal
     assert parse(save(data)).page_starts == ()
 
 
-def test_a_missing_chapter_is_a_warning(
-    make_epub: Callable[..., bytes], save: Callable[[bytes], Path]
-) -> None:
+def test_a_missing_chapter_is_a_warning(make_epub: Callable[..., bytes], save: Callable[[bytes], Path]) -> None:
     parsed = parse(save(make_epub({"a.xhtml": "<p>a</p>"}, spine=["a.xhtml", "gone"])))
     assert parsed.text == "a\n"
     assert parsed.warnings == ("chapter gone is missing or damaged",)

@@ -35,9 +35,7 @@ def test_scanned_pages_are_named_and_blank_ones_are_not(
     assert parsed.warnings == ("pages 2, 4-6: no text (scanned?)",)
 
 
-def test_an_all_scanned_pdf_is_refused(
-    make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]
-) -> None:
+def test_an_all_scanned_pdf_is_refused(make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]) -> None:
     with pytest.raises(ParseError, match=r"a scanned PDF, no text on any of its 3 pages.*OCR"):
         parse(make_pdf(["scan"] * 3))
     with pytest.raises(ParseError, match="a PDF with no text on its only page"):
@@ -78,9 +76,7 @@ def test_a_damaged_page_is_named_and_the_others_are_read(
     assert [warning for warning in parsed.warnings if warning.startswith("page 2: damaged")]
 
 
-def test_garbage_and_too_much_text_are_refused(
-    make_pdf: Callable[..., bytes], parse: Callable[..., Parsed]
-) -> None:
+def test_garbage_and_too_much_text_are_refused(make_pdf: Callable[..., bytes], parse: Callable[..., Parsed]) -> None:
     with pytest.raises(ParseError, match="damaged PDF"):
         parse(b"%PDF-1.4\n" + b"garbage" * 500)
     with pytest.raises(ParseError, match="MiB of text"):

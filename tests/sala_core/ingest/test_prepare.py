@@ -149,9 +149,7 @@ def test_real_books_are_covered_by_their_tokens(shared: Path, tokenizer) -> None
         assert entry.token_starts[-1] < len(entry.document.text)
     book = entries[0]
     source = SourceMap(book.document.text, book.document.page_starts, book.token_starts)
-    place = source.find(
-        "It is a truth universally acknowledged, that a single man in possession of a good fortune"
-    )
+    place = source.find("It is a truth universally acknowledged, that a single man in possession of a good fortune")
     assert place is not None
     assert place.page is not None
     first, last = source.tokens_of_chars(place.char_start, place.char_end)

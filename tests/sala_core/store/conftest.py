@@ -65,9 +65,7 @@ def new_session(library: Library) -> Callable[..., str]:
 def encoded() -> Callable[..., EncodedDocument]:
     """Make an encoded document out of a text, one token a character."""
 
-    def encode(
-        text="It was the best of times.\n", name="tale.txt", page_starts=(), warnings=()
-    ) -> EncodedDocument:
+    def encode(text="It was the best of times.\n", name="tale.txt", page_starts=(), warnings=()) -> EncodedDocument:
         return EncodedDocument(
             document=Document(
                 name=name,

@@ -49,9 +49,7 @@ def append_durably(library: Library) -> None:
             ids = library.token_ids(session.id, position, position + RUN_TOKENS)
             keep = step % KEEP_EVERY == 0
             segment, snapshot = tensors_at(position), snapshot_at(position)
-            head = store.save(
-                parent=head, token_ids=ids, start=position, segment=segment, snapshot=snapshot, keep=keep
-            )
+            head = store.save(parent=head, token_ids=ids, start=position, segment=segment, snapshot=snapshot, keep=keep)
             position += RUN_TOKENS
             if keep:
                 message = MessageDraft(role="user", text=f"turn {step}")

@@ -30,8 +30,7 @@ def test_applied_migrations_are_recorded(library):
 def test_a_library_of_a_newer_version_is_refused_and_left_alone(library):
     with library.database.write() as conn:
         conn.execute(
-            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
-            " VALUES ('sala-library', 'm999', '')"
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('sala-library', 'm999', '')"
         )
     library.close()
     with pytest.raises(LibraryError, match=r"newer version.*m999.*update"):

@@ -23,9 +23,7 @@ def fail_with(code):
     return call
 
 
-def test_a_state_is_fsynced_renamed_and_its_folder_fsynced_before_its_row_is_committed(
-    library, save, monkeypatch
-):
+def test_a_state_is_fsynced_renamed_and_its_folder_fsynced_before_its_row_is_committed(library, save, monkeypatch):
     calls = []
     real_open, real_write, real_fsync, real_replace = os.open, os.write, os.fsync, os.replace
 
@@ -92,11 +90,7 @@ def test_a_failed_write_that_is_no_full_disk_is_a_library_error(library, save, m
 @pytest.mark.parametrize("call", ["replace", "_fsync_folder"])
 def test_a_failed_rename_or_folder_fsync_leaves_neither_file_nor_row(library, store, save, monkeypatch, call):
     with monkeypatch.context() as patched:
-        target = (
-            "sala_core.store.files._fsync_folder"
-            if call.startswith("_")
-            else "sala_core.store.files.os.replace"
-        )
+        target = "sala_core.store.files._fsync_folder" if call.startswith("_") else "sala_core.store.files.os.replace"
         patched.setattr(target, fail_with(errno.EIO))
         with pytest.raises(LibraryError):
             save()

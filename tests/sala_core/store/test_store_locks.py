@@ -46,9 +46,7 @@ def test_another_process_is_refused_at_once_and_told_who_holds_it(library, holde
     assert re.search(r"'book'.* since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; close it there", str(caught.value))
 
 
-def test_a_held_session_is_neither_deleted_nor_evicted_but_read_renamed_and_forked(
-    library, store, save, holder
-):
+def test_a_held_session_is_neither_deleted_nor_evicted_but_read_renamed_and_forked(library, store, save, holder):
     state = save()
     session = library.session("book").id
     library.set_head(session, state, 4)

@@ -25,9 +25,7 @@ def test_usage_counts_every_kind_and_equals_what_is_on_disk(library, save, new_s
     assert usage.stray_bytes == 123
     assert min(usage.segments_bytes, usage.snapshots_bytes, usage.documents_bytes, usage.database_bytes) > 0
     on_disk = sum(
-        path.stat().st_size
-        for path in library.folder.rglob("*")
-        if path.is_file() and path.parent.name != "locks"
+        path.stat().st_size for path in library.folder.rglob("*") if path.is_file() and path.parent.name != "locks"
     )
     assert usage.total_bytes == on_disk
     assert usage.states_bytes == usage.segments_bytes + usage.snapshots_bytes

@@ -25,9 +25,7 @@ def tensors(draw):
         dtype = draw(st.sampled_from(DTYPES))
         generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
         bits = torch.randint(0, 2, shape, generator=generator).bool()
-        result[name] = (
-            bits if dtype == torch.bool else (torch.randn(shape, generator=generator) * 9).to(dtype)
-        )
+        result[name] = bits if dtype == torch.bool else (torch.randn(shape, generator=generator) * 9).to(dtype)
     return result
 
 
@@ -56,9 +54,7 @@ def test_loaded_tensors_are_writable_and_their_own(store, save):
 
 def test_a_transposed_tensor_is_saved_by_value_and_not_changed(store):
     tensor = torch.arange(12.0).reshape(3, 4).T
-    name = store.save(
-        parent=None, token_ids=np.array([1]), start=0, segment={"k": tensor}, snapshot=None, keep=True
-    )
+    name = store.save(parent=None, token_ids=np.array([1]), start=0, segment={"k": tensor}, snapshot=None, keep=True)
     assert torch.equal(store.load_segment(name)["k"], torch.arange(12.0).reshape(3, 4).T)
     assert not tensor.is_contiguous()
 

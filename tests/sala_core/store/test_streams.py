@@ -156,9 +156,7 @@ def test_a_session_handed_to_another_model_keeps_its_chat_and_loses_its_state(li
         0,
         64,
     )
-    library.reset_session(
-        session, model="C", fingerprint="model-c", parts=[PartDraft(kind="system", token_ids=[3, 4])]
-    )
+    library.reset_session(session, model="C", fingerprint="model-c", parts=[PartDraft(kind="system", token_ids=[3, 4])])
     assert library.token_ids(session, 0, 2).tolist() == [3, 4]
     assert library.session(session).num_tokens == 2
     assert len(library.messages(session)) == 1

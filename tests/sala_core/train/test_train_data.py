@@ -129,9 +129,7 @@ def test_a_stopped_run_goes_on_exactly(maker, tmp_path):
             part.train_step()
         part.save()
     assert part.step == whole.step == 4
-    for (name, a), b in zip(
-        whole.network.state_dict().items(), part.network.state_dict().values(), strict=True
-    ):
+    for (name, a), b in zip(whole.network.state_dict().items(), part.network.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     assert torch.equal(whole.bank, part.bank)
     assert not (tmp_path / "parted" / f"{CHECKPOINT}.new").exists()
@@ -147,9 +145,7 @@ def test_accuracy_counts_only_whole_answers(maker):
 
         def hidden(self, ids):
             rows = [(row[: len(ids[0]) + 1]) for row in batch.ids]
-            return torch.stack(
-                [torch.nn.functional.one_hot(row[1:], maker.vocab_size).float() for row in rows]
-            ), []
+            return torch.stack([torch.nn.functional.one_hot(row[1:], maker.vocab_size).float() for row in rows]), []
 
     whole, tokens, answers = answer_accuracy(Oracle(), batch)
     assert (whole, tokens) == (1.0, 1.0)
