@@ -87,8 +87,9 @@ def test_damage_on_disk_is_told_dropped_and_read_again(engine, library, read, wr
     assert read(library, "demo", book).warnings == ()
 
 
-def test_a_damaged_text_costs_its_places_but_no_answer(engine, library, read, write_book):
-    read(library, "demo", write_book("a.txt", 60, 1), write_book("b.txt", 60, 2))
+def test_a_damaged_text_costs_its_places_but_no_answer_until_its_file_is_read_again(engine, library, read, write_book):
+    books = write_book("a.txt", 60, 1), write_book("b.txt", 60, 2)
+    read(library, "demo", *books)
     whole = library.fork_session(library.session("demo").id, "whole")
     with Session.open(library, engine, whole.id) as session:
         expected = last(session.ask("Who came?", GREEDY))
@@ -101,8 +102,10 @@ def test_a_damaged_text_costs_its_places_but_no_answer(engine, library, read, wr
         answer = last(session.ask("Who came?", GREEDY))
         assert answer.evidence == tuple(item for item in expected.evidence if item.document == "b.txt")
         assert answer.text == expected.text
-        (warning,) = last(session.read([])).warnings
+    (warning,) = answer.warnings
     assert "a.txt" in warning
+    assert read(library, "demo", *books).tokens_read == 0
+    assert file.read_bytes() == data
 
 
 def test_another_models_session_is_refused_until_it_is_handed_over(engine, library, read, write_book, other_model):

@@ -81,11 +81,11 @@ def test_a_stop_between_checkpoints_costs_at_most_one_more():
 def test_a_finder_names_the_file_of_a_position():
     spans = [
         DocumentSpan(document_id="a", name="a.txt", start=10, end=20),
-        DocumentSpan(document_id="b", name="b.txt", start=25, end=26),
+        DocumentSpan(document_id="b", name="b.txt", start=25, end=30),
     ]
     finder = FileFinder(spans)
     assert finder.count == 2
-    assert [finder.at(position) for position in (0, 9, 10, 24, 25, 90)] == [
-        (0, ""), (0, ""), (0, "a.txt"), (0, "a.txt"), (1, "b.txt"), (1, "b.txt"),
+    assert [finder.at(position) for position in (10, 11, 19, 20, 26, 90)] == [
+        (0, ""), (0, "a.txt"), (0, "a.txt"), (1, "a.txt"), (1, "b.txt"), (2, "b.txt"),
     ]  # fmt: skip
     assert FileFinder([]).at(5) == (0, "")
