@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from sala_core import Engine, stream
 from sala_core.checkpoint import EMBEDDED, expected_shapes, resolve_model
 from sala_core.config import SalaConfig
+from sala_core.events import ReadReceipt
+from sala_core.session import Session
 from sala_core.store import Library
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from reading_helpers import SEGMENT_TOKENS, text_of
+from reading_helpers import SEGMENT_TOKENS, last, text_of
 
 SMALL = {
     "model_type": "minicpm_sala", "vocab_size": 97, "hidden_size": 48, "intermediate_size": 64,
@@ -169,3 +171,14 @@ def write_book(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def read(session_engine: Engine) -> Callable[..., ReadReceipt]:
+    """Read paths into a session of a library and close it; returns the receipt."""
+
+    def read_into(library: Library, name: str, *paths: Path) -> ReadReceipt:
+        with Session.open(library, session_engine, name, create=True) as session:
+            return last(session.read(paths))
+
+    return read_into

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sala_core import Engine
+from sala_core import Engine, SamplingParams
 from sala_core.engine import Token
 from sala_core.session import Session
 from sala_core.state import SalaState
@@ -20,6 +20,16 @@ _WORDS = (
     "princess moscow winter army river letter horse table window candle evening morning soldier general village "
     "orchard silver answer question silence forest garden music silently slowly gently never always perhaps"
 )
+
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
+
+
+def rows(library: Library, name: str) -> tuple[Any, ...]:
+    """What the library says of a session: head, position, messages, parts."""
+    row = library.session(name)
+    talk = [(message.role, message.text, message.status) for message in library.messages(row.id)]
+    return row.head, row.position, row.num_tokens, talk, library.parts(row.id)
 
 
 def text_of(num_lines: int, seed: int = 0) -> str:

@@ -5,44 +5,25 @@ import json
 
 import pytest
 from reading_helpers import (
+    GREEDY,
     SEGMENT_TOKENS,
     assert_equal_states,
     last,
     restored,
+    rows,
     tokens_in,
 )
 
-from sala_core import SamplingParams
 from sala_core.engine import Progress, Token
 from sala_core.events import Answer, ReadProgress, ReadReceipt
 from sala_core.session import Session
 
 pytestmark = pytest.mark.usefixtures("short_segments")
 
-GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
-
-
-def rows(library, name):
-    """What the library says of a session: head, position, messages, parts."""
-    row = library.session(name)
-    talk = [(message.role, message.text, message.status) for message in library.messages(row.id)]
-    return row.head, row.position, row.num_tokens, talk, library.parts(row.id)
-
 
 @pytest.fixture
 def engine(session_engine):
     return session_engine
-
-
-@pytest.fixture
-def read(engine):
-    """Read paths into a session and close it; returns the receipt."""
-
-    def read_into(library, name, *paths):
-        with Session.open(library, engine, name, create=True) as session:
-            return last(session.read(paths))
-
-    return read_into
 
 
 def test_a_restart_costs_nothing_and_changes_no_answer(engine, open_library, write_book):

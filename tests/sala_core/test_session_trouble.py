@@ -6,42 +6,24 @@ import shutil
 
 import pytest
 from reading_helpers import (
+    GREEDY,
     assert_equal_states,
     last,
     restored,
+    rows,
 )
 
-from sala_core import Engine, SamplingParams
+from sala_core import Engine
 from sala_core.errors import DiskFullError, IngestError, SessionBusyError, SessionNotFoundError, StateMismatchError
 from sala_core.events import ReadProgress
 from sala_core.session import Session
 
 pytestmark = pytest.mark.usefixtures("short_segments")
 
-GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
-
-
-def rows(library, name):
-    """What the library says of a session: head, position, messages, parts."""
-    row = library.session(name)
-    talk = [(message.role, message.text, message.status) for message in library.messages(row.id)]
-    return row.head, row.position, row.num_tokens, talk, library.parts(row.id)
-
 
 @pytest.fixture
 def engine(session_engine):
     return session_engine
-
-
-@pytest.fixture
-def read(engine):
-    """Read paths into a session and close it; returns the receipt."""
-
-    def read_into(library, name, *paths):
-        with Session.open(library, engine, name, create=True) as session:
-            return last(session.read(paths))
-
-    return read_into
 
 
 def stream_ids(library):
