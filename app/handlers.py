@@ -261,8 +261,9 @@ class Handlers:
         }
 
     def _meter(self, session_id: str) -> str:
+        """The meter while a job runs."""
         row = find_session(self._workspace, session_id)
-        return meter_html(self._workspace.meter(row.id)) if row is not None else ""
+        return meter_html(self._workspace.meter(row.id), at_work=True) if row is not None else ""
 
     def _stamp(self, session_id: str, search: str) -> str:
         return stamp(self._workspace, session_id, search)

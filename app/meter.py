@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 REAL_MODEL = "openbmb/MiniCPM-SALA"
 
 
-def meter_html(meter: Meter) -> str:
-    """Tokens read of those the model can hold, and the memory and disk this takes."""
+def meter_html(meter: Meter, *, at_work: bool = False) -> str:
+    """Tokens read of those the model can hold, and the memory and disk this takes.
+
+    at_work: a job runs; how much is still unread is then told by its progress, from moment to moment.
+    """
     whole = meter.tokens_read + meter.tokens_pending + meter.tokens_free
     rows = [
         tag(
@@ -26,7 +29,7 @@ def meter_html(meter: Meter) -> str:
         ),
         f'<meter min="0" max="{max(whole, 1)}" value="{meter.tokens_read}" aria-label="Tokens read"></meter>',
     ]
-    if meter.tokens_pending:
+    if meter.tokens_pending and not at_work:
         rows.append(tag("p", f"{wording.count(meter.tokens_pending)} tokens wait to be read", class_="meter-note"))
     sizes = (
         ("Memory", meter.process_bytes),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sala_core.workspace import JobView
 
 MAX_LISTED = 200
+MAX_UNFOLDED = 3
+"""Skipped files and warnings are folded away where there are more."""
 _PHASES = {"preparing": "Preparing", "restoring": "Picking up where it stopped", "reading": "Reading"}
 
 
@@ -149,7 +151,8 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
     ]
     if len(rows) > MAX_LISTED:
         items.append(tag("li", f"and {wording.count(len(rows) - MAX_LISTED)} more", class_="hint"))
-    return [tag("details", tag("summary", title), tag("ul", *items), class_="listing")]
+    unfolded = {"open": ""} if len(rows) <= MAX_UNFOLDED else {}
+    return [tag("details", tag("summary", title), tag("ul", *items), class_="listing", **unfolded)]
 
 
 def documents_html(documents: Sequence[DocumentRow]) -> str:

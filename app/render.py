@@ -43,7 +43,7 @@ def render_page(
         panels.header.delete_form: gr.update(visible=False),
         panels.banner: meter.banner_html(info),
         panels.model: meter.model_html(info),
-        panels.meter: meter.meter_html(view.meter) if view is not None else "",
+        panels.meter: meter.meter_html(view.meter, at_work=active is not None) if view is not None else "",
     }
     changes |= render_idle(panels)
     if active is not None:

@@ -88,9 +88,7 @@ def export(network: SalaNetwork, tokenizer_folder: Path, card: str | None, targe
     _write_json(staging / "generation_config.json", sampling)
     if card is not None:
         (staging / "README.md").write_text(card, encoding="utf-8")
-    weights = {
-        name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in network.state_dict().items()
-    }
+    weights = {name: weight.detach().to(torch.bfloat16).contiguous() for name, weight in network.state_dict().items()}
     save_file(weights, staging / "model.safetensors", metadata={"format": "pt"})
     (staging / "model.safetensors").chmod(0o644)
     for file in sorted(staging.iterdir(), key=lambda file: file.name == "model.safetensors"):

@@ -43,9 +43,7 @@ _PLACES = _listed(
 )
 _COLOURS = _listed("crimson,turquoise,amber,violet,emerald,indigo,scarlet,ochre,silver,lavender,olive,maroon")
 _MONTHS = _listed("January,February,March,April,May,June,July,August,September,October,November,December")
-_DEEDS = _listed(
-    "founded,discovered,designed,stole,repaired,bought,wrote about,painted,destroyed,inherited,hid,sold"
-)
+_DEEDS = _listed("founded,discovered,designed,stole,repaired,bought,wrote about,painted,destroyed,inherited,hid,sold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,7 @@ class Fact:
 
 def invented_name(rng: random.Random) -> str:
     """A pronounceable name that stands in no book."""
-    parts = [
-        rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(rng.choice((1, 1, 2)))
-    ]
+    parts = [rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(rng.choice((1, 1, 2)))]
     return ("".join(parts) + rng.choice(_ENDINGS)).capitalize()
 
 
@@ -119,16 +115,12 @@ def _location(rng: random.Random) -> Fact:
             questions=(f"Where is {thing} of {owner}?", f"Where is {thing} of {owner} hidden?"),
         )
     sentence = f"{owner[0].upper()}{owner[1:]} keeps {thing} {place}."
-    return Fact(
-        sentence=sentence, questions=(f"Where does {owner} keep {thing}?", f"What does {owner} keep {place}?")
-    )
+    return Fact(sentence=sentence, questions=(f"Where does {owner} keep {thing}?", f"What does {owner} keep {place}?"))
 
 
 def _event(rng: random.Random) -> Fact:
     owner, deed = _owner(rng), rng.choice(_DEEDS)
-    thing = rng.choice(
-        (f"the town of {invented_name(rng)}", f"{rng.choice(_OBJECTS)} of {invented_name(rng)}")
-    )
+    thing = rng.choice((f"the town of {invented_name(rng)}", f"{rng.choice(_OBJECTS)} of {invented_name(rng)}"))
     when = f"in {rng.choice(_MONTHS)} {rng.randint(1100, 2099)}"
     past = f"{owner[0].upper()}{owner[1:]} {deed} {thing} {when}."
     return Fact(
@@ -143,9 +135,7 @@ def _event(rng: random.Random) -> Fact:
 
 def _recipe(rng: random.Random) -> Fact:
     name = invented_name(rng)
-    kind = rng.choice(
-        ("medicine", "dish", "ship", "village", "machine", "plant", "machine part", "river", "kingdom")
-    )
+    kind = rng.choice(("medicine", "dish", "ship", "village", "machine", "plant", "machine part", "river", "kingdom"))
     detail = rng.choice(
         (
             f"costs {_number(rng)} crowns",
@@ -169,9 +159,7 @@ def _definition(rng: random.Random) -> Fact:
         (f"def {name}({arguments}):", f"{name.upper()} = {_number(rng)}", f"fn {name}({arguments}) {{")
     )
     symbol = name.upper() if " = " in sentence else name
-    return Fact(
-        sentence=sentence, questions=(f"Where is {symbol} defined?", f"Show the definition of {symbol}.")
-    )
+    return Fact(sentence=sentence, questions=(f"Where is {symbol} defined?", f"Show the definition of {symbol}."))
 
 
 _MAKERS = (_attribute, _attribute, _attribute, _location, _event, _recipe, _definition)

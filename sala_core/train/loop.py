@@ -105,9 +105,7 @@ class Trainer:
                 tokens += phase.rows * phase.length
                 if self.step % _LOG_EVERY == 0:
                     speed = tokens / (time.time() - started)
-                    log.writerow(
-                        [self.step, phase.name, f"{rate:.4f}", f"{text:.4f}", f"{blocks:.4f}", f"{speed:.0f}"]
-                    )
+                    log.writerow([self.step, phase.name, f"{rate:.4f}", f"{text:.4f}", f"{blocks:.4f}", f"{speed:.0f}"])
                     file.flush()
                     started, tokens = time.time(), 0
                 if self.step % probe_every == 0:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from sala_core.checkpoint import resolve_model
 from sala_core.engine import Engine, Finished
 from sala_core.model import AttentionTrace
 from sala_core.prompt import SYSTEM_PROMPT
@@ -99,9 +100,7 @@ def measure(
     return [_score(kind, length, results) for kind, results in found.items() if results]
 
 
-def _try(
-    engine: Engine, state: SalaState, maker: TaskMaker, question: Question, reading: Reading
-) -> tuple[bool, int]:
+def _try(engine: Engine, state: SalaState, maker: TaskMaker, question: Question, reading: Reading) -> tuple[bool, int]:
     wanted = " ".join(reading.body[question.start : question.end].split())
     answer, trace = ask(engine, state, maker, question.text)
     gold = np.searchsorted(reading.starts, [question.start, question.end - 1], side="right") - 1
@@ -131,14 +130,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     engine = Engine.load(arguments.model)
-    folder = Path("assets/embedded") if arguments.model == "embedded" else Path(arguments.model)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(resolve_model(arguments.model) / "tokenizer.json"))
     maker = TaskMaker(tokenizer, read_held_out(arguments.corpus))
     maker.frequency = TaskMaker(tokenizer, list(read_corpus(arguments.corpus))).frequency
     rng = random.Random(arguments.seed)
-    print(
-        json.dumps({"perplexity": round(perplexity(engine, maker, rng, runs=4, length=2048), 2)}), flush=True
-    )
+    print(json.dumps({"perplexity": round(perplexity(engine, maker, rng, runs=4, length=2048), 2)}), flush=True)
     for length in arguments.lengths:
         for score in measure(
             engine, maker, rng, length=length, documents=arguments.documents, questions=arguments.questions

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 import torch.nn.functional as F
+from sala_kernels import apply_rotary, lightning_attention, lightning_log_decay, rms_norm, rotary_cos_sin
 from torch import Tensor, nn
 
 CHUNK_TOKENS = 64
@@ -50,7 +51,7 @@ class NetworkConfig:
 
 
 class RMSNorm(nn.Module):
-    """`x * rsqrt(mean(x^2) + eps) * w`, the mean in float32."""
+    """`sala_kernels.rms_norm` with a weight of its own."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -58,52 +59,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
-        return (y * self.weight).to(x.dtype)
-
-
-def head_slopes(num_heads: int) -> Tensor:
-    """[H] fp32 slopes of the heads' decay; `num_heads` must be a power of two."""
-    assert num_heads & (num_heads - 1) == 0
-    return 2.0 ** (-8.0 * torch.arange(1, num_heads + 1, dtype=torch.float32) / num_heads)
-
-
-def rotary_tables(length: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos, sin [T, head_dim / 2] fp32 for positions 0 to length - 1."""
-    frequencies = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies
-    return angles.cos().float(), angles.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Half-split rotary embedding of x [B, T, H, K]."""
-    first, second = x.float().chunk(2, dim=-1)
-    cos, sin = cos[:, None, :], sin[:, None, :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
-
-
-def lightning(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, scale: float) -> Tensor:
-    """Linear attention with constant decay from a zero state, parallel over chunks (T their multiple).
-
-    q, k, v: [B, T, H, K]; slopes: [H] fp32. Returns [B, T, H, K].
-    """
-    B, T, H, K = q.shape
-    C, N = CHUNK_TOKENS, T // CHUNK_TOKENS
-    q, k, v = (x.reshape(B, N, C, H, K).permute(0, 3, 1, 2, 4) for x in (q * scale, k, v))
-    t = torch.arange(C, dtype=torch.float32)
-    lag = t[:, None] - t[None, :]
-    within = torch.exp(-slopes[:, None, None] * lag.clamp(min=0)) * (lag >= 0)
-    out = ((q @ k.transpose(-1, -2)) * within[:, None].to(q.dtype)) @ v
-    to_end = torch.exp(-slopes[:, None] * (C - 1 - t))[:, None, :, None]
-    added = (k * to_end.to(k.dtype)).transpose(-1, -2) @ v
-    n = torch.arange(N, dtype=torch.float32)
-    chunks = n[:, None] - n[None, :] - 1
-    carry = torch.exp(-slopes[:, None, None] * C * chunks.clamp(min=0)) * (chunks >= 0)
-    state = (carry.to(added.dtype) @ added.reshape(B, H, N, K * K)).reshape(B, H, N, K, K)
-    from_start = torch.exp(-slopes[:, None] * (t + 1))[:, None, :, None]
-    out = out + (q * from_start.to(q.dtype)) @ state
-    return out.permute(0, 2, 3, 1, 4).reshape(B, T, H, K)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SparseMixer(nn.Module):
@@ -123,7 +79,7 @@ class SparseMixer(nn.Module):
         self.o_proj = nn.Linear(width, D, bias=False)
         self.o_gate = nn.Linear(D, width, bias=False)
 
-    def forward(self, x: Tensor, allowed: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: [B, T, D]. Returns the mixed x, q [B, H, T, d] and k [B, kv heads, T, d]."""
         B, T, _ = x.shape
         q = self.q_proj(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
@@ -131,10 +87,7 @@ class SparseMixer(nn.Module):
         v = self.v_proj(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
         repeats = self.heads // self.kv_heads
         keys, values = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        if allowed is None:
-            o = F.scaled_dot_product_attention(q, keys, values, is_causal=True)
-        else:
-            o = F.scaled_dot_product_attention(q, keys, values, attn_mask=allowed)
+        o = F.scaled_dot_product_attention(q, keys, values, is_causal=True)
         o = o.transpose(1, 2).reshape(B, T, -1) * torch.sigmoid(self.o_gate(x))
         return self.o_proj(o), q, k
 
@@ -155,15 +108,16 @@ class LightningMixer(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
         self.o_norm = RMSNorm(width, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slopes: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos_sin: Tensor, log_decay: Tensor) -> Tensor:
+        """x: [B, T, D]; cos_sin: [2, T, K / 2]; log_decay: [H]. Returns the mixed x."""
         B, T, _ = x.shape
         q, k, v = (
-            project(x).view(B, T, self.heads, self.head_dim)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            project(x).view(B, T, self.heads, self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        o = lightning(q, k, v, slopes, self.head_dim**-0.5).reshape(B, T, -1)
-        return self.o_proj(self.o_norm(o) * torch.sigmoid(self.z_proj(x)))
+        q, k = apply_rotary(self.q_norm(q), cos_sin), apply_rotary(self.k_norm(k), cos_sin)
+        empty = torch.zeros(B, self.heads, self.head_dim, self.head_dim)
+        o, _ = lightning_attention(q, k, v, empty, log_decay, scale=self.head_dim**-0.5, chunk=CHUNK_TOKENS)
+        return self.o_proj(self.o_norm(o.reshape(B, T, -1)) * torch.sigmoid(self.z_proj(x)))
 
 
 class FeedForward(nn.Module):
@@ -187,9 +141,7 @@ class Layer(nn.Module):
         self.sparse = mixer_type == "minicpm4"
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn: SparseMixer | LightningMixer = (
-            SparseMixer(config) if self.sparse else LightningMixer(config)
-        )
+        self.self_attn: SparseMixer | LightningMixer = SparseMixer(config) if self.sparse else LightningMixer(config)
         self.mlp = FeedForward(config)
 
 
@@ -206,18 +158,16 @@ class Decoder(nn.Module):
 class SalaNetwork(nn.Module):
     """The whole model; the output matrix is the embedding's."""
 
-    cos: Tensor
-    sin: Tensor
-    slopes: Tensor
+    cos_sin: Tensor
+    log_decay: Tensor
 
     def __init__(self, config: NetworkConfig, max_tokens: int = 8192) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        cos, sin = rotary_tables(max_tokens, config.lightning_head_dim, config.rope_theta)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.register_buffer("slopes", head_slopes(config.lightning_nh), persistent=False)
+        cos_sin = rotary_cos_sin(0, max_tokens, config.lightning_head_dim, config.rope_theta, "cpu")
+        self.register_buffer("cos_sin", cos_sin, persistent=False)
+        self.register_buffer("log_decay", lightning_log_decay(config.lightning_nh), persistent=False)
         self.initialise()
 
     @property
@@ -271,22 +221,20 @@ class SalaNetwork(nn.Module):
             mixer.v_proj.weight.copy_(copies)
             mixer.o_proj.weight.copy_(copies.T.repeat(1, mixer.heads))
 
-    def hidden(
-        self, ids: Tensor, masks: dict[int, Tensor] | None = None
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """ids: [B, T]. Returns the normed hidden states [B, T, D] and (q, k) of each sparse layer."""
         config = self.config
         depth = config.scale_depth / math.sqrt(config.num_hidden_layers)
-        cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
+        cos_sin = self.cos_sin[:, : ids.shape[1]]
         h = self.model.embed_tokens(ids) * config.scale_emb
         scored = []
-        for index, layer in enumerate(self.layers):
+        for layer in self.layers:
             x = layer.input_layernorm(h)
             if isinstance(layer.self_attn, SparseMixer):
-                mixed, q, k = layer.self_attn(x, None if masks is None else masks[index])
+                mixed, q, k = layer.self_attn(x)
                 scored.append((q, k))
             else:
-                mixed = layer.self_attn(x, cos, sin, self.slopes)
+                mixed = layer.self_attn(x, cos_sin, self.log_decay)
             h = h + mixed * depth
             h = h + layer.mlp(layer.post_attention_layernorm(h)) * depth
         return self.model.norm(h) / (config.hidden_size / config.dim_model_base), scored

@@ -35,9 +35,7 @@ def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, batch: Batch, stride: in
     gold = own & window_targets(batch.gold, W, stride, size)[:, :, None, :]
     gold = F.pad(gold.reshape(B, Q, B * W), (0, len(bank))) & ~blocked
     shares = F.log_softmax(scores.masked_fill(blocked[:, None], -1e4), -1)
-    hit = torch.logsumexp(shares.masked_fill(~gold[:, None], -1e4), dim=(1, 3)) - torch.log(
-        torch.tensor(float(H))
-    )
+    hit = torch.logsumexp(shares.masked_fill(~gold[:, None], -1e4), dim=(1, 3)) - torch.log(torch.tensor(float(H)))
     known = batch.known * gold.any(-1)
     return -(hit * known).sum() / known.sum().clamp(min=1)
 

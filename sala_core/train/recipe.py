@@ -49,7 +49,7 @@ PHASES = (
     ),
     Phase(
         name="longer",
-        steps=480,
+        steps=620,
         length=4096,
         rows=2,
         mix={"plain_text": 0.5, "conversation": 9},

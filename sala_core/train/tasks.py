@@ -133,9 +133,7 @@ class TaskMaker:
         asked: list[tuple[Question, Reading | None]] = []
         for _ in range(num_documents):
             reading = self.read_document(row, rng, room // num_documents)
-            asked.extend(
-                (question, reading) for question in self.questions(rng, reading.body, reading.planted)
-            )
+            asked.extend((question, reading) for question in self.questions(rng, reading.body, reading.planted))
         rng.shuffle(asked)
         while len(row.ids) <= length:
             for question, source in asked or [(Question(text="What is said?", start=-1, end=-1), None)]:
@@ -160,9 +158,7 @@ class TaskMaker:
         first = len(row.ids)
         row.add(ids, DOCUMENT_WEIGHT)
         row.add([self.control[TURN_END], *self.encode("\n")], 0.0)
-        return Reading(
-            body=body, first=first, starts=np.array([start for start, _ in offsets]), planted=planted
-        )
+        return Reading(body=body, first=first, starts=np.array([start for start, _ in offsets]), planted=planted)
 
     def _turn(self, row: Row, question: Question, reading: Reading | None) -> None:
         asked_at = len(row.ids)
@@ -189,9 +185,7 @@ class TaskMaker:
         for sentence, fact in planted:
             start = body.find(sentence)
             if start >= 0 and body.count(sentence) == 1:
-                questions.append(
-                    Question(text=rng.choice(fact.questions), start=start, end=start + len(sentence))
-                )
+                questions.append(Question(text=rng.choice(fact.questions), start=start, end=start + len(sentence)))
         for match in _ASKED.finditer(body):
             questions.append(Question(text=match[1], start=match.start(2), end=match.end(2)))
         for match in _DEFINITION.finditer(body):

@@ -13,7 +13,7 @@ from sala_core.train.corpus import SourceText, is_held_out
 from sala_core.train.data import Phase, make_batch, window_targets
 from sala_core.train.facts import invented_fact
 from sala_core.train.loop import CHECKPOINT, Trainer
-from sala_core.train.network import NetworkConfig, head_slopes, lightning
+from sala_core.train.network import NetworkConfig
 from sala_core.train.objective import answer_accuracy
 from sala_core.train.optimizer import orthogonalise
 from sala_core.train.tasks import NOT_SAID, TaskMaker
@@ -97,18 +97,6 @@ def test_window_targets_are_the_windows_that_hold_the_span():
     assert hits[0].nonzero().flatten().tolist() == [2]
     assert not hits[1].any()
     assert hits[2].nonzero().flatten().tolist() == [0, 1, 2, 3]
-
-
-def test_chunked_lightning_is_the_recurrence():
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 1, 192, 2, 4, dtype=torch.float64)
-    slopes = head_slopes(2)
-    out = lightning(q, k, v, slopes, 0.5)
-    state = torch.zeros(1, 2, 4, 4, dtype=torch.float64)
-    for t in range(192):
-        state = state * torch.exp(-slopes)[None, :, None, None] + k[:, t, :, :, None] * v[:, t, :, None, :]
-        expected = torch.einsum("bhk,bhkv->bhv", q[:, t] * 0.5, state)
-        torch.testing.assert_close(out[:, t], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_orthogonalise_flattens_the_singular_values():
