@@ -84,15 +84,16 @@ class Engine:
     ) -> "Engine":
         """Load a model: "embedded", a folder, or "org/name" once downloaded.
 
-        device: "cpu", "cuda" or "auto". dtype: "float32" or "bfloat16"; None takes bfloat16 where the device computes
-        in it and float32 elsewhere. reference_dense_len: for parity runs, switch by `dense_len` as the reference code
-        does; states are then not independent of how the ids were split.
+        device: "cpu", "cuda" or "auto". dtype: "float32" or "bfloat16"; None takes what `config.json` names, or
+        float32 where the device is slow in bfloat16. reference_dense_len: for parity runs, switch by `dense_len` as
+        the reference code does; states are then not independent of how the ids were split.
         Raises ModelError (missing, damaged, another family) and DeviceError.
         """
         folder = resolve_model(name_or_path)
         place = resolve_device(device)
-        config = SalaConfig.from_dict(load_config_json(folder))
-        kind = _resolve_dtype(dtype, place)
+        raw = load_config_json(folder)
+        config = SalaConfig.from_dict(raw)
+        kind = _resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
         model = SalaModel(config, load_weights(folder, config, dtype=kind, device=place))
         tokenizer = Tokenizer.from_folder(folder) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
@@ -290,13 +291,15 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    if dtype is not None:
-        if dtype not in _DTYPES:
-            raise ModelError(f"unknown dtype {dtype!r}; choose one of {', '.join(_DTYPES)}")
-        return _DTYPES[dtype]
-    fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+def _resolve_dtype(asked: str | None, stored: str | None, device: torch.device) -> torch.dtype:
+    """The dtype asked for; else the one `config.json` names, or float32 where the device is slow in bfloat16."""
+    if asked is None and stored != "float32":
+        fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        asked = "bfloat16" if fast else "float32"
+    name = asked or "float32"
+    if name not in _DTYPES:
+        raise ModelError(f"unknown dtype {name!r}; choose one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
 
 
 def _on_grid(ids: Tensor, position: int) -> Iterator[Tensor]:

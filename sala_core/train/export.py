@@ -1,7 +1,8 @@
-"""Write a trained network as a folder that loads like any model of the family."""
+"""`python -m sala_core.train.export RUN TARGET`: a trained network as a folder that loads like any of the family."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from sala_core.train.loop import phase_file
 from sala_core.train.network import NetworkConfig, SalaNetwork
+from sala_core.train.recipe import AVERAGED_PHASES, NETWORK
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 END_OF_TEXT_ID, TURN_END_ID = 0, 2
@@ -63,7 +67,7 @@ def config_json(config: NetworkConfig) -> dict[str, object]:
         "bos_token_id": END_OF_TEXT_ID,
         "eos_token_id": [TURN_END_ID, END_OF_TEXT_ID],
         "pad_token_id": END_OF_TEXT_ID,
-        "dtype": "bfloat16",
+        "dtype": "float32",
         "use_cache": True,
     }
 
@@ -98,3 +102,25 @@ def export(network: SalaNetwork, tokenizer_folder: Path, card: str | None, targe
 
 def _write_json(file: Path, content: dict[str, object]) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def average(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of state dicts of one network, tensor by tensor, in float32."""
+    return {name: torch.stack([state[name].float() for state in states]).mean(0) for name in states[0]}
+
+
+def main() -> None:
+    """Average the phases that the recipe names, and export."""
+    parser = argparse.ArgumentParser(prog="sala_core.train.export", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder with the tokenizer's files")
+    arguments = parser.parse_args()
+    files = [arguments.run / phase_file(name) for name in AVERAGED_PHASES]
+    network = SalaNetwork(NETWORK)
+    network.load_state_dict(average([torch.load(file, weights_only=True) for file in files]))
+    export(network, arguments.tokenizer, None, arguments.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,11 @@ _WARMUP_STEPS = 50
 _LOG_EVERY = 10
 
 
+def phase_file(name: str) -> str:
+    """Where a run keeps the weights at the end of the phase `name`."""
+    return f"after-{name}.pt"
+
+
 class Trainer:
     """One run in one folder: `checkpoint.pt` (network, optimizer, step, pooled keys) and `log.csv`."""
 
@@ -113,6 +118,8 @@ class Trainer:
                     file.flush()
                 if self.step % save_every == 0:
                     self.save()
+                if self.step == total or self.phase_at(self.step)[0] is not phase:
+                    torch.save(self.network.state_dict(), self.folder / phase_file(phase.name))
         self.save()
 
     def probe(self, probes: list[Batch]) -> list[str]:

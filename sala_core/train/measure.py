@@ -128,8 +128,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=4)
     parser.add_argument("--questions", type=int, default=5, help="questions of each kind a document")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="the engine's own choice if not given")
     arguments = parser.parse_args()
-    engine = Engine.load(arguments.model)
+    engine = Engine.load(arguments.model, dtype=arguments.dtype)
     tokenizer = Tokenizer.from_file(str(resolve_model(arguments.model) / "tokenizer.json"))
     maker = TaskMaker(tokenizer, read_held_out(arguments.corpus))
     maker.frequency = TaskMaker(tokenizer, list(read_corpus(arguments.corpus))).frequency

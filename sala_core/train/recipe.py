@@ -57,3 +57,6 @@ PHASES = (
         block_loss=0.4,
     ),
 )
+
+AVERAGED_PHASES = ("long", "longer")
+"""The shipped weights are the mean of those at the ends of these phases: better than either on held-out text."""

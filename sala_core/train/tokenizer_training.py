@@ -1,12 +1,16 @@
-"""Byte-level BPE with ChatML control tokens: the tokenizer of the embedded model."""
+"""`python -m sala_core.train.tokenizer_training CORPUS TARGET`: byte-level BPE with ChatML control tokens."""
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from sala_core.train.corpus import SourceText, read_corpus
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -60,3 +64,26 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+
+
+def sample(texts: Iterable[SourceText]) -> Iterator[str]:
+    """Pieces of the corpus, no kind of text outweighing the others: a share of long books and of medical texts."""
+    rng = random.Random(0)
+    for source in texts:
+        if source.kind == "medquad" and rng.random() < 0.7:
+            continue
+        text = source.text[:600_000] if source.kind == "books" else source.text
+        yield from (text[start : start + 20_000] for start in range(0, len(text), 20_000))
+
+
+def main() -> None:
+    """Train on the corpus and write the tokenizer's files."""
+    parser = argparse.ArgumentParser(prog="sala_core.train.tokenizer_training", description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("target", type=Path)
+    arguments = parser.parse_args()
+    save_tokenizer(train_tokenizer(sample(read_corpus(arguments.corpus))), arguments.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,9 +24,10 @@ def block_attention(
     chosen: [kv heads, T, slots] from `choose_blocks`; None makes attention dense.
     mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
     in place.
-    Returns [T, H, dv] in q's dtype. The softmax is float32 (float64 for float64); the two matrix products are the
-    device's own in q's dtype, so bfloat16 scores carry its rounding. Queries are taken a block at a time: they share
-    the first and local blocks and differ in the chosen ones, so memory does not grow with T.
+    Returns [T, H, dv] in q's dtype. Scores and softmax are float32 (float64 for float64): scores of some hundreds, as
+    small models make them, mean nothing once rounded to bfloat16. Probabilities are rounded to v's dtype before they
+    weigh the values. Queries are taken a block at a time: they share the first and local blocks and differ in the
+    chosen ones, so memory does not grow with T.
     """
     T, H, _ = q.shape
     out = q.new_empty(T, H, v.shape[-1])
@@ -61,14 +62,14 @@ def _tile(
     pieces = _shared_ranges(own, end, layout, dense=chosen is None)
     shared_k = torch.cat([k[:, a:b] for a, b in pieces], 1)
     shared_v = torch.cat([v[:, a:b] for a, b in pieces], 1)
-    queries = (q * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
-    s = (queries.reshape(kv_heads, T * G, d) @ shared_k.transpose(1, 2)).to(dtype).view(kv_heads, T, G, -1)
+    queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
+    s = (queries.reshape(kv_heads, T * G, d) @ shared_k.to(dtype).transpose(1, 2)).view(kv_heads, T, G, -1)
     own_keys = s[..., -T:]  # the keys of the tile itself come last
     own_keys.masked_fill_(torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)[:, None], -torch.inf)
     num_shared = s.shape[-1]
     if chosen is not None:
         picked_k, picked_v = _gather(k, chosen, layout.block), _gather(v, chosen, layout.block)
-        far = (queries @ picked_k.transpose(2, 3)).to(dtype)  # [kv heads, T, G, slots * block]
+        far = queries @ picked_k.to(dtype).transpose(2, 3)  # [kv heads, T, G, slots * block]
         if bool((chosen < 0).any()):
             empty = (chosen < 0).repeat_interleave(layout.block, -1)[:, :, None]
             far = far.masked_fill(empty, -torch.inf)

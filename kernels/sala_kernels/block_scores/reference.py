@@ -1,10 +1,13 @@
 """Block scores of InfLLM-V2 (arXiv:2509.24663, spec of the released model): which blocks matter to each query."""
 
+from math import log
+
 import torch
 from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
 
+_LOG2_E = 1 / log(2)  # powers of two: a CPU's exp takes ten to seventy times longer where its result underflows
 _SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in the CPU's cache
 
 
@@ -27,19 +30,20 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     n1 = max(0, (last + 1 - 2 * stride) // stride + 1) if last + 1 >= 2 * stride else 0
     n2 = (last + 1 - 8 * stride) // (4 * stride) + 1 if last + 1 >= 8 * stride else 0
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
+    queries = (q.to(dtype) * (scale * _LOG2_E)).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
     positions = torch.arange(position, last + 1, device=q.device)
 
     lse = _coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
-    shifted = torch.cat([queries, -lse[..., None]], -1)  # q.k - lse as one matrix product
+    shifted = torch.cat([queries, -lse[..., None]], -1)  # log2(p) as one matrix product
     num_blocks = -(-(n1 + 1) // per_block) if n1 else 0  # the last window reaches one stride further
-    scores = queries.new_zeros(kv_heads, T, num_blocks * per_block)
+    scores = queries.new_empty(kv_heads, T, num_blocks * per_block)
+    scores[..., n1:] = 0
     for start in range(0, n1, _SLICE):
         stop = min(n1, start + _SLICE)
-        keys = k1[:, start:stop].to(dtype)
-        keys = torch.cat([keys, keys.new_ones(*keys.shape[:2], 1)], -1)
-        p = torch.bmm(shifted, keys.transpose(1, 2)).exp_().view(kv_heads, G, T, stop - start).sum(1)
-        scores[..., start:stop] = _hide_future(p, positions, start, 2 * stride, stride, 0.0)
+        keys = torch.nn.functional.pad(k1[:, start:stop].to(dtype), (0, 1), value=1.0)
+        p = torch.bmm(shifted, keys.transpose(1, 2)).exp2_().view(kv_heads, G, T, stop - start)
+        torch.sum(p, 1, out=scores[..., start:stop])
+        _hide_future(scores[..., start:stop], positions, start, 2 * stride, stride, 0.0)
     blocks = scores.view(kv_heads, T, num_blocks, per_block)
     best = blocks.amax(-1)
     if num_blocks > 1:  # the window that begins in the block before reaches into this one
@@ -48,7 +52,7 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
 
 
 def _coarse_lse(queries: Tensor, k2: Tensor, positions: Tensor, stride: int) -> Tensor:
-    """log sum exp over the coarse windows seen; 0 for a query that sees none. queries: [kv heads, R, d] -> [., R]."""
+    """log2 sum exp2 over the coarse windows seen; 0 for a query that sees none. queries: [kv heads, R, d] -> [., R]."""
     top = queries.new_full(queries.shape[:2], -torch.inf)
     total = queries.new_zeros(queries.shape[:2])
     for start in range(0, k2.shape[1], _SLICE):
@@ -56,9 +60,9 @@ def _coarse_lse(queries: Tensor, k2: Tensor, positions: Tensor, stride: int) -> 
         s = _hide_future(s, positions, start, 8 * stride, 4 * stride, -torch.inf)
         higher = torch.maximum(top, s.amax(-1))
         safe = torch.where(higher.isinf(), 0.0, higher)
-        total = total * torch.exp(top - safe) + s.sub_(safe[..., None]).exp_().sum(-1)
+        total = total * torch.exp2(top - safe) + s.sub_(safe[..., None]).exp2_().sum(-1)
         top = higher
-    return torch.where(total > 0, top + total.log(), 0.0)
+    return torch.where(total > 0, top + total.log2(), 0.0)
 
 
 def _hide_future(x: Tensor, positions: Tensor, start: int, size: int, stride: int, value: float) -> Tensor:

@@ -1,5 +1,6 @@
 """Training rows say what they claim, and a run that was stopped goes on as if it had not been."""
 
+import dataclasses
 import random
 import re
 
@@ -11,8 +12,9 @@ from tokenizers import Tokenizer
 from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.train.corpus import SourceText, is_held_out
 from sala_core.train.data import Phase, make_batch, window_targets
+from sala_core.train.export import average
 from sala_core.train.facts import invented_fact
-from sala_core.train.loop import CHECKPOINT, Trainer
+from sala_core.train.loop import CHECKPOINT, Trainer, phase_file
 from sala_core.train.network import NetworkConfig
 from sala_core.train.objective import answer_accuracy
 from sala_core.train.optimizer import orthogonalise
@@ -121,6 +123,16 @@ def test_a_stopped_run_goes_on_exactly(maker, tmp_path):
         assert torch.equal(a, b), name
     assert torch.equal(whole.bank, part.bank)
     assert not (tmp_path / "parted" / f"{CHECKPOINT}.new").exists()
+
+
+def test_a_run_keeps_the_weights_at_the_end_of_each_phase_and_they_can_be_averaged(maker, tmp_path):
+    short = dataclasses.replace(_PHASE, name="first", steps=1)
+    run = Trainer(tmp_path, _TINY, maker, [short, dataclasses.replace(short, name="second")], 3, compiled=False)
+    run.run(until=float("inf"), probes=[], save_every=100, probe_every=100)
+    states = [torch.load(tmp_path / phase_file(name), weights_only=True) for name in ("first", "second")]
+    mean = average(states)["model.norm.weight"]
+    torch.testing.assert_close(mean, (states[0]["model.norm.weight"] + states[1]["model.norm.weight"]) / 2)
+    assert not torch.equal(states[0]["model.norm.weight"], states[1]["model.norm.weight"])
 
 
 def test_accuracy_counts_only_whole_answers(maker):
