@@ -1,16 +1,19 @@
-"""The operations of MiniCPM-SALA, one folder each: `reference.py` is the definition, in PyTorch, on any device."""
+"""The operations of MiniCPM-SALA, one folder each: definition in PyTorch, Triton kernels, and the choice."""
 
+from sala_kernels.backend import Backend
 from sala_kernels.block_attention import block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import compress_keys, num_windows
 from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
-from sala_kernels.rms_norm import rms_norm
+from sala_kernels.rms_norm import add_rms_norm, rms_norm
 from sala_kernels.rotary import apply_rotary, rotary_cos_sin
 
 __all__ = [
+    "Backend",
     "BlockLayout",
+    "add_rms_norm",
     "apply_rotary",
     "block_attention",
     "block_scores",

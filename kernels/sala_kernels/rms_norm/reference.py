@@ -1,13 +1,16 @@
-"""Root-mean-square normalisation (arXiv:1910.07467)."""
+"""The definition of `sala_kernels.rms_norm`, in PyTorch."""
 
 import torch
 from torch import Tensor
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x * rsqrt(mean(x^2) + eps) * weight over the last dimension; the mean in float32 (float64 for float64).
-
-    x: [..., D]; weight: [D]. Returns x's shape and dtype.
-    """
+    """As `sala_kernels.rms_norm.rms_norm`."""
     wide = x if x.dtype == torch.float64 else x.float()
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype) * weight
+
+
+def add_rms_norm(residual: Tensor, update: Tensor, weight: Tensor, eps: float, *, scale: float) -> Tensor:
+    """As `sala_kernels.rms_norm.add_rms_norm`."""
+    residual += update * scale
+    return rms_norm(residual, weight, eps)

@@ -1,0 +1,47 @@
+"""Which implementation computes an operation: the reference in PyTorch, or Triton kernels."""
+
+import functools
+import importlib.util
+import os
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Backend = Literal["auto", "reference", "triton"]
+
+
+def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
+    """Whether these arguments are computed by Triton.
+
+    "auto" takes Triton for CUDA tensors and the reference for all else (CPU, float64, a platform without Triton).
+    "triton" insists: raises ValueError for float64, which no kernel computes, and for CPU tensors outside Triton's
+    interpreter. The meta device counts as CUDA: nothing is computed there, launches are only recorded.
+    """
+    given = [x for x in tensors if x is not None]
+    if backend == "reference":
+        return False
+    if backend not in ("auto", "triton"):
+        raise ValueError(f"unknown backend {backend!r}; choose auto, reference or triton")
+    double = any(x.dtype == torch.float64 for x in given)
+    on_card = all(x.device.type in ("cuda", "meta") for x in given)
+    if backend == "auto":
+        return on_card and not double and has_triton()
+    if double:
+        raise ValueError("the Triton kernels do not compute float64; use backend='reference'")
+    if not has_triton():
+        raise ValueError("Triton is not installed on this platform; use backend='reference'")
+    if not on_card and not interpreted():
+        raise ValueError("the Triton kernels need CUDA tensors, or TRITON_INTERPRET=1 set before the program starts")
+    return True
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether Triton can be imported; there is none for macOS and Windows on PyPI."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors: slow, for tests."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"

@@ -1,0 +1,134 @@
+"""Compile recorded launches for cards that need not be there, and read what the code takes of each."""
+
+import functools
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sala_kernels.launch import Launch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A compute capability and what a thread block of it may use (CUDA C++ Programming Guide)."""
+
+    capability: int
+    examples: str
+    max_shared_bytes: int
+
+    @property
+    def name(self) -> str:
+        """As NVIDIA's compilers spell it."""
+        return f"sm_{self.capability}"
+
+
+CARDS = (
+    Card(capability=80, examples="A100", max_shared_bytes=163 * 1024),
+    Card(capability=86, examples="RTX 3090", max_shared_bytes=99 * 1024),
+    Card(capability=89, examples="RTX 4090", max_shared_bytes=99 * 1024),
+    Card(capability=90, examples="H100, H200", max_shared_bytes=227 * 1024),
+    Card(capability=120, examples="RTX 5090", max_shared_bytes=99 * 1024),
+)
+MAX_REGISTERS = 255  # a thread's, on every card here
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.int16: "i16",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+    torch.bool: "i1",
+}
+_RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one compiled kernel takes: registers a thread, bytes of stack a thread (spills), shared bytes a block."""
+
+    registers: int
+    stack_bytes: int
+    shared_bytes: int
+
+
+def compile_launch(launch: Launch, card: Card) -> Resources:
+    """Compile one launch for `card`; no card is needed. Not in a process that runs Triton's interpreter."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, constants, attributes = _specialize(launch)
+    compiled = triton.compile(
+        ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes),
+        target=GPUTarget("cuda", card.capability, 32),
+        options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
+    )
+    registers, stack = _resource_usage(compiled.asm["cubin"])
+    return Resources(registers=registers, stack_bytes=stack, shared_bytes=compiled.metadata.shared)
+
+
+def distinct(launches: Iterable[Launch]) -> list[Launch]:
+    """One launch of each kernel and specialization: those that compile to the same code are the same."""
+    seen: dict[str, Launch] = {}
+    for launch in launches:
+        key = repr((launch.kernel.__name__, *_specialize(launch), launch.num_warps, launch.num_stages))
+        seen.setdefault(key, launch)
+    return list(seen.values())
+
+
+def _specialize(launch: Launch) -> tuple[dict[str, str], dict[tuple[int, ...], Any], dict[tuple[int, ...], Any]]:
+    """(signature, constants, attributes) as Triton's launcher derives them: integers of 1 become constants, pointers
+    and integers that 16 divides are marked so."""
+    signature: dict[str, str] = {}
+    constants: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], Any] = {}
+    unknown = set(launch.arguments) - {parameter.name for parameter in launch.kernel.params}
+    assert not unknown, f"{launch.kernel.__name__} has no parameter {sorted(unknown)}"
+    for i, parameter in enumerate(launch.kernel.params):
+        value = launch.arguments.get(parameter.name, parameter.default)
+        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+            signature[parameter.name] = "constexpr"
+            constants[(i,)] = value
+            continue
+        signature[parameter.name] = _type(value)
+        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0):
+            attributes[(i,)] = [["tt.divisibility", 16]]
+    return signature, constants, attributes
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return "*" + _TYPES[value.dtype]
+    if isinstance(value, bool):
+        return "i1"
+    if isinstance(value, int):
+        return "i32" if -(2**31) <= value < 2**31 else "i64"
+    assert isinstance(value, float), f"a kernel takes no {type(value).__name__}"
+    return "fp32"
+
+
+def _resource_usage(cubin: bytes) -> tuple[int, int]:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(_cuobjdump()), "--dump-resource-usage", file.name]
+        output = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
+    found = _RESOURCES.search(output)
+    assert found, output
+    return int(found[1]), int(found[2])
+
+
+@functools.cache
+def _cuobjdump() -> Path:
+    import triton
+
+    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
