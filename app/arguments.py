@@ -9,6 +9,7 @@ from typing import NoReturn
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
+CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 _COMMON_OPTIONS = ("--library", "--model", "--device")
 _DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps what the model understood on disk,
 and answers questions about them. Without a command it opens the page in a browser."""
@@ -36,6 +37,8 @@ class Arguments:
     max_tokens: int | None = None
     temperature: float | None = None
     seed: int | None = None
+    operations: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()
     pytest_args: tuple[str, ...] = ()
 
 
@@ -59,7 +62,8 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error("read needs a PATH, or --again")
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
-    values["paths"] = tuple(values.get("paths", ()))
+    for name in ("paths", "operations", "cards"):
+        values[name] = tuple(values.get(name, ()))
     return Arguments(**{**values, "pytest_args": tuple(pytest_args)})
 
 
@@ -95,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_session(fork)
     fork.add_argument("new_session", metavar="NEW", help="name of the copy")
     _add_session(_command(commands, "delete", "delete a session and what no other session uses"))
+    kernels = _command(commands, "kernels", "what the Triton kernels take of each card, and how exact they are")
+    kernels.add_argument("operations", nargs="*", metavar="OPERATION", help="only these (default: all)")
+    kernels.add_argument(
+        "--card", dest="cards", action="append", default=[], choices=CARDS, help="compile for this one (default: all)"
+    )
+    kernels.add_argument("--json", action="store_true", help="print one JSON object")
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
     _command(commands, "setup", "only make or update the environment")

@@ -57,6 +57,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.cli_ask import ask
 
             return ask(arguments, folder)
+        case "kernels":
+            from app.cli_kernels import kernels
+
+            return kernels(arguments, folder)
         case "test":
             root = Path(__file__).resolve().parent.parent
             return subprocess.run(

@@ -50,9 +50,9 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     if not expected.is_floating_point():
         return 0.0 if torch.equal(found, expected) else float("inf")
     found, expected = found.double(), expected.double()
-    if not torch.equal(found.isfinite(), expected.isfinite()):
-        return float("inf")
     finite = expected.isfinite()
+    if not torch.equal(found.isfinite(), finite) or not torch.equal(found[~finite], expected[~finite]):
+        return float("inf")
     difference = (found - expected)[finite].square().sum().sqrt()
     size = expected[finite].square().sum().sqrt()
     return float(difference / size) if size > 0 else float(difference)
