@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def _place_html(rank: int, item: dict[str, Any], share: float, source: str | Non
 
 
 def _trimmed(text: str, max_chars: int = 420) -> str:
-    text = text.strip("\n")
+    text = re.sub(r"\n\s*\n", "\n", text.strip("\n"))
     return text if len(text) <= max_chars else text[:max_chars].rsplit(" ", 1)[0] + " …"
 
 
