@@ -158,7 +158,8 @@ def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) 
         zeros = (zeros + 1) & (2**config.bits - 1)
     zeros, scales = zeros.float(), packed.scales.float().T.contiguous()
     # groups of equal length that follow each other need no gather of their zeros and scales
-    blocks = zeros.shape[1] if num_in % zeros.shape[1] == 0 and torch.equal(g_idx, in_order) else 0
+    equal = config.group_size == -1 or num_in % config.group_size == 0
+    blocks = zeros.shape[1] if equal and torch.equal(g_idx, in_order) else 0
     weight = torch.empty(num_out, num_in, dtype=dtype, device=device)
     step = max(1, _CHUNK_NUMBERS // num_in)
     for start in range(0, num_out, step):
