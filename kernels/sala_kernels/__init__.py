@@ -5,10 +5,12 @@ from sala_kernels.block_attention import block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
+from sala_kernels.gated_norm import gated_norm
 from sala_kernels.key_compression import compress_keys, num_windows
 from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
-from sala_kernels.rotary import apply_rotary, rotary_cos_sin
+from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
+from sala_kernels.swiglu import swiglu
 
 __all__ = [
     "Backend",
@@ -19,11 +21,14 @@ __all__ = [
     "block_scores",
     "choose_blocks",
     "compress_keys",
+    "gated_norm",
     "lightning_attention",
     "lightning_decode",
     "lightning_log_decay",
     "num_windows",
+    "qk_norm_rotary",
     "rms_norm",
     "rotary_cos_sin",
     "selected_mask",
+    "swiglu",
 ]

@@ -1,10 +1,12 @@
-"""Linear attention with a constant decay per head (Lightning Attention, arXiv:2401.04658), in chunks."""
+"""The definition of `sala_kernels.lightning_attention`, in PyTorch, in chunks."""
 
 import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from sala_kernels.rotary.reference import qk_norm_rotary
 
 
 def lightning_log_decay(num_heads: int, device: torch.device | str = "cpu") -> Tensor:
@@ -25,18 +27,13 @@ def lightning_log_decay(num_heads: int, device: torch.device | str = "cpu") -> T
 def lightning_attention(
     q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 128
 ) -> tuple[Tensor, Tensor]:
-    """Attend linearly over T tokens: S_t = exp(log_decay) S_{t-1} + k_t^T v_t, o_t = scale q_t S_t.
-
-    q, k: [B, T, H, K]; v: [B, T, H, V]; any float dtype, computed in float32 (float64 if q is).
-    state: [B, H, K, V], the state before the first token. log_decay: [H], <= 0.
-    Returns o [B, T, H, V] in q's dtype and the state after the last token, in the computing dtype. Nothing is changed
-    in place, and gradients flow through every argument. Memory is linear in T: T * chunk scores and T / chunk states.
-    """
+    """As `sala_kernels.lightning_attention.lightning_attention`."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     B, T, H, _ = q.shape
     C = min(chunk, T)
     N = -(-T // C)
     decay = log_decay.to(dtype)
+    k, v = _every_head(k, H), _every_head(v, H)
     wide = (q.to(dtype) * scale, k.to(dtype), v.to(dtype))
     queries, keys, values = (_chunks(x, N, C) for x in wide)  # [B, H, N, C, .]
     step = torch.arange(C, device=q.device, dtype=dtype)
@@ -71,13 +68,28 @@ def _chunks(x: Tensor, num_chunks: int, chunk: int) -> Tensor:
     return pad(x, (0, 0, 0, 0, 0, num_chunks * chunk - T)).view(B, num_chunks, chunk, H, D).permute(0, 3, 1, 2, 4)
 
 
-def lightning_decode(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float) -> Tensor:
-    """Advance every sequence by one token: S <- exp(log_decay) S + k v^T, o = scale q S (arXiv:2401.04658).
+def _every_head(x: Tensor, num_heads: int) -> Tensor:
+    """[..., Hk, D] -> [..., H, D]: every head of x for as many neighbouring heads."""
+    return x if x.shape[-2] == num_heads else x.repeat_interleave(num_heads // x.shape[-2], -2)
 
-    q, k: [B, H, K]; v: [B, H, V]; any float dtype. state: [B, H, K, V] fp32 or fp64, updated in place. log_decay: [H].
-    Returns [B, H, V] in q's dtype.
-    """
+
+def lightning_decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: Tensor,
+    log_decay: Tensor,
+    *,
+    scale: float,
+    q_norm: Tensor | None = None,
+    k_norm: Tensor | None = None,
+    eps: float = 1e-6,
+    cos_sin: Tensor | None = None,
+) -> Tensor:
+    """As `sala_kernels.lightning_attention.lightning_decode`."""
     dtype = state.dtype
+    q, k = qk_norm_rotary(q, k, q_norm, k_norm, cos_sin, eps=eps)
+    k, v = _every_head(k, q.shape[1]), _every_head(v, q.shape[1])
     state.mul_(torch.exp(log_decay.to(dtype))[:, None, None])
     state.add_(k.to(dtype)[..., :, None] * v.to(dtype)[..., None, :])
     return ((q.to(dtype) * scale)[..., None, :] @ state).squeeze(-2).to(q.dtype)

@@ -1,22 +1,34 @@
-"""Rotary position embedding (arXiv:2104.09864), half-split: dimension i turns with dimension i + d/2."""
+"""The definition of `sala_kernels.rotary`, in PyTorch."""
 
 import torch
 from torch import Tensor
 
+from sala_kernels.rms_norm.reference import rms_norm
+
 
 def rotary_cos_sin(position: int, num_tokens: int, dim: int, theta: float, device: torch.device | str) -> Tensor:
-    """cos and sin for the positions from `position` on: [2, T, dim / 2] fp32, the angles in float64.
-
-    In float32 the angle of a token at one million would be off by up to 0.06 rad.
-    """
+    """As `sala_kernels.rotary.rotary_cos_sin`."""
     inverse = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
     angle = torch.arange(position, position + num_tokens, dtype=torch.float64, device=device)[:, None] * inverse
     return torch.stack([angle.cos(), angle.sin()]).float()
 
 
 def apply_rotary(x: Tensor, cos_sin: Tensor) -> Tensor:
-    """Turn x [..., T, H, d] by cos_sin [2, T, d / 2]; computed in float32, returned in x's dtype."""
+    """As `sala_kernels.rotary.apply_rotary`."""
     wide = x if x.dtype == torch.float64 else x.float()
     cos, sin = cos_sin[:, :, None]
     a, b = wide.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+
+
+def qk_norm_rotary(
+    q: Tensor, k: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, cos_sin: Tensor | None, *, eps: float
+) -> tuple[Tensor, Tensor]:
+    """As `sala_kernels.rotary.qk_norm_rotary`."""
+    if q_weight is not None:
+        q = rms_norm(q, q_weight, eps)
+    if k_weight is not None:
+        k = rms_norm(k, k_weight, eps)
+    if cos_sin is not None:
+        q, k = apply_rotary(q, cos_sin), apply_rotary(k, cos_sin)
+    return q, k

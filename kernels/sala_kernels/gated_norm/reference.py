@@ -1,0 +1,14 @@
+"""The definition of `sala_kernels.gated_norm`, in PyTorch."""
+
+import torch
+from torch import Tensor
+
+from sala_kernels.rms_norm.reference import rms_norm
+
+
+def gated_norm(o: Tensor, gate: Tensor, weight: Tensor | None, *, eps: float) -> Tensor:
+    """As `sala_kernels.gated_norm.gated_norm`."""
+    o = o.reshape(gate.shape)
+    if weight is not None:
+        o = rms_norm(o, weight, eps)
+    return o * torch.sigmoid(gate)

@@ -1,0 +1,145 @@
+"""What lightning attention is compared on, and its work in the released model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sala_kernels.backend import Backend
+from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
+from sala_kernels.rotary import rotary_cos_sin
+
+_HEADS, _DIM = 32, 128
+_STATE_BYTES = 4 * _HEADS * _DIM * _DIM
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Lengths about the ends of blocks (16 tokens in float32) and segments (256), K != V, shared heads of k and v."""
+    for T in (1, 2, 15, 16, 17, 255, 256, 257, 600):
+        yield Comparison(name=f"prefill T {T}", run=partial(_prefill, B=1, T=T, H=2, kv_heads=2, K=16, V=16))
+    for B, T, H, kv_heads, K, V in [
+        (2, 40, 3, 3, 24, 10),
+        (1, 50, 4, 2, 16, 40),
+        (1, 33, 3, 1, 5, 3),
+        (1, 20, 1, 1, 1, 1),
+        (1, 20, 1, 1, 128, 128),
+        (1, 20, 1, 1, 200, 16),
+        (1, 1500, 1, 1, 16, 16),
+        (2, 520, 3, 1, 16, 20),
+    ]:
+        name = f"prefill B {B}, T {T}, heads {H} and {kv_heads}, K {K}, V {V}"
+        yield Comparison(name=name, run=partial(_prefill, B=B, T=T, H=H, kv_heads=kv_heads, K=K, V=V))
+    for slope in (0.0, 1e-5, 40.0):
+        run = partial(_prefill, B=1, T=300, H=1, kv_heads=1, K=16, V=16, slope=slope)
+        yield Comparison(name=f"prefill, decay exp(-{slope:g}) a token", run=run)
+    run = partial(_prefill, B=1, T=300, H=2, kv_heads=1, K=24, V=20, dtype=torch.float16)
+    yield Comparison(name="prefill in float16", run=run, limit=1e-3)
+    for B, H, kv_heads, K, V in [
+        (1, 1, 1, 1, 1),
+        (2, 3, 3, 24, 10),
+        (1, 4, 2, 16, 40),
+        (3, 5, 1, 7, 33),
+        (1, 2, 2, 256, 16),
+    ]:
+        for normed, turned in ((False, False), (True, True), (True, False), (False, True)):
+            if turned and K % 2:
+                continue
+            name = f"decode B {B}, heads {H} and {kv_heads}, K {K}, V {V}, norm {normed}, rotary {turned}"
+            run = partial(_decode, B=B, H=H, kv_heads=kv_heads, K=K, V=V, normed=normed, turned=turned)
+            yield Comparison(name=name, run=run)
+
+
+def workloads() -> Iterator[Workload]:
+    """Prefill reads q, k and v and writes o, bf16, and reads and writes the state; its work is that of the recurrence
+    with blocks of 64 tokens: two products with the state and two, half of each needed, within the block. Decode reads
+    and writes the state. Neither depends on the position."""
+    for T in (1024, 8192, 65536, 131072):
+        yield Workload(
+            name=f"prefill {T:,}",
+            prepare=partial(_prepare_prefill, T=T),
+            num_bytes=4 * 2 * T * _HEADS * _DIM + 2 * _STATE_BYTES,
+            num_flops=T * _HEADS * _DIM * (4 * _DIM + 2 * 64),
+        )
+    yield Workload(
+        name="decode",
+        prepare=_prepare_decode,
+        num_bytes=2 * _STATE_BYTES + 4 * 2 * _HEADS * _DIM,
+        num_flops=_HEADS * _DIM * (5 * _DIM + 14),
+    )
+
+
+def _drawn(B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device) -> tuple[Tensor, ...]:
+    """q, k, v, cut from one tensor as a projection would give them, and a state."""
+    generator = torch.Generator().manual_seed(B + 3 * T + 5 * H + 7 * kv_heads + 11 * K + 13 * V)
+    sizes = [H * K, kv_heads * K, kv_heads * V]
+    q, k, v = torch.randn(B, T, sum(sizes), generator=generator).to(device).split(sizes, -1)
+    state = torch.randn(B, H, K, V, generator=generator).to(device)
+    return q.unflatten(-1, (H, K)), k.unflatten(-1, (kv_heads, K)), v.unflatten(-1, (kv_heads, V)), state
+
+
+def _prefill(
+    backend: Backend,
+    device: torch.device,
+    B: int,
+    T: int,
+    H: int,
+    kv_heads: int,
+    K: int,
+    V: int,
+    slope: float | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Sequence[Tensor]:
+    q, k, v, state = _drawn(B, T, H, kv_heads, K, V, device)
+    decay = lightning_log_decay(H, device) if slope is None else torch.full((H,), -slope, device=device)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    return lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend=backend)
+
+
+def _decode(
+    backend: Backend,
+    device: torch.device,
+    B: int,
+    H: int,
+    kv_heads: int,
+    K: int,
+    V: int,
+    normed: bool,
+    turned: bool,
+) -> Sequence[Tensor]:
+    q, k, v, state = _drawn(B, 1, H, kv_heads, K, V, device)
+    weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if normed else (None, None)
+    turn = rotary_cos_sin(1 << 21, B, K, 10000.0, device) if turned else None
+    o = lightning_decode(
+        q[:, 0],
+        k[:, 0],
+        v[:, 0],
+        state,
+        lightning_log_decay(H, device),
+        scale=K**-0.5,
+        q_norm=weights[0],
+        k_norm=weights[1],
+        eps=1e-6,
+        cos_sin=turn,
+        backend=backend,
+    )
+    return [o, state]
+
+
+def _prepare_prefill(device: torch.device, T: int) -> Callable[[], object]:
+    q, k, v = (torch.zeros(1, T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(3))
+    state = torch.zeros(1, _HEADS, _DIM, _DIM, device=device)
+    decay = torch.full((_HEADS,), -0.1, device=device)
+    return lambda: lightning_attention(q, k, v, state, decay, scale=_DIM**-0.5)
+
+
+def _prepare_decode(device: torch.device) -> Callable[[], object]:
+    q, k, v = (torch.zeros(1, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(3))
+    q_norm, k_norm = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
+    state = torch.zeros(1, _HEADS, _DIM, _DIM, device=device)
+    decay = torch.full((_HEADS,), -0.1, device=device)
+    turn = torch.zeros(2, 1, _DIM // 2, device=device)
+    return lambda: lightning_decode(
+        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=turn
+    )

@@ -1,0 +1,62 @@
+"""What `apply_rotary` and `qk_norm_rotary` are compared on, and their work in the released model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sala_kernels.backend import Backend
+from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
+
+_HEADS, _DIM = 32, 128
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Any number of heads, sizes that are no powers of two, each step with and without the others."""
+    for shape in [(1, 1, 2), (3, 5, 24), (2, 4, 3, 16), (2, 3, 128)]:
+        yield Comparison(name=f"apply_rotary {list(shape)}", run=partial(_turn, shape=shape))
+    for T, H, kv_heads, d in [(1, 1, 1, 2), (3, 5, 5, 24), (4, 24, 3, 16), (2, 4, 6, 256), (2, 32, 32, 128)]:
+        sizes = f"T {T}, heads {H} and {kv_heads} of {d}"
+        for normed, turned in ((True, True), (True, False), (False, True)):
+            name = f"qk_norm_rotary {sizes}, norm {normed}, rotary {turned}"
+            run = partial(_norm_and_turn, T=T, H=H, kv_heads=kv_heads, d=d, normed=normed, turned=turned)
+            yield Comparison(name=name, run=run)
+    run = partial(_norm_and_turn, T=3, H=2, kv_heads=2, d=7, normed=True, turned=False)
+    yield Comparison(name="qk_norm_rotary odd size", run=run)
+
+
+def workloads() -> Iterator[Workload]:
+    """q and k of a lightning layer, read and written in bf16, and the angles' cosines and sines read in float32."""
+    for name, T in (("decode", 1), ("prefill 8,192", 8192)):
+        yield Workload(
+            name=name,
+            prepare=partial(_prepare, T=T),
+            num_bytes=T * (2 * 2 * _HEADS * _DIM * 2 + _DIM * 4) + 2 * _DIM * 2,
+            num_flops=T * 2 * _HEADS * _DIM * 7,
+        )
+
+
+def _turn(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
+    generator = torch.Generator().manual_seed(sum(shape))
+    x = torch.randn(shape, generator=generator).to(device)
+    turn = rotary_cos_sin(1 << 20, shape[-3] + 1, shape[-1], 10000.0, device)[:, 1:]
+    return [apply_rotary(x, turn, backend=backend)]
+
+
+def _norm_and_turn(
+    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, d: int, normed: bool, turned: bool
+) -> Sequence[Tensor]:
+    generator = torch.Generator().manual_seed(T + 3 * H + 5 * kv_heads + 7 * d)
+    both = torch.randn(T, H + kv_heads, d, generator=generator).to(device)  # the rows of q and of k lie apart
+    q_weight, k_weight = torch.randn(2, d, generator=generator).to(device) if normed else (None, None)
+    turn = rotary_cos_sin(1000, T, d, 10000.0, device) if turned else None
+    return qk_norm_rotary(both[:, :H], both[:, H:], q_weight, k_weight, turn, eps=1e-6, backend=backend)
+
+
+def _prepare(device: torch.device, T: int) -> Callable[[], object]:
+    q, k = (torch.zeros(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
+    q_weight, k_weight = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
+    turn = torch.zeros(2, T, _DIM // 2, device=device)
+    return lambda: qk_norm_rotary(q, k, q_weight, k_weight, turn, eps=1e-6)

@@ -1,0 +1,128 @@
+"""Triton kernel of `sala_kernels.rotary`: heads are normalised and turned in registers, read once and written once."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from sala_kernels.launch import launch
+
+_TILE_ELEMENTS = 4096  # of the heads of one token that a program takes
+
+
+def apply_rotary(x: Tensor, cos_sin: Tensor) -> Tensor:
+    """As `sala_kernels.rotary.apply_rotary`."""
+    heads = x.reshape(-1, *x.shape[-2:])
+    out = torch.empty(heads.shape, dtype=x.dtype, device=x.device)
+    _launch(heads, None, None, None, cos_sin, out, None, 0.0, num_tokens=x.shape[-3])
+    return out.view(x.shape)
+
+
+def qk_norm_rotary(
+    q: Tensor, k: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, cos_sin: Tensor | None, *, eps: float
+) -> tuple[Tensor, Tensor]:
+    """As `sala_kernels.rotary.qk_norm_rotary`."""
+    q_out, k_out = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k))
+    _launch(q, k, q_weight, k_weight, cos_sin, q_out, k_out, eps, num_tokens=q.shape[0])
+    return q_out, k_out
+
+
+def _launch(
+    q: Tensor,
+    k: Tensor | None,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    cos_sin: Tensor | None,
+    q_out: Tensor,
+    k_out: Tensor | None,
+    eps: float,
+    *,
+    num_tokens: int,
+) -> None:
+    """q, k: [N, heads, d], of which every `num_tokens` tokens start at the first angle again."""
+    q = q if q.stride(-1) == 1 else q.contiguous()
+    k = k if k is None or k.stride(-1) == 1 else k.contiguous()
+    cos_sin = None if cos_sin is None else cos_sin.contiguous()
+    N, H, d = q.shape
+    num_kv_heads = 0 if k is None else k.shape[1]
+    block = triton.next_power_of_2(max(1, (d + 1) // 2))
+    rows = min(triton.next_power_of_2(max(H, num_kv_heads)), max(1, _TILE_ELEMENTS // (2 * block)))
+    num_q_tiles = triton.cdiv(H, rows)
+    launch(
+        _norm_and_turn,
+        (N * (num_q_tiles + triton.cdiv(num_kv_heads, rows)),),
+        num_warps=min(4, max(1, rows * block // 256)),
+        q=q,
+        k=k,
+        q_weight=None if q_weight is None else q_weight.contiguous(),
+        k_weight=None if k_weight is None else k_weight.contiguous(),
+        cos_sin=cos_sin,
+        q_out=q_out,
+        k_out=k_out,
+        stride_qt=q.stride(0),
+        stride_qh=q.stride(1),
+        stride_kt=0 if k is None else k.stride(0),
+        stride_kh=0 if k is None else k.stride(1),
+        turn_step=0 if cos_sin is None or cos_sin.shape[1] == 1 else d // 2,
+        turn_size=0 if cos_sin is None else cos_sin.shape[1] * (d // 2),
+        num_tokens=num_tokens,
+        H=H,
+        num_kv_heads=num_kv_heads,
+        num_q_tiles=num_q_tiles,
+        num_tiles=num_q_tiles + triton.cdiv(num_kv_heads, rows),
+        eps=eps,
+        D=d,
+        ROWS=rows,
+        BLOCK=block,
+    )
+
+
+@triton.jit
+def _norm_and_turn(
+    q, k, q_weight, k_weight, cos_sin, q_out, k_out, stride_qt, stride_qh, stride_kt, stride_kh, turn_step, turn_size,
+    num_tokens, H, num_kv_heads, num_q_tiles, num_tiles, eps,
+    D: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Some heads of one token."""
+    pid = tl.program_id(0)
+    token, tile = (pid // num_tiles).to(tl.int64), pid % num_tiles
+    if cos_sin is not None:
+        cos_sin += token % num_tokens * turn_step
+    if k is None or tile < num_q_tiles:
+        head = tile * ROWS + tl.arange(0, ROWS)
+        q += token * stride_qt
+        q_out += token * H * D
+        _heads(q, q_weight, cos_sin, q_out, head, H, stride_qh, turn_size, eps, D, BLOCK)
+    if k is not None and tile >= num_q_tiles:
+        head = (tile - num_q_tiles) * ROWS + tl.arange(0, ROWS)
+        k += token * stride_kt
+        k_out += token * num_kv_heads * D
+        _heads(k, k_weight, cos_sin, k_out, head, num_kv_heads, stride_kh, turn_size, eps, D, BLOCK)
+
+
+@triton.jit
+def _heads(x, weight, cos_sin, out, head, num_heads, stride_h, turn_size, eps, D: tl.constexpr, BLOCK: tl.constexpr):
+    """x [heads, D], in two halves."""
+    half: tl.constexpr = (D + 1) // 2
+    column = tl.arange(0, BLOCK)
+    in_a, in_b = column < half, column < D - half
+    there = head[:, None] < num_heads
+    dtype = out.dtype.element_ty
+    at = head.to(tl.int64)[:, None] * stride_h + column[None, :]
+    a = tl.load(x + at, there & in_a[None, :], other=0.0).to(tl.float32)  # [ROWS, BLOCK]
+    b = tl.load(x + at + half, there & in_b[None, :], other=0.0).to(tl.float32)
+    if weight is not None:
+        weight_a = tl.load(weight + column, in_a, other=0.0).to(tl.float32)[None, :]
+        weight_b = tl.load(weight + column + half, in_b, other=0.0).to(tl.float32)[None, :]
+        size = tl.rsqrt(tl.sum(a * a + b * b, 1) / D + eps)[:, None]
+        a = ((a * size).to(dtype).to(tl.float32) * weight_a).to(dtype).to(tl.float32)
+        b = ((b * size).to(dtype).to(tl.float32) * weight_b).to(dtype).to(tl.float32)
+    if cos_sin is not None:
+        cos = tl.load(cos_sin + column, in_a, other=0.0)[None, :]
+        sin = tl.load(cos_sin + turn_size + column, in_a, other=0.0)[None, :]
+        turned = a * cos - b * sin
+        b = b * cos + a * sin
+        a = turned
+    out += head[:, None] * D + column[None, :]
+    tl.store(out, a.to(dtype), there & in_a[None, :])
+    tl.store(out + half, b.to(dtype), there & in_b[None, :])

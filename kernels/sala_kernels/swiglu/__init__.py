@@ -1,0 +1,23 @@
+"""The feed-forward layer's gated activation (arXiv:2002.05202)."""
+
+from torch import Tensor
+
+from sala_kernels.backend import Backend, use_triton
+from sala_kernels.swiglu import reference
+
+__all__ = ["swiglu"]
+
+
+def swiglu(gate: Tensor, up: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """silu(gate) * up; silu is rounded to the dtype before the product.
+
+    gate, up: [..., F], one shape and dtype; their rows may be strided, as the halves of one [..., 2 F] are.
+    Returns their shape and dtype, contiguous. Raises ValueError if the shapes or dtypes differ.
+    """
+    if gate.shape != up.shape or gate.dtype != up.dtype:
+        raise ValueError(f"gate is {list(gate.shape)} {gate.dtype} and up {list(up.shape)} {up.dtype}")
+    if use_triton(backend, gate, up):
+        from sala_kernels.swiglu import kernels
+
+        return kernels.swiglu(gate, up)
+    return reference.swiglu(gate, up)

@@ -1,0 +1,43 @@
+"""What `swiglu` is compared on, and its work in the released model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sala_kernels.backend import Backend
+from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.swiglu import swiglu
+
+_INTERMEDIATE = 16384
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Two tensors, or the halves of one."""
+    for shape in [(1, 1), (3, 7), (2, 3, 100), (5, 2048), (2, 2100)]:
+        yield Comparison(name=f"{list(shape)}", run=partial(_run, shape=shape, halves=False))
+        yield Comparison(name=f"{list(shape)}, halves of one tensor", run=partial(_run, shape=shape, halves=True))
+
+
+def workloads() -> Iterator[Workload]:
+    """gate and up read, the result written, all bf16; an exponential is counted as one operation."""
+    for name, T in (("decode", 1), ("prefill 8,192", 8192)):
+        yield Workload(
+            name=name, prepare=partial(_prepare, T=T), num_bytes=6 * T * _INTERMEDIATE, num_flops=5 * T * _INTERMEDIATE
+        )
+
+
+def _run(backend: Backend, device: torch.device, shape: tuple[int, ...], halves: bool) -> Sequence[Tensor]:
+    generator = torch.Generator().manual_seed(sum(shape))
+    both = (4 * torch.randn(*shape[:-1], 2 * shape[-1], generator=generator)).to(device)
+    gate, up = both.chunk(2, -1)
+    if not halves:
+        gate, up = gate.contiguous(), up.contiguous()
+    return [swiglu(gate, up, backend=backend)]
+
+
+def _prepare(device: torch.device, T: int) -> Callable[[], object]:
+    both = torch.zeros(T, 2 * _INTERMEDIATE, dtype=torch.bfloat16, device=device)
+    gate, up = both.chunk(2, -1)
+    return lambda: swiglu(gate, up)
