@@ -1,11 +1,12 @@
 """The operations of MiniCPM-SALA, one folder each: definition in PyTorch, Triton kernels, and the choice."""
 
-from sala_kernels.backend import Backend
+from sala_kernels.backend import Backend, has_triton
 from sala_kernels.block_attention import block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.gated_norm import gated_norm
+from sala_kernels.int4_linear import Int4Matrix, int4_dequantize, int4_linear, int4_swiglu, repack_int4
 from sala_kernels.key_compression import compress_keys, num_windows
 from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
@@ -15,6 +16,7 @@ from sala_kernels.swiglu import swiglu
 __all__ = [
     "Backend",
     "BlockLayout",
+    "Int4Matrix",
     "add_rms_norm",
     "apply_rotary",
     "block_attention",
@@ -22,11 +24,16 @@ __all__ = [
     "choose_blocks",
     "compress_keys",
     "gated_norm",
+    "has_triton",
+    "int4_dequantize",
+    "int4_linear",
+    "int4_swiglu",
     "lightning_attention",
     "lightning_decode",
     "lightning_log_decay",
     "num_windows",
     "qk_norm_rotary",
+    "repack_int4",
     "rms_norm",
     "rotary_cos_sin",
     "selected_mask",
