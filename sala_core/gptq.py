@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from sala_kernels import Int4Matrix, repack_int4
 from torch import Tensor
 
 from sala_core.errors import CheckpointError
@@ -172,6 +173,24 @@ def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) 
             q.sub_(zeros[part][:, g_idx]).mul_(scales[part][:, g_idx])
         weight[part] = q.view(-1, num_in)
     return weight
+
+
+def to_int4(packed: PackedMatrix, config: GPTQConfig) -> Int4Matrix:
+    """The matrix of 4 bits in the order that the kernels read, on the packed tensors' device.
+
+    Raises CheckpointError if the tensors do not fit together, ValueError for other bits than 4.
+    """
+    if config.bits != 4:
+        raise ValueError(f"there are kernels for 4 bits, not for {config.bits}; dequantize the matrix")
+    _check(packed, config)
+    return repack_int4(
+        packed.qweight,
+        packed.qzeros,
+        packed.scales,
+        packed.g_idx,
+        group_size=config.group_size,
+        zero_offset=int(config.checkpoint_format == "gptq"),
+    )
 
 
 def _check(packed: PackedMatrix, config: GPTQConfig) -> tuple[int, int]:

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 import torch
 from sala_kernels import (
     BlockLayout,
+    Int4Matrix,
     apply_rotary,
     block_attention,
     block_scores,
     choose_blocks,
+    int4_linear,
+    int4_swiglu,
     lightning_attention,
     lightning_decode,
     lightning_log_decay,
@@ -45,11 +48,11 @@ class AttentionTrace:
 class SalaModel:
     """Weights and config; computes, holds no conversation. All methods run without gradients."""
 
-    def __init__(self, config: SalaConfig, weights: Mapping[str, Tensor]) -> None:
-        """weights: HF names (`model.layers.{i}. ...`), one float dtype, one device."""
+    def __init__(self, config: SalaConfig, weights: Mapping[str, Tensor | Int4Matrix]) -> None:
+        """weights: HF names (`model.layers.{i}. ...`), one device; one float dtype, or matrices of 4-bit integers."""
         self.config = config
         self.weights = weights
-        embedding = weights["model.embed_tokens.weight"]
+        self._embedding = embedding = self._tensor("model.embed_tokens.weight")
         self.dtype, self.device = embedding.dtype, embedding.device
         self._head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
         self._log_decay = lightning_log_decay(config.lightning_nh, self.device)
@@ -82,7 +85,7 @@ class SalaModel:
         chosen blocks, [kv heads, T, slots]. Returns the hidden states before the final norm, [T, D].
         """
         config = self.config
-        h = self.weights["model.embed_tokens.weight"][ids] * config.scale_emb
+        h = self._embedding[ids] * config.scale_emb
         for i, kind in enumerate(config.mixer_types):
             x = rms_norm(h, self._weight(i, "input_layernorm"), config.rms_norm_eps)
             if kind == "minicpm4":
@@ -91,23 +94,38 @@ class SalaModel:
                 mixed = self._lightning_mixer(i, x, state.linear[i], state.position)
             h = h + mixed * config.residual_scale
             x = rms_norm(h, self._weight(i, "post_attention_layernorm"), config.rms_norm_eps)
-            up = silu(linear(x, self._weight(i, "mlp.gate_proj"))) * linear(x, self._weight(i, "mlp.up_proj"))
-            h = h + linear(up, self._weight(i, "mlp.down_proj")) * config.residual_scale
+            h = h + self._linear(i, "mlp.down_proj", self._swiglu(i, x)) * config.residual_scale
         state.position += ids.shape[0]
         return h
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[T, D] hidden states to [T, vocab] fp32 logits."""
-        x = rms_norm(hidden, self.weights["model.norm.weight"], self.config.rms_norm_eps)
-        return linear(x * self.config.logit_scale, self._head).float()
+        x = rms_norm(hidden, self._tensor("model.norm.weight"), self.config.rms_norm_eps)
+        return _multiply(x * self.config.logit_scale, self._head).float()
+
+    def _tensor(self, name: str) -> Tensor:
+        weight = self.weights[name]
+        assert isinstance(weight, Tensor), f"{name} must not be packed"
+        return weight
 
     def _weight(self, layer: int, name: str) -> Tensor:
-        return self.weights[f"model.layers.{layer}.{name}.weight"]
+        return self._tensor(f"model.layers.{layer}.{name}.weight")
+
+    def _linear(self, layer: int, name: str, x: Tensor) -> Tensor:
+        """[T, in] -> [T, out] by a plain or packed matrix of the layer."""
+        return _multiply(x, self.weights[f"model.layers.{layer}.{name}.weight"])
+
+    def _swiglu(self, layer: int, x: Tensor) -> Tensor:
+        """[T, D] -> [T, F]: silu of the gate times up."""
+        gate, up = (self.weights[f"model.layers.{layer}.mlp.{name}_proj.weight"] for name in ("gate", "up"))
+        if isinstance(gate, Int4Matrix) and isinstance(up, Int4Matrix):
+            return int4_swiglu(x, gate, up)
+        return silu(_multiply(x, gate)) * _multiply(x, up)
 
     def _project(self, layer: int, name: str, x: Tensor, heads: int) -> Tensor:
         """[T, D] -> [T, heads, d]."""
-        return linear(x, self._weight(layer, f"self_attn.{name}")).view(x.shape[0], heads, -1)
+        return self._linear(layer, f"self_attn.{name}", x).view(x.shape[0], heads, -1)
 
     def _lightning_mixer(self, i: int, x: Tensor, state: Tensor, position: int) -> Tensor:
         """x: [T, D] normed; state [H, K, V] updated in place. Returns [T, D]."""
@@ -134,8 +152,8 @@ class SalaModel:
         if config.use_output_norm:
             o = rms_norm(o, self._weight(i, "self_attn.o_norm"), config.rms_norm_eps)
         if config.use_output_gate:
-            o = o * torch.sigmoid(linear(x, self._weight(i, "self_attn.z_proj")))
-        return linear(o, self._weight(i, "self_attn.o_proj"))
+            o = o * torch.sigmoid(self._linear(i, "self_attn.z_proj", x))
+        return self._linear(i, "self_attn.o_proj", o)
 
     def _sparse_mixer(
         self,
@@ -165,8 +183,8 @@ class SalaModel:
             q, cache.keys, cache.values, chosen, position=position, scale=scale, layout=self.layout, mass=mass
         ).reshape(T, -1)
         if config.attn_use_output_gate:
-            o = o * torch.sigmoid(linear(x, self._weight(i, "self_attn.o_gate")))
-        return linear(o, self._weight(i, "self_attn.o_proj"))
+            o = o * torch.sigmoid(self._linear(i, "self_attn.o_gate", x))
+        return self._linear(i, "self_attn.o_proj", o)
 
     def _choose(self, q: Tensor, cache: SparseCache, position: int, scale: float) -> Tensor | None:
         """Chosen blocks of every query, [kv heads, T, slots]; None where all attend to everything before them.
@@ -185,3 +203,7 @@ class SalaModel:
             tiles.append(choose_blocks(scores, position=at, layout=layout))
             start = stop
         return torch.cat(tiles, 1)
+
+
+def _multiply(x: Tensor, weight: Tensor | Int4Matrix) -> Tensor:
+    return int4_linear(x, weight) if isinstance(weight, Int4Matrix) else linear(x, weight)

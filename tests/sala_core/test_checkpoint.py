@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sala_kernels import Int4Matrix, int4_dequantize
 
 from sala_core.checkpoint import (
     expected_shapes,
@@ -184,6 +185,36 @@ def test_autogptq_folder_with_plain_gate_and_zero_bias(tmp_path, format_name):
     assert (weights[f"{module}.weight"] - stored[f"{module}.weight"]).abs().max() < 0.3
     gate = "model.layers.0.self_attn.o_gate.weight"
     assert torch.equal(weights[gate], stored[gate])
+
+
+@pytest.mark.parametrize("format_name", ["gptq", "gptq_v2"])
+@pytest.mark.parametrize("desc_act", [False, True])
+def test_four_bits_stay_packed_when_asked_for_and_give_the_same_weights(tmp_path, format_name, desc_act):
+    stored = write_model(tmp_path)
+    four, eight = "model.layers.1.mlp.up_proj", "model.layers.1.mlp.gate_proj"
+    config = GPTQConfig(group_size=8, checkpoint_format=format_name, desc_act=desc_act)
+    parts = dict(vars(quantize(stored[f"{four}.weight"], config)))
+    if desc_act:
+        parts["g_idx"] = parts["g_idx"].flip(0)
+    q = torch.randint(256, (24, 16), generator=torch.Generator().manual_seed(0))
+    of_eight = GPTQConfig(bits=8, group_size=8, checkpoint_format=format_name)
+    other = vars(pack(q, torch.full((2, 24), 128), torch.ones(2, 24), of_eight))
+    replace_tensors(
+        tmp_path,
+        {f"{four}.{part}": tensor for part, tensor in parts.items()}
+        | {f"{eight}.{part}": tensor for part, tensor in other.items()}
+        | {f"{four}.weight": None, f"{eight}.weight": None},
+    )
+    settings = {"bits": 4, "group_size": 8, "checkpoint_format": format_name, "dynamic": {".*gate_proj": {"bits": 8}}}
+    (tmp_path / "quantize_config.json").write_text(json.dumps(settings | {"desc_act": desc_act}))
+    plain = load(tmp_path)
+    model_config = SalaConfig.from_dict(load_config_json(tmp_path))
+    packed = load_weights(tmp_path, model_config, dtype=torch.float32, device="cpu", packed=True)
+    assert [name for name, weight in packed.items() if isinstance(weight, Int4Matrix)] == [f"{four}.weight"]
+    matrix = packed[f"{four}.weight"]
+    assert torch.equal(int4_dequantize(matrix, torch.float32), plain[f"{four}.weight"])
+    assert torch.equal(packed[f"{eight}.weight"], plain[f"{eight}.weight"])
+    assert not any(isinstance(weight, Int4Matrix) for weight in plain.values())
 
 
 def test_packed_module_lacking_a_part_is_named(tmp_path, shared):
