@@ -30,7 +30,7 @@ def check(found, expected, limit=1e-5):
 
 
 # as on sm_90, as on the other cards, and with more than one tile of values
-TILES = [(64, 32, 128, True, 8), (32, 32, 64, False, 4), (32, 32, 16, False, 4)]
+TILES = [(64, 32, 64, True, 4), (32, 32, 64, False, 4), (32, 32, 16, False, 4)]
 
 
 @pytest.mark.parametrize(("C", "BK", "BV", "fade_values", "num_warps"), TILES)

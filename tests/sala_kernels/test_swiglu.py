@@ -34,6 +34,12 @@ def test_columns_that_lie_apart(device):
     torch.testing.assert_close(swiglu(gate, up, backend="triton"), swiglu(gate, up, backend="reference"))
 
 
+def test_gate_and_up_of_different_strides(device):
+    gate, up = torch.randn(2, 3, 9, generator=torch.Generator().manual_seed(3)).to(device)[:, :, 1:6]
+    gate = gate.contiguous()
+    torch.testing.assert_close(swiglu(gate, up, backend="triton"), swiglu(gate, up, backend="reference"))
+
+
 def test_rows_beyond_two_to_the_31_elements(device):
     torch.utils.deterministic.fill_uninitialized_memory = False
     vast = torch.empty(2**31 + 64, dtype=torch.float16, device=device)  # not touched, not paid for on the CPU

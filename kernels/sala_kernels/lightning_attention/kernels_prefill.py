@@ -31,19 +31,19 @@ class _Tiles:
     BV: int  # columns of the state
     fade_values: bool  # decay towards the block's end is multiplied into v, not k
     num_warps: int
-    num_stages: int
+    num_stages: int  # of the last launch
 
 
 def _tiles(q: Tensor, K: int, V: int) -> _Tiles:
-    """Chosen for two programs a multiprocessor without spills. On sm_90 one program is two groups of warps, and what
-    they multiply lies in shared memory: there v is faded and written back, not k gathered into registers."""
+    """Chosen for two programs a multiprocessor without spills. On sm_90 blocks are as long as its tensor cores want
+    them, and what they multiply lies in shared memory: there v is faded and written back, not k gathered."""
     BK, columns = max(16, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(V))
     if q.dtype == torch.float32:  # no tensor cores: operands fill the registers
         return _Tiles(C=16, BK=BK, BV=16, fade_values=False, num_warps=8, num_stages=2)
     if BK > 128:
         return _Tiles(C=32, BK=BK, BV=min(columns, 32), fade_values=False, num_warps=8, num_stages=2)
-    if capability(q) == 90 and q.dtype == torch.bfloat16 and columns > 64:
-        return _Tiles(C=64, BK=BK, BV=128, fade_values=True, num_warps=8, num_stages=3)
+    if capability(q) == 90 and q.dtype == torch.bfloat16 and columns >= 64:
+        return _Tiles(C=64, BK=BK, BV=64, fade_values=True, num_warps=4, num_stages=2)
     return _Tiles(C=32, BK=BK, BV=min(columns, 64), fade_values=False, num_warps=4, num_stages=3)
 
 
@@ -85,10 +85,9 @@ def lightning_attention(
         "BV": tiles.BV,
         "C": tiles.C,
         "num_warps": tiles.num_warps,
-        "num_stages": tiles.num_stages,
     }
     if num_segments > 1:
-        launch(_sum_segments, ((num_segments - 1) * B * H * num_tiles,), **common)
+        launch(_sum_segments, ((num_segments - 1) * B * H * num_tiles,), num_stages=3, **common)
         launch(
             _pass_states,
             (B * H, triton.cdiv(K * V, _SCAN_BLOCK)),
@@ -106,6 +105,7 @@ def lightning_attention(
     launch(
         _attend,
         (num_segments * B * H * num_tiles,),
+        num_stages=tiles.num_stages,
         q=q,
         state=state,
         o=o,
