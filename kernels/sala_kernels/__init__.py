@@ -7,7 +7,7 @@ from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.gated_norm import gated_norm
 from sala_kernels.int4_linear import Int4Matrix, int4_dequantize, int4_linear, int4_swiglu, repack_int4
-from sala_kernels.key_compression import compress_keys, num_windows
+from sala_kernels.key_compression import compress_keys, compress_keys_into, num_windows
 from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
 from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
@@ -23,6 +23,7 @@ __all__ = [
     "block_scores",
     "choose_blocks",
     "compress_keys",
+    "compress_keys_into",
     "gated_norm",
     "has_triton",
     "int4_dequantize",
