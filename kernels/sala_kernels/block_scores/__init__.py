@@ -1,3 +1,50 @@
-from sala_kernels.block_scores.reference import block_scores
+"""Block scores of InfLLM-V2 (arXiv:2509.24663, spec of the released model): which blocks matter to each query."""
+
+from torch import Tensor
+
+from sala_kernels.backend import Backend, use_triton
+from sala_kernels.block_scores import reference
+from sala_kernels.blocks import BlockLayout
+from sala_kernels.key_compression import num_windows
 
 __all__ = ["block_scores"]
+
+
+def block_scores(
+    q: Tensor,
+    k1: Tensor,
+    k2: Tensor,
+    *,
+    position: int,
+    scale: float,
+    layout: BlockLayout,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Score every block that pooled keys tell of, for every query.
+
+    q: [T, H, d], the queries at `position` ... `position + T - 1`. k1, k2: [kv heads, N1, d] and [kv heads, N2, d],
+    fine and coarse windows (see `compress_keys`), at least those that the last query sees. All may be views; pooled
+    keys of another dtype than q's are compared in float32.
+    With lse = logsumexp over the coarse windows seen and p_j = exp(scale q.k1_j - lse) summed over the query heads of
+    a kv head, a block's score is the largest p_j of the fine windows that touch it; windows not wholly before the
+    query (its own token counted) are not seen. Memory is T times the number of blocks.
+    Returns [kv heads, T, blocks] fp32 for the blocks that the fine windows seen by the last query touch: as soon as
+    there is one, at least every block before its own. Raises ValueError if there are fewer windows than the last
+    query sees, if heads or d do not fit, or if scale is not positive.
+    """
+    T, H, d = q.shape
+    kv_heads = k1.shape[0]
+    last = position + T
+    for name, pooled, size in (("k1", k1, 2), ("k2", k2, 8)):
+        seen = num_windows(last, size * layout.stride, size // 2 * layout.stride)
+        if pooled.shape[0] != kv_heads or pooled.shape[2] != d or pooled.shape[1] < seen:
+            raise ValueError(f"{name} must be [{kv_heads}, {seen} or more, {d}], not {list(pooled.shape)}")
+    if H % kv_heads:
+        raise ValueError(f"{H} query heads cannot share {kv_heads} kv heads")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, not {scale}")
+    if use_triton(backend, q, k1, k2):
+        from sala_kernels.block_scores import kernels
+
+        return kernels.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
+    return reference.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)

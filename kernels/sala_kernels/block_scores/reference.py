@@ -1,4 +1,4 @@
-"""Block scores of InfLLM-V2 (arXiv:2509.24663, spec of the released model): which blocks matter to each query."""
+"""The definition of `sala_kernels.block_scores`, in PyTorch."""
 
 from math import log
 
@@ -12,16 +12,7 @@ _SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in
 
 
 def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: float, layout: BlockLayout) -> Tensor:
-    """Score every block that pooled keys tell of, for every query.
-
-    q: [T, H, d], the queries at `position` ... `position + T - 1`. k1, k2: [kv heads, N1, d] and [kv heads, N2, d],
-    fine and coarse windows (see `compress_keys`), at least those that the last query sees.
-    With lse = logsumexp over the coarse windows seen and p_j = exp(scale q.k1_j - lse) summed over the query heads of
-    a kv head, a block's score is the largest p_j of the fine windows that touch it; windows not wholly before the
-    query (its own token counted) are not seen. Memory is T times the number of blocks.
-    Returns [kv heads, T, blocks] fp32 for the blocks that the fine windows seen by the last query touch: as soon as
-    there is one, at least every block before its own.
-    """
+    """As `sala_kernels.block_scores.block_scores`."""
     T, H, d = q.shape
     kv_heads = k1.shape[0]
     G = H // kv_heads
