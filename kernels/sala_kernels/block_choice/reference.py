@@ -1,4 +1,4 @@
-"""Which blocks a query of a sparse layer attends to (InfLLM-V2, arXiv:2509.24663)."""
+"""The definition of `sala_kernels.block_choice`, in PyTorch."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,7 @@ _GROUP = 16  # blocks searched together
 
 
 def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tensor:
-    """The best-scored blocks besides the always-kept first and local ones; of equal scores the earlier block.
-
-    scores: [kv heads, T, blocks] fp32 from `block_scores`, for the queries at `position` ...
-    Returns [kv heads, T, slots] int64, in no particular order; -1 in slots that have no block to hold.
-    """
+    """As `sala_kernels.block_choice.choose_blocks`."""
     kv_heads, T, num_blocks = scores.shape
     query_blocks = torch.arange(position, position + T, device=scores.device) // layout.block
     first, end = layout.init, int(query_blocks[-1]) - layout.local + 1  # candidates of the last query
@@ -29,7 +25,8 @@ def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tens
         candidates = candidates.masked_fill(late, -torch.inf)
     best = _top(candidates, min(layout.slots, width))
     hidden = candidates.gather(-1, best) == -torch.inf  # +inf is a score: exp overflows where a window stands out
-    chosen[..., : best.shape[-1]] = torch.where(hidden, -1, best + first)
+    block = torch.where(hidden, num_blocks, best + first).sort(-1).values
+    chosen[..., : best.shape[-1]] = block.masked_fill_(block == num_blocks, -1)
     return chosen
 
 
@@ -55,7 +52,7 @@ def _order(scores: Tensor) -> Tensor:
     """
     bits = scores.view(torch.int32).to(torch.int64) << 32
     index = torch.arange(scores.shape[-1], device=scores.device)
-    return torch.where(scores == -torch.inf, -1 - index, bits - index)
+    return torch.where(scores == -torch.inf, -(1 << 32) - index, bits - index)  # below every score of 0
 
 
 def selected_mask(chosen: Tensor, *, position: int, num_blocks: int, layout: BlockLayout) -> Tensor:
