@@ -48,16 +48,16 @@ def comparisons() -> Iterator[Comparison]:
     make = partial(random_matrix, 200, 72, 64, symmetric=False, permuted=False)
     run = partial(_swiglu, make=make, M=5, dtype=torch.float16)
     yield Comparison(name="swiglu, 5 rows in fp16", run=run, limit=2 * _FP16_LIMIT)
-    for M in (7, 33):  # inputs cut into parts, outputs in several tiles
-        make = partial(random_matrix, 1160, 136, 128, symmetric=True, permuted=False)
-        yield Comparison(name=f"{M} rows, 1160 x 136, split", run=partial(_linear, make=make, M=M))
+    for M in (7, 33):  # inputs cut into unequal parts, outputs in several tiles
+        make = partial(random_matrix, 1408, 136, 128, symmetric=True, permuted=False)
+        yield Comparison(name=f"{M} rows, 1408 x 136, split", run=partial(_linear, make=make, M=M))
     make = partial(random_matrix, 4232, 24, 128, symmetric=False, permuted=False)
     yield Comparison(name="1 row, 4232 x 24, two passes over x", run=partial(_linear, make=make, M=1))
 
 
 def workloads() -> Iterator[Workload]:
     """The matrices of the released model, group 128. Bytes: W with its scales, x and the result, once each."""
-    for M in (1, 16, 512, 8192):
+    for M in (1, 16, 128, 512, 8192):
         rows = "1 row" if M == 1 else f"{M:,} rows"
         for name, (num_out, num_in) in _SHAPES.items():
             yield Workload(

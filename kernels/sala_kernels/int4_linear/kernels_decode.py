@@ -4,7 +4,8 @@ A bandwidth of 4 TB/s is 8e12 weights a second, against 28e12 instruction slots 
 Two is what it takes here: one `and`, one multiply-add. A masked nibble at bit p, read as a float, is the subnormal
 q * 2^(p - 149), exactly; the bits up to 23 are linear, so six nibbles of a word need no shift and the last two share
 one. Multiplied by x * 2^(76 - p) all nibbles count alike, in units of 2^-73. The zero is subtracted once for a group,
-as zero * sum(x). Subnormal operands cost nothing on NVIDIA cards and PTX keeps them unless an instruction says `.ftz`.
+as zero * sum(x). |x| may go up to 2^51. Subnormal operands cost nothing on NVIDIA cards, and PTX keeps them unless an
+instruction says `.ftz`.
 """
 
 import triton
