@@ -25,6 +25,10 @@ class DeviceError(ModelError):
     """The device asked for is not there."""
 
 
+class QuantizeError(ModelError):
+    """A model cannot be quantized as asked."""
+
+
 class MemoryBudgetError(SalaError):
     """The work asked for does not fit into memory."""
 

@@ -1,0 +1,113 @@
+"""One layer of the forward pass in the steps between which matrices are quantized; `sala_core.model` is the definition.
+
+Batches of short texts from an empty state: no text is longer than the sparse layers attend to densely, so no block
+is chosen and no cache is kept.
+"""
+
+import torch
+from sala_kernels import apply_rotary, lightning_attention, lightning_log_decay, rms_norm, rotary_cos_sin
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from sala_core.config import SalaConfig
+
+STEPS: tuple[tuple[str, ...], ...] = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_gate", "self_attn.z_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+"""Matrices with the same input, in the order in which a layer uses them."""
+
+
+def dense_tokens(config: SalaConfig) -> int:
+    """The longest text whose every token attends to everything before it."""
+    sparse = config.sparse_config
+    return sparse.num_selected_blocks * sparse.block_size
+
+
+class Layer:
+    """One layer. `weights` may change between steps; names without the layer's prefix, one dtype, one device."""
+
+    def __init__(self, config: SalaConfig, index: int, weights: dict[str, Tensor]) -> None:
+        self.config, self.weights = config, weights
+        self.sparse = config.mixer_types[index] == "minicpm4"
+
+    @torch.inference_mode()
+    def mixer_input(self, h: Tensor) -> Tensor:
+        """h: [B, T, D], the residual stream. Returns what q, k, v and the gate read, [B, T, D]."""
+        return self._norm(h, "input_layernorm")
+
+    @torch.inference_mode()
+    def mix(self, x: Tensor) -> Tensor:
+        """`mixer_input` to what o_proj reads, [B, T, H * d]."""
+        return self._attend(x) if self.sparse else self._attend_linearly(x)
+
+    @torch.inference_mode()
+    def add_mixed(self, h: Tensor, mixed: Tensor) -> Tensor:
+        """The residual stream after the mixer."""
+        return h + self._linear(mixed, "self_attn.o_proj") * self.config.residual_scale
+
+    @torch.inference_mode()
+    def mlp_input(self, h: Tensor) -> Tensor:
+        """What gate and up read, [B, T, D]."""
+        return self._norm(h, "post_attention_layernorm")
+
+    @torch.inference_mode()
+    def mlp_hidden(self, x: Tensor) -> Tensor:
+        """`mlp_input` to what down reads, [B, T, F]."""
+        return silu(self._linear(x, "mlp.gate_proj")) * self._linear(x, "mlp.up_proj")
+
+    @torch.inference_mode()
+    def add_mlp(self, h: Tensor, hidden: Tensor) -> Tensor:
+        """The residual stream after the layer."""
+        return h + self._linear(hidden, "mlp.down_proj") * self.config.residual_scale
+
+    def forward(self, h: Tensor) -> Tensor:
+        """All steps: the residual stream after the layer, [B, T, D]."""
+        h = self.add_mixed(h, self.mix(self.mixer_input(h)))
+        return self.add_mlp(h, self.mlp_hidden(self.mlp_input(h)))
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        return rms_norm(x, self.weights[f"{name}.weight"], self.config.rms_norm_eps)
+
+    def _linear(self, x: Tensor, name: str) -> Tensor:
+        return linear(x, self.weights[f"{name}.weight"])
+
+    def _heads(self, x: Tensor, name: str, heads: int) -> Tensor:
+        """[B, T, D] -> [B, T, heads, d]."""
+        return self._linear(x, f"self_attn.{name}").view(*x.shape[:2], heads, -1)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        config = self.config
+        q = self._heads(x, "q_proj", config.num_attention_heads)
+        k = self._heads(x, "k_proj", config.num_key_value_heads)
+        v = self._heads(x, "v_proj", config.num_key_value_heads)
+        if config.attn_use_rope:
+            turn = rotary_cos_sin(0, x.shape[1], config.head_dim, config.rope_theta, x.device)
+            q, k = apply_rotary(q, turn), apply_rotary(k, turn)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        o = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        o = o.transpose(1, 2).reshape(*x.shape[:2], -1)
+        return o * torch.sigmoid(self._linear(x, "self_attn.o_gate")) if config.attn_use_output_gate else o
+
+    def _attend_linearly(self, x: Tensor) -> Tensor:
+        config = self.config
+        q = self._heads(x, "q_proj", config.lightning_nh)
+        k = self._heads(x, "k_proj", config.lightning_nkv)
+        v = self._heads(x, "v_proj", config.lightning_nkv)
+        if config.qk_norm:
+            q, k = self._norm(q, "self_attn.q_norm"), self._norm(k, "self_attn.k_norm")
+        if config.lightning_use_rope:
+            turn = rotary_cos_sin(0, x.shape[1], config.lightning_head_dim, config.rope_theta, x.device)
+            q, k = apply_rotary(q, turn), apply_rotary(k, turn)
+        repeats = config.lightning_nh // config.lightning_nkv
+        k, v = k.repeat_interleave(repeats, 2), v.repeat_interleave(repeats, 2)
+        d = config.lightning_head_dim
+        empty = torch.zeros(x.shape[0], config.lightning_nh, d, d, device=x.device)
+        decay = lightning_log_decay(config.lightning_nh, x.device)
+        o = lightning_attention(q, k, v, empty, decay, scale=config.lightning_query_scale)[0]
+        o = o.reshape(*x.shape[:2], -1)
+        if config.use_output_norm:
+            o = self._norm(o, "self_attn.o_norm")
+        return o * torch.sigmoid(self._linear(x, "self_attn.z_proj")) if config.use_output_gate else o
