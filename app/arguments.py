@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
+from app.arguments_quantize import QuantizeArguments, add_quantize_options
+
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
@@ -39,6 +41,8 @@ class Arguments:
     seed: int | None = None
     operations: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
+    quantize: QuantizeArguments | None = None
+    """Set for the command quantize alone."""
     pytest_args: tuple[str, ...] = ()
 
 
@@ -60,6 +64,10 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error(f"--port and --no-browser belong to the page, not to {namespace.command}")
     if namespace.command == "read" and not namespace.paths and not namespace.again:
         parser.error("read needs a PATH, or --again")
+    if namespace.command == "quantize":
+        namespace.quantize = QuantizeArguments.from_namespace(namespace)
+        if namespace.layout == "autogptq" and namespace.format == "gptq_v2":
+            parser.error("--layout autogptq needs --format gptq: AutoGPTQ reads no other")
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
     for name in ("paths", "operations", "cards"):
@@ -105,6 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--card", dest="cards", action="append", default=[], choices=CARDS, help="compile for this one (default: all)"
     )
     kernels.add_argument("--json", action="store_true", help="print one JSON object")
+    quantize = _command(commands, "quantize", "give a model int4 weights, in a new folder; continues what was stopped")
+    add_quantize_options(quantize)
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
     _command(commands, "setup", "only make or update the environment")

@@ -61,6 +61,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.cli_kernels import kernels
 
             return kernels(arguments, folder)
+        case "quantize":
+            from app.cli_quantize import quantize
+
+            return quantize(arguments, folder)
         case "test":
             root = Path(__file__).resolve().parent.parent
             return subprocess.run(
