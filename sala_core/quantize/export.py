@@ -17,7 +17,7 @@ from sala_core.quantize.plan import Plan
 from sala_core.quantize.report import REPORT_FILE
 from sala_core.quantize.settings import QuantizeSettings
 from sala_core.quantize.source import Source
-from sala_core.quantize.work import WorkFolder, read_tensors, total_bytes, write_bytes, write_tensors
+from sala_core.quantize.work import PART_SUFFIX, WorkFolder, read_tensors, total_bytes, write_bytes, write_tensors
 
 _NOT_COPIED = {"config.json", "quantize_config.json", "README.md", REPORT_FILE}
 _COPIED_SUFFIXES = {".json", ".jinja", ".model", ".py", ".txt"}
@@ -165,7 +165,7 @@ class _Shards:
         return self._total
 
     def _flush(self) -> None:
-        file = self._folder / f".shard-{len(self._written):05d}.part"
+        file = self._folder / f".shard-{len(self._written):05d}{PART_SUFFIX}"
         write_tensors(file, self._held, {})
         self._total += total_bytes(self._held)
         self._written.append((file, list(self._held)))

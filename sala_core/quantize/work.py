@@ -17,10 +17,13 @@ from torch import Tensor
 
 from sala_core.errors import DiskFullError, LibraryError, QuantizeError
 from sala_core.quantize.source import Source
-from sala_core.store.files import format_bytes, publish, stage_file
+from sala_core.store.files import TEMPORARY_SUFFIX, format_bytes, publish, stage_file
 from sala_core.store.layout import encode_tensors
 
 FOLDER = ".quantizing"
+PART_SUFFIX = ".part"
+LEFTOVERS = (f".*{TEMPORARY_SUFFIX}", f".*{PART_SUFFIX}")
+"""Files that a killed process was writing."""
 _SETTINGS = "settings.json"
 
 
@@ -45,6 +48,9 @@ class WorkFolder:
             raise QuantizeError(f"another process is quantizing into {self.target}; wait for it") from error
         except OSError as error:
             raise QuantizeError(f"{self.target} cannot be written ({error.strerror}); choose another folder") from error
+        for pattern in LEFTOVERS:
+            for file in (*self.target.glob(pattern), *self.folder.glob(pattern)):
+                file.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:

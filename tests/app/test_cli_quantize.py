@@ -102,24 +102,24 @@ def test_bad_usage_is_one_line_and_code_2(capsys, line, word):
     assert word in err
 
 
-def test_ctrl_c_ends_well_and_the_same_command_continues(random_model, tmp_path, environment):
-    line = ["quantize", str(random_model), str(tmp_path / "out"), *_FAST, "--samples", "24", "--tokens", "256"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *line],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
+def test_an_interrupted_run_is_no_model_and_the_same_command_continues(random_model, tmp_path, environment, number):
+    out = tmp_path / "out"
+    line = [sys.executable, "-c", _PROGRAM, "quantize", str(random_model), str(out), *_FAST]
+    line += ["--samples", "24", "--tokens", "256"]
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "Layer 0 (" not in process.stdout.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, err
-    assert "Run the same command again" in out
-    assert ".quantizing" in os.listdir(tmp_path / "out")
-    assert not (tmp_path / "out" / "config.json").exists()
-    again = subprocess.run([sys.executable, "-c", _PROGRAM, *line], env=environment, capture_output=True, text=True)
+    process.send_signal(number)
+    said, err = process.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert process.returncode == 128 + signal.SIGINT, err
+        assert "Run the same command again" in said
+    assert (out / ".quantizing").is_dir()
+    assert not (out / "config.json").exists()
+    (out / ".shard-00007.part").write_bytes(b"half a file")
+    again = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "Continuing after" in again.stdout
     assert "done by an earlier run" in again.stdout
+    assert not [name for name in os.listdir(out) if name.startswith(".")]
