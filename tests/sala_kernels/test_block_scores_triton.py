@@ -129,3 +129,10 @@ def test_more_windows_a_block_than_a_tile_holds_are_refused():
     wide = BlockLayout(stride=4, block=132, init=1, local=1, slots=1)
     with pytest.raises(ValueError, match="up to 32"):
         block_scores(q, k1, k2, position=399, scale=1.0, layout=wide, backend="triton")
+
+
+def test_queries_whose_heads_lie_further_apart_than_32_bits_are_copied(device):
+    layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=1)
+    q, k1, k2 = draw(200, device, T=20, heads=1, kv_heads=1)
+    far = q.as_strided(q.shape, (q.stride(0), 2**31, 1))  # one head, so that no memory is needed in between
+    assert error([far, k1, k2], 180, layout) < LIMIT

@@ -23,6 +23,8 @@ def score_many(
     """Fill out [kv heads, T, blocks]; k1 and k2 hold what the last query sees, scale_log2 is scale * log2(e)."""
     T, H, d = q.shape
     kv_heads, _, num_blocks = out.shape
+    if max(H * q.stride(1), 128 * q.stride(0)) >= 2**31:  # within a tile, offsets are 32 bits
+        q = q.contiguous()
     shape = {
         "position": position,
         "T": T,
@@ -279,7 +281,7 @@ def _score_blocks(
     )
     row = tl.arange(0, QUERIES)
     t = first_query + row
-    q += first_query.to(tl.int64) * stride_qt + kv_head.to(tl.int64) * (G * stride_qh)
+    q += first_query.to(tl.int64) * stride_qt + kv_head.to(tl.int64) * G * stride_qh
     q_at = q + row[:, None] * stride_qt + column[None, :] * stride_qd
     q_inside = (t < T)[:, None] & (column < d)[None, :]
     lse_at = lse + kv_head.to(tl.int64) * G * T + t
