@@ -8,6 +8,7 @@ from sala_kernels.blocks import BlockLayout
 from sala_kernels.gated_norm import gated_norm
 from sala_kernels.int4_linear import Int4Matrix, int4_dequantize, int4_linear, int4_swiglu, repack_int4
 from sala_kernels.key_compression import compress_keys, compress_keys_into, num_windows
+from sala_kernels.kv_quantization import QuantizedRows, dequantize_rows, quantize_rows
 from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
 from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
@@ -17,6 +18,7 @@ __all__ = [
     "Backend",
     "BlockLayout",
     "Int4Matrix",
+    "QuantizedRows",
     "add_rms_norm",
     "apply_rotary",
     "block_attention",
@@ -24,6 +26,7 @@ __all__ = [
     "choose_blocks",
     "compress_keys",
     "compress_keys_into",
+    "dequantize_rows",
     "gated_norm",
     "has_triton",
     "int4_dequantize",
@@ -34,6 +37,7 @@ __all__ = [
     "lightning_log_decay",
     "num_windows",
     "qk_norm_rotary",
+    "quantize_rows",
     "repack_int4",
     "rms_norm",
     "rotary_cos_sin",

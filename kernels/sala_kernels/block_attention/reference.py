@@ -1,16 +1,18 @@
-"""Softmax attention of every query over its own blocks of keys (InfLLM-V2, arXiv:2509.24663)."""
+"""The definition of `sala_kernels.block_attention`, in PyTorch."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
 from sala_kernels.blocks import BlockLayout
+from sala_kernels.kv_quantization.reference import dequantize_rows
+from sala_kernels.kv_quantization.rows import QuantizedRows
 
 
 def block_attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | QuantizedRows,
+    v: Tensor | QuantizedRows,
     chosen: Tensor | None,
     *,
     position: int,
@@ -18,17 +20,8 @@ def block_attention(
     layout: BlockLayout,
     mass: Tensor | None = None,
 ) -> Tensor:
-    """Causal attention over the first, the chosen and the local blocks.
-
-    q: [T, H, d], the queries at `position` ...; k: [kv heads, n, d]; v: [kv heads, n, dv], n >= position + T.
-    chosen: [kv heads, T, slots] from `choose_blocks`; None makes attention dense.
-    mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
-    in place.
-    Returns [T, H, dv] in q's dtype. Scores and softmax are float32 (float64 for float64): scores of some hundreds, as
-    small models make them, mean nothing once rounded to bfloat16. Probabilities are rounded to v's dtype before they
-    weigh the values. Queries are taken a block at a time: they share the first and local blocks and differ in the
-    chosen ones, so memory does not grow with T.
-    """
+    """As `sala_kernels.block_attention.block_attention`. Queries are taken a block at a time: they share the first and
+    local blocks and differ in the chosen ones, so memory does not grow with T."""
     T, H, _ = q.shape
     out = q.new_empty(T, H, v.shape[-1])
     start = 0
@@ -42,8 +35,8 @@ def block_attention(
 
 def _tile(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | QuantizedRows,
+    v: Tensor | QuantizedRows,
     chosen: Tensor | None,
     position: int,
     scale: float,
@@ -60,8 +53,7 @@ def _tile(
     if own < layout.max_blocks:
         chosen = None
     pieces = _shared_ranges(own, end, layout, dense=chosen is None)
-    shared_k = torch.cat([k[:, a:b] for a, b in pieces], 1)
-    shared_v = torch.cat([v[:, a:b] for a, b in pieces], 1)
+    shared_k, shared_v = (torch.cat([_slice(x, a, b) for a, b in pieces], 1) for x in (k, v))
     queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
     s = (queries.reshape(kv_heads, T * G, d) @ shared_k.to(dtype).transpose(1, 2)).view(kv_heads, T, G, -1)
     own_keys = s[..., -T:]  # the keys of the tile itself come last
@@ -75,10 +67,10 @@ def _tile(
             far = far.masked_fill(empty, -torch.inf)
         s = torch.cat([s, far], -1)
     p = s.softmax(-1)
-    near = p[..., :num_shared].to(v.dtype).reshape(kv_heads, T * G, num_shared) @ shared_v
+    near = p[..., :num_shared].to(shared_v.dtype).reshape(kv_heads, T * G, num_shared) @ shared_v
     o = near.view(kv_heads, T, G, -1)
     if chosen is not None:
-        o = o + p[..., num_shared:].to(v.dtype) @ picked_v
+        o = o + p[..., num_shared:].to(shared_v.dtype) @ picked_v
     if mass is not None:
         _add_mass(mass, p, pieces, chosen, layout.block)
     return o.transpose(0, 1).reshape(T, H, -1).to(q.dtype)
@@ -93,11 +85,22 @@ def _shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list
     return [(0, first), (local, end)] if first else [(local, end)]
 
 
-def _gather(x: Tensor, chosen: Tensor, block: int) -> Tensor:
-    """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d].
+def _slice(x: Tensor | QuantizedRows, start: int, stop: int) -> Tensor:
+    """The rows start ... stop - 1 of every head, in float32 where they are quantized."""
+    if isinstance(x, Tensor):
+        return x[:, start:stop]
+    return dequantize_rows(x.tokens(start, stop), torch.float32)
+
+
+def _gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:
+    """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d]; in float32
+    where they are quantized.
 
     `embedding` copies whole rows; indexing takes four times as long on a CPU.
     """
+    if isinstance(x, QuantizedRows):
+        data, scale = _gather(x.data, chosen, block), _gather(x.scale[..., None], chosen, block)
+        return dequantize_rows(QuantizedRows(data=data, scale=scale[..., 0]), torch.float32)
     kv_heads, n, d = x.shape
     blocks = x[:, : n - n % block].view(kv_heads, n // block, block * d)
     picked = [embedding(index, rows) for index, rows in zip(chosen.clamp(min=0), blocks, strict=True)]

@@ -1,0 +1,153 @@
+"""What `block_attention` is compared on, and its work in the released model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sala_kernels.backend import Backend
+from sala_kernels.block_attention import block_attention
+from sala_kernels.block_choice import choose_blocks
+from sala_kernels.blocks import BlockLayout
+from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.kv_quantization import Kind, QuantizedRows, quantize_rows
+
+_HEADS, _KV_HEADS, _DIM = 32, 2, 128
+_RELEASED = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
+_FIGURE = BlockLayout(stride=16, block=64, init=1, local=33, slots=30)  # 64 blocks in all, window of 2,048 among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shape:
+    """Sizes of one comparison."""
+
+    layout: BlockLayout
+    position: int
+    T: int
+    heads: int
+    kv_heads: int
+    d: int
+    dv: int
+    kind: Kind | None = None
+    dense: bool = False
+
+    @property
+    def name(self) -> str:
+        block, place = self.layout.block, f"{self.position}+{self.T}"
+        how = "dense" if self.dense else f"blocks of {block}"
+        return f"{how} {place}, heads {self.heads}/{self.kv_heads} of {self.d}, {self.dv} {self.kind or ''}".rstrip()
+
+
+def comparisons() -> Iterator[Comparison]:
+    """Prefill and decode, chosen and dense, around where choosing begins; odd head ratios and sizes; quantized rows."""
+    large = BlockLayout(stride=16, block=64, init=1, local=2, slots=2)
+    middle = BlockLayout(stride=8, block=16, init=1, local=3, slots=2)
+    small = BlockLayout(stride=4, block=4, init=0, local=2, slots=4)
+    for shape in [
+        _Shape(layout=large, position=310, T=19, heads=4, kv_heads=2, d=24, dv=40),
+        _Shape(layout=large, position=401, T=5, heads=16, kv_heads=1, d=16, dv=16),
+        _Shape(layout=middle, position=60, T=45, heads=3, kv_heads=1, d=32, dv=16),
+        _Shape(layout=middle, position=200, T=1, heads=24, kv_heads=3, d=48, dv=64),
+        _Shape(layout=small, position=20, T=40, heads=1, kv_heads=1, d=16, dv=16),
+        _Shape(layout=large, position=33, T=45, heads=5, kv_heads=1, d=128, dv=128, dense=True),
+        _Shape(layout=large, position=130, T=3, heads=6, kv_heads=2, d=100, dv=200, dense=True),
+    ]:
+        yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+    kinds: tuple[Kind, ...] = ("int8", "fp8")
+    for kind in kinds:
+        for position, T in ((330, 17), (400, 2)):
+            shape = _Shape(layout=large, position=position, T=T, heads=4, kv_heads=2, d=32, dv=48, kind=kind)
+            yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+
+
+def workloads() -> Iterator[Workload]:
+    """The released model's prefill and decode, and the shape of the published figure (one of its two sequences)."""
+    for name, T, n, layout in (
+        ("prefill 8,192 at 64K", 8192, 2**16, _RELEASED),
+        ("prefill 8,192 at 1M", 8192, 2**20, _RELEASED),
+        ("prefill 128K, 64 blocks in all", 2**17, 2**17, _FIGURE),
+        ("decode at 64K", 1, 2**16, _RELEASED),
+        ("decode at 1M", 1, 2**20, _RELEASED),
+        ("dense prefill 4,096", 4096, 4096, None),
+    ):
+        kinds: tuple[Kind | None, ...] = (None, "int8", "fp8") if layout is _RELEASED else (None,)
+        for kind in kinds:
+            yield _workload(f"{name} {kind or 'bf16'}", T, n, layout, kind)
+
+
+def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[Tensor]:
+    """Keys and values are views of larger caches whose other rows are NaN."""
+    generator = torch.Generator().manual_seed(shape.position + shape.T)
+    n, capacity, layout = shape.position + shape.T, shape.position + shape.T + 7, shape.layout
+    q = torch.randn(shape.T, shape.heads, shape.d, generator=generator).to(device)
+    rows: list[Tensor | QuantizedRows] = []
+    for width in (shape.d, shape.dv):
+        x = torch.randn(shape.kv_heads, n, width, generator=generator).to(device)
+        if shape.kind is None:
+            cache = torch.full((shape.kv_heads, capacity, width), torch.nan, device=device)
+            cache[:, :n] = x
+            rows.append(cache[:, :n])
+        else:
+            quantized = QuantizedRows.empty((shape.kv_heads, capacity, width), shape.kind, device)
+            quantized.data.fill_(0x7F)
+            quantized.scale.fill_(torch.nan)
+            rows.append(quantize_rows(x, shape.kind, out=quantized.tokens(0, n), backend="reference"))
+    chosen = None
+    if not shape.dense:
+        scores = torch.rand(shape.kv_heads, shape.T, -(-n // layout.block), generator=generator)
+        chosen = choose_blocks(scores, position=shape.position, layout=layout)
+        chosen[:, ::3, ::2] = -1
+        chosen = chosen.to(device)
+    mass = torch.full((n,), 0.5, device=device)
+    out = block_attention(
+        q, rows[0], rows[1], chosen, position=shape.position, scale=0.3, layout=layout, mass=mass, backend=backend
+    )
+    return [out, mass]
+
+
+def _workload(name: str, T: int, n: int, layout: BlockLayout | None, kind: Kind | None) -> Workload:
+    """Bytes: queries and output once; keys and values once, but no more of them than are attended to. FLOPs: two for
+    every number of a key and of a value that a query's heads meet."""
+    position = n - T
+    if layout is None:
+        seen = T * position + T * (T + 1) // 2  # pairs of query and key
+        read = n
+    else:
+        seen = sum(_num_keys(at, layout) for at in range(position, n))
+        read = min(n, seen)
+    row_bytes = 2 * _DIM if kind is None else _DIM + 4
+    return Workload(
+        name=name,
+        prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind),
+        num_bytes=2 * 2 * T * _HEADS * _DIM + 2 * _KV_HEADS * read * row_bytes,
+        num_flops=4 * seen * _HEADS * _DIM,
+    )
+
+
+def _num_keys(at: int, layout: BlockLayout) -> int:
+    """Keys that the query at `at` attends to."""
+    return min(at + 1, (layout.max_blocks - 1) * layout.block + at % layout.block + 1)
+
+
+def _prepare(
+    device: torch.device, T: int, n: int, layout: BlockLayout | None, kind: Kind | None
+) -> Callable[[], object]:
+    q = torch.empty(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device).normal_()
+    rows: list[Tensor | QuantizedRows] = []
+    for _ in range(2):
+        x = torch.empty(_KV_HEADS, n, _DIM, dtype=torch.bfloat16, device=device).normal_()
+        rows.append(x if kind is None else quantize_rows(x, kind, backend="reference"))
+    chosen = None if layout is None else _random_blocks(T, n - T, layout, device)
+    return lambda: block_attention(
+        q, rows[0], rows[1], chosen, position=n - T, scale=_DIM**-0.5, layout=layout or _RELEASED
+    )
+
+
+def _random_blocks(T: int, position: int, layout: BlockLayout, device: torch.device) -> Tensor:
+    """Chosen blocks [kv heads, T, slots], spread over all that a query may choose from, in random order."""
+    own = torch.arange(position, position + T, device=device) // layout.block
+    candidates = (own - layout.local + 1 - layout.init).clamp(min=0)[None, :, None]
+    part = torch.randperm(layout.slots, device=device) + torch.rand(_KV_HEADS, T, layout.slots, device=device)
+    return layout.init + (part / layout.slots * candidates).long()

@@ -1,0 +1,283 @@
+"""Launches of the Triton kernels of `sala_kernels.block_attention`."""
+
+import math
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from sala_kernels.block_attention.kernels_decode import key_mass, merge_splits, split_keys
+from sala_kernels.block_attention.kernels_prefill import chosen_blocks, shared_keys
+from sala_kernels.block_attention.tiles import choose_tiles
+from sala_kernels.blocks import BlockLayout
+from sala_kernels.kv_quantization import QuantizedRows
+from sala_kernels.kv_quantization.kernels import FP8_UNIT, dequantize_rows
+from sala_kernels.launch import capability, launch
+
+_MAX_GROUP = 128
+_MAX_DIM = 256
+_MAX_SPLIT_QUERIES = 32  # queries times kv heads whose keys are split; more of them fill a card as tiles of queries
+_SPLIT_PROGRAMS = 512  # a few for each multiprocessor of a large card
+_MAX_SPLITS = 256
+_PASS_QUERIES = 8192  # queries whose sums over the shared keys are kept in float32 at a time
+
+_Rows = Tensor | QuantizedRows
+
+
+def block_attention(
+    q: Tensor,
+    k: _Rows,
+    v: _Rows,
+    chosen: Tensor | None,
+    *,
+    position: int,
+    scale: float,
+    layout: BlockLayout,
+    mass: Tensor | None,
+) -> Tensor:
+    """As `sala_kernels.block_attention.block_attention`."""
+    T, H, _ = q.shape
+    _check(q, k, v, chosen, position, scale, layout.slots)
+    if mass is not None and (mass.dtype != torch.float32 or mass.shape[0] < position + T or mass.stride(0) != 1):
+        raise ValueError(f"mass must be contiguous fp32 [{k.shape[1]}], found {list(mass.shape)} {mass.dtype}")
+    if (position + T - 1) // layout.block < layout.max_blocks:
+        chosen = None
+    work = _Work(q, k, v, chosen, position, scale, layout)
+    out = q.new_empty(T, H, v.shape[2])
+    lse = torch.empty(T, H, dtype=torch.float32, device=q.device) if mass is not None else None
+    if T * k.shape[0] <= _MAX_SPLIT_QUERIES:
+        work.split(out, lse)
+    else:
+        work.prefill(out, lse)
+    if mass is not None and lse is not None:
+        work.add_mass(mass, lse)
+    return out
+
+
+class _Work:
+    """The launches of one call."""
+
+    def __init__(
+        self, q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: int, scale: float, layout: BlockLayout
+    ) -> None:
+        self.q = q if q.stride(2) == 1 else q.contiguous()
+        self.k, self.v = k, v
+        self.chosen = chosen if chosen is None or chosen.stride(2) == 1 else chosen.contiguous()
+        self.position, self.layout = position, layout
+        self.score_scale = scale * math.log2(math.e)
+        self.kv_heads, self.group = k.shape[0], q.shape[1] // k.shape[0]
+        self.columns_k, self.columns_v = (max(16, triton.next_power_of_2(x.shape[2])) for x in (k, v))
+        self.tiles = choose_tiles(
+            q.dtype,
+            self.group,
+            max(k.shape[2], v.shape[2]),
+            capability(q),
+            quantized=isinstance(k, QuantizedRows) or isinstance(v, QuantizedRows),
+        )
+
+    def split(self, out: Tensor, lse: Tensor | None) -> None:
+        """Every query's keys split over programs, then merged."""
+        T, H, DV = out.shape
+        steps, splits = self._steps_and_splits()
+        parts = torch.empty(T, H, splits, DV, dtype=torch.float32, device=out.device)
+        lses = torch.empty(T, H, splits, dtype=torch.float32, device=out.device)
+        launch(
+            split_keys,
+            (splits, T, self.kv_heads),
+            **self.tiles.split.arguments,
+            **self._queries(0, T),
+            **self._keys(),
+            **self._values(),
+            **self._chosen(0, T),
+            parts=parts,
+            lses=lses,
+            steps=steps,
+            INIT=self.layout.init,
+            LOCAL=self.layout.local,
+        )
+        rows = triton.next_power_of_2(splits)
+        columns = min(self.columns_v, max(16, 4096 // rows))
+        launch(
+            merge_splits,
+            (T * H, triton.cdiv(DV, columns)),
+            num_warps=4,
+            parts=parts,
+            lses=lses,
+            out=out,
+            lse=lse,
+            splits=splits,
+            DV=DV,
+            SPLITS=rows,
+            COLUMNS=columns,
+        )
+
+    def prefill(self, out: Tensor, lse: Tensor | None) -> None:
+        """Tiles of queries over what they share; where queries choose, each one's own blocks on top."""
+        T, H, DV = out.shape
+        if self.chosen is None or self.layout.slots == 0:
+            self._shared_keys(0, T, out, lse)
+            return
+        size = min(T, _PASS_QUERIES)
+        shared = torch.empty(size, H, DV, dtype=torch.float32, device=out.device)
+        lses = torch.empty(T, H, dtype=torch.float32, device=out.device) if lse is None else lse
+        for start in range(0, T, size):
+            stop = min(T, start + size)
+            self._shared_keys(start, stop, shared, lses[start:stop])
+            launch(
+                chosen_blocks,
+                (stop - start, self.kv_heads),
+                **self.tiles.chosen.arguments,
+                **self._queries(start, stop),
+                **self._keys(),
+                **self._values(),
+                **self._chosen(start, stop),
+                shared=shared,
+                lse=lses[start:stop],
+                out=out[start:stop],
+                SLOTS=self.layout.slots,
+            )
+
+    def _shared_keys(self, start: int, stop: int, out: Tensor, lse: Tensor | None) -> None:
+        """The first launch of a pass over the queries start ... stop - 1. Quantized rows are made whole for it, once
+        for all tiles: they are few, but where attention is dense."""
+        layout, end = self.layout, self.position + stop
+        own = (self.position + start) // layout.block
+        first = gap = 0
+        if self.chosen is not None and own >= layout.max_blocks:
+            first = layout.init * layout.block
+            gap = (own - layout.local + 1) * layout.block - first
+        k, v = (_whole(x, self.q.dtype, end - gap, first, gap) for x in (self.k, self.v))
+        tiles = triton.cdiv(stop - start, self.tiles.shared.rows // self.group)
+        launch(
+            shared_keys,
+            (tiles, self.kv_heads),
+            **self.tiles.shared.arguments,
+            **self._queries(start, stop),
+            k=k,
+            v=v,
+            out=out,
+            lse=lse,
+            T=stop - start,
+            gap_k=0 if k is self.k else gap,
+            gap_v=0 if v is self.v else gap,
+            num_tiles=tiles,
+            score_scale=self.score_scale,
+            stride_k_head=k.stride(0),
+            stride_v_head=v.stride(0),
+            STRIDE_K=k.stride(1),
+            STRIDE_V=v.stride(1),
+            DV=v.shape[2],
+            COLUMNS_V=self.columns_v,
+            INIT=layout.init,
+            LOCAL=layout.local,
+            DENSE=self.chosen is None,
+        )
+
+    def add_mass(self, mass: Tensor, lse: Tensor) -> None:
+        """Every key's probability, summed over heads and queries, added to `mass`."""
+        steps, splits = self._steps_and_splits()
+        T = self.q.shape[0]
+        launch(
+            key_mass,
+            (splits, T, self.kv_heads),
+            **self.tiles.split.arguments,
+            **self._queries(0, T),
+            **self._keys(),
+            **self._chosen(0, T),
+            lse=lse,
+            mass=mass,
+            steps=steps,
+            INIT=self.layout.init,
+            LOCAL=self.layout.local,
+        )
+
+    def _steps_and_splits(self) -> tuple[int, int]:
+        """Tiles of keys that a program takes, and programs that share a query's keys."""
+        T, layout = self.q.shape[0], self.layout
+        keys = self.position + T
+        if self.chosen is not None:
+            keys = min(keys, layout.max_blocks * layout.block)
+        tiles = triton.cdiv(keys, self.tiles.split.keys)
+        splits = min(tiles, _MAX_SPLITS, max(1, _SPLIT_PROGRAMS // (T * self.kv_heads)))
+        steps = triton.cdiv(tiles, splits)
+        return steps, triton.cdiv(tiles, steps)
+
+    def _queries(self, start: int, stop: int) -> dict[str, Any]:
+        q = self.q[start:stop]
+        return {
+            "q": q,
+            "position": self.position + start,
+            "stride_q": q.stride(0),
+            "stride_q_head": q.stride(1),
+            "G": self.group,
+            "D": q.shape[2],
+            "COLUMNS_K": self.columns_k,
+            "BLOCK": self.layout.block,
+            "MAX_BLOCKS": self.layout.max_blocks,
+            "PRECISION": "ieee" if q.dtype == torch.float32 else "tf32",
+        }
+
+    def _keys(self) -> dict[str, Any]:
+        k, scale = _stored(self.k)
+        return {
+            "k": k,
+            "k_scale": scale,
+            "score_scale": self.score_scale * (FP8_UNIT.value if k.dtype == torch.uint8 else 1.0),
+            "stride_k_head": k.stride(0),
+            "stride_k_scale_head": 0 if scale is None else scale.stride(0),
+            "STRIDE_K": k.stride(1),
+        }
+
+    def _values(self) -> dict[str, Any]:
+        v, scale = _stored(self.v)
+        return {
+            "v": v,
+            "v_scale": scale,
+            "stride_v_head": v.stride(0),
+            "stride_v_scale_head": 0 if scale is None else scale.stride(0),
+            "STRIDE_V": v.stride(1),
+            "DV": v.shape[2],
+            "COLUMNS_V": self.columns_v,
+        }
+
+    def _chosen(self, start: int, stop: int) -> dict[str, Any]:
+        chosen = None if self.chosen is None else self.chosen[:, start:stop]
+        return {
+            "chosen": chosen,
+            "stride_chosen_head": 0 if chosen is None else chosen.stride(0),
+            "stride_chosen": 0 if chosen is None else chosen.stride(1),
+        }
+
+
+def _stored(x: _Rows) -> tuple[Tensor, Tensor | None]:
+    return (x.data, x.scale) if isinstance(x, QuantizedRows) else (x, None)
+
+
+def _whole(x: _Rows, dtype: torch.dtype, count: int, first: int, gap: int) -> Tensor:
+    """x where it is not quantized; else `count` rows of it as numbers: `first` ones, then those `gap` further on."""
+    if isinstance(x, Tensor):
+        return x
+    out = torch.empty(x.shape[0], count, x.shape[2], dtype=dtype, device=x.data.device)
+    dequantize_rows(x, out, first=first, gap=gap)
+    return out
+
+
+def _check(q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: int, scale: float, slots: int) -> None:
+    """What the kernels take for granted. Raises ValueError."""
+    T, H, d = q.shape
+    if k.shape[0] != v.shape[0] or H % k.shape[0] or H // k.shape[0] > _MAX_GROUP:
+        raise ValueError(f"{H} query heads, {k.shape[0]} of keys, {v.shape[0]} of values: at most {_MAX_GROUP} to one")
+    if k.shape[2] != d or max(d, v.shape[2]) > _MAX_DIM:
+        raise ValueError(f"heads of {d}, {k.shape[2]}, {v.shape[2]} numbers: q's and k's alike, none over {_MAX_DIM}")
+    if min(k.shape[1], v.shape[1]) < position + T:
+        raise ValueError(f"{position + T} keys are attended to; {k.shape[1]} keys and {v.shape[1]} values are given")
+    for data, row_scale in (_stored(k), _stored(v)):
+        if data.dtype != (q.dtype if row_scale is None else data.dtype) or data.stride(2) != 1:
+            raise ValueError(f"keys and values must be {q.dtype} as queries are, or quantized, and dense in d")
+        if row_scale is not None and row_scale.stride(1) != 1:
+            raise ValueError("the scales of a head must lie side by side")
+    if chosen is not None and chosen.shape != (k.shape[0], T, slots):
+        raise ValueError(f"chosen must be {[k.shape[0], T, slots]}, found {list(chosen.shape)}")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, found {scale}")

@@ -1,0 +1,191 @@
+"""Decode: few queries, so the keys of each are split over programs, and the parts merged by their weights' sums."""
+
+import triton
+import triton.language as tl
+
+from sala_kernels.block_attention.kernels_prefill import softmax_step
+from sala_kernels.kv_quantization.kernels import FP8_UNIT, stored_numbers
+
+
+@triton.jit
+def _attended_keys(
+    index,
+    at,
+    chosen,
+    BLOCK: tl.constexpr,
+    INIT: tl.constexpr,
+    LOCAL: tl.constexpr,
+    MAX_BLOCKS: tl.constexpr,
+):
+    """All keys of the query at `at` in a row: the first blocks, the local ones, the chosen ones, or simply all.
+
+    index: [KEYS], places in that row. Returns the keys there (int64, 0 where there is none) and whether there is one.
+    """
+    if chosen is None:
+        return index.to(tl.int64), index <= at
+    else:
+        own = at // BLOCK
+        dense = own < MAX_BLOCKS
+        num_init = tl.where(dense, 0, INIT * BLOCK)
+        local_at = tl.where(dense, 0, (own - LOCAL + 1) * BLOCK)
+        num_near = num_init + at + 1 - local_at
+        far = index - num_near
+        slot = far // BLOCK
+        is_far = (far >= 0) & (slot < MAX_BLOCKS - INIT - LOCAL) & (not dense)
+        block = tl.load(chosen + slot, is_far, other=-1).to(tl.int64)
+        near = tl.where(index < num_init, index, index - num_init + local_at)
+        there = (far < 0) | (block >= 0)
+        key = tl.where(far < 0, near.to(tl.int64), block * BLOCK + far % BLOCK)
+        return tl.where(there, key, 0), there
+
+
+@triton.jit
+def split_keys(
+    q,
+    k,
+    k_scale,
+    v,
+    v_scale,
+    chosen,
+    parts,
+    lses,
+    position,
+    score_scale,
+    steps,
+    stride_q,
+    stride_q_head,
+    stride_k_head,
+    stride_k_scale_head,
+    stride_v_head,
+    stride_v_scale_head,
+    stride_chosen_head,
+    stride_chosen,
+    STRIDE_K: tl.constexpr,
+    STRIDE_V: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
+    DV: tl.constexpr,
+    COLUMNS_K: tl.constexpr,
+    COLUMNS_V: tl.constexpr,
+    BLOCK: tl.constexpr,
+    INIT: tl.constexpr,
+    LOCAL: tl.constexpr,
+    MAX_BLOCKS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One program: one query, the G heads of one kv head, and `steps` tiles of its keys. Writes the normalised sums to
+    `parts` [T, H, splits, DV] fp32, and log2 of the weights' sums to `lses` [T, H, splits]; zeros and -inf for none."""
+    split, t = tl.program_id(0), tl.program_id(1)
+    kv_head = tl.program_id(2).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    head = kv_head * G + row
+    column_k, column_v = tl.arange(0, COLUMNS_K), tl.arange(0, COLUMNS_V)
+    q_rows = q + t.to(tl.int64) * stride_q + head * stride_q_head
+    q_tile = tl.load(q_rows[:, None] + column_k[None, :], (row < G)[:, None] & (column_k < D)[None, :], other=0.0)
+    k += kv_head * stride_k_head
+    v += kv_head * stride_v_head
+    if k_scale is not None:
+        k_scale += kv_head * stride_k_scale_head
+    if v_scale is not None:
+        v_scale += kv_head * stride_v_scale_head
+    if chosen is not None:
+        chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
+    v_unit: tl.constexpr = FP8_UNIT if v.dtype.element_ty == tl.uint8 else 1.0
+    m = tl.full([ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([ROWS], tl.float32)
+    acc = tl.zeros([ROWS, COLUMNS_V], tl.float32)
+    for step in range(0, steps):
+        index = (split * steps + step) * KEYS + tl.arange(0, KEYS)
+        key, there = _attended_keys(index, position + t, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+        k_rows, v_rows = k + key * STRIDE_K, v + key * STRIDE_V
+        k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
+        v_tile = tl.load(v_rows[:, None] + column_v[None, :], there[:, None] & (column_v < DV)[None, :], other=0.0)
+        s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
+        if k_scale is not None:
+            s *= tl.load(k_scale + key)[None, :]
+        s = tl.where(there[None, :], s * score_scale, float("-inf"))
+        p, shrink, m, total = softmax_step(s, m, total)
+        if v_scale is not None:
+            p *= (tl.load(v_scale + key) * v_unit)[None, :]
+        values = stored_numbers(v_tile, q.dtype.element_ty)
+        acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
+    place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(0) + split
+    weight = tl.where(total == 0.0, 1.0, total)  # 0 where this split has no key: m is -inf there
+    inside = (row < G)[:, None] & (column_v < DV)[None, :]
+    tl.store(parts + place[:, None] * DV + column_v[None, :], acc / weight[:, None], inside)
+    tl.store(lses + place, m + tl.log2(weight), row < G)
+
+
+@triton.jit
+def merge_splits(parts, lses, out, lse, splits, DV: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr):
+    """out [T * H, DV] from `parts` and `lses`; `lse` [T * H] if given. One program: COLUMNS columns of one row."""
+    row = tl.program_id(0).to(tl.int64)
+    split = tl.arange(0, SPLITS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    part_lse = tl.load(lses + row * splits + split, split < splits, other=float("-inf"))
+    inside = (split < splits)[:, None] & (column < DV)[None, :]
+    part = tl.load(parts + (row * splits + split[:, None]) * DV + column[None, :], inside, other=0.0)
+    m = tl.max(part_lse, 0)  # finite: every query sees its own key
+    weight = tl.exp2(part_lse - m)
+    total = tl.sum(weight, 0)
+    result = tl.sum(part * weight[:, None], 0) / total
+    tl.store(out + row * DV + column, result.to(out.dtype.element_ty), column < DV)
+    if lse is not None:
+        tl.store(lse + row, m + tl.log2(total), tl.program_id(1) == 0)
+
+
+@triton.jit
+def key_mass(
+    q,
+    k,
+    k_scale,
+    chosen,
+    lse,
+    mass,
+    position,
+    score_scale,
+    steps,
+    stride_q,
+    stride_q_head,
+    stride_k_head,
+    stride_k_scale_head,
+    stride_chosen_head,
+    stride_chosen,
+    STRIDE_K: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
+    COLUMNS_K: tl.constexpr,
+    BLOCK: tl.constexpr,
+    INIT: tl.constexpr,
+    LOCAL: tl.constexpr,
+    MAX_BLOCKS: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Adds the probability of every key, summed over the heads, to `mass` [n] fp32. Programs as in `split_keys`."""
+    split, t = tl.program_id(0), tl.program_id(1)
+    kv_head = tl.program_id(2).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    head = kv_head * G + row
+    column_k = tl.arange(0, COLUMNS_K)
+    q_rows = q + t.to(tl.int64) * stride_q + head * stride_q_head
+    q_tile = tl.load(q_rows[:, None] + column_k[None, :], (row < G)[:, None] & (column_k < D)[None, :], other=0.0)
+    norm = tl.load(lse + t.to(tl.int64) * (tl.num_programs(2) * G) + head, row < G, other=float("inf"))
+    k += kv_head * stride_k_head
+    if k_scale is not None:
+        k_scale += kv_head * stride_k_scale_head
+    if chosen is not None:
+        chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
+    for step in range(0, steps):
+        index = (split * steps + step) * KEYS + tl.arange(0, KEYS)
+        key, there = _attended_keys(index, position + t, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+        k_rows = k + key * STRIDE_K
+        k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
+        s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
+        if k_scale is not None:
+            s *= tl.load(k_scale + key)[None, :]
+        p = tl.exp2(s * score_scale - norm[:, None])
+        tl.atomic_add(mass + key, tl.sum(p, 0), there, sem="relaxed")
