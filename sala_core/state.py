@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import torch
-from sala_kernels import compress_keys, num_windows
+from sala_kernels import compress_keys_into, num_windows
 from torch import Tensor
 
 from sala_core.config import SalaConfig
@@ -41,10 +41,14 @@ class GrowingBuffer:
     @torch.inference_mode()  # a buffer that the model has grown can be written to in this mode only
     def append(self, rows: Tensor) -> None:
         """Add rows [heads, n, d], converted to the buffer's dtype."""
-        end = self.length + rows.shape[1]
+        self.extend(rows.shape[1]).copy_(rows)
+
+    def extend(self, num_rows: int) -> Tensor:
+        """Add rows of any values and return them, [heads, num_rows, d], to be written to."""
+        start, end = self.length, self.length + num_rows
         self.reserve(end)
-        self._data[:, self.length : end] = rows
         self.length = end
+        return self._data[:, start:end]
 
     def clone(self) -> "GrowingBuffer":
         """An independent copy, without spare capacity."""
@@ -91,8 +95,9 @@ class SparseCache:
         self.buffers["k"].append(k)
         self.buffers["v"].append(v)
         for name, (size, stride) in (("k1", self._fine), ("k2", self._coarse)):
-            pooled = self.buffers[name]
-            pooled.append(compress_keys(self.keys[:, pooled.length * stride :], size=size, stride=stride))
+            pooled, first = self.buffers[name], self.buffers[name].length
+            new = pooled.extend(num_windows(self.buffers["k"].length, size, stride) - first)
+            compress_keys_into(self.keys, new, first=first, size=size, stride=stride)
 
     def row_range(self, name: str, start: int, end: int) -> tuple[int, int]:
         """The rows of buffer `name` that the tokens start ... end - 1 added."""

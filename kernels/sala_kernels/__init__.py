@@ -1,6 +1,6 @@
 """The operations of MiniCPM-SALA, one folder each: definition in PyTorch, Triton kernels, and the choice."""
 
-from sala_kernels.backend import Backend, has_triton
+from sala_kernels.backend import Backend, has_triton, use_triton
 from sala_kernels.block_attention import block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
@@ -43,4 +43,5 @@ __all__ = [
     "rotary_cos_sin",
     "selected_mask",
     "swiglu",
+    "use_triton",
 ]

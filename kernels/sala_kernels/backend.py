@@ -14,7 +14,8 @@ Backend = Literal["auto", "reference", "triton"]
 def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
     """Whether these arguments are computed by Triton.
 
-    "auto" takes Triton for CUDA tensors and the reference for all else (CPU, float64, a platform without Triton).
+    "auto" takes Triton for CUDA tensors and the reference for all else: on a CPU, in float64, on a platform without
+    Triton, and where a gradient is wanted, since the kernels have no backward pass.
     "triton" insists: raises ValueError for float64, which no kernel computes, and for CPU tensors outside Triton's
     interpreter. The meta device counts as CUDA: nothing is computed there, launches are only recorded.
     """
@@ -26,7 +27,8 @@ def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
     double = any(x.dtype == torch.float64 for x in given)
     on_card = all(x.device.type in ("cuda", "meta") for x in given)
     if backend == "auto":
-        return on_card and not double and has_triton()
+        wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+        return on_card and not double and not wants_gradient and has_triton()
     if double:
         raise ValueError("the Triton kernels do not compute float64; use backend='reference'")
     if not has_triton():

@@ -25,7 +25,7 @@ SPLITS = {
 }
 
 
-def golden_choice(scores, *, position, layout):
+def golden_choice(scores, *, position, layout, backend):
     """As `choose_blocks`, but ties fall as `torch.topk` over a row of all blocks of the finished text lets them."""
     kv_heads, T, num_blocks = scores.shape
     row = torch.full((kv_heads, T, NUM_BLOCKS), -torch.inf)
@@ -118,9 +118,9 @@ def test_our_choice_differs_only_between_blocks_of_exactly_equal_score(golden, m
     ours, keys, queries = [], [], []
     choose, attend = model_module.choose_blocks, model_module.block_attention
 
-    def both(scores, *, position, layout):
-        ours.append(choose(scores, position=position, layout=layout))
-        return golden_choice(scores, position=position, layout=layout)
+    def both(scores, *, position, layout, backend):
+        ours.append(choose(scores, position=position, layout=layout, backend=backend))
+        return golden_choice(scores, position=position, layout=layout, backend=backend)
 
     def record(q, k, *rest, **options):
         queries.append(q)

@@ -10,7 +10,17 @@ import torch
 from sala_kernels.inspection.compiler import CARDS, MAX_REGISTERS, Card, compile_launch, distinct
 from sala_kernels.launch import recorded
 
-OPERATIONS = ("rms_norm",)
+OPERATIONS = (
+    "rms_norm",
+    "rotary",
+    "lightning_attention",
+    "gated_norm",
+    "swiglu",
+    "key_compression",
+    "block_scores",
+    "block_choice",
+    "int4_linear",
+)
 """The folders of this package that hold an operation with Triton kernels, and so a `cases.py`."""
 
 
