@@ -139,13 +139,13 @@ def test_the_same_inputs_give_the_same_bits(device):
 def test_rows_beyond_two_billion_numbers_are_found(device):
     """A kv head, and a token within it, whose offsets 32 bits cannot hold. Memory that is never touched costs none."""
     torch.utils.deterministic.fill_uninitialized_memory = False
-    n, T = 2**27 + 200, 2
+    n, T = 2**27 + 5000, 2
     position = n - T
     numbers = torch.arange(16, dtype=torch.int8, device=device)
     data = torch.empty(2, n, 16, dtype=torch.int8, device=device)
     scale = torch.empty(2, n, device=device)
     local = (position // LARGE.block - LARGE.local + 1) * LARGE.block
-    far = torch.tensor([[[3, 2**27 // 64 - 4], [70000, -1]], [[2**20, 5], [2**27 // 64 - 2, 9]]], device=device)
+    far = torch.tensor([[[3, 2**27 // 64 + 9], [70000, -1]], [[2**20, 5], [2**27 // 64 + 20, 9]]], device=device)
     places = [(0, LARGE.block), (local, n), *((b * 64, b * 64 + 64) for b in far.flatten().tolist() if b >= 0)]
     for head in range(2):
         for start, stop in places:

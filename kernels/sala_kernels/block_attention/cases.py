@@ -47,6 +47,7 @@ def comparisons() -> Iterator[Comparison]:
     small = BlockLayout(stride=4, block=4, init=0, local=2, slots=4)
     for shape in [
         _Shape(layout=large, position=310, T=19, heads=4, kv_heads=2, d=24, dv=40),
+        _Shape(layout=large, position=330, T=34, heads=2, kv_heads=1, d=80, dv=16),
         _Shape(layout=large, position=401, T=5, heads=16, kv_heads=1, d=16, dv=16),
         _Shape(layout=middle, position=60, T=45, heads=3, kv_heads=1, d=32, dv=16),
         _Shape(layout=middle, position=200, T=1, heads=24, kv_heads=3, d=48, dv=64),
@@ -75,6 +76,7 @@ def workloads() -> Iterator[Workload]:
         kinds: tuple[Kind | None, ...] = (None, "int8", "fp8") if layout is _RELEASED else (None,)
         for kind in kinds:
             yield _workload(f"{name} {kind or 'bf16'}", T, n, layout, kind)
+    yield _workload("decode at 64K bf16, with every key's mass", 1, 2**16, _RELEASED, None, traced=True)
 
 
 def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[Tensor]:
@@ -107,7 +109,9 @@ def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[T
     return [out, mass]
 
 
-def _workload(name: str, T: int, n: int, layout: BlockLayout | None, kind: Kind | None) -> Workload:
+def _workload(
+    name: str, T: int, n: int, layout: BlockLayout | None, kind: Kind | None, *, traced: bool = False
+) -> Workload:
     """Bytes: queries and output once; keys and values once, but no more of them than are attended to. FLOPs: two for
     every number of a key and of a value that a query's heads meet."""
     position = n - T
@@ -120,9 +124,9 @@ def _workload(name: str, T: int, n: int, layout: BlockLayout | None, kind: Kind 
     row_bytes = 2 * _DIM if kind is None else _DIM + 4
     return Workload(
         name=name,
-        prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind),
-        num_bytes=2 * 2 * T * _HEADS * _DIM + 2 * _KV_HEADS * read * row_bytes,
-        num_flops=4 * seen * _HEADS * _DIM,
+        prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind, traced=traced),
+        num_bytes=2 * 2 * T * _HEADS * _DIM + (3 if traced else 2) * _KV_HEADS * read * row_bytes,
+        num_flops=(6 if traced else 4) * seen * _HEADS * _DIM,
     )
 
 
@@ -132,7 +136,7 @@ def _num_keys(at: int, layout: BlockLayout) -> int:
 
 
 def _prepare(
-    device: torch.device, T: int, n: int, layout: BlockLayout | None, kind: Kind | None
+    device: torch.device, T: int, n: int, layout: BlockLayout | None, kind: Kind | None, traced: bool
 ) -> Callable[[], object]:
     q = torch.empty(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device).normal_()
     rows: list[Tensor | QuantizedRows] = []
@@ -140,8 +144,9 @@ def _prepare(
         x = torch.empty(_KV_HEADS, n, _DIM, dtype=torch.bfloat16, device=device).normal_()
         rows.append(x if kind is None else quantize_rows(x, kind, backend="reference"))
     chosen = None if layout is None else _random_blocks(T, n - T, layout, device)
+    mass = torch.zeros(n, device=device) if traced else None
     return lambda: block_attention(
-        q, rows[0], rows[1], chosen, position=n - T, scale=_DIM**-0.5, layout=layout or _RELEASED
+        q, rows[0], rows[1], chosen, position=n - T, scale=_DIM**-0.5, layout=layout or _RELEASED, mass=mass
     )
 
 

@@ -84,7 +84,7 @@ class _Work:
         lses = torch.empty(T, H, splits, dtype=torch.float32, device=out.device)
         launch(
             split_keys,
-            (splits, T, self.kv_heads),
+            (T, splits, self.kv_heads),
             **self.tiles.split.arguments,
             **self._queries(0, T),
             **self._keys(),
@@ -180,7 +180,7 @@ class _Work:
         T = self.q.shape[0]
         launch(
             key_mass,
-            (splits, T, self.kv_heads),
+            (T, splits, self.kv_heads),
             **self.tiles.split.arguments,
             **self._queries(0, T),
             **self._keys(),

@@ -77,7 +77,7 @@ def split_keys(
 ):
     """One program: one query, the G heads of one kv head, and `steps` tiles of its keys. Writes the normalised sums to
     `parts` [T, H, splits, DV] fp32, and log2 of the weights' sums to `lses` [T, H, splits]; zeros and -inf for none."""
-    split, t = tl.program_id(0), tl.program_id(1)
+    t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
     head = kv_head * G + row
@@ -111,7 +111,7 @@ def split_keys(
             p *= (tl.load(v_scale + key) * v_unit)[None, :]
         values = stored_numbers(v_tile, q.dtype.element_ty)
         acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
-    place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(0) + split
+    place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(1) + split
     weight = tl.where(total == 0.0, 1.0, total)  # 0 where this split has no key: m is -inf there
     inside = (row < G)[:, None] & (column_v < DV)[None, :]
     tl.store(parts + place[:, None] * DV + column_v[None, :], acc / weight[:, None], inside)
@@ -166,7 +166,7 @@ def key_mass(
     PRECISION: tl.constexpr,
 ):
     """Adds the probability of every key, summed over the heads, to `mass` [n] fp32. Programs as in `split_keys`."""
-    split, t = tl.program_id(0), tl.program_id(1)
+    t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
     head = kv_head * G + row
