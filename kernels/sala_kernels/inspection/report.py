@@ -19,6 +19,8 @@ OPERATIONS = (
     "key_compression",
     "block_scores",
     "block_choice",
+    "block_attention",
+    "kv_quantization",
     "int4_linear",
 )
 """The folders of this package that hold an operation with Triton kernels, and so a `cases.py`."""
