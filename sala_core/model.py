@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from sala_core.config import SalaConfig
-from sala_core.state import SalaState, SparseCache
+from sala_core.state import KvKind, SalaState, SparseCache
 
 _QUERIES_SCORED = 1024  # by Triton at once: at a million tokens their scores take 128 MiB
 
@@ -56,13 +56,18 @@ class SalaModel:
     """Weights and config; computes, holds no conversation. All methods run without gradients."""
 
     def __init__(
-        self, config: SalaConfig, weights: Mapping[str, Tensor | Int4Matrix], *, backend: Backend = "auto"
+        self,
+        config: SalaConfig,
+        weights: Mapping[str, Tensor | Int4Matrix],
+        *,
+        backend: Backend = "auto",
+        kv: KvKind = "plain",
     ) -> None:
         """weights: HF names (`model.layers.{i}. ...`), one device; one float dtype, or matrices of 4-bit integers.
 
-        backend: what computes every operation.
+        backend: what computes every operation. kv: how its states hold keys and values.
         """
-        self.config = config
+        self.config, self.kv = config, kv
         self.weights = weights
         self._embedding = embedding = self._tensor("model.embed_tokens.weight")
         self.dtype, self.device = embedding.dtype, embedding.device
@@ -81,7 +86,7 @@ class SalaModel:
 
     def new_state(self) -> SalaState:
         """A state that has read nothing."""
-        return SalaState(self.config, self.dtype, self.device)
+        return SalaState(self.config, self.dtype, self.device, self.kv)
 
     @torch.inference_mode()
     def advance(

@@ -1,161 +1,200 @@
 """What a model remembers of the tokens it has read: keys and values of the sparse layers, states of the linear ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Literal, NamedTuple
 
 import torch
-from sala_kernels import compress_keys_into, num_windows
+from sala_kernels import Backend, QuantizedRows, compress_keys_into, dequantize_rows, num_windows
 from torch import Tensor
 
 from sala_core.config import SalaConfig
 from sala_core.errors import StateMismatchError
+from sala_core.growing_buffer import GrowingBuffer
 
-_MIN_CAPACITY = 1024
+KvKind = Literal["plain", "int8", "fp8"]
+"""How keys and values are held: in the model's dtype, or in one byte a number with a scale for each token and head."""
 
 
-class GrowingBuffer:
-    """A tensor [heads, rows, d] that rows are appended to; grows by a quarter, so a long text fits without doubling."""
+class ReservedRows(NamedTuple):
+    """Everything a sparse layer has room for, [kv heads, capacity, d] each; rows not yet written hold anything."""
 
-    def __init__(self, heads: int, dim: int, dtype: torch.dtype, device: torch.device) -> None:
-        self._data = torch.empty(heads, 0, dim, dtype=dtype, device=device)
-        self.length = 0
-
-    @property
-    def rows(self) -> Tensor:
-        """The rows held, [heads, length, d]: a view, not to be written to."""
-        return self._data[:, : self.length]
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the rows held (spare capacity not counted)."""
-        return self.rows.numel() * self._data.element_size()
-
-    def reserve(self, length: int) -> None:
-        """Make room for `length` rows in all."""
-        heads, capacity, dim = self._data.shape
-        if length <= capacity:
-            return
-        grown = self._data.new_empty(heads, max(length, capacity + capacity // 4, _MIN_CAPACITY), dim)
-        grown[:, : self.length] = self.rows
-        self._data = grown
-
-    @torch.inference_mode()  # a buffer that the model has grown can be written to in this mode only
-    def append(self, rows: Tensor) -> None:
-        """Add rows [heads, n, d], converted to the buffer's dtype."""
-        self.extend(rows.shape[1]).copy_(rows)
-
-    def extend(self, num_rows: int) -> Tensor:
-        """Add rows of any values and return them, [heads, num_rows, d], to be written to."""
-        start, end = self.length, self.length + num_rows
-        self.reserve(end)
-        self.length = end
-        return self._data[:, start:end]
-
-    def clone(self) -> "GrowingBuffer":
-        """An independent copy, without spare capacity."""
-        copy = GrowingBuffer(self._data.shape[0], self._data.shape[2], self._data.dtype, self._data.device)
-        copy.append(self.rows)
-        return copy
+    keys: Tensor | QuantizedRows
+    values: Tensor | QuantizedRows
+    fine: Tensor
+    coarse: Tensor
 
 
 class SparseCache:
     """One sparse layer: keys and values of every token, and the mean-pooled keys K1 and K2 of every whole window."""
 
-    PARTS = ("k", "v", "k1", "k2")
-
-    def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device, kv: KvKind = "plain") -> None:
         sparse = config.sparse_config
-        self._fine = (sparse.kernel_size, sparse.kernel_stride)
-        self._coarse = (sparse.coarse_size, sparse.coarse_stride)
-        self.buffers = {
-            name: GrowingBuffer(config.num_key_value_heads, config.head_dim, dtype, device) for name in self.PARTS
+        heads, dim = config.num_key_value_heads, config.head_dim
+        self._windows = {
+            "k1": (sparse.kernel_size, sparse.kernel_stride),
+            "k2": (sparse.coarse_size, sparse.coarse_stride),
         }
+        self.buffers = {
+            name: GrowingBuffer(heads, dim, dtype, device, quantized=None if kv == "plain" else kv) for name in "kv"
+        } | {name: GrowingBuffer(heads, dim, dtype, device) for name in self._windows}
 
     @property
-    def keys(self) -> Tensor:
+    def keys(self) -> Tensor | QuantizedRows:
         """[kv heads, n, d]."""
         return self.buffers["k"].rows
 
     @property
-    def values(self) -> Tensor:
+    def values(self) -> Tensor | QuantizedRows:
         """[kv heads, n, d]."""
         return self.buffers["v"].rows
 
     @property
     def fine(self) -> Tensor:
         """K1, [kv heads, windows, d]."""
-        return self.buffers["k1"].rows
+        return _plain(self.buffers["k1"].rows)
 
     @property
     def coarse(self) -> Tensor:
         """K2, [kv heads, windows, d]."""
-        return self.buffers["k2"].rows
+        return _plain(self.buffers["k2"].rows)
 
-    def append(self, k: Tensor, v: Tensor) -> None:
-        """Add the keys and values [kv heads, T, d] of the next T tokens and pool the windows that they complete."""
+    @property
+    def capacity(self) -> int:
+        """Tokens there is room for."""
+        return self.buffers["k"].capacity
+
+    def append(self, k: Tensor, v: Tensor, *, backend: Backend = "auto") -> None:
+        """Add the keys and values [kv heads, T, d] of the next T tokens and pool the windows that they complete.
+
+        Windows are pooled from the keys as they are held, so that they can be made again from them bit by bit.
+        """
+        self.reserve(self.buffers["k"].length + k.shape[1])
         self.buffers["k"].append(k)
         self.buffers["v"].append(v)
-        for name, (size, stride) in (("k1", self._fine), ("k2", self._coarse)):
+        for name, (size, stride) in self._windows.items():
             pooled, first = self.buffers[name], self.buffers[name].length
             new = pooled.extend(num_windows(self.buffers["k"].length, size, stride) - first)
-            compress_keys_into(self.keys, new, first=first, size=size, stride=stride)
+            keys = self.keys
+            if isinstance(keys, QuantizedRows):
+                keys, first = dequantize_rows(keys.tokens(first * stride, keys.shape[1]), new.dtype), 0
+            compress_keys_into(keys, new, first=first, size=size, stride=stride, backend=backend)
+
+    def write(self, k: Tensor, v: Tensor, position: Tensor, *, backend: Backend = "auto") -> None:
+        """Write keys and values [T, kv heads, d] to the rows from `position` on, and the windows that they complete.
+
+        position: int64 [1] on the device; nothing waits for it, nothing moves, and no length changes: the caller has
+        reserved the room and says later what counts (`SalaState.set_position`).
+        """
+        from sala_kernels import append_rows, compress_new_keys
+
+        room = self.reserved()
+        append_rows(k, v, room.keys, room.values, position=position, backend=backend)
+        for out, (size, stride) in zip((room.fine, room.coarse), self._windows.values(), strict=True):
+            compress_new_keys(
+                room.keys, out, position=position, num_tokens=k.shape[0], size=size, stride=stride, backend=backend
+            )
+
+    def reserve(self, num_tokens: int) -> None:
+        """Make room for `num_tokens` tokens in all, in the four buffers alike."""
+        if num_tokens <= self.capacity:
+            return
+        self.buffers["k"].reserve(num_tokens)
+        for name, buffer in self.buffers.items():
+            buffer.reserve(self.row_range(name, 0, self.capacity)[1])
+
+    def reserved(self) -> ReservedRows:
+        """Views of all there is room for."""
+        fine, coarse = (
+            _plain(self.buffers[name].reserved)[:, : self.row_range(name, 0, self.capacity)[1]]
+            for name in self._windows
+        )
+        return ReservedRows(self.buffers["k"].reserved, self.buffers["v"].reserved, fine, coarse)
+
+    def set_length(self, num_tokens: int) -> None:
+        """Say how many tokens' rows count from now on. Raises ValueError where there is no room for so many."""
+        if not 0 <= num_tokens <= self.capacity:
+            raise ValueError(f"{num_tokens:,} tokens do not fit into room for {self.capacity:,}")
+        for name, buffer in self.buffers.items():
+            buffer.length = self.row_range(name, 0, num_tokens)[1]
 
     def row_range(self, name: str, start: int, end: int) -> tuple[int, int]:
         """The rows of buffer `name` that the tokens start ... end - 1 added."""
-        if name in ("k", "v"):
+        if name not in self._windows:
             return start, end
-        size, stride = self._fine if name == "k1" else self._coarse
+        size, stride = self._windows[name]
         return num_windows(start, size, stride), num_windows(end, size, stride)
 
     def clone(self) -> "SparseCache":
         """An independent copy."""
         copy = object.__new__(SparseCache)
-        copy._fine, copy._coarse = self._fine, self._coarse
+        copy._windows = self._windows
         copy.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         return copy
 
 
 class SalaState:
-    """The state after `position` tokens. Only `sala_core.model` advances it; the rest saves, copies and restores it."""
+    """The state after `position` tokens. Only `sala_core.model` advances it; the rest saves, copies and restores it.
 
-    def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self.config = config
+    linear_states: [linear layers, H, K, V] fp32, contiguous; `linear[layer]`: views of it.
+    """
+
+    def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device, kv: KvKind = "plain") -> None:
+        """kv: how keys and values are held. Pooled keys stay in `dtype`."""
+        self.config, self.kv = config, kv
         self.position = 0
-        self.sparse = {i: SparseCache(config, dtype, device) for i in config.sparse_layers}
+        self.sparse = {i: SparseCache(config, dtype, device, kv) for i in config.sparse_layers}
         d = config.lightning_head_dim
-        self.linear = {
-            i: torch.zeros(config.lightning_nh, d, d, dtype=torch.float32, device=device)
-            for i in config.lightning_layers
-        }
+        shape = (len(config.lightning_layers), config.lightning_nh, d, d)
+        self._set_linear(torch.zeros(shape, dtype=torch.float32, device=device))
+
+    def _set_linear(self, states: Tensor) -> None:
+        self.linear_states = states
+        self.linear = dict(zip(self.config.lightning_layers, states, strict=True))
 
     @property
     def num_bytes(self) -> int:
         """Bytes of everything held."""
-        caches = sum(buffer.num_bytes for cache in self.sparse.values() for buffer in cache.buffers.values())
-        return caches + sum(s.numel() * s.element_size() for s in self.linear.values())
+        return sum(buffer.num_bytes for _, _, buffer in self._buffers()) + self.linear_states.nbytes
+
+    @property
+    def capacity(self) -> int | None:
+        """Tokens that fit before a buffer has to grow; None where there are no sparse layers."""
+        return min((cache.capacity for cache in self.sparse.values()), default=None)
 
     def reserve(self, num_tokens: int) -> None:
         """Make room for `num_tokens` tokens in all, so that reading them copies nothing."""
         for cache in self.sparse.values():
-            for name, buffer in cache.buffers.items():
-                buffer.reserve(cache.row_range(name, 0, num_tokens)[1])
+            cache.reserve(num_tokens)
+
+    def set_position(self, position: int) -> None:
+        """Say that the state holds `position` tokens, forwards or back within what has been written; the linear states
+        are the caller's care. Raises ValueError where there is no room for so many."""
+        for cache in self.sparse.values():
+            cache.set_length(position)
+        self.position = position
+
+    def buffers_key(self) -> Hashable:
+        """Another one whenever a buffer has moved or has grown."""
+        return (self.linear_states.data_ptr(), *(buffer.key for _, _, buffer in self._buffers()))
 
     def clone(self) -> "SalaState":
         """An independent copy, equal bit by bit."""
         copy = object.__new__(SalaState)
-        copy.config, copy.position = self.config, self.position
+        copy.config, copy.kv, copy.position = self.config, self.kv, self.position
         copy.sparse = {i: cache.clone() for i, cache in self.sparse.items()}
-        copy.linear = {i: s.clone() for i, s in self.linear.items()}
+        copy._set_linear(self.linear_states.clone())
         return copy
 
     def segment(self, start: int, end: int) -> dict[str, Tensor]:
         """What the tokens start ... end - 1 added to the sparse layers, as views.
 
-        `k.{layer}`, `v.{layer}`: [kv heads, end - start, d]; `k1.{layer}`, `k2.{layer}`: the windows they completed.
+        `k.{layer}`, `v.{layer}`: [kv heads, end - start, d]; where they are quantized also `k_scale.{layer}`,
+        `v_scale.{layer}`: [kv heads, end - start] fp32; `k1.{layer}`, `k2.{layer}`: the windows they completed.
         """
         tensors = {}
         for layer, name, buffer in self._buffers():
-            a, b = self.sparse[layer].row_range(name, start, end)
-            tensors[f"{name}.{layer}"] = buffer.rows[:, a:b]
+            for part, rows in buffer.parts(*self.sparse[layer].row_range(name, start, end)).items():
+                tensors[f"{name}{part}.{layer}"] = rows
         return tensors
 
     def append_segment(self, tensors: Mapping[str, Tensor], end: int) -> None:
@@ -164,24 +203,27 @@ class SalaState:
         Raises StateMismatchError if the tensors do not fit.
         """
         for layer, name, buffer in self._buffers():
-            rows = tensors.get(f"{name}.{layer}")
             expected = self.sparse[layer].row_range(name, 0, end)[1] - buffer.length
-            if (
-                rows is None
-                or rows.dtype != buffer.rows.dtype
-                or rows.shape[1] != expected
-                or (rows.shape[0], rows.shape[2]) != (buffer.rows.shape[0], buffer.rows.shape[2])
-            ):
-                found = None if rows is None else (tuple(rows.shape), rows.dtype)
-                raise StateMismatchError(
-                    f"segment tensor {name}.{layer}: expected {expected} rows of {buffer.rows.dtype}, found {found}"
-                )
-            buffer.append(rows)
+            parts = {}
+            for part, rows in buffer.parts(0, 0).items():
+                found = tensors.get(f"{name}{part}.{layer}")
+                if (
+                    found is None
+                    or found.dtype != rows.dtype
+                    or found.shape != (rows.shape[0], expected, *rows.shape[2:])
+                ):
+                    raise StateMismatchError(
+                        f"segment tensor {name}{part}.{layer}: expected {expected} rows of {rows.dtype}, "
+                        f"found {None if found is None else (tuple(found.shape), found.dtype)}"
+                    )
+                parts[part] = found
+            buffer.append_parts(parts)
 
     def snapshot(self) -> dict[str, Tensor]:
         """The linear states, `state.{layer}`: [H, K, V] fp32, as views."""
         return {f"state.{i}": s for i, s in self.linear.items()}
 
+    @torch.inference_mode()
     def restore_snapshot(self, tensors: Mapping[str, Tensor], position: int) -> None:
         """Set the linear states, and with them the position. The segments up to it must be there already.
 
@@ -201,3 +243,8 @@ class SalaState:
         for layer, cache in self.sparse.items():
             for name, buffer in cache.buffers.items():
                 yield layer, name, buffer
+
+
+def _plain(rows: Tensor | QuantizedRows) -> Tensor:
+    assert isinstance(rows, Tensor), "pooled keys are never quantized"
+    return rows

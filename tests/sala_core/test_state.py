@@ -77,7 +77,7 @@ def test_spare_room_in_the_buffers_is_never_read(engine, ids):
     with torch.inference_mode():
         for cache in copy.sparse.values():
             for buffer in cache.buffers.values():
-                buffer._data[:, buffer.length :] = torch.nan
+                buffer.reserved[:, buffer.length :] = torch.nan
     assert torch.equal(engine.forward(copy, ids[200:]), engine.forward(state, ids[200:]))
     assert_equal_bits(copy, state)
 
@@ -175,7 +175,7 @@ def test_a_growing_buffer_holds_what_was_appended(lengths):
     for i, length in enumerate(lengths):
         given.append(torch.full((2, length, 3), float(i)))
         buffer.append(given[-1])
-        capacities.add(buffer._data.shape[1])
+        capacities.add(buffer.capacity)
         assert buffer.length == sum(lengths[: i + 1])
         assert buffer.num_bytes == buffer.length * 2 * 3 * 4
     assert torch.equal(buffer.rows, torch.cat(given, 1))
@@ -187,8 +187,8 @@ def test_a_growing_buffer_is_copied_rarely_and_wastes_little():
     capacities = []
     for _ in range(60):
         buffer.append(torch.zeros(1, 500, 1))
-        if not capacities or capacities[-1] != buffer._data.shape[1]:
-            capacities.append(buffer._data.shape[1])
+        if not capacities or capacities[-1] != buffer.capacity:
+            capacities.append(buffer.capacity)
     assert len(capacities) < 20
     assert capacities[-1] <= 1.25 * buffer.length
 
@@ -197,7 +197,7 @@ def test_reserving_makes_later_appends_copy_nothing():
     buffer = GrowingBuffer(1, 2, torch.bfloat16, torch.device("cpu"))
     buffer.append(torch.ones(1, 3, 2))
     buffer.reserve(5000)
-    place = buffer._data.data_ptr()
+    place = buffer.reserved.data_ptr()
     buffer.append(torch.full((1, 4997, 2), 2.0))
-    assert (buffer._data.data_ptr(), buffer.length) == (place, 5000)
+    assert (buffer.reserved.data_ptr(), buffer.length) == (place, 5000)
     assert torch.equal(buffer.rows[0, :4, 0], torch.tensor([1, 1, 1, 2], dtype=torch.bfloat16))
