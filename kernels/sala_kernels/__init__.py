@@ -1,15 +1,23 @@
 """The operations of MiniCPM-SALA, one folder each: definition in PyTorch, Triton kernels, and the choice."""
 
 from sala_kernels.backend import Backend, has_triton, use_triton
-from sala_kernels.block_attention import block_attention
+from sala_kernels.block_attention import add_key_mass, block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.gated_norm import gated_norm
 from sala_kernels.int4_linear import Int4Matrix, int4_dequantize, int4_linear, int4_swiglu, repack_int4
-from sala_kernels.key_compression import compress_keys, compress_keys_into, num_windows
+from sala_kernels.key_compression import compress_keys, compress_keys_into, compress_new_keys, num_windows
+from sala_kernels.kv_append import append_rows
 from sala_kernels.kv_quantization import QuantizedRows, dequantize_rows, quantize_rows
-from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
+from sala_kernels.lightning_attention import (
+    lightning_advance,
+    lightning_attention,
+    lightning_decode,
+    lightning_log_decay,
+    lightning_verify,
+)
+from sala_kernels.positions import Position
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
 from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
 from sala_kernels.swiglu import swiglu
@@ -18,23 +26,29 @@ __all__ = [
     "Backend",
     "BlockLayout",
     "Int4Matrix",
+    "Position",
     "QuantizedRows",
+    "add_key_mass",
     "add_rms_norm",
+    "append_rows",
     "apply_rotary",
     "block_attention",
     "block_scores",
     "choose_blocks",
     "compress_keys",
     "compress_keys_into",
+    "compress_new_keys",
     "dequantize_rows",
     "gated_norm",
     "has_triton",
     "int4_dequantize",
     "int4_linear",
     "int4_swiglu",
+    "lightning_advance",
     "lightning_attention",
     "lightning_decode",
     "lightning_log_decay",
+    "lightning_verify",
     "num_windows",
     "qk_norm_rotary",
     "quantize_rows",

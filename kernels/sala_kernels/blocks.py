@@ -23,6 +23,10 @@ class BlockLayout:
         """Blocks a query attends to at most; with no more before it, attention is dense."""
         return self.init + self.local + self.slots
 
+    def num_touched(self, num_windows: int) -> int:
+        """Blocks that the first `num_windows` fine windows touch: the last one reaches a stride beyond its own."""
+        return -(-(num_windows + 1) * self.stride // self.block) if num_windows else 0
+
     def num_candidates(self, query_block: int) -> int:
         """Blocks that a query of block `query_block` may choose from: neither first nor local."""
         return max(0, query_block - self.local + 1 - self.init)

@@ -6,8 +6,9 @@ from sala_kernels.backend import Backend, use_triton
 from sala_kernels.block_attention import reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
+from sala_kernels.positions import MAX_TOKENS, Position, check_position
 
-__all__ = ["block_attention"]
+__all__ = ["add_key_mass", "block_attention"]
 
 
 def block_attention(
@@ -16,7 +17,7 @@ def block_attention(
     v: Tensor | QuantizedRows,
     chosen: Tensor | None,
     *,
-    position: int,
+    position: Position,
     scale: float,
     layout: BlockLayout,
     mass: Tensor | None = None,
@@ -30,15 +31,55 @@ def block_attention(
     queries with at most `layout.max_blocks` blocks up to their own, whatever `chosen` holds for them.
     mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
     in place.
+    position: a number, or int64 [1] on the device for at most 16 tokens; k, v and mass may then hold more rows, of any
+    values, as they may anyway.
     Returns [T, H, dv] in q's dtype. Scores and softmax are float32 (float64 for float64): scores of some hundreds, as
     small models make them, mean nothing once rounded to bfloat16. Probabilities are rounded before they weigh the
     values, to v's dtype (Triton: to q's where v is quantized).
     Triton only: heads of at most 256 numbers, at most 128 query heads a kv head, k and v of q's dtype or quantized,
     scale > 0; raises ValueError for others. The same inputs give the same bits, but for `mass` (atomic additions).
     """
-    tensors = [part for x in (k, v) for part in ((x.data, x.scale) if isinstance(x, QuantizedRows) else (x,))]
-    if use_triton(backend, q, *tensors, chosen, mass):
+    check_position(position, q.shape[0], q.device)
+    if use_triton(backend, q, *_stored(k), *_stored(v), chosen, mass):
         from sala_kernels.block_attention import kernels
 
         return kernels.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)
-    return reference.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)
+    return reference.block_attention(q, k, v, chosen, position=int(position), scale=scale, layout=layout, mass=mass)
+
+
+def add_key_mass(
+    q: Tensor,
+    k: Tensor | QuantizedRows,
+    chosen: Tensor | None,
+    mass: Tensor,
+    *,
+    position: Position,
+    count: Position,
+    scale: float,
+    layout: BlockLayout,
+    backend: Backend = "auto",
+) -> None:
+    """Add every key's attention probability, summed over heads and the first `count` of T <= 16 queries, to `mass`.
+
+    As `block_attention` does for all its queries: q [T, H, d], k [kv heads, n, d], chosen [kv heads, T, slots] or None,
+    position, scale and layout are what it was given. mass: [n] fp32, changed in place by atomic additions.
+    count: how many queries are meant, a number from 0 to T, or int64 [1] on the device.
+    Raises ValueError as `block_attention`, and for more than 16 queries.
+    """
+    T = q.shape[0]
+    check_position(position, T, q.device)
+    check_position(count, T, q.device)
+    if T > MAX_TOKENS:
+        raise ValueError(f"{T} queries were given; at most {MAX_TOKENS} are taken")
+    if isinstance(count, int) and not 0 <= count <= T:
+        raise ValueError(f"{count} of {T} queries were asked for")
+    if use_triton(backend, q, *_stored(k), chosen, mass):
+        from sala_kernels.block_attention import kernels
+
+        kernels.add_key_mass(q, k, chosen, mass, position=position, count=count, scale=scale, layout=layout)
+    else:
+        reference.add_key_mass(q, k, chosen, mass, position=int(position), count=int(count), scale=scale, layout=layout)
+
+
+def _stored(x: Tensor | QuantizedRows) -> tuple[Tensor, ...]:
+    return (x.data, x.scale) if isinstance(x, QuantizedRows) else (x,)

@@ -14,6 +14,7 @@ from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
 from sala_kernels.kv_quantization.kernels import FP8_UNIT, dequantize_rows
 from sala_kernels.launch import capability, launch
+from sala_kernels.positions import Position
 
 _MAX_GROUP = 128
 _MAX_DIM = 256
@@ -53,6 +54,21 @@ def block_attention(
     if mass is not None and lse is not None:
         work.add_mass(mass, lse)
     return out
+
+
+def add_key_mass(
+    q: Tensor,
+    k: _Rows,
+    chosen: Tensor | None,
+    mass: Tensor,
+    *,
+    position: Position,
+    count: Position,
+    scale: float,
+    layout: BlockLayout,
+) -> None:
+    """As `sala_kernels.block_attention.add_key_mass`."""
+    raise NotImplementedError
 
 
 class _Work:

@@ -33,6 +33,23 @@ def block_attention(
     return out
 
 
+def add_key_mass(
+    q: Tensor,
+    k: Tensor | QuantizedRows,
+    chosen: Tensor | None,
+    mass: Tensor,
+    *,
+    position: int,
+    count: int,
+    scale: float,
+    layout: BlockLayout,
+) -> None:
+    """As `sala_kernels.block_attention.add_key_mass`: what attention adds, its result let go."""
+    if count:
+        picked = None if chosen is None else chosen[:, :count]
+        block_attention(q[:count], k, k, picked, position=position, scale=scale, layout=layout, mass=mass)
+
+
 def _tile(
     q: Tensor,
     k: Tensor | QuantizedRows,

@@ -13,12 +13,15 @@ from sala_kernels.block_scores.kernels_decode import score_few
 from sala_kernels.block_scores.kernels_prefill import MAX_PER_BLOCK, score_many
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import num_windows
+from sala_kernels.positions import Position
 
 _FEW = 16  # queries that the decode kernels take
 _ROW = 32  # a row of scores begins at a multiple of this: the choice reads 16 bytes at a time
 
 
-def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: float, layout: BlockLayout) -> Tensor:
+def block_scores(
+    q: Tensor, k1: Tensor, k2: Tensor, *, position: Position, scale: float, layout: BlockLayout
+) -> Tensor:
     """As `sala_kernels.block_scores.block_scores`. Raises ValueError for more than 32 windows a block."""
     T = q.shape[0]
     kv_heads = k1.shape[0]

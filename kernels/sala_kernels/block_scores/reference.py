@@ -26,7 +26,7 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
 
     lse = _coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
     shifted = torch.cat([queries, -lse[..., None]], -1)  # log2(p) as one matrix product
-    num_blocks = -(-(n1 + 1) // per_block) if n1 else 0  # the last window reaches one stride further
+    num_blocks = layout.num_touched(n1)
     scores = queries.new_empty(kv_heads, T, num_blocks * per_block)
     scores[..., n1:] = 0
     for start in range(0, n1, _SLICE):

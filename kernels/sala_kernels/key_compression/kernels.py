@@ -4,10 +4,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sala_kernels.kv_quantization.rows import QuantizedRows
 from sala_kernels.launch import launch
+from sala_kernels.positions import Position
 
 
-def compress_keys_into(keys: Tensor, out: Tensor, *, first: int, size: int, stride: int) -> None:
+def compress_keys_into(keys: Tensor | QuantizedRows, out: Tensor, *, first: int, size: int, stride: int) -> None:
     """As `sala_kernels.key_compression.compress_keys_into`."""
     kv_heads, count, d = out.shape
     columns = triton.next_power_of_2(d)
@@ -32,6 +34,13 @@ def compress_keys_into(keys: Tensor, out: Tensor, *, first: int, size: int, stri
         ROWS=rows,
         COLUMNS=columns,
     )
+
+
+def compress_new_keys(
+    keys: Tensor | QuantizedRows, out: Tensor, *, position: Position, num_tokens: int, size: int, stride: int
+) -> None:
+    """As `sala_kernels.key_compression.compress_new_keys`."""
+    raise NotImplementedError
 
 
 @triton.jit(do_not_specialize=["first", "count"])

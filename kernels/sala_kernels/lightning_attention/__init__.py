@@ -5,8 +5,15 @@ from torch import Tensor
 from sala_kernels.backend import Backend, use_triton
 from sala_kernels.lightning_attention import reference
 from sala_kernels.lightning_attention.reference import lightning_log_decay
+from sala_kernels.positions import MAX_TOKENS, Position, check_position
 
-__all__ = ["lightning_attention", "lightning_decode", "lightning_log_decay"]
+__all__ = [
+    "lightning_advance",
+    "lightning_attention",
+    "lightning_decode",
+    "lightning_log_decay",
+    "lightning_verify",
+]
 
 
 def lightning_attention(
@@ -70,6 +77,71 @@ def lightning_decode(
     return reference.lightning_decode(
         q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
     )
+
+
+def lightning_verify(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: Tensor,
+    log_decay: Tensor,
+    *,
+    scale: float,
+    q_norm: Tensor | None = None,
+    k_norm: Tensor | None = None,
+    eps: float = 1e-6,
+    cos_sin: Tensor | None = None,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """What `lightning_decode`, called for T tokens of one sequence one after another, would return; the state is kept.
+
+    q: [T, H, K]; k: [T, Hk, K]; v: [T, Hk, V], T <= 16; any strides, one float dtype; Hk divides H. log_decay: [H].
+    state: [H, K, V] fp32 (fp64 too in the reference), contiguous, before the first token; not changed.
+    q_norm, k_norm: [K] or None; cos_sin: [2, T, K / 2] or None, as of `lightning_decode`.
+    Returns o [T, H, V], with the bits that `lightning_decode` gives, and k as normalised and turned, [T, Hk, K], for
+    `lightning_advance`; both in q's dtype. Raises ValueError for shapes or dtypes that do not fit.
+    """
+    T = q.shape[0]
+    if T > MAX_TOKENS:
+        raise ValueError(f"{T} tokens were given; at most {MAX_TOKENS} are taken")
+    _check(q[None], k[None], v[None], state[None], log_decay, leading=2)
+    if use_triton(backend, q, k, v, state, log_decay, q_norm, k_norm, cos_sin):
+        from sala_kernels.lightning_attention import kernels_decode
+
+        return kernels_decode.lightning_verify(
+            q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
+        )
+    return reference.lightning_verify(
+        q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
+    )
+
+
+def lightning_advance(
+    states: Tensor, ks: Tensor, vs: Tensor, log_decay: Tensor, count: Position, *, backend: Backend = "auto"
+) -> None:
+    """Advance the states of L layers by the first `count` of T tokens: S <- exp(log_decay) S + k^T v. In one launch.
+
+    states: [L, H, K, V] fp32 (fp64 too in the reference), contiguous, changed in place, to the bits that
+    `lightning_decode` gives token by token. ks: [L, T, Hk, K] from `lightning_verify`, normalised and turned; vs:
+    [L, T, Hk, V], of the same dtype; any strides; T <= 16; Hk divides H. log_decay: [H], of every layer.
+    count: from 0 to T, a number, or int64 [1] on the device. Raises ValueError for shapes or dtypes that do not fit.
+    """
+    L, H, K, V = states.shape
+    T, kv_heads = ks.shape[1:3]
+    check_position(count, T, ks.device)
+    if ks.shape != (L, T, kv_heads, K) or vs.shape != (L, T, kv_heads, V) or H % kv_heads or log_decay.shape != (H,):
+        raise ValueError(
+            f"ks {list(ks.shape)}, vs {list(vs.shape)} and log_decay {list(log_decay.shape)} do not fit states "
+            f"{list(states.shape)}"
+        )
+    if T > MAX_TOKENS or (isinstance(count, int) and not 0 <= count <= T):
+        raise ValueError(f"{count} of {T} tokens were asked for; at most {MAX_TOKENS} are taken")
+    if use_triton(backend, states, ks, vs, log_decay):
+        from sala_kernels.lightning_attention import kernels_decode
+
+        kernels_decode.lightning_advance(states, ks, vs, log_decay, count)
+    else:
+        reference.lightning_advance(states, ks, vs, log_decay, int(count))
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, leading: int) -> None:

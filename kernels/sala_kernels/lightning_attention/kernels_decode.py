@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sala_kernels.launch import launch
+from sala_kernels.positions import Position
 
 _BV = 16  # 64 bytes of a row: one sequence then fills a card with programs
 
@@ -67,6 +68,28 @@ def lightning_decode(
         BV=BV,
     )
     return o
+
+
+def lightning_verify(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: Tensor,
+    log_decay: Tensor,
+    *,
+    scale: float,
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    eps: float,
+    cos_sin: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """As `sala_kernels.lightning_attention.lightning_verify`."""
+    raise NotImplementedError
+
+
+def lightning_advance(states: Tensor, ks: Tensor, vs: Tensor, log_decay: Tensor, count: Position) -> None:
+    """As `sala_kernels.lightning_attention.lightning_advance`."""
+    raise NotImplementedError
 
 
 @triton.jit

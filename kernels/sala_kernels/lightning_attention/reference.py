@@ -89,7 +89,39 @@ def lightning_decode(
     """As `sala_kernels.lightning_attention.lightning_decode`."""
     dtype = state.dtype
     q, k = qk_norm_rotary(q, k, q_norm, k_norm, cos_sin, eps=eps)
-    k, v = _every_head(k, q.shape[1]), _every_head(v, q.shape[1])
-    state.mul_(torch.exp(log_decay.to(dtype))[:, None, None])
-    state.add_(k.to(dtype)[..., :, None] * v.to(dtype)[..., None, :])
+    _advance(state, k, v, log_decay)
     return ((q.to(dtype) * scale)[..., None, :] @ state).squeeze(-2).to(q.dtype)
+
+
+def lightning_verify(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: Tensor,
+    log_decay: Tensor,
+    *,
+    scale: float,
+    q_norm: Tensor | None = None,
+    k_norm: Tensor | None = None,
+    eps: float = 1e-6,
+    cos_sin: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `sala_kernels.lightning_attention.lightning_verify`."""
+    q, k = qk_norm_rotary(q, k, q_norm, k_norm, cos_sin, eps=eps)
+    state = state.clone()[None]
+    tokens = zip(q[:, None], k[:, None], v[:, None], strict=True)
+    return torch.cat([lightning_decode(*token, state, log_decay, scale=scale) for token in tokens]), k.contiguous()
+
+
+def lightning_advance(states: Tensor, ks: Tensor, vs: Tensor, log_decay: Tensor, count: int) -> None:
+    """As `sala_kernels.lightning_attention.lightning_advance`."""
+    for t in range(count):
+        _advance(states, ks[:, t], vs[:, t], log_decay)
+
+
+def _advance(states: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> None:
+    """By one token: states [B, H, K, V], in place; k [B, Hk, K]; v [B, Hk, V]."""
+    H, dtype = states.shape[1], states.dtype
+    k, v = _every_head(k, H), _every_head(v, H)
+    states.mul_(torch.exp(log_decay.to(dtype))[:, None, None])
+    states.add_(k.to(dtype)[..., :, None] * v.to(dtype)[..., None, :])

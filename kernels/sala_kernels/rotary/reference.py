@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
+from sala_kernels.positions import Position
 from sala_kernels.rms_norm.reference import rms_norm
 
 
-def rotary_cos_sin(position: int, num_tokens: int, dim: int, theta: float, device: torch.device | str) -> Tensor:
+def rotary_cos_sin(position: Position, num_tokens: int, dim: int, theta: float, device: torch.device | str) -> Tensor:
     """As `sala_kernels.rotary.rotary_cos_sin`."""
     inverse = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
-    angle = torch.arange(position, position + num_tokens, dtype=torch.float64, device=device)[:, None] * inverse
+    at = torch.arange(num_tokens, device=device) + position
+    angle = at.double()[:, None] * inverse
     return torch.stack([angle.cos(), angle.sin()]).float()
 
 
