@@ -47,6 +47,11 @@ class GrowingBuffer:
         return sum(part.nbytes for part in self.parts(0, self.length).values())
 
     @property
+    def reserved_bytes(self) -> int:
+        """Bytes of all the rows there is room for."""
+        return sum(part.nbytes for part in self._parts.values())
+
+    @property
     def key(self) -> tuple[int, ...]:
         """Another one whenever the rows have moved, or there is room for more of them."""
         return (self.capacity, *(part.data_ptr() for part in self._parts.values()))
@@ -58,10 +63,10 @@ class GrowingBuffer:
 
     @torch.inference_mode()  # a buffer that the model has grown can be written to in this mode only
     def reserve(self, length: int) -> None:
-        """Make room for `length` rows in all."""
+        """Make room for `length` rows in all, and not many more."""
         if length <= self.capacity:
             return
-        length = max(length, self.capacity + self.capacity // 4, _MIN_CAPACITY)
+        length = max(length, _MIN_CAPACITY)
         for name, part in self._parts.items():
             grown = part.new_empty(part.shape[0], length, *part.shape[2:])
             grown[:, : self.length] = part[:, : self.length]
@@ -97,10 +102,11 @@ class GrowingBuffer:
         return copy
 
     def _extend(self, num_rows: int) -> dict[str, Tensor]:
-        start = self.length
-        self.reserve(start + num_rows)
-        self.length += num_rows
-        return self.parts(start, self.length)
+        start, end = self.length, self.length + num_rows
+        if end > self.capacity:
+            self.reserve(max(end, self.capacity + self.capacity // 4))
+        self.length = end
+        return self.parts(start, end)
 
 
 def _as_rows(parts: Mapping[str, Tensor]) -> Tensor | QuantizedRows:

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
-from sala_kernels import Backend, QuantizedRows, compress_keys_into, dequantize_rows, num_windows
+from sala_kernels import Backend, QuantizedRows, append_rows, compress_keys_into, compress_new_keys, num_windows
 from torch import Tensor
 
 from sala_core.config import SalaConfig
@@ -68,16 +68,15 @@ class SparseCache:
 
         Windows are pooled from the keys as they are held, so that they can be made again from them bit by bit.
         """
-        self.reserve(self.buffers["k"].length + k.shape[1])
+        needed = self.buffers["k"].length + k.shape[1]
+        if needed > self.capacity:
+            self.reserve(max(needed, self.capacity + self.capacity // 4))
         self.buffers["k"].append(k)
         self.buffers["v"].append(v)
         for name, (size, stride) in self._windows.items():
             pooled, first = self.buffers[name], self.buffers[name].length
             new = pooled.extend(num_windows(self.buffers["k"].length, size, stride) - first)
-            keys = self.keys
-            if isinstance(keys, QuantizedRows):
-                keys, first = dequantize_rows(keys.tokens(first * stride, keys.shape[1]), new.dtype), 0
-            compress_keys_into(keys, new, first=first, size=size, stride=stride, backend=backend)
+            compress_keys_into(self.keys, new, first=first, size=size, stride=stride, backend=backend)
 
     def write(self, k: Tensor, v: Tensor, position: Tensor, *, backend: Backend = "auto") -> None:
         """Write keys and values [T, kv heads, d] to the rows from `position` on, and the windows that they complete.
@@ -85,8 +84,6 @@ class SparseCache:
         position: int64 [1] on the device; nothing waits for it, nothing moves, and no length changes: the caller has
         reserved the room and says later what counts (`SalaState.set_position`).
         """
-        from sala_kernels import append_rows, compress_new_keys
-
         room = self.reserved()
         append_rows(k, v, room.keys, room.values, position=position, backend=backend)
         for out, (size, stride) in zip((room.fine, room.coarse), self._windows.values(), strict=True):
@@ -95,7 +92,7 @@ class SparseCache:
             )
 
     def reserve(self, num_tokens: int) -> None:
-        """Make room for `num_tokens` tokens in all, in the four buffers alike."""
+        """Make room for `num_tokens` tokens in all and not many more, in the four buffers alike."""
         if num_tokens <= self.capacity:
             return
         self.buffers["k"].reserve(num_tokens)
@@ -157,12 +154,22 @@ class SalaState:
         return sum(buffer.num_bytes for _, _, buffer in self._buffers()) + self.linear_states.nbytes
 
     @property
+    def reserved_bytes(self) -> int:
+        """Bytes of everything there is room for."""
+        return sum(buffer.reserved_bytes for _, _, buffer in self._buffers()) + self.linear_states.nbytes
+
+    @property
+    def largest_buffer_bytes(self) -> int:
+        """Bytes of the largest buffer, which is held twice while it grows."""
+        return max((buffer.reserved_bytes for _, _, buffer in self._buffers()), default=0)
+
+    @property
     def capacity(self) -> int | None:
         """Tokens that fit before a buffer has to grow; None where there are no sparse layers."""
         return min((cache.capacity for cache in self.sparse.values()), default=None)
 
     def reserve(self, num_tokens: int) -> None:
-        """Make room for `num_tokens` tokens in all, so that reading them copies nothing."""
+        """Make room for `num_tokens` tokens in all and not many more, so that reading them copies nothing."""
         for cache in self.sparse.values():
             cache.reserve(num_tokens)
 
