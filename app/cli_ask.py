@@ -35,7 +35,7 @@ def ask(arguments: Arguments, folder: Path) -> int:
 
 def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Answer | None:
     """Run the turn, writing its text as it comes unless JSON is wanted; None where it was stopped early."""
-    from sala_core.engine import Token
+    from sala_core.answering import Token
     from sala_core.events import Answer
 
     answer = None

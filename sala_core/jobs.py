@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sala_core.engine import Progress, Token
+from sala_core.answering import Progress, Token
 from sala_core.errors import SalaError
 from sala_core.events import Answer, ReadProgress, ReadReceipt
 from sala_core.store import JobRow, JobStatus, Library

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +70,16 @@ def _require(name: str, value: object, condition: bool, wanted: str) -> None:
 
 
 class Sampler:
-    """Draws the tokens of one answer; remembers what was said and the state of its random generator.
+    """Draws the tokens of one answer; remembers what was said and its random numbers.
 
-    The filters run in the order penalty, temperature, top-k, top-p, min-p, each on what the one before left.
+    The filters run in the order penalty, temperature, top-k, top-p, min-p, each on what the one before left. Token n of
+    an answer is drawn with the n-th random number whatever was computed with it, so a draft that is verified changes
+    nothing: the same seed says the same with and without drafts, and has the same distribution.
     """
 
-    def __init__(self, params: SamplingParams, vocab_size: int, prompt_ids: Iterable[int]) -> None:
+    def __init__(
+        self, params: SamplingParams, vocab_size: int, prompt_ids: Iterable[int], device: torch.device | str = "cpu"
+    ) -> None:
         """prompt_ids: the end of what the model has read; the last PENALTY_TAIL_TOKENS of it count."""
         self._params = params
         self._vocab_size = vocab_size
@@ -84,49 +88,104 @@ class Sampler:
             self._generator.seed()
         else:
             self._generator.manual_seed(params.seed)
-        self._said: dict[int, None] = dict.fromkeys(int(i) for i in deque(prompt_ids, PENALTY_TAIL_TOKENS))
+        self._points: list[float] = []
+        self._num_said = 0
+        tail = list(deque((int(i) for i in prompt_ids), PENALTY_TAIL_TOKENS))
+        self.said = torch.zeros(vocab_size + 1, dtype=torch.bool, device=device)
+        self.said[torch.tensor(tail, dtype=torch.int64, device=device)] = True
+
+    @property
+    def chooser(self) -> "Chooser":
+        """What is done on the device, and with what settings."""
+        params = self._params
+        return Chooser(
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+        )
+
+    def points(self, count: int) -> list[float]:
+        """The random numbers in [0, 1) of the next `count` tokens."""
+        if self._params.temperature == 0:
+            return [0.0] * count
+        while len(self._points) < self._num_said + count:
+            self._points.append(float(torch.rand((), generator=self._generator, dtype=torch.float64)))
+        return self._points[self._num_said : self._num_said + count]
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Take note of the tokens that were said. Raises ModelError if one was drawn from what is no number."""
+        if -1 in tokens:
+            raise ModelError("the model's logits are not numbers; its weights or its state are damaged")
+        self._num_said += len(tokens)
+        self.said[torch.tensor(tokens, dtype=torch.int64, device=self.said.device)] = True
 
     def sample(self, logits: Tensor) -> int:
-        """The next token, from logits [vocab] float32 on any device, which are not changed.
+        """The next token, from logits [vocab] float32 on the sampler's device, which are not changed.
 
         Raises ValueError for another shape, ModelError where a logit is NaN or +inf or all are -inf.
         """
         if logits.shape != (self._vocab_size,):
             raise ValueError(f"logits must be [{self._vocab_size}], got {list(logits.shape)}")
-        scores = self._penalized(logits.detach().float())
-        best = int(scores.argmax())
-        if not math.isfinite(float(scores[best])):
-            raise ModelError("the model's logits are not numbers; its weights or its state are damaged")
-        token = best if self._params.temperature == 0 else self._draw(scores)
-        self._said[token] = None
+        points = torch.tensor(self.points(1), dtype=torch.float64, device=logits.device)
+        drafts = torch.empty(0, dtype=torch.int64, device=logits.device)
+        token = int(self.chooser(logits[None], self.said, drafts, points)[0])
+        self.accept([token])
         return token
 
-    def _penalized(self, logits: Tensor) -> Tensor:
-        penalty = self._params.repetition_penalty
-        if penalty == 1 or not self._said:
-            return logits
-        said = torch.tensor(list(self._said), device=logits.device)
-        values = logits[said]
-        return logits.index_put((said,), torch.where(values > 0, values / penalty, values * penalty))
 
-    def _draw(self, scores: Tensor) -> int:
-        """One token by inverse transform, in float64 on the CPU: a seed means the same on any device."""
-        params = self._params
-        scores, tokens = scores.cpu(), None
-        if params.top_k or params.top_p < 1:
-            scores, tokens = scores.sort(descending=True, stable=True)
-            scores = scores[: params.top_k or None]
-        probs = ((scores.double() - float(scores.max())) / params.temperature).softmax(dim=0)
-        if params.top_p < 1:
+@dataclass(frozen=True, kw_only=True)
+class Chooser:
+    """The settings by which tokens are drawn; the fields are those of SamplingParams."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+
+    def __call__(self, logits: Tensor, said: Tensor, drafts: Tensor, points: Tensor) -> Tensor:
+        """One token from each row of logits, by tensor operations of fixed shapes alone: the device is not waited for.
+
+        logits: [T, vocab], not changed; row t follows the drafts [T - 1] int64 before t. said: [vocab + 1] bool, the
+        tokens said before row 0. points: [T] float64 in [0, 1). Returns [T] int64, -1 where the logits are no numbers.
+        """
+        scores = self._penalized(logits.detach().float(), said, drafts)
+        best = scores.argmax(-1)
+        top = scores.gather(-1, best[:, None])
+        drawn = best if self.temperature == 0 else self._draw(scores, top, points)
+        return torch.where(top[:, 0].isfinite(), drawn, -1)
+
+    def _penalized(self, logits: Tensor, said: Tensor, drafts: Tensor) -> Tensor:
+        if self.repetition_penalty == 1:
+            return logits
+        T, vocab = logits.shape
+        rows = said.repeat(T, 1)  # [T, vocab + 1], the last column is for drafts that stand behind the row
+        if T > 1:
+            row = torch.arange(T, device=logits.device)[:, None]
+            rows.scatter_(1, torch.where(row > row.T[:, : T - 1], drafts, vocab), value=True)
+        penalty = self.repetition_penalty
+        return torch.where(rows[:, :vocab], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+    def _draw(self, scores: Tensor, top: Tensor, points: Tensor) -> Tensor:
+        """By inverse transform, in float64: a seed means the same on any device."""
+        tokens = None
+        if self.top_k or self.top_p < 1:
+            scores, tokens = scores.sort(dim=-1, descending=True, stable=True)
+            scores = scores[:, : self.top_k or None]
+        probs = ((scores.double() - top.double()) / self.temperature).softmax(dim=-1)
+        if self.top_p < 1:
             # a token stays if those before it do not yet have top_p: the first always does
-            probs = probs * (probs.cumsum(dim=0) - probs < params.top_p)
-        if params.min_p > 0:
-            probs = probs * (probs >= params.min_p * probs.max())
-        edges = probs.cumsum(dim=0)
-        point = torch.rand((), generator=self._generator, dtype=torch.float64) * edges[-1]
-        index = int(torch.searchsorted(edges, point, right=True))
-        index = min(index, int(probs.nonzero()[-1]))
-        return index if tokens is None else int(tokens[index])
+            probs = probs * (probs.cumsum(dim=-1) - probs < self.top_p)
+        if self.min_p > 0:
+            probs = probs * (probs >= self.min_p * probs.amax(-1, keepdim=True))
+        edges = probs.cumsum(dim=-1)
+        index = torch.searchsorted(edges, points[:, None] * edges[:, -1:], right=True)
+        places = torch.arange(probs.shape[-1], device=probs.device)
+        last = torch.where(probs > 0, places, 0).amax(-1, keepdim=True)
+        index = torch.minimum(index, last)
+        return (index if tokens is None else tokens.gather(-1, index))[:, 0]
 
 
 class StopMatcher:

@@ -11,7 +11,8 @@ from typing import Self
 
 import numpy as np
 
-from sala_core.engine import Engine, Finished, Progress, Token
+from sala_core.answering import Finished, Progress, Token
+from sala_core.engine import Engine
 from sala_core.errors import CorruptStateError, SessionNotFoundError, StateMismatchError
 from sala_core.events import Answer, Evidence, ReadProgress, ReadReceipt
 from sala_core.evidence import DocumentSpan, find_evidence
@@ -237,7 +238,11 @@ class Session:
         asked, said = MessageDraft(role="user", text=question), MessageDraft(role="assistant", text="")
         prompt = self._writer.question(question, asked.id)
         turn = _Turn(started=time.monotonic())
-        for event in self._engine.generate(state, prompt.token_ids, sampling, trace=trace, should_stop=should_stop):
+        lookup = self.state.drafts()
+        lookup.extend(prompt.token_ids)
+        for event in self._engine.generate(
+            state, prompt.token_ids, sampling, trace=trace, should_stop=should_stop, lookup=lookup
+        ):
             turn.take(event)
             if not isinstance(event, Finished):
                 yield event
@@ -245,8 +250,10 @@ class Session:
         if state.position < base + len(prompt.token_ids):
             return False
         answer_part = self._writer.answer(turn.ids, said.id)
-        for _ in self._engine.read(state, answer_part.token_ids[len(turn.ids) :]):
+        rest = answer_part.token_ids[len(turn.ids) :]
+        for _ in self._engine.read(state, rest):
             pass
+        lookup.extend(rest)
         answer = self._answer(turn, trace, base, len(prompt.token_ids))
         stats = {key: value for key, value in answer.to_json().items() if key not in ("text", "thinking", "evidence")}
         said = MessageDraft(

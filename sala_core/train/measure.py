@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from sala_core.answering import Finished
 from sala_core.checkpoint import resolve_model
-from sala_core.engine import Engine, Finished
+from sala_core.engine import Engine
 from sala_core.model import AttentionTrace
 from sala_core.prompt import SYSTEM_PROMPT
 from sala_core.sampling import SamplingParams

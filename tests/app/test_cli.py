@@ -15,7 +15,7 @@ from app import cli, cli_read
 from app.arguments import Arguments, parse
 from app.cli_session import StopSignals
 from app.live_line import LiveLine
-from sala_core.engine import Progress, Token
+from sala_core.answering import Progress, Token
 from sala_core.errors import DiskFullError
 from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
 from sala_core.ingest.document import SkippedFile

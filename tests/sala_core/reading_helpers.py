@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sala_core import Engine, SamplingParams
-from sala_core.engine import Token
+from sala_core.answering import Token
 from sala_core.session import Session
 from sala_core.state import SalaState
 from sala_core.store import Library

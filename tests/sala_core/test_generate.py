@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import sala_core.engine as engine_module
 from sala_core import Engine, Finished, Progress, SamplingParams, Token
 from sala_core.model import AttentionTrace
 
@@ -65,7 +64,7 @@ def test_the_same_seed_says_the_same(small_engine, ids):
 
 
 def test_progress_counts_the_prompt_on_the_chunk_grid(small_engine, ids, monkeypatch):
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state = small_engine.new_state()
     small_engine.forward(state, ids[:10])
     events, _ = answer(small_engine, ids[10:200], GREEDY, state)
@@ -85,7 +84,7 @@ def test_a_conversation_may_go_on_after_an_answer(small_engine, ids):
 
 @pytest.mark.parametrize("count", range(0, 16, 3))
 def test_closed_at_any_event_the_state_holds_the_prompt_and_what_was_yielded(small_engine, ids, monkeypatch, count):
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state = small_engine.new_state()
     iterator = small_engine.generate(state, ids[:200], GREEDY)
     seen = [event for _, event in zip(range(count), iterator, strict=False)]
@@ -97,7 +96,7 @@ def test_closed_at_any_event_the_state_holds_the_prompt_and_what_was_yielded(sma
 @pytest.mark.parametrize("looks", [1, 3, 4, 5, 9])
 def test_should_stop_ends_the_work_without_a_finish(small_engine, ids, monkeypatch, looks):
     """Looked at after each of four chunks of the prompt and before every token."""
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     left = iter([False] * (looks - 1) + [True])
     events, state = answer(small_engine, ids[:200], GREEDY, should_stop=lambda: next(left))
     assert not any(isinstance(event, Finished) for event in events)

@@ -14,7 +14,7 @@ from reading_helpers import (
     tokens_in,
 )
 
-from sala_core.engine import Progress, Token
+from sala_core.answering import Progress, Token
 from sala_core.events import Answer, ReadProgress, ReadReceipt
 from sala_core.session import Session
 
