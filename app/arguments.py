@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NoReturn
 
+from app.arguments_bench import PARTS, BenchArguments, add_bench_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
 
 DEFAULT_PORT = 7863
@@ -43,6 +44,8 @@ class Arguments:
     cards: tuple[str, ...] = ()
     quantize: QuantizeArguments | None = None
     """Set for the command quantize alone."""
+    bench: BenchArguments | None = None
+    """Set for the command bench alone."""
     pytest_args: tuple[str, ...] = ()
 
 
@@ -68,6 +71,11 @@ def parse(argv: Sequence[str]) -> Arguments:
         namespace.quantize = QuantizeArguments.from_namespace(namespace)
         if namespace.layout == "autogptq" and namespace.format == "gptq_v2":
             parser.error("--layout autogptq needs --format gptq: AutoGPTQ reads no other")
+    if namespace.command == "bench":
+        namespace.bench = BenchArguments.from_namespace(namespace)
+        unknown = sorted(set(namespace.only) - set(PARTS)) if namespace.what == "model" else []
+        if unknown:
+            parser.error(f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
     for name in ("paths", "operations", "cards"):
@@ -115,6 +123,8 @@ def build_parser() -> argparse.ArgumentParser:
     kernels.add_argument("--json", action="store_true", help="print one JSON object")
     quantize = _command(commands, "quantize", "give a model int4 weights, in a new folder; continues what was stopped")
     add_quantize_options(quantize)
+    bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
+    add_bench_options(bench)
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
     _command(commands, "setup", "only make or update the environment")

@@ -65,6 +65,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.cli_quantize import quantize
 
             return quantize(arguments, folder)
+        case "bench":
+            from app.cli_bench import bench
+
+            return bench(arguments, folder)
         case "test":
             root = Path(__file__).resolve().parent.parent
             return subprocess.run(

@@ -41,6 +41,7 @@ _FOREIGN = (
     "PIP_USER",
     "PIP_REQUIRE_VIRTUALENV",
 )
+_EXTRAS = ("test", "bench")  # commands that need the extra of their name
 _READY = "SALA_DESKTOP_ENVIRONMENT"
 
 
@@ -235,7 +236,7 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
     environment = Environment(root=Path(script).parent)
     inside = os.environ.pop(_READY, "") == str(environment.folder)
     if not inside:
-        environment.ensure(["test"] if arguments.command == "test" else [])
+        environment.ensure([arguments.command] if arguments.command in _EXTRAS else [])
     if arguments.command == "setup":
         _say(f"The environment in {environment.folder} is ready")
         return 0

@@ -1,0 +1,36 @@
+"""`python -m sala_core.bench JOB OPTIONS`: one measurement, a JSON line a record; `sala_core.bench.child` starts it."""
+
+import json
+import signal
+import sys
+
+import torch
+
+from sala_core.bench.child import OUT_OF_MEMORY_CODE
+from sala_core.bench.jobs import JOBS
+from sala_core.errors import MemoryBudgetError
+
+
+def main() -> int:
+    """Returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    job, options = sys.argv[1:]
+    try:
+        for record in JOBS[job](**json.loads(options)):
+            print(json.dumps(record), flush=True)
+    except (MemoryBudgetError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"  out of memory: {error}".partition("\n")[0], file=sys.stderr, flush=True)
+        return OUT_OF_MEMORY_CODE
+    return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """A card's memory, the machine's as the engine tells it, or the machine's as torch does."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryBudgetError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The two ceilings of a device, measured: copying memory, and multiplying matrices."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import torch
+
+from sala_core.bench.timing import Stopwatch
+
+_BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}
+_SIDE = {"cuda": 8192, "cpu": 2048}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """bytes_per_s: of a large copy, read and written counted. flops_per_s: of a product in `dtype`, random numbers."""
+
+    bytes_per_s: float
+    flops_per_s: float
+    dtype: str
+
+    def to_dict(self) -> dict[str, float | str]:
+        """Plain values."""
+        return asdict(self)
+
+
+def measure_ceilings(device: torch.device, dtype: torch.dtype, *, shrink: int = 1) -> Ceilings:
+    """Both ceilings, medians. shrink: divides the sizes, for tests."""
+    watch = Stopwatch(device)
+    size, side = _BYTES[device.type] // shrink, _SIDE[device.type] // shrink
+    if device.type == "cuda":
+        size = min(size, torch.cuda.mem_get_info(device)[0] // 4)
+    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    copying = watch.time(partial(target.copy_, source))
+    del source, target
+    a, b = (torch.empty(side, side, dtype=dtype, device=device).normal_() for _ in range(2))
+    multiplying = watch.time(partial(torch.mm, a, b))
+    return Ceilings(
+        bytes_per_s=2 * size / copying.median_s,
+        flops_per_s=2 * side**3 / multiplying.median_s,
+        dtype=str(dtype).removeprefix("torch."),
+    )

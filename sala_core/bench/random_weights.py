@@ -1,0 +1,93 @@
+"""Random weights made on the device itself, in the layout that is computed with; nothing is quantized or loaded."""
+
+from collections.abc import Mapping
+
+import torch
+from sala_kernels import Int4Matrix
+from torch import Tensor
+
+from sala_core.bench.sizes import FullConfig
+from sala_core.checkpoint import expected_shapes
+from sala_core.config import SalaConfig
+
+Weights = dict[str, Tensor | Int4Matrix]
+
+GROUP_SIZE = 128
+_UNPACKED = ("embed_tokens", "lm_head", "o_gate", "z_proj")  # as `quantize` leaves them
+_NIBBLE_DEVIATION = 21.5**0.5  # of the integers -8 ... 7, all alike likely, about 0
+
+
+class RandomWeights:
+    """Draws matrices whose products keep the size of what they multiply; the same seed gives the same ones."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, *, packed: bool, seed: int = 0) -> None:
+        """packed: matrices of 4-bit integers where the shape allows, but for those that `quantize` leaves alone."""
+        self._dtype, self._device, self._packed = dtype, device, packed
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def named(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Matrix:
+        """The weight of that name: ones for a norm, else a matrix [out, in] of deviation `scale` / sqrt(in)."""
+        if len(shape) == 1:
+            return torch.ones(shape, dtype=self._dtype, device=self._device)
+        num_out, num_in = shape
+        left_alone = any(part in name for part in _UNPACKED)
+        if self._packed and not left_alone and num_in % GROUP_SIZE == 0:
+            return self.int4(num_out, num_in)
+        weight = torch.empty(shape, dtype=self._dtype, device=self._device)
+        return weight.normal_(0, scale * num_in**-0.5, generator=self._generator)
+
+    def int4(self, num_out: int, num_in: int) -> Int4Matrix:
+        """[out, in] in 4 bits, symmetric, groups of 128: any integers are a matrix, so no plain copy is ever made."""
+        words = torch.empty(num_out, num_in // 8, dtype=torch.int32, device=self._device)
+        words.random_(-(2**31), 2**31, generator=self._generator)
+        scales = torch.empty(num_in // GROUP_SIZE, num_out, dtype=torch.float16, device=self._device)
+        scales.uniform_(0.75, 1.25, generator=self._generator).mul_(num_in**-0.5 / _NIBBLE_DEVIATION)
+        return Int4Matrix(words=words, scales=scales, zeros=None, group_size=GROUP_SIZE, in_features=num_in)
+
+
+def sala_weights(config: SalaConfig, dtype: torch.dtype, device: torch.device, *, packed: bool) -> Weights:
+    """Every tensor of the model. The embedding is drawn so that `scale_emb` brings hidden states to 1."""
+    draw = RandomWeights(dtype, device, packed=packed)
+    embedding = config.hidden_size**0.5 / config.scale_emb
+    return {
+        name: draw.named(name, shape, scale=embedding if name == "model.embed_tokens.weight" else 1.0)
+        for name, shape in expected_shapes(config).items()
+    }
+
+
+def full_weights(config: FullConfig, dtype: torch.dtype, device: torch.device, *, packed: bool) -> Weights:
+    """Every tensor of the full-attention model; q, k and v are one matrix, `qkv_proj`."""
+    draw = RandomWeights(dtype, device, packed=packed)
+    return {
+        name: draw.named(name, shape, scale=config.hidden_size**0.5 if name == "model.embed_tokens.weight" else 1.0)
+        for name, shape in full_shapes(config).items()
+    }
+
+
+def full_shapes(config: FullConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor, in the order of the forward pass."""
+    D, F, d = config.hidden_size, config.intermediate_size, config.head_dim
+    num_q, num_kv = config.num_attention_heads * d, config.num_key_value_heads * d
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, D)}
+    for layer in range(config.num_hidden_layers):
+        prefix = f"model.layers.{layer}."
+        shapes |= {
+            prefix + "input_layernorm.weight": (D,),
+            prefix + "self_attn.qkv_proj.weight": (num_q + 2 * num_kv, D),
+            prefix + "self_attn.q_norm.weight": (d,),
+            prefix + "self_attn.k_norm.weight": (d,),
+            prefix + "self_attn.o_proj.weight": (D, num_q),
+            prefix + "post_attention_layernorm.weight": (D,),
+            prefix + "mlp.gate_proj.weight": (F, D),
+            prefix + "mlp.up_proj.weight": (F, D),
+            prefix + "mlp.down_proj.weight": (D, F),
+        }
+    shapes["model.norm.weight"] = (D,)
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, D)
+    return shapes
+
+
+def weight_bytes(weights: Mapping[str, Tensor | Int4Matrix]) -> int:
+    """Of all tensors."""
+    return sum(w.num_bytes if isinstance(w, Int4Matrix) else w.numel() * w.itemsize for w in weights.values())

@@ -1,0 +1,92 @@
+"""The two models that are measured beside each other, at each size."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sala_core.checkpoint import EMBEDDED, load_config_json, resolve_model
+from sala_core.config import SalaConfig
+
+Size = Literal["9b", "embedded"]
+_NO_TOKEN = (-1,)  # the end of an answer: a benchmark decodes as many tokens as it was asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullConfig:
+    """A model with full attention in every layer (Qwen3's architecture, arXiv:2505.09388); fields as in its config."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    tie_word_embeddings: bool = False
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1e6
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values of one token in two bytes a number; twice that in float32."""
+        return 2 * 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
+
+
+QWEN3_8B = FullConfig(
+    vocab_size=151_936,
+    hidden_size=4096,
+    intermediate_size=12_288,
+    num_hidden_layers=36,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    head_dim=128,
+)
+
+_RELEASED_SPARSE = (0, 9, 16, 17, 22, 29, 30, 31)
+SALA_9B = SalaConfig(
+    vocab_size=73_448,
+    hidden_size=4096,
+    intermediate_size=16_384,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=2,
+    head_dim=128,
+    lightning_nh=32,
+    lightning_nkv=32,
+    lightning_head_dim=128,
+    mixer_types=tuple("minicpm4" if i in _RELEASED_SPARSE else "lightning-attn" for i in range(32)),
+    eos_token_id=_NO_TOKEN,
+)
+"""`openbmb/MiniCPM-SALA`."""
+
+
+def sala_config(size: Size) -> SalaConfig:
+    """Ours. Its answers never end by themselves."""
+    if size == "9b":
+        return SALA_9B
+    embedded = SalaConfig.from_dict(load_config_json(resolve_model(EMBEDDED)))
+    return replace(embedded, eos_token_id=_NO_TOKEN)
+
+
+def full_config(size: Size) -> FullConfig:
+    """Full attention: Qwen3-8B's shape, or the embedded model's own sizes."""
+    if size == "9b":
+        return QWEN3_8B
+    same = sala_config(size)
+    return FullConfig(
+        vocab_size=same.vocab_size,
+        hidden_size=same.hidden_size,
+        intermediate_size=same.intermediate_size,
+        num_hidden_layers=same.num_hidden_layers,
+        num_attention_heads=same.num_attention_heads,
+        num_key_value_heads=same.num_key_value_heads,
+        head_dim=same.head_dim,
+        tie_word_embeddings=same.tie_word_embeddings,
+    )
+
+
+def length_name(num_tokens: int) -> str:
+    """65536 -> "64K", 1048576 -> "1M"; other counts in digits."""
+    for unit, name in ((1 << 20, "M"), (1 << 10, "K")):
+        if num_tokens % unit == 0:
+            return f"{num_tokens // unit}{name}"
+    return str(num_tokens)
