@@ -1,57 +1,35 @@
 """One model ready to read and to answer. The only door to the tensors for the rest of the program."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sala_core.answering import Answering, Finished, Progress, Token, Writer
 from sala_core.chat import ChatLayout
 from sala_core.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.config import SalaConfig
+from sala_core.decode import Decoder
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
-from sala_core.fingerprint import CHUNK_TOKENS, state_fingerprint
+from sala_core.fingerprint import state_fingerprint
+from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings
 from sala_core.model import AttentionTrace, SalaModel
-from sala_core.sampling import Sampler, SamplingParams, StopMatcher
-from sala_core.state import SalaState
+from sala_core.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
+from sala_core.speculation import DraftIndex
+from sala_core.state import KvKind, SalaState
 from sala_core.state_file import read_state, write_state
-from sala_core.thinking import Piece, ThinkSplitter
+from sala_core.thinking import ThinkSplitter
 from sala_core.tokenizer import Tokenizer
 
 Ids = Sequence[int] | np.ndarray | Tensor
-FinishReason = Literal["stop", "length", "stop_string"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-_REPETITION_TAIL_TOKENS = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Tokens of the prompt read so far."""
-
-    tokens_done: int
-    tokens_total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Token:
-    """Text that may be shown. `id` is the token just added to the state; None for text that was held back."""
-
-    id: int | None
-    text: str
-    thinking: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The end of an answer: `ids` are in the state, an end-of-sequence token is not."""
-
-    reason: FinishReason
-    ids: tuple[int, ...]
 
 
 class Engine:
@@ -65,13 +43,20 @@ class Engine:
         folder: Path | None = None,
         tokenizer: Tokenizer | None = None,
         dense_below: int = 0,
+        chunk_tokens: int | None = None,
     ) -> None:
-        """dense_below: attend densely in calls that end before this position, as the reference code does."""
+        """dense_below: attend densely in calls that end before this position, as the reference code does.
+
+        chunk_tokens: tokens computed at once; None takes what fits the card, or CHUNK_TOKENS on the CPU.
+        """
         self.model = model
         self.name = name
+        self.size = ModelSize.of(model.config, model.weights, model.dtype)
+        self.chunk_tokens = chunk_tokens or device_settings(self.size, model.device, model.kv).chunk_tokens
         self._folder = folder
         self._tokenizer = tokenizer
         self._dense_below = dense_below
+        self._decoders: WeakKeyDictionary[SalaState, tuple[object, Decoder]] = WeakKeyDictionary()
 
     @classmethod
     def load(
@@ -80,21 +65,26 @@ class Engine:
         device: str = "cpu",
         dtype: str | None = None,
         *,
+        kv: KvKind | Literal["auto"] = "auto",
         reference_dense_len: bool = False,
     ) -> "Engine":
         """Load a model: "embedded", a folder, or "org/name" once downloaded.
 
         device: "cpu", "cuda" or "auto". dtype: "float32" or "bfloat16"; None takes what `config.json` names, or
-        float32 where the device is slow in bfloat16. reference_dense_len: for parity runs, switch by `dense_len` as
-        the reference code does; states are then not independent of how the ids were split.
-        Raises ModelError (missing, damaged, another family) and DeviceError.
+        float32 where the device is slow in bfloat16. kv: how keys and values are held; "auto" goes by the size of the
+        card, and is "plain" on the CPU. reference_dense_len: for parity runs, switch by `dense_len` as the reference
+        code does; states are then not independent of how the ids were split.
+        Raises ModelError (missing, damaged, another family), DeviceError, MemoryBudgetError.
         """
         folder = resolve_model(name_or_path)
         place = resolve_device(device)
         raw = load_config_json(folder)
         config = SalaConfig.from_dict(raw)
         kind = _resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
-        model = SalaModel(config, load_weights(folder, config, dtype=kind, device=place))
+        check_weights_fit(folder, place)
+        weights = load_weights(folder, config, dtype=kind, device=place)
+        settings = device_settings(ModelSize.of(config, weights, kind), place, kv)
+        model = SalaModel(config, weights, kv=settings.kv)
         tokenizer = Tokenizer.from_folder(folder) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
         return cls(model, name=str(name_or_path), folder=folder, tokenizer=tokenizer, dense_below=dense_below)
@@ -130,7 +120,9 @@ class Engine:
         if self._folder is None:
             raise ModelError(f"{self.name} was not loaded from a folder, so its states cannot be saved")
         own = self._tokenizer.fingerprint if self._tokenizer else ""
-        return state_fingerprint(self._folder, self.config, self.model.dtype, own)
+        return state_fingerprint(
+            self._folder, self.config, self.model.dtype, own, kv=self.model.kv, chunk_tokens=self.chunk_tokens
+        )
 
     def new_state(self) -> SalaState:
         """A state that has read nothing."""
@@ -145,7 +137,7 @@ class Engine:
         pieces = []
         tensor = self._ids(ids)
         dense = state.position + len(tensor) < self._dense_below
-        for chunk in _on_grid(tensor, state.position):
+        for chunk in _on_grid(tensor, state.position, self.chunk_tokens):
             chosen: dict[int, Tensor] | None = None
             if choices is not None:
                 choices.append(chosen := {})
@@ -159,14 +151,11 @@ class Engine:
         Raises MemoryBudgetError where the machine has not the memory, ValueError for ids outside the vocabulary.
         """
         tensor = self._ids(ids)
-        done = 0
-        for chunk in _on_grid(tensor, state.position):
-            try:
+        done, pace = 0, _Pace(self.model.device)
+        for chunk in _on_grid(tensor, state.position, self.chunk_tokens):
+            with _out_of_memory_told(state, lambda: len(tensor) - done):
                 hidden = self.model.advance(state, chunk, trace=trace)
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
-                raise MemoryBudgetError(_no_memory(state, len(tensor) - done)) from error
+            pace.wait()
             done += len(chunk)
             yield done, hidden[-1:]
 
@@ -179,13 +168,16 @@ class Engine:
         trace: AttentionTrace | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         think: bool = True,
+        lookup: DraftIndex | None = None,
     ) -> Iterator[Progress | Token | Finished]:
         """Read the prompt ids, then answer.
 
         Yields Progress for every chunk of the prompt, Token for every piece of text, Finished at the end. The state
         holds exactly the prompt and the tokens yielded, whenever the iterator is closed. think: tell a leading
-        <think> block from the answer. should_stop is looked at before every token and chunk; the iterator then ends
-        without Finished. Raises as `read`; ValueError for an empty prompt.
+        <think> block from the answer. should_stop is looked at before every pass and chunk; the iterator then ends
+        without Finished. lookup: all tokens before the answer, those of the prompt too, from which drafts are copied;
+        what is said, or how likely, does not change. It is extended by the tokens yielded.
+        Raises as `read`; ValueError for an empty prompt.
         """
         params = sampling or self.sampling_defaults
         prompt = self._ids(ids)
@@ -198,30 +190,30 @@ class Engine:
             if should_stop():
                 return
         assert hidden is not None
-        sampler = Sampler(params, self.config.vocab_size, prompt[-_REPETITION_TAIL_TOKENS:].tolist())
-        ends = self._ends()
-        writer = _Writer(self, params, think)
-        made: list[int] = []
-        reason: FinishReason = "length"
-        while len(made) < params.max_tokens:
-            if should_stop():
-                return
-            token = sampler.sample(self.model.logits(hidden)[0])
-            if token in ends:
-                reason = "stop"
-                break
-            hidden = self.model.advance(state, self._ids([token]), trace=trace)
-            made.append(token)
-            yield from writer.push(token)
-            if writer.stopped:
-                reason = "stop_string"
-                break
-        yield from writer.flush()
-        yield Finished(reason=reason, ids=tuple(made))
+        sampler = Sampler(params, self.config.vocab_size, prompt[-PENALTY_TAIL_TOKENS:].tolist(), self.model.device)
+        answering = Answering(
+            self.model,
+            state,
+            sampler,
+            Writer(self._tokenizer, params, self._think_splitter() if think else None),
+            ends=self._ends(),
+            max_tokens=params.max_tokens,
+            trace=trace,
+            lookup=lookup,
+        )
+        with _out_of_memory_told(state, lambda: params.max_tokens):
+            yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
-    def free_device_bytes(self) -> int | None:
-        """Free memory of the CUDA device; None on the CPU."""
-        return torch.cuda.mem_get_info(self.model.device)[0] if self.model.device.type == "cuda" else None
+    def _think_splitter(self) -> ThinkSplitter:
+        return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)
+
+    def _decoder(self, state: SalaState, sampler: Sampler, traced: bool) -> Decoder:
+        """The decoder of the state's last answer where it still fits: on a card it holds graphs."""
+        key = Decoder.key(state, sampler, traced=traced)
+        known = self._decoders.get(state)
+        if known is None or known[0] != key:
+            self._decoders[state] = known = (key, Decoder(self.model, state, sampler, traced=traced))
+        return known[1]
 
     def save_state(self, state: SalaState, file: str | Path) -> None:
         """Write the whole state to one file, all or nothing. Raises DiskFullError, LibraryError."""
@@ -242,42 +234,6 @@ class Engine:
 
     def _ends(self) -> frozenset[int]:
         return self._tokenizer.eos_token_ids if self._tokenizer else frozenset(self.config.eos_token_id)
-
-
-class _Writer:
-    """From token ids to text that may be shown: whole characters, nothing of a stop string, thinking told apart."""
-
-    def __init__(self, engine: Engine, params: SamplingParams, think: bool) -> None:
-        self._decoder = engine._tokenizer.stream_decoder() if engine._tokenizer else None
-        self._stops = StopMatcher(params.stop)
-        inside = engine._tokenizer is not None and engine.chat.opens_thinking
-        self._splitter = ThinkSplitter(inside=inside) if think else None
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string has been written."""
-        return self._stops.stopped
-
-    def push(self, token: int) -> Iterator[Token]:
-        """At least one Token, the first with the id."""
-        text = self._stops.push(self._decoder.push(token) if self._decoder else "")
-        pieces = self._split(text)
-        head = pieces[0] if pieces else Piece(text="", thinking=False)
-        yield Token(id=token, text=head.text, thinking=head.thinking)
-        for piece in pieces[1:]:
-            yield Token(id=None, text=piece.text, thinking=piece.thinking)
-
-    def flush(self) -> Iterator[Token]:
-        """Text that was held back until the end."""
-        held = "" if self.stopped else self._stops.push(self._decoder.flush() if self._decoder else "")
-        pieces = self._split(held + self._stops.flush())
-        for piece in pieces + (self._splitter.flush() if self._splitter else []):
-            yield Token(id=None, text=piece.text, thinking=piece.thinking)
-
-    def _split(self, text: str) -> list[Piece]:
-        if self._splitter:
-            return self._splitter.push(text)
-        return [Piece(text=text, thinking=False)] if text else []
 
 
 def resolve_device(device: str) -> torch.device:
@@ -302,22 +258,43 @@ def _resolve_dtype(asked: str | None, stored: str | None, device: torch.device) 
     return _DTYPES[name]
 
 
-def _on_grid(ids: Tensor, position: int) -> Iterator[Tensor]:
-    """Cut ids that begin at `position` at the multiples of CHUNK_TOKENS."""
+def _on_grid(ids: Tensor, position: int, chunk_tokens: int) -> Iterator[Tensor]:
+    """Cut ids that begin at `position` at the multiples of chunk_tokens."""
     start = 0
     while start < len(ids):
-        stop = start + CHUNK_TOKENS - (position + start) % CHUNK_TOKENS
+        stop = start + chunk_tokens - (position + start) % chunk_tokens
         yield ids[start:stop]
         start = stop
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Torch raises a class of its own for cards, and a plain RuntimeError when the computer's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+class _Pace:
+    """Keeps the host at most one chunk ahead of the card, so that progress tells of work that is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before: torch.cuda.Event | None = None
+
+    def wait(self) -> None:
+        """Called after a chunk has been handed to the card: waits for the chunk before it."""
+        if self._device.type != "cuda":
+            return
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        if self._before is not None:
+            self._before.synchronize()
+        self._before = event
 
 
-def _no_memory(state: SalaState, left: int) -> str:
-    return (
-        f"the device's memory is full after {state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state), "
-        f"{left:,} are left; read fewer files, or use a device with more memory"
-    )
+@contextmanager
+def _out_of_memory_told(state: SalaState, left: Callable[[], int]) -> Iterator[None]:
+    """Raise MemoryBudgetError where memory ends within. left: tokens not computed by then."""
+    try:
+        yield
+    except RuntimeError as error:
+        # torch has a class of its own for cards, and a plain RuntimeError for the computer's memory
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise MemoryBudgetError(
+            f"the device's memory is full after {state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state)"
+            f", {left():,} are left; read fewer files, or use a device with more memory"
+        ) from error

@@ -9,26 +9,39 @@ import xxhash
 
 from sala_core.checkpoint import weight_files
 from sala_core.config import SalaConfig
+from sala_core.state import KvKind
 
 STATE_FORMAT = 1
 """Raised whenever the same tokens would give other bytes in a state: layout, rounding, order of sums."""
 
 CHUNK_TOKENS = 1024
-"""Tokens computed at once while reading; chunks end at multiples of it, so that any split gives the same state."""
+"""Tokens computed at once while reading on a CPU, more on a card: a power of two times as many. Chunks end at multiples
+of it, so that any split gives the same state."""
 
 _READ_BYTES = 16 << 20
 
 
-def state_fingerprint(folder: Path, config: SalaConfig, dtype: torch.dtype, tokenizer_fingerprint: str) -> str:
-    """xxh3-128 over weights, config, tokenizer and template, dtype, chunk grid and format, in hexadecimal."""
+def state_fingerprint(
+    folder: Path,
+    config: SalaConfig,
+    dtype: torch.dtype,
+    tokenizer_fingerprint: str,
+    *,
+    kv: KvKind = "plain",
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> str:
+    """xxh3-128 over weights, config, tokenizer and template, dtype, chunk grid, how keys and values are held, and
+    format, in hexadecimal. Plain ones go unnamed, as before there were others: states saved then are still good."""
     digest = xxhash.xxh3_128()
     facts = {
         "format": STATE_FORMAT,
-        "chunk_tokens": CHUNK_TOKENS,
+        "chunk_tokens": chunk_tokens,
         "dtype": str(dtype),
         "config": asdict(config),
         "tokenizer": tokenizer_fingerprint,
     }
+    if kv != "plain":
+        facts["kv"] = kv
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for file in weight_files(folder):
         with file.open("rb") as stream:

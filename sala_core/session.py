@@ -17,7 +17,7 @@ from sala_core.errors import CorruptStateError, SessionNotFoundError, StateMisma
 from sala_core.events import Answer, Evidence, ReadProgress, ReadReceipt
 from sala_core.evidence import DocumentSpan, find_evidence
 from sala_core.ingest import Limits, SkippedFile, SourceMap, encode_document, prepare
-from sala_core.memory import check_budget
+from sala_core.memory import ROOM_TOKENS, check_budget
 from sala_core.model import AttentionTrace
 from sala_core.quotations import verify_quotations
 from sala_core.sampling import SamplingParams
@@ -93,7 +93,8 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, once all that was read is written."""
+        self.state.settle()
         self._lock.close()
 
     @property
@@ -123,7 +124,7 @@ class Session:
         prepared = not should_stop()
         if prepared:
             new_tokens = sum(len(part.token_ids) for part in batch.parts)
-            check_budget(self._engine, self.row.num_tokens + new_tokens, held_tokens=self.state.held_tokens)
+            check_budget(self._engine, self.row.num_tokens + new_tokens, state=self.state.state)
             self._library.append_parts(self._id, batch.parts)
             yield from self.state.catch_up(should_stop)
             tokens_read, tokens_reused = self.state.tokens_read, self.state.tokens_reused
@@ -237,6 +238,8 @@ class Session:
         base, trace = state.position, AttentionTrace()
         asked, said = MessageDraft(role="user", text=question), MessageDraft(role="assistant", text="")
         prompt = self._writer.question(question, asked.id)
+        longest = (sampling or self.sampling_defaults).max_tokens
+        self.state.make_room(len(prompt.token_ids) + min(longest, ROOM_TOKENS))
         turn = _Turn(started=time.monotonic())
         lookup = self.state.drafts()
         lookup.extend(prompt.token_ids)

@@ -14,7 +14,7 @@ from sala_core.store import DocumentRow, PartDraft, PartRow
 from sala_core.tokenizer import Tokenizer
 
 SEGMENT_TOKENS = 4 * CHUNK_TOKENS
-"""A segment is saved at every multiple of it: the most work that a killed reading loses."""
+"""A segment is saved at every multiple of it."""
 
 SNAPSHOT_TOKENS = 16 * SEGMENT_TOKENS
 """A snapshot is kept at every multiple of it, so that another session with the same beginning can branch off."""
@@ -61,19 +61,22 @@ class StreamWriter:
         return self.tokenizer.encode_content(text)
 
 
-def segment_ends(parts: Sequence[PartRow], start: int, end: int) -> list[tuple[int, bool]]:
+def segment_ends(
+    parts: Sequence[PartRow], start: int, end: int, *, chunk_tokens: int = CHUNK_TOKENS
+) -> list[tuple[int, bool]]:
     """Where checkpoints end while tokens start ... end - 1 are read, and whether each keeps its snapshot.
 
-    Every multiple of SEGMENT_TOKENS; the end of each document of at least SNAPSHOT_TOKENS (a checkpoint for every file
-    of a repository would cost more than reading it); and `end`. Kept are `end`, those documents' ends and multiples
-    of SNAPSHOT_TOKENS.
+    Every multiple of SEGMENT_TOKENS, or of chunk_tokens where chunks are longer; the end of each document of at least
+    SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than reading it); and `end`. Kept are
+    `end`, those documents' ends and multiples of SNAPSHOT_TOKENS.
     """
     books = {
         part.end
         for part in parts
         if part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS and start < part.end <= end
     }
-    grid = range((start // SEGMENT_TOKENS + 1) * SEGMENT_TOKENS, end + 1, SEGMENT_TOKENS)
+    segment = max(SEGMENT_TOKENS, chunk_tokens)
+    grid = range((start // segment + 1) * segment, end + 1, segment)
     ends = sorted({*grid, *books, end} - {start})
     return [(at, at == end or at in books or at % SNAPSHOT_TOKENS == 0) for at in ends]
 

@@ -13,7 +13,7 @@ from sala_core.checkpoint import EMBEDDED
 from sala_core.engine import Engine
 from sala_core.errors import IngestError, ModelError, SalaError, SessionBusyError
 from sala_core.jobs import Event, JobRunner, JobView, Task
-from sala_core.memory import MAX_TOKENS, state_bytes_per_token
+from sala_core.memory import MAX_TOKENS, tokens_that_fit
 from sala_core.sampling import SamplingParams
 from sala_core.session import Session
 from sala_core.session_state import SessionState
@@ -157,7 +157,8 @@ class Workspace:
         row = self.library.session(session_id)
         room = MAX_TOKENS - row.num_tokens
         if self._engine is not None:
-            room = min(room, psutil.virtual_memory().available // state_bytes_per_token(self._engine))
+            state = self._held[1].state if self._held and self._held[0] == row.id else None
+            room = min(room, tokens_that_fit(self._engine, state=state) - row.num_tokens)
         return Meter(
             tokens_read=row.position,
             tokens_pending=row.num_tokens - row.position,

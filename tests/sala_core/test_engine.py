@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-import sala_core.engine as engine_module
 from sala_core import Engine
 from sala_core.checkpoint import expected_shapes
 from sala_core.errors import ConfigError, DeviceError, MemoryBudgetError, ModelError
@@ -47,7 +46,7 @@ def test_logits_do_not_follow_the_model_and_may_be_changed(small_engine, ids):
 
 
 def test_read_is_forward_in_chunks_on_the_grid(small_engine, ids, monkeypatch):
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state, same = small_engine.new_state(), small_engine.new_state()
     small_engine.forward(state, ids[:10])
     small_engine.forward(same, ids[:10])
@@ -62,7 +61,7 @@ def test_read_is_forward_in_chunks_on_the_grid(small_engine, ids, monkeypatch):
 
 
 def test_closing_a_reading_leaves_the_state_at_the_end_of_a_chunk(small_engine, ids, monkeypatch):
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state = small_engine.new_state()
     reading = small_engine.read(state, ids)
     next(reading), next(reading)
@@ -75,7 +74,7 @@ def test_closing_a_reading_leaves_the_state_at_the_end_of_a_chunk(small_engine, 
 
 
 def test_choices_come_chunk_by_chunk_for_every_sparse_layer(small_engine, ids, monkeypatch):
-    monkeypatch.setattr(engine_module, "CHUNK_TOKENS", 64)
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     choices = []
     small_engine.forward(small_engine.new_state(), ids[:200], choices=choices)
     slots = small_engine.model.layout.slots

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sala_kernels import lightning_log_decay
 
-import sala_core.engine as engine_module
 from sala_core import Engine
 
 BROAD = {"kernel_size": 8, "kernel_stride": 4, "block_size": 16, "window_size": 32, "init_blocks": 1, "topk": 40}
@@ -163,7 +162,7 @@ def test_cuts_on_the_chunk_grid_leave_no_trace_in_a_single_bit(engine, ids, data
     start = data.draw(st.integers(0, 40))
     cuts = data.draw(st.lists(st.integers(1, len(ids) // 64), max_size=6, unique=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "CHUNK_TOKENS", 64)
+        patch.setattr(engine, "chunk_tokens", 64)
         state = engine.new_state()
         engine.forward(state, ids[:start])
         pieces = state.clone()

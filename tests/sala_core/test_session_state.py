@@ -5,9 +5,8 @@ import pytest
 import torch
 from reading_helpers import SEGMENT_TOKENS, assert_equal_states, last, restored
 
-from sala_core import SamplingParams, memory
-from sala_core.errors import MemoryBudgetError
-from sala_core.memory import state_bytes_per_token
+from sala_core import Engine, SamplingParams, memory, memory_plan
+from sala_core.errors import MemoryBudgetError, StateMismatchError
 from sala_core.session import Session
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=4)
@@ -16,6 +15,12 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=4)
 @pytest.fixture
 def engine(session_engine):
     return session_engine
+
+
+def memory_for(engine, num_tokens):
+    """What psutil would say where a new session could take so many tokens, and no more."""
+    needed = sum(memory._needed(engine, num_tokens, None).values())
+    return psutil.virtual_memory()._replace(available=(256 << 20) + needed)
 
 
 @pytest.mark.usefixtures("short_segments")
@@ -67,12 +72,12 @@ def test_a_state_is_loaded_once_and_its_time_told(engine, library, write_book):
 
 
 def test_too_long_a_reading_is_refused_before_it_begins(engine, library, write_book, monkeypatch):
-    free = psutil.virtual_memory()._replace(available=(256 << 20) + 1000 * state_bytes_per_token(engine))
+    free = memory_for(engine, 1000)
     with Session.open(library, engine, "demo", create=True) as session:
         before = session.row
         with monkeypatch.context() as patch:
-            patch.setattr(memory.psutil, "virtual_memory", lambda: free)
-            with pytest.raises(MemoryBudgetError, match=r"tokens need .* GiB is free"):
+            patch.setattr(memory_plan.psutil, "virtual_memory", lambda: free)
+            with pytest.raises(MemoryBudgetError, match=r"tokens need .* GiB is free; [\d,]+ tokens fit"):
                 list(session.read([write_book()]))
         assert session.row == before
         receipt = last(session.read([write_book()]))
@@ -82,8 +87,8 @@ def test_too_long_a_reading_is_refused_before_it_begins(engine, library, write_b
 def test_what_is_in_memory_already_needs_no_room(engine, library, write_book, monkeypatch):
     with Session.open(library, engine, "demo", create=True) as session:
         last(session.read([write_book("long.txt", 150, 1)]))
-        free = psutil.virtual_memory()._replace(available=(256 << 20) + 1000 * state_bytes_per_token(engine))
-        monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
+        free = memory_for(engine, 1000)
+        monkeypatch.setattr(memory_plan.psutil, "virtual_memory", lambda: free)
         assert last(session.read([write_book("short.txt", 20, 2)])).tokens_read < 1000
         session.state.forget()
         with pytest.raises(MemoryBudgetError):
@@ -96,3 +101,35 @@ def test_a_stream_longer_than_a_session_holds_is_refused(engine, library, write_
         with pytest.raises(MemoryBudgetError, match=r"more than a session holds \(500\)"):
             list(session.read([write_book()]))
         assert session.row.num_documents == 0
+
+
+def test_what_was_made_room_for_stays_where_it_is_through_questions_and_answers(engine, library, write_book):
+    with Session.open(library, engine, "demo", create=True) as session:
+        last(session.read([write_book("long.txt", 150, 1)]))
+        state = session.state.state
+        key, capacity = state.buffers_key(), state.capacity
+        assert capacity == state.position + memory.ROOM_TOKENS
+        for _ in range(2):
+            last(session.ask("Who came?", GREEDY))
+        assert session.state.state is state
+        assert state.buffers_key() == key
+        last(session.read([write_book("more.txt", 500, 3)]))
+        assert state.capacity == state.position + memory.ROOM_TOKENS > capacity
+
+
+@pytest.mark.usefixtures("short_segments")
+@pytest.mark.parametrize("kv", ["int8", "fp8"])
+def test_quantized_keys_and_values_come_back_bit_by_bit_and_in_half_the_space(random_model, library, write_book, kv):
+    plain, small = (Engine.load(random_model, dtype="float32", kv=each) for each in ("plain", kv))
+    book = write_book(num_lines=220)
+    for engine in (plain, small):
+        with Session.open(library, engine, engine.model.kv, create=True) as session:
+            last(session.read([book]))
+            last(session.ask("Who came?", GREEDY))
+            kept = session.state.state
+        assert_equal_states(kept, restored(library, engine, engine.model.kv))
+        assert kept.kv == engine.model.kv
+    sizes = {name: library.session_state_bytes(library.session(name).id) for name in ("plain", kv)}
+    assert sizes[kv] < 0.6 * sizes["plain"]
+    with Session.open(library, small, "plain") as session, pytest.raises(StateMismatchError, match="--again"):
+        last(session.ask("Who came?", GREEDY))
