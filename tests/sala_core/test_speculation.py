@@ -72,10 +72,25 @@ def test_a_repetition_is_continued_beyond_the_end():
 
 def test_drafts_grow_while_they_hold_and_shrink_when_they_fail():
     length = DraftLength()
-    for _ in range(5):
-        length.learn(length.tokens, length.tokens)
+    length.learn(length.tokens, length.tokens)
     assert length.tokens == MAX_DRAFT_TOKENS
-    length.learn(MAX_DRAFT_TOKENS, 0)
-    assert length.tokens == 1
-    length.learn(0, 0)
-    assert length.tokens == 1
+    for expected in (7, 3, 3):
+        length.learn(length.tokens, 1)
+        assert length.tokens == expected
+
+
+def test_drafts_that_always_fail_are_made_ever_more_seldom():
+    length, pauses, pause = DraftLength(), [], 0
+    while len(pauses) < 8:
+        if length.tokens:
+            pauses.append(pause)
+            length.learn(length.tokens, 0)
+            pause = 0
+        else:
+            length.learn(0, 0)
+            pause += 1
+    assert pauses == [0, 0, 1, 3, 7, 15, 16, 16]
+    while not length.tokens:
+        length.learn(0, 0)
+    length.learn(length.tokens, 1)
+    assert length.tokens
