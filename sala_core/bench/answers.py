@@ -22,6 +22,7 @@ from sala_core.bench.timing import MAX_SHORT_S, Timing
 from sala_core.bench.work import Work, full_decoding, full_reading, matrix_work, sala_decoding, sala_reading
 from sala_core.checkpoint import EMBEDDED, load_weights, resolve_model
 from sala_core.engine import Engine
+from sala_core.memory_plan import ModelSize, device_settings
 from sala_core.model import SalaModel
 from sala_core.sampling import SamplingParams
 from sala_core.state import KvKind
@@ -46,7 +47,7 @@ class AnswerJob:
     size: Size
     length: int
     weights: str
-    kv: KvKind
+    kv: KvKind | Literal["auto"]
     device: str
     new_tokens: int
     runs: int | None = None
@@ -60,10 +61,18 @@ class AnswerJob:
     @property
     def row(self) -> ModelRow:
         """The row before anything was measured."""
-        kv = {"fp32": "fp32"}.get(self.weights, "bf16") if self.kv == "plain" or self.model == "full" else self.kv
         return ModelRow(
-            what="answer", model=self.model, size=self.size, length=self.length, weights=self.weights, kv=kv
+            what="answer",
+            model=self.model,
+            size=self.size,
+            length=self.length,
+            weights=self.weights,
+            kv=self.kv_name("plain" if self.model == "full" else self.kv),
         )
+
+    def kv_name(self, kind: str) -> str:
+        """As rows have it: a dtype for "plain"."""
+        return kind if kind != "plain" else "fp32" if self.weights == "fp32" else "bf16"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +102,8 @@ def open_engine(job: AnswerJob) -> tuple[Engine, Weights]:
         weights = load_weights(resolve_model(EMBEDDED), config, dtype=job.dtype, device=device)
     else:
         weights = sala_weights(config, job.dtype, device, packed=job.weights == "int4")
-    return Engine(SalaModel(config, weights, kv=job.kv), name=f"bench {job.size}"), weights
+    kv = device_settings(ModelSize.of(config, weights, job.dtype), device, job.kv).kv
+    return Engine(SalaModel(config, weights, kv=kv), name=f"bench {job.size}"), weights
 
 
 def measure_sala(job: AnswerJob) -> ModelRow:
@@ -115,7 +125,7 @@ def measure_sala(job: AnswerJob) -> ModelRow:
     row = _row(job, list(_runs(run, job, engine.model.device)))
     config, tied = engine.config, engine.config.tie_word_embeddings
     matrices = matrix_work(weights, tied=tied)
-    kv_row_bytes = config.head_dim * job.dtype.itemsize if job.kv == "plain" else config.head_dim + 4.0
+    kv_row_bytes = config.head_dim * job.dtype.itemsize if engine.model.kv == "plain" else config.head_dim + 4.0
     return _with_work(
         replace(
             row,
@@ -123,6 +133,8 @@ def measure_sala(job: AnswerJob) -> ModelRow:
             reserved_memory_bytes=memory.reserved,
             state_bytes=state_bytes[-1],
             weight_bytes=weight_bytes(weights),
+            kv=job.kv_name(engine.model.kv),
+            note=f"chunks of {engine.chunk_tokens:,} tokens",
         ),
         sala_reading(config, matrices, job.length, state_bytes[-1]),
         sala_decoding(config, matrices, job.length + job.new_tokens // 2, kv_row_bytes, job.dtype.itemsize),

@@ -10,6 +10,7 @@ from sala_core.bench.answers import AnswerJob, measure_answer
 from sala_core.bench.ceilings import measure_ceilings
 from sala_core.bench.kernel_times import kernel_records
 from sala_core.bench.machine import Machine
+from sala_core.bench.quoting import measure_quoting
 from sala_core.bench.saving import measure_saving
 from sala_core.bench.speculation import measure_speculation
 
@@ -34,8 +35,10 @@ def saving(**options: Any) -> Records:
 
 
 def speculation(**options: Any) -> Records:
-    """Decoding with and without drafts."""
-    yield from (asdict(row) for row in measure_speculation(AnswerJob(**options)))
+    """Decoding with and without drafts: quoting for real at embedded size, forced with random weights."""
+    job = AnswerJob(**options)
+    measure = measure_quoting if job.size == "embedded" else measure_speculation
+    yield from (asdict(row) for row in measure(job))
 
 
 def kernels(**options: Any) -> Records:

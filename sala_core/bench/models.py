@@ -94,13 +94,13 @@ def _job(plan: ModelPlan, model: str, length: int) -> AnswerJob:
     assert plan.size is not None
     assert plan.weights is not None
     assert plan.new_tokens is not None
-    kinds: dict[str, KvKind] = {"int8": "int8", "fp8": "fp8"}
+    kinds: dict[str, KvKind | Literal["auto"]] = {"auto": "auto", "int8": "int8", "fp8": "fp8", "bf16": "plain"}
     return AnswerJob(
         model="sala" if model == "sala" else "full",
         size=plan.size,
         length=length,
         weights=plan.weights,
-        kv=kinds.get(plan.kv, "plain"),
+        kv=kinds[plan.kv],
         device=plan.device,
         new_tokens=plan.new_tokens,
         runs=plan.runs,

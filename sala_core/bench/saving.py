@@ -44,7 +44,7 @@ def measure_saving(job: AnswerJob) -> Iterator[ModelRow]:
         seconds, stored = _save(engine, ids)
         saved.append(seconds)
         release(device)
-    row = replace(job.row, what="reading")
+    row = replace(job.row, what="reading", kv=job.kv_name(engine.model.kv))
     yield _timed(row, without)
     slower = 100 * (Timing.of(saved).median_s / Timing.of(without).median_s - 1)
     note = f"{slower:+.1f}% against reading alone; {stored / 1e6:,.0f} MB on disk, in {tempfile.gettempdir()}"
