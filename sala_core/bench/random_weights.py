@@ -23,7 +23,8 @@ class RandomWeights:
     def __init__(self, dtype: torch.dtype, device: torch.device, *, packed: bool, seed: int = 0) -> None:
         """packed: matrices of 4-bit integers where the shape allows, but for those that `quantize` leaves alone."""
         self._dtype, self._device, self._packed = dtype, device, packed
-        self._generator = torch.Generator(device).manual_seed(seed)
+        meta = device.type == "meta"  # has no numbers, and so no generator
+        self._generator = None if meta else torch.Generator(device).manual_seed(seed)
 
     def named(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Matrix:
         """The weight of that name: ones for a norm, else a matrix [out, in] of deviation `scale` / sqrt(in)."""
