@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.block_attention import block_attention
+from sala_kernels.block_attention import add_key_mass, block_attention
 from sala_kernels.block_choice import choose_blocks
 from sala_kernels.blocks import BlockLayout
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import Comparison, Workload, at_position
 from sala_kernels.kv_quantization import Kind, QuantizedRows, quantize_rows
 
 _HEADS, _KV_HEADS, _DIM = 32, 2, 128
@@ -32,11 +33,15 @@ class _Shape:
     dv: int
     kind: Kind | None = None
     dense: bool = False
+    known: bool = True  # whether the host knows the position
+    count: int | None = None  # queries whose mass alone is wanted
 
     @property
     def name(self) -> str:
         block, place = self.layout.block, f"{self.position}+{self.T}"
         how = "dense" if self.dense else f"blocks of {block}"
+        how += "" if self.known else ", a tensor,"
+        how += "" if self.count is None else f" mass of {self.count}"
         return f"{how} {place}, heads {self.heads}/{self.kv_heads} of {self.d}, {self.dv} {self.kind or ''}".rstrip()
 
 
@@ -54,6 +59,18 @@ def comparisons() -> Iterator[Comparison]:
         _Shape(layout=small, position=20, T=40, heads=1, kv_heads=1, d=16, dv=16),
         _Shape(layout=large, position=33, T=45, heads=5, kv_heads=1, d=128, dv=128, dense=True),
         _Shape(layout=large, position=130, T=3, heads=6, kv_heads=2, d=100, dv=200, dense=True),
+    ]:
+        yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+    for shape in [
+        _Shape(layout=middle, position=4, T=16, heads=3, kv_heads=1, d=32, dv=16, known=False),
+        _Shape(layout=middle, position=94, T=4, heads=6, kv_heads=2, d=24, dv=40, known=False),
+        _Shape(layout=large, position=400, T=1, heads=16, kv_heads=1, d=128, dv=128, known=False),
+        _Shape(layout=large, position=400, T=2, heads=4, kv_heads=2, d=32, dv=48, kind="int8", known=False),
+        _Shape(layout=large, position=100, T=2, heads=2, kv_heads=1, d=16, dv=16, dense=True, known=False),
+        _Shape(layout=middle, position=190, T=5, heads=6, kv_heads=2, d=24, dv=24, known=False, count=3),
+        _Shape(layout=middle, position=40, T=3, heads=3, kv_heads=1, d=16, dv=16, kind="fp8", known=False, count=3),
+        _Shape(layout=middle, position=190, T=2, heads=2, kv_heads=1, d=16, dv=16, known=False, count=0),
+        _Shape(layout=middle, position=190, T=4, heads=2, kv_heads=1, d=16, dv=16, count=1),
     ]:
         yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
     kinds: tuple[Kind, ...] = ("int8", "fp8")
@@ -77,12 +94,20 @@ def workloads() -> Iterator[Workload]:
         for kind in kinds:
             yield _workload(f"{name} {kind or 'bf16'}", T, n, layout, kind)
     yield _workload("decode at 64K bf16, with every key's mass", 1, 2**16, _RELEASED, None, traced=True)
+    for length, n in (("64K", 2**16), ("1M", 2**20)):
+        for T in (1, 16):
+            for kind in (None, "int8", "fp8"):
+                name = f"{T} at a tensor, {length} {kind or 'bf16'}"
+                yield _workload(name, T, n, _RELEASED, kind, known=False)
+                if length == "64K" and T == 16:
+                    yield _workload(f"mass of {name}", T, n, _RELEASED, kind, traced=True, known=False, counted=True)
 
 
 def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[Tensor]:
     """Keys and values are views of larger caches whose other rows are NaN."""
     generator = torch.Generator().manual_seed(shape.position + shape.T)
     n, capacity, layout = shape.position + shape.T, shape.position + shape.T + 7, shape.layout
+    given = n if shape.known else capacity  # a decode step is given all rows
     q = torch.randn(shape.T, shape.heads, shape.d, generator=generator).to(device)
     rows: list[Tensor | QuantizedRows] = []
     for width in (shape.d, shape.dv):
@@ -90,30 +115,44 @@ def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[T
         if shape.kind is None:
             cache = torch.full((shape.kv_heads, capacity, width), torch.nan, device=device)
             cache[:, :n] = x
-            rows.append(cache[:, :n])
+            rows.append(cache[:, :given])
         else:
             quantized = QuantizedRows.empty((shape.kv_heads, capacity, width), shape.kind, device)
             quantized.data.fill_(0x7F)
             quantized.scale.fill_(torch.nan)
-            rows.append(quantize_rows(x, shape.kind, out=quantized.tokens(0, n), backend="reference"))
+            quantize_rows(x, shape.kind, out=quantized.tokens(0, n), backend="reference")
+            rows.append(quantized.tokens(0, given))
     chosen = None
     if not shape.dense:
         scores = torch.rand(shape.kv_heads, shape.T, -(-n // layout.block), generator=generator)
         chosen = choose_blocks(scores, position=shape.position, layout=layout)
         chosen[:, ::3, ::2] = -1
         chosen = chosen.to(device)
-    mass = torch.full((n,), 0.5, device=device)
-    out = block_attention(
-        q, rows[0], rows[1], chosen, position=shape.position, scale=0.3, layout=layout, mass=mass, backend=backend
-    )
-    return [out, mass]
+    mass = torch.full((rows[0].shape[1],), 0.5, device=device)
+    position = at_position(shape.position, device, known=shape.known)
+    if shape.count is None:
+        out = block_attention(
+            q, rows[0], rows[1], chosen, position=position, scale=0.3, layout=layout, mass=mass, backend=backend
+        )
+        return [out, mass]
+    count = at_position(shape.count, device, known=shape.known)
+    add_key_mass(q, rows[0], chosen, mass, position=position, count=count, scale=0.3, layout=layout, backend=backend)
+    return [mass]
 
 
 def _workload(
-    name: str, T: int, n: int, layout: BlockLayout | None, kind: Kind | None, *, traced: bool = False
+    name: str,
+    T: int,
+    n: int,
+    layout: BlockLayout | None,
+    kind: Kind | None,
+    *,
+    traced: bool = False,
+    known: bool = True,
+    counted: bool = False,
 ) -> Workload:
     """Bytes: queries and output once; keys and values once, but no more of them than are attended to. FLOPs: two for
-    every number of a key and of a value that a query's heads meet."""
+    every number of a key and of a value that a query's heads meet. counted: mass alone is wanted."""
     position = n - T
     if layout is None:
         seen = T * position + T * (T + 1) // 2  # pairs of query and key
@@ -122,11 +161,12 @@ def _workload(
         seen = sum(_num_keys(at, layout) for at in range(position, n))
         read = min(n, seen)
     row_bytes = 2 * _DIM if kind is None else _DIM + 4
+    passes = 2 + traced - counted  # over keys, over values, over keys again
     return Workload(
         name=name,
-        prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind, traced=traced),
-        num_bytes=2 * 2 * T * _HEADS * _DIM + (3 if traced else 2) * _KV_HEADS * read * row_bytes,
-        num_flops=(6 if traced else 4) * seen * _HEADS * _DIM,
+        prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind, traced=traced, known=known, counted=counted),
+        num_bytes=2 * 2 * T * _HEADS * _DIM + passes * _KV_HEADS * read * row_bytes,
+        num_flops=2 * passes * seen * _HEADS * _DIM,
     )
 
 
@@ -136,7 +176,14 @@ def _num_keys(at: int, layout: BlockLayout) -> int:
 
 
 def _prepare(
-    device: torch.device, T: int, n: int, layout: BlockLayout | None, kind: Kind | None, traced: bool
+    device: torch.device,
+    T: int,
+    n: int,
+    layout: BlockLayout | None,
+    kind: Kind | None,
+    traced: bool,
+    known: bool,
+    counted: bool,
 ) -> Callable[[], object]:
     q = torch.empty(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device).normal_()
     rows: list[Tensor | QuantizedRows] = []
@@ -145,9 +192,15 @@ def _prepare(
         rows.append(x if kind is None else quantize_rows(x, kind, backend="reference"))
     chosen = None if layout is None else _random_blocks(T, n - T, layout, device)
     mass = torch.zeros(n, device=device) if traced else None
-    return lambda: block_attention(
-        q, rows[0], rows[1], chosen, position=n - T, scale=_DIM**-0.5, layout=layout or _RELEASED, mass=mass
-    )
+    call: dict[str, Any] = {
+        "position": at_position(n - T, device, known=known),
+        "scale": _DIM**-0.5,
+        "layout": layout or _RELEASED,
+        "mass": mass,
+    }
+    if counted:
+        return partial(add_key_mass, q, rows[0], chosen, count=at_position(T, device, known=False), **call)
+    return partial(block_attention, q, rows[0], rows[1], chosen, **call)
 
 
 def _random_blocks(T: int, position: int, layout: BlockLayout, device: torch.device) -> Tensor:

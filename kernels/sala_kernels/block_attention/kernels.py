@@ -14,13 +14,14 @@ from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
 from sala_kernels.kv_quantization.kernels import FP8_UNIT, dequantize_rows
 from sala_kernels.launch import capability, launch
-from sala_kernels.positions import Position
+from sala_kernels.positions import MAX_TOKENS, Position
 
 _MAX_GROUP = 128
 _MAX_DIM = 256
-_MAX_SPLIT_QUERIES = 32  # queries times kv heads whose keys are split; more of them fill a card as tiles of queries
-_SPLIT_PROGRAMS = 512  # a few for each multiprocessor of a large card
-_MAX_SPLITS = 256
+_MAX_SPLIT_QUERIES = MAX_TOKENS  # whose keys are split; more of them fill a card as tiles of queries
+_SPLITS = 96  # of the keys of a query that chooses its blocks: two tiles each in the released model
+_DENSE_SPLITS = 256  # of all keys before a query
+_MASS_PROGRAMS = 512  # a few for each multiprocessor of a large card
 _PASS_QUERIES = 8192  # queries whose sums over the shared keys are kept in float32 at a time
 
 _Rows = Tensor | QuantizedRows
@@ -32,7 +33,7 @@ def block_attention(
     v: _Rows,
     chosen: Tensor | None,
     *,
-    position: int,
+    position: Position,
     scale: float,
     layout: BlockLayout,
     mass: Tensor | None,
@@ -40,19 +41,17 @@ def block_attention(
     """As `sala_kernels.block_attention.block_attention`."""
     T, H, _ = q.shape
     _check(q, k, v, chosen, position, scale, layout.slots)
-    if mass is not None and (mass.dtype != torch.float32 or mass.shape[0] < position + T or mass.stride(0) != 1):
-        raise ValueError(f"mass must be contiguous fp32 [{k.shape[1]}], found {list(mass.shape)} {mass.dtype}")
-    if (position + T - 1) // layout.block < layout.max_blocks:
-        chosen = None
+    if mass is not None:
+        _check_mass(mass, position, T, k.shape[1])
     work = _Work(q, k, v, chosen, position, scale, layout)
     out = q.new_empty(T, H, v.shape[2])
-    lse = torch.empty(T, H, dtype=torch.float32, device=q.device) if mass is not None else None
-    if T * k.shape[0] <= _MAX_SPLIT_QUERIES:
-        work.split(out, lse)
+    if T <= _MAX_SPLIT_QUERIES:
+        lses = work.split(out)
     else:
-        work.prefill(out, lse)
-    if mass is not None and lse is not None:
-        work.add_mass(mass, lse)
+        lses = torch.empty(T, H, 1, dtype=torch.float32, device=q.device)
+        work.prefill(out, lses[..., 0] if mass is not None else None)
+    if mass is not None:
+        work.add_mass(mass, lses)
     return out
 
 
@@ -67,37 +66,58 @@ def add_key_mass(
     scale: float,
     layout: BlockLayout,
 ) -> None:
-    """As `sala_kernels.block_attention.add_key_mass`."""
-    raise NotImplementedError
+    """As `sala_kernels.block_attention.add_key_mass`: two launches, the second adds to `mass`."""
+    _check(q, k, k, chosen, position, scale, layout.slots)
+    _check_mass(mass, position, q.shape[0], k.shape[1])
+    work = _Work(q, k, None, chosen, position, scale, layout, count)
+    work.add_mass(mass, work.split(None))
 
 
 class _Work:
     """The launches of one call."""
 
     def __init__(
-        self, q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: int, scale: float, layout: BlockLayout
+        self,
+        q: Tensor,
+        k: _Rows,
+        v: _Rows | None,
+        chosen: Tensor | None,
+        position: Position,
+        scale: float,
+        layout: BlockLayout,
+        count: Position | None = None,
     ) -> None:
+        """v: None where probabilities alone are wanted. count: queries that are meant, None: all."""
+        end = k.shape[1]  # at most: where the keys of the last query end
+        if isinstance(position, int):
+            end = position + q.shape[0]
+        if (end - 1) // layout.block < layout.max_blocks:
+            chosen = None
         self.q = q if q.stride(2) == 1 else q.contiguous()
-        self.k, self.v = k, v
+        self.k, self.v, self.count, self.end = k, v, count, end
         self.chosen = chosen if chosen is None or chosen.stride(2) == 1 else chosen.contiguous()
         self.position, self.layout = position, layout
         self.score_scale = scale * math.log2(math.e)
         self.kv_heads, self.group = k.shape[0], q.shape[1] // k.shape[0]
-        self.columns_k, self.columns_v = (max(16, triton.next_power_of_2(x.shape[2])) for x in (k, v))
+        self.columns_k, self.columns_v = (
+            max(16, triton.next_power_of_2(x.shape[2])) for x in (k, k if v is None else v)
+        )
         self.tiles = choose_tiles(
             q.dtype,
             self.group,
-            max(k.shape[2], v.shape[2]),
+            k.shape[2] if v is None else max(k.shape[2], v.shape[2]),
             capability(q),
             quantized=isinstance(k, QuantizedRows) or isinstance(v, QuantizedRows),
         )
 
-    def split(self, out: Tensor, lse: Tensor | None) -> None:
-        """Every query's keys split over programs, then merged."""
-        T, H, DV = out.shape
-        steps, splits = self._steps_and_splits()
-        parts = torch.empty(T, H, splits, DV, dtype=torch.float32, device=out.device)
-        lses = torch.empty(T, H, splits, dtype=torch.float32, device=out.device)
+    def split(self, out: Tensor | None) -> Tensor:
+        """Every query's keys split over programs, then merged into `out`, if there are values. Returns log2 of the sums
+        of weights, [T, H, splits]."""
+        T, H = self.q.shape[:2]
+        tiles, most = self._tiles_and_splits()
+        splits = min(tiles, most)
+        lses = torch.empty(T, H, splits, dtype=torch.float32, device=self.q.device)
+        parts = None if out is None else torch.empty(T, H, splits, out.shape[2], dtype=torch.float32, device=out.device)
         launch(
             split_keys,
             (T, splits, self.kv_heads),
@@ -108,25 +128,26 @@ class _Work:
             **self._chosen(0, T),
             parts=parts,
             lses=lses,
-            steps=steps,
+            count=self.count,
             INIT=self.layout.init,
             LOCAL=self.layout.local,
         )
-        rows = triton.next_power_of_2(splits)
-        columns = min(self.columns_v, max(16, 4096 // rows))
-        launch(
-            merge_splits,
-            (T * H, triton.cdiv(DV, columns)),
-            num_warps=4,
-            parts=parts,
-            lses=lses,
-            out=out,
-            lse=lse,
-            splits=splits,
-            DV=DV,
-            SPLITS=rows,
-            COLUMNS=columns,
-        )
+        if out is not None:
+            rows = triton.next_power_of_2(most)
+            columns = min(self.columns_v, max(16, 4096 // rows))
+            launch(
+                merge_splits,
+                (T * H, triton.cdiv(out.shape[2], columns)),
+                num_warps=4,
+                parts=parts,
+                lses=lses,
+                out=out,
+                splits=splits,
+                DV=out.shape[2],
+                SPLITS=rows,
+                COLUMNS=columns,
+            )
+        return lses
 
     def prefill(self, out: Tensor, lse: Tensor | None) -> None:
         """Tiles of queries over what they share; where queries choose, each one's own blocks on top."""
@@ -157,6 +178,8 @@ class _Work:
     def _shared_keys(self, start: int, stop: int, out: Tensor, lse: Tensor | None) -> None:
         """The first launch of a pass over the queries start ... stop - 1. Quantized rows are made whole for it, once
         for all tiles: they are few, but where attention is dense."""
+        assert isinstance(self.position, int)
+        assert self.v is not None
         layout, end = self.layout, self.position + stop
         own = (self.position + start) // layout.block
         first = gap = 0
@@ -190,40 +213,38 @@ class _Work:
             DENSE=self.chosen is None,
         )
 
-    def add_mass(self, mass: Tensor, lse: Tensor) -> None:
-        """Every key's probability, summed over heads and queries, added to `mass`."""
-        steps, splits = self._steps_and_splits()
+    def add_mass(self, mass: Tensor, lses: Tensor) -> None:
+        """Every key's probability, summed over heads and queries, added to `mass`; lses [T, H, splits]."""
         T = self.q.shape[0]
+        tiles, most = self._tiles_and_splits()
         launch(
             key_mass,
-            (T, splits, self.kv_heads),
+            (T, min(tiles, most, max(1, _MASS_PROGRAMS // (T * self.kv_heads))), self.kv_heads),
             **self.tiles.split.arguments,
             **self._queries(0, T),
             **self._keys(),
             **self._chosen(0, T),
-            lse=lse,
+            lses=lses,
             mass=mass,
-            steps=steps,
+            count=self.count,
+            splits=lses.shape[2],
+            num_keys=mass.shape[0],
             INIT=self.layout.init,
             LOCAL=self.layout.local,
+            SPLITS=1 if lses.shape[2] == 1 else triton.next_power_of_2(most),
         )
 
-    def _steps_and_splits(self) -> tuple[int, int]:
-        """Tiles of keys that a program takes, and programs that share a query's keys."""
-        T, layout = self.q.shape[0], self.layout
-        keys = self.position + T
-        if self.chosen is not None:
-            keys = min(keys, layout.max_blocks * layout.block)
-        tiles = triton.cdiv(keys, self.tiles.split.keys)
-        splits = min(tiles, _MAX_SPLITS, max(1, _SPLIT_PROGRAMS // (T * self.kv_heads)))
-        steps = triton.cdiv(tiles, splits)
-        return steps, triton.cdiv(tiles, steps)
+    def _tiles_and_splits(self) -> tuple[int, int]:
+        """Tiles of a query's keys, and how many programs may share them; both at most."""
+        choosing = self.layout.max_blocks * self.layout.block
+        keys = self.end if self.chosen is None else min(self.end, choosing)
+        return triton.cdiv(keys, self.tiles.split.keys), _SPLITS if keys <= choosing else _DENSE_SPLITS
 
     def _queries(self, start: int, stop: int) -> dict[str, Any]:
         q = self.q[start:stop]
         return {
             "q": q,
-            "position": self.position + start,
+            "position": self.position + start if isinstance(self.position, int) else self.position,
             "stride_q": q.stride(0),
             "stride_q_head": q.stride(1),
             "G": self.group,
@@ -246,6 +267,9 @@ class _Work:
         }
 
     def _values(self) -> dict[str, Any]:
+        if self.v is None:
+            no_strides = {"stride_v_head": 0, "stride_v_scale_head": 0, "STRIDE_V": 0}
+            return {"v": None, "v_scale": None, "DV": 0, "COLUMNS_V": 16, **no_strides}
         v, scale = _stored(self.v)
         return {
             "v": v,
@@ -279,14 +303,21 @@ def _whole(x: _Rows, dtype: torch.dtype, count: int, first: int, gap: int) -> Te
     return out
 
 
-def _check(q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: int, scale: float, slots: int) -> None:
+def _check_mass(mass: Tensor, position: Position, num_tokens: int, num_keys: int) -> None:
+    """Raise ValueError if the kernels cannot add to `mass`."""
+    needed = position + num_tokens if isinstance(position, int) else 0
+    if mass.dtype != torch.float32 or mass.shape[0] < needed or mass.stride(0) != 1:
+        raise ValueError(f"mass must be contiguous fp32 [{num_keys}], found {list(mass.shape)} {mass.dtype}")
+
+
+def _check(q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: Position, scale: float, slots: int) -> None:
     """What the kernels take for granted. Raises ValueError."""
     T, H, d = q.shape
     if k.shape[0] != v.shape[0] or H % k.shape[0] or H // k.shape[0] > _MAX_GROUP:
         raise ValueError(f"{H} query heads, {k.shape[0]} of keys, {v.shape[0]} of values: at most {_MAX_GROUP} to one")
     if k.shape[2] != d or max(d, v.shape[2]) > _MAX_DIM:
         raise ValueError(f"heads of {d}, {k.shape[2]}, {v.shape[2]} numbers: q's and k's alike, none over {_MAX_DIM}")
-    if min(k.shape[1], v.shape[1]) < position + T:
+    if isinstance(position, int) and min(k.shape[1], v.shape[1]) < position + T:
         raise ValueError(f"{position + T} keys are attended to; {k.shape[1]} keys and {v.shape[1]} values are given")
     for data, row_scale in (_stored(k), _stored(v)):
         if data.dtype != (q.dtype if row_scale is None else data.dtype) or data.stride(2) != 1:

@@ -1,10 +1,34 @@
-"""Decode: few queries, so the keys of each are split over programs, and the parts merged by their weights' sums."""
+"""Decode: few queries, so the keys of each are split over programs, and the parts merged by their weights' sums.
+
+Tile i of a query's keys belongs to split i modulo their number, so a query's bits depend neither on how many queries
+there are nor on how many rows are given.
+"""
 
 import triton
 import triton.language as tl
 
 from sala_kernels.block_attention.kernels_prefill import softmax_step
 from sala_kernels.kv_quantization.kernels import FP8_UNIT, stored_numbers
+from sala_kernels.positions.kernels import number
+
+
+@triton.jit
+def _num_tiles(
+    at,
+    chosen,
+    BLOCK: tl.constexpr,
+    INIT: tl.constexpr,
+    LOCAL: tl.constexpr,
+    MAX_BLOCKS: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """Tiles of the row of keys that `_attended_keys` tells of."""
+    if chosen is None:
+        return tl.cdiv(at + 1, KEYS)
+    else:
+        own = at // BLOCK
+        near = INIT * BLOCK + at + 1 - (own - LOCAL + 1) * BLOCK
+        return tl.cdiv(tl.where(own < MAX_BLOCKS, at + 1, near + (MAX_BLOCKS - INIT - LOCAL) * BLOCK), KEYS)
 
 
 @triton.jit
@@ -39,7 +63,7 @@ def _attended_keys(
         return tl.where(there, key, 0), there
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["position", "count"])
 def split_keys(
     q,
     k,
@@ -50,8 +74,8 @@ def split_keys(
     parts,
     lses,
     position,
+    count,
     score_scale,
-    steps,
     stride_q,
     stride_q_head,
     stride_k_head,
@@ -75,8 +99,9 @@ def split_keys(
     KEYS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: one query, the G heads of one kv head, and `steps` tiles of its keys. Writes the normalised sums to
-    `parts` [T, H, splits, DV] fp32, and log2 of the weights' sums to `lses` [T, H, splits]; zeros and -inf for none."""
+    """One program: one query, the G heads of one kv head, and some tiles of its keys. Writes the normalised sums to
+    `parts` [T, H, splits, DV] fp32, where there are values, and log2 of the weights' sums to `lses` [T, H, splits];
+    zeros and -inf for none, and, if `count` is given, for the queries from it on."""
     t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -85,42 +110,51 @@ def split_keys(
     q_rows = q + t.to(tl.int64) * stride_q + head * stride_q_head
     q_tile = tl.load(q_rows[:, None] + column_k[None, :], (row < G)[:, None] & (column_k < D)[None, :], other=0.0)
     k += kv_head * stride_k_head
-    v += kv_head * stride_v_head
+    if v is not None:
+        v += kv_head * stride_v_head
+        v_unit: tl.constexpr = FP8_UNIT if v.dtype.element_ty == tl.uint8 else 1.0
     if k_scale is not None:
         k_scale += kv_head * stride_k_scale_head
     if v_scale is not None:
         v_scale += kv_head * stride_v_scale_head
     if chosen is not None:
         chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
-    v_unit: tl.constexpr = FP8_UNIT if v.dtype.element_ty == tl.uint8 else 1.0
+    at = number(position) + t
+    tiles = _num_tiles(at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS, KEYS)
+    if count is not None:
+        tiles = tl.where(t < number(count), tiles, 0)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, COLUMNS_V], tl.float32)
-    for step in range(0, steps):
-        index = (split * steps + step) * KEYS + tl.arange(0, KEYS)
-        key, there = _attended_keys(index, position + t, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
-        k_rows, v_rows = k + key * STRIDE_K, v + key * STRIDE_V
+    for tile in range(split, tiles, tl.num_programs(1)):
+        index = tile * KEYS + tl.arange(0, KEYS)
+        key, there = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+        k_rows = k + key * STRIDE_K
         k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
-        v_tile = tl.load(v_rows[:, None] + column_v[None, :], there[:, None] & (column_v < DV)[None, :], other=0.0)
+        if v is not None:
+            v_rows = v + key * STRIDE_V
+            v_tile = tl.load(v_rows[:, None] + column_v[None, :], there[:, None] & (column_v < DV)[None, :], other=0.0)
         s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
             s *= tl.load(k_scale + key)[None, :]
         s = tl.where(there[None, :], s * score_scale, float("-inf"))
         p, shrink, m, total = softmax_step(s, m, total)
-        if v_scale is not None:
-            p *= (tl.load(v_scale + key) * v_unit)[None, :]
-        values = stored_numbers(v_tile, q.dtype.element_ty)
-        acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
+        if v is not None:
+            if v_scale is not None:
+                p *= (tl.load(v_scale + key) * v_unit)[None, :]
+            values = stored_numbers(v_tile, q.dtype.element_ty)
+            acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
     place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(1) + split
     weight = tl.where(total == 0.0, 1.0, total)  # 0 where this split has no key: m is -inf there
-    inside = (row < G)[:, None] & (column_v < DV)[None, :]
-    tl.store(parts + place[:, None] * DV + column_v[None, :], acc / weight[:, None], inside)
+    if v is not None:
+        inside = (row < G)[:, None] & (column_v < DV)[None, :]
+        tl.store(parts + place[:, None] * DV + column_v[None, :], acc / weight[:, None], inside)
     tl.store(lses + place, m + tl.log2(weight), row < G)
 
 
-@triton.jit
-def merge_splits(parts, lses, out, lse, splits, DV: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr):
-    """out [T * H, DV] from `parts` and `lses`; `lse` [T * H] if given. One program: COLUMNS columns of one row."""
+@triton.jit(do_not_specialize=["splits"])
+def merge_splits(parts, lses, out, splits, DV: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr):
+    """out [T * H, DV] from `parts` and `lses`. One program: COLUMNS columns of one row."""
     row = tl.program_id(0).to(tl.int64)
     split = tl.arange(0, SPLITS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -132,21 +166,21 @@ def merge_splits(parts, lses, out, lse, splits, DV: tl.constexpr, SPLITS: tl.con
     total = tl.sum(weight, 0)
     result = tl.sum(part * weight[:, None], 0) / total
     tl.store(out + row * DV + column, result.to(out.dtype.element_ty), column < DV)
-    if lse is not None:
-        tl.store(lse + row, m + tl.log2(total), tl.program_id(1) == 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["position", "count", "splits", "num_keys"])
 def key_mass(
     q,
     k,
     k_scale,
     chosen,
-    lse,
+    lses,
     mass,
     position,
+    count,
     score_scale,
-    steps,
+    splits,
+    num_keys,
     stride_q,
     stride_q_head,
     stride_k_head,
@@ -163,9 +197,11 @@ def key_mass(
     MAX_BLOCKS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
+    SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Adds the probability of every key, summed over the heads, to `mass` [n] fp32. Programs as in `split_keys`."""
+    """Adds the probability of every key, summed over the heads, to `mass` [num_keys] fp32. Programs as in `split_keys`;
+    lses [T, H, splits] are merged by each."""
     t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -173,19 +209,29 @@ def key_mass(
     column_k = tl.arange(0, COLUMNS_K)
     q_rows = q + t.to(tl.int64) * stride_q + head * stride_q_head
     q_tile = tl.load(q_rows[:, None] + column_k[None, :], (row < G)[:, None] & (column_k < D)[None, :], other=0.0)
-    norm = tl.load(lse + t.to(tl.int64) * (tl.num_programs(2) * G) + head, row < G, other=float("inf"))
+    part = tl.arange(0, SPLITS)
+    place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head)[:, None] * splits + part[None, :]
+    part_lse = tl.load(lses + place, (row < G)[:, None] & (part < splits)[None, :], other=float("-inf"))
+    m = tl.max(part_lse, 1)
+    m = tl.where(m == float("-inf"), 0.0, m)
+    total = tl.sum(tl.exp2(part_lse - m[:, None]), 1)
+    norm = tl.where(total > 0, m + tl.log2(tl.where(total > 0, total, 1.0)), float("inf"))
     k += kv_head * stride_k_head
     if k_scale is not None:
         k_scale += kv_head * stride_k_scale_head
     if chosen is not None:
         chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
-    for step in range(0, steps):
-        index = (split * steps + step) * KEYS + tl.arange(0, KEYS)
-        key, there = _attended_keys(index, position + t, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+    at = number(position) + t
+    tiles = _num_tiles(at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS, KEYS)
+    if count is not None:
+        tiles = tl.where(t < number(count), tiles, 0)
+    for tile in range(split, tiles, tl.num_programs(1)):
+        index = tile * KEYS + tl.arange(0, KEYS)
+        key, there = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
         k_rows = k + key * STRIDE_K
         k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
         s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
             s *= tl.load(k_scale + key)[None, :]
         p = tl.exp2(s * score_scale - norm[:, None])
-        tl.atomic_add(mass + key, tl.sum(p, 0), there, sem="relaxed")
+        tl.atomic_add(mass + key, tl.sum(p, 0), there & (key < num_keys), sem="relaxed")

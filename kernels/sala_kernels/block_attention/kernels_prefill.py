@@ -17,7 +17,7 @@ def softmax_step(s, m, total):
     return p, shrink, m_new, total * shrink + tl.sum(p, 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "position", "gap_k", "gap_v", "num_tiles"])
 def shared_keys(
     q,
     k,
@@ -130,7 +130,7 @@ def shared_keys(
         tl.store(lse + index, m + tl.log2(total), written)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["position"])
 def chosen_blocks(
     q,
     k,

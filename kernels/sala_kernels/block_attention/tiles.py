@@ -57,4 +57,5 @@ def choose_tiles(dtype: torch.dtype, group: int, d: int, capability: int, *, qua
         )
     few = columns > 128 or heads > 32 or (capability > 80 and not hopper and not quantized)
     chosen = Tile(rows=heads, keys=32 if few else 64, num_warps=warps, num_stages=2)
-    return Tiles(shared=shared, chosen=chosen, split=Tile(rows=heads, keys=32, num_warps=warps, num_stages=2))
+    split = Tile(rows=heads, keys=32, num_warps=warps, num_stages=2 if quantized else 3)
+    return Tiles(shared=shared, chosen=chosen, split=split)

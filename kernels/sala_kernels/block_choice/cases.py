@@ -10,7 +10,7 @@ from torch import Tensor
 from sala_kernels.backend import Backend
 from sala_kernels.block_choice import choose_blocks
 from sala_kernels.blocks import BlockLayout
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import Comparison, Workload, at_position
 
 _MODEL = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
 _KV_HEADS = 2
@@ -26,11 +26,13 @@ class _Case:
     layout: BlockLayout
     few_values: bool = False
     columns: int = 0  # scored blocks beyond the last query's own
+    known: bool = True  # whether the host knows the position
 
     @property
     def name(self) -> str:
         sizes = f"init {self.layout.init}, local {self.layout.local}, slots {self.layout.slots}"
-        return f"T {self.T} at {self.position}, {sizes}" + (", few values" if self.few_values else "")
+        place = self.position if self.known else f"a tensor of {self.position}"
+        return f"T {self.T} at {place}, {sizes}" + (", few values" if self.few_values else "")
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -43,6 +45,10 @@ def comparisons() -> Iterator[Comparison]:
         _Case(T=6, position=20, layout=small, columns=5),
         _Case(T=2, position=4 * 127 - 1, layout=small, few_values=True),
         _Case(T=2, position=4 * 130 - 1, layout=small, columns=-3),
+        _Case(T=2, position=1, layout=small, columns=40, known=False),
+        _Case(T=16, position=11, layout=small, columns=5, known=False),
+        _Case(T=1, position=64 * 200, layout=_MODEL, few_values=True, columns=700, known=False),
+        _Case(T=1, position=64 * 500, layout=_MODEL, columns=33_000, known=False),
         _Case(T=3, position=64 * 95, layout=_MODEL),
         _Case(T=2, position=64 * 96 - 1, layout=_MODEL),
         _Case(T=2, position=64 * 1024 - 1, layout=_MODEL, few_values=True),
@@ -61,11 +67,17 @@ def workloads() -> Iterator[Workload]:
     """A slice of queries and a decoded token, deep in the text. Bytes: the scores read, the choice written. FLOPs: one
     comparison a candidate."""
     for length, n in (("64K", 65_536), ("1M", 1_048_576)):
-        for name, T in (("decode", 1), ("slice of 1,024", 1024), ("prefill 8,192", 8192)):
+        for name, T, known in (
+            ("decode", 1, True),
+            ("decode at a tensor", 1, False),
+            ("16 tokens at a tensor", 16, False),
+            ("slice of 1,024", 1024, True),
+            ("prefill 8,192", 8192, True),
+        ):
             candidates = sum(_MODEL.num_candidates(i // _MODEL.block) for i in range(n - T, n))
             yield Workload(
                 name=f"{name} at {length}",
-                prepare=partial(_prepare, T=T, n=n),
+                prepare=partial(_prepare, T=T, n=n, known=known),
                 num_bytes=_KV_HEADS * (4 * candidates + 8 * T * _MODEL.slots),
                 num_flops=_KV_HEADS * candidates,
             )
@@ -79,10 +91,12 @@ def _run(backend: Backend, device: torch.device, case: _Case) -> Sequence[Tensor
     else:
         scores = torch.rand(2, case.T, columns, generator=generator).exp2()
         scores[..., 1::3] = scores[..., : scores[..., 1::3].shape[-1] * 3 : 3]
-    return [choose_blocks(scores.to(device), position=case.position, layout=case.layout, backend=backend)]
+    position = at_position(case.position, device, known=case.known)
+    return [choose_blocks(scores.to(device), position=position, layout=case.layout, backend=backend)]
 
 
-def _prepare(device: torch.device, T: int, n: int) -> Callable[[], object]:
+def _prepare(device: torch.device, T: int, n: int, known: bool) -> Callable[[], object]:
     generator = torch.Generator(device).manual_seed(0) if device.type == "cuda" else None
     scores = torch.rand(_KV_HEADS, T, n // _MODEL.block, device=device, generator=generator)
-    return lambda: choose_blocks(scores, position=n - T, layout=_MODEL)
+    position = at_position(n - T, device, known=known)
+    return lambda: choose_blocks(scores, position=position, layout=_MODEL)

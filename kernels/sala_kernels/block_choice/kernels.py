@@ -11,18 +11,23 @@ from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.launch import launch
+from sala_kernels.positions import Position
+from sala_kernels.positions.kernels import number
 
 _LONGEST_ROW = 32768  # candidates held in registers; longer rows are read again for every count
 _CHUNK = 8192  # of a longer row
 
 
-def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tensor:
+def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) -> Tensor:
     """As `sala_kernels.block_choice.choose_blocks`."""
     kv_heads, T, num_blocks = scores.shape
     if scores.stride(2) != 1:
         scores = scores.contiguous()
     chosen = torch.empty(kv_heads, T, layout.slots, dtype=torch.int64, device=scores.device)
-    width = max(0, min((position + T - 1) // layout.block - layout.local + 1, num_blocks) - layout.init)
+    end = num_blocks
+    if isinstance(position, int):
+        end = min(end, (position + T - 1) // layout.block - layout.local + 1)
+    width = max(0, end - layout.init)
     if width == 0:
         return chosen.fill_(-1)
     if chosen.numel() == 0:
@@ -71,7 +76,7 @@ def _rows_hold_vectors(scores: Tensor) -> bool:
 @triton.jit
 def _end(position, num_blocks, BLOCK: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr):
     """The block after the last that this program's query may choose; INIT if it may choose none."""
-    own = (position + tl.program_id(0)) // BLOCK
+    own = (number(position) + tl.program_id(0)) // BLOCK
     return tl.maximum(tl.minimum(own - LOCAL + 1, num_blocks), INIT)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sala_kernels.backend import Backend
 from sala_kernels.block_scores import block_scores
 from sala_kernels.blocks import BlockLayout
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import Comparison, Workload, at_position
 from sala_kernels.key_compression import num_windows
 
 _MODEL = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
@@ -29,12 +29,15 @@ class _Case:
     stride: int = 4
     block: int = 16
     spread: float = 1.0  # of the keys
+    known: bool = True  # whether the host knows the position
+    spare: int = 5  # rows that hold no window yet
 
     @property
     def name(self) -> str:
         G = self.heads // self.kv_heads
         size = f"block {self.block}/{self.stride}, d {self.d}, keys x {self.spread:g}"
-        return f"T {self.T} at {self.position}, {self.kv_heads} x {G} heads, {size}"
+        place = f"{self.position}" if self.known else f"a tensor of {self.position}, {self.spare} rows to spare"
+        return f"T {self.T} at {place}, {self.kv_heads} x {G} heads, {size}"
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -50,6 +53,10 @@ def comparisons() -> Iterator[Comparison]:
         _Case(T=13, position=290, heads=3, kv_heads=1, block=8),
         _Case(T=7, position=613, block=32, spread=40.0),
         _Case(T=2, position=333, block=12),
+        _Case(T=1, position=3, known=False),
+        _Case(T=1, position=500, heads=16, kv_heads=1, d=32, known=False, spare=900),
+        _Case(T=16, position=29, heads=5, kv_heads=5, d=20, known=False, spare=70),
+        _Case(T=3, position=1061, heads=48, kv_heads=1, stride=2, known=False),
         _Case(T=17, position=0, heads=2, kv_heads=1),
         _Case(T=70, position=0, heads=6, d=24),
         _Case(T=67, position=1030, heads=3, kv_heads=1, block=8),
@@ -69,13 +76,19 @@ def workloads() -> Iterator[Workload]:
     coarse.
     """
     for length, n in (("64K", 65_536), ("1M", 1_048_576)):
-        for name, T in (("decode", 1), ("slice of 1,024", 1024), ("prefill 8,192", 8192)):
+        for name, T, known in (
+            ("decode", 1, True),
+            ("decode at a tensor", 1, False),
+            ("16 tokens at a tensor", 16, False),
+            ("slice of 1,024", 1024, True),
+            ("prefill 8,192", 8192, True),
+        ):
             position = n - T
             n1, n2 = num_windows(n, 32, 16), num_windows(n, 128, 64)
             windows = sum(num_windows(t + 1, 32, 16) + num_windows(t + 1, 128, 64) for t in range(position, n))
             yield Workload(
                 name=f"{name} at {length}",
-                prepare=partial(_prepare, T=T, position=position, n1=n1, n2=n2),
+                prepare=partial(_prepare, T=T, position=position, n1=n1, n2=n2, known=known),
                 num_bytes=2 * _D * (T * _H + _KV_HEADS * (n1 + n2)) + 4 * _KV_HEADS * T * (n // 64),
                 num_flops=2 * _D * _H * windows,
             )
@@ -88,16 +101,18 @@ def _run(backend: Backend, device: torch.device, case: _Case) -> Sequence[Tensor
     q = torch.randn(case.heads, case.T + 3, case.d + 1, generator=generator)[:, 1 : case.T + 1, : case.d]
     pooled = []
     for count in (n1, n2):
-        rows = torch.full((case.kv_heads, count + 5, case.d), torch.nan)
+        rows = torch.full((case.kv_heads, count + case.spare, case.d), torch.nan)
         rows[:, :count] = case.spread * torch.randn(case.kv_heads, count, case.d, generator=generator)
         pooled.append(rows.to(device))
     layout = BlockLayout(stride=case.stride, block=case.block, init=1, local=1, slots=1)
     q = q.to(device).transpose(0, 1)
     scale = case.d**-0.5
-    return [block_scores(q, *pooled, position=case.position, scale=scale, layout=layout, backend=backend)]
+    position = at_position(case.position, device, known=case.known)
+    return [block_scores(q, *pooled, position=position, scale=scale, layout=layout, backend=backend)]
 
 
-def _prepare(device: torch.device, T: int, position: int, n1: int, n2: int) -> Callable[[], object]:
+def _prepare(device: torch.device, T: int, position: int, n1: int, n2: int, known: bool) -> Callable[[], object]:
     q = torch.zeros(T, _H, _D, dtype=torch.bfloat16, device=device)
     k1, k2 = (torch.zeros(_KV_HEADS, n, _D, dtype=torch.bfloat16, device=device) for n in (n1, n2))
-    return lambda: block_scores(q, k1, k2, position=position, scale=_D**-0.5, layout=_MODEL)
+    at = at_position(position, device, known=known)
+    return lambda: block_scores(q, k1, k2, position=at, scale=_D**-0.5, layout=_MODEL)

@@ -1,4 +1,8 @@
-"""Triton kernels of `sala_kernels.block_scores` for few queries: all their heads in one tile, split over the keys."""
+"""Triton kernels of `sala_kernels.block_scores` for few queries: all their heads in one tile, split over the keys.
+
+A query's bits depend on its position alone: tiles have one shape however many queries there are, and tile i of the
+coarse windows belongs to split i mod 64 however many rows are given.
+"""
 
 import torch
 import triton
@@ -7,26 +11,29 @@ from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.launch import launch
+from sala_kernels.positions import Position
+from sala_kernels.positions.kernels import number
 
-_ROWS = 64  # query heads times queries of a program, if there are so many
-_SPLITS = 64  # a kv head's at most: every program of the second pass reads all their results
+_ROWS = 32  # query heads times queries of a program
+_SPLITS = 64  # of a kv head's coarse windows: every program of the second pass reads all their results
 _WINDOWS = 64  # of a tile
 
 
 def score_few(
-    q: Tensor, k1: Tensor, k2: Tensor, out: Tensor, *, position: int, scale_log2: float, layout: BlockLayout
+    q: Tensor, k1: Tensor, k2: Tensor, out: Tensor, *, position: Position, scale_log2: float, layout: BlockLayout
 ) -> None:
-    """Fill out [kv heads, T, blocks]; k1 and k2 hold what the last query sees, scale_log2 is scale * log2(e)."""
+    """Fill out [kv heads, T, blocks]; k1 and k2 hold at least what the last query sees, scale_log2 is scale * log2(e).
+
+    The grids are those of all rows given; programs whose windows no query sees load none.
+    """
     T, H, d = q.shape
     kv_heads, _, num_blocks = out.shape
     n2, G = k2.shape[1], H // kv_heads
     heads = triton.next_power_of_2(G)
-    queries = min(triton.next_power_of_2(T), max(1, _ROWS // heads))
-    heads = max(heads, 16 // queries)  # a tile of a matrix product has 16 rows at least
+    queries = max(1, _ROWS // heads)
     columns = max(16, triton.next_power_of_2(d))
     warps = 8 if q.element_size() == 4 else 4  # no tensor cores: the operands lie in registers
-    per_split = max(1, triton.cdiv(n2, _SPLITS * _WINDOWS))
-    splits = max(1, triton.cdiv(n2, per_split * _WINDOWS))
+    splits = max(1, min(_SPLITS, triton.cdiv(n2, _WINDOWS)))
     parts = torch.empty(kv_heads, T, G, splits, dtype=torch.float32, device=q.device)
     shape = {
         "position": position,
@@ -45,7 +52,7 @@ def score_few(
     query_tiles = triton.cdiv(T, queries)
     launch(
         _few_coarse_sums,
-        (splits, query_tiles, kv_heads),
+        (query_tiles, splits, kv_heads),  # programs of the same keys one after another: they lie in the L2 cache
         num_warps=warps,
         num_stages=3 if columns <= 128 else 2,
         q=q,
@@ -53,7 +60,6 @@ def score_few(
         parts=parts,
         n2=n2,
         splits=splits,
-        tiles_per_split=per_split,
         stride_kh=k2.stride(0),
         stride_kn=k2.stride(1),
         stride_kd=k2.stride(2),
@@ -65,7 +71,7 @@ def score_few(
     slots = max(2, _WINDOWS // padded)
     launch(
         _few_score_blocks,
-        (triton.cdiv(num_blocks, slots - 1), query_tiles, kv_heads),
+        (query_tiles, triton.cdiv(num_blocks, slots - 1), kv_heads),
         num_warps=warps,
         num_stages=1,
         q=q,
@@ -83,7 +89,7 @@ def score_few(
         PER_BLOCK=per_block,
         PADDED=padded,
         SLOTS=slots,
-        SPLITS=triton.next_power_of_2(splits),
+        SPLITS=triton.next_power_of_2(_SPLITS),
         **shape,
     )
 
@@ -118,7 +124,7 @@ def pool(p, ROWS: tl.constexpr, SLOTS: tl.constexpr, PADDED: tl.constexpr, PER_B
     return tl.maximum(tl.max(windows, 2), reaching)
 
 
-@triton.jit(do_not_specialize=["position", "T", "n2", "splits", "tiles_per_split"])
+@triton.jit(do_not_specialize=["position", "T", "n2", "splits"])
 def _few_coarse_sums(
     q,
     k2,
@@ -127,7 +133,6 @@ def _few_coarse_sums(
     T,
     n2,
     splits,
-    tiles_per_split,
     scale_log2,
     stride_qt,
     stride_qh,
@@ -144,30 +149,31 @@ def _few_coarse_sums(
     WINDOWS: tl.constexpr,
 ):
     """parts[kv head, t, head, split] = log2 sum exp2 over the split's windows seen, -inf where none is."""
-    split = tl.program_id(0)
+    split = tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, QUERIES * HEADS)
-    t = tl.program_id(1) * QUERIES + row // HEADS
+    t = tl.program_id(0) * QUERIES + row // HEADS
     head = row % HEADS
     there = (t < T) & (head < G)
     column = tl.arange(0, D)
     q_row = q + t.to(tl.int64) * stride_qt + (kv_head * G + head) * stride_qh
     x = tl.load(q_row[:, None] + column[None, :] * stride_qd, there[:, None] & (column < d)[None, :], other=0.0)
     at = tl.arange(0, WINDOWS)
-    begin = split * tiles_per_split * WINDOWS
-    end = tl.minimum(begin + tiles_per_split * WINDOWS, n2)
+    tokens = number(position) + t + 1
+    all_tokens = number(position) + tl.minimum(tl.program_id(0) * QUERIES + QUERIES, T)
+    end = tl.minimum(all_tokens // (4 * STRIDE) - 1, n2)  # windows that the last query sees
     top = tl.full([QUERIES * HEADS], -float("inf"), tl.float32)
     total = tl.zeros([QUERIES * HEADS], tl.float32)
-    for start in range(begin, end, WINDOWS):
+    for start in range(split * WINDOWS, end, splits * WINDOWS):
         window = start + at
         k = tl.load(
             k2 + kv_head * stride_kh + window.to(tl.int64)[:, None] * stride_kn + column[None, :] * stride_kd,
-            (window < n2)[:, None] & (column < d)[None, :],
+            (window < end)[:, None] & (column < d)[None, :],
             other=0.0,
         )
         s = tl.dot(x, tl.trans(k), input_precision="ieee") * scale_log2
-        seen = ((window + 2) * (4 * STRIDE))[None, :] <= (position + t + 1)[:, None]
-        s = tl.where(seen & (window < n2)[None, :], s, -float("inf"))
+        seen = ((window + 2) * (4 * STRIDE))[None, :] <= tokens[:, None]
+        s = tl.where(seen & (window < end)[None, :], s, -float("inf"))
         higher = tl.maximum(top, tl.max(s, 1))
         safe = tl.where(higher == -float("inf"), 0.0, higher)
         total = total * tl.exp2(top - safe) + tl.sum(tl.exp2(s - safe[:, None]), 1)
@@ -207,38 +213,42 @@ def _few_score_blocks(
     SLOTS: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """As `_score_blocks`: a tile of blocks, for all heads of a few queries at once."""
+    """As `_score_blocks`: a tile of blocks, for all heads of a few queries at once; 0 where nothing is seen."""
+    first_query, tile = tl.program_id(0) * QUERIES, tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
-    column = tl.arange(0, D)
-    WINDOWS: tl.constexpr = SLOTS * PADDED
-    at = tl.arange(0, WINDOWS)
-    within = at % PADDED
-    window = (tl.program_id(0) * (SLOTS - 1) - 1 + at // PADDED) * PER_BLOCK + within
-    wanted = (at >= PER_BLOCK - 1) & (within < PER_BLOCK) & (window >= 0) & (window < n1)
-    k = tl.load(
-        k1 + kv_head * stride_kh + window.to(tl.int64)[:, None] * stride_kn + column[None, :] * stride_kd,
-        wanted[:, None] & (column < d)[None, :],
-        other=0.0,
-    )
-    row = tl.arange(0, QUERIES * HEADS)
-    t = tl.program_id(1) * QUERIES + row // HEADS
-    head = row % HEADS
-    there = (t < T) & (head < G)
-    q_row = q + t.to(tl.int64) * stride_qt + (kv_head * G + head) * stride_qh
-    x = tl.load(q_row[:, None] + column[None, :] * stride_qd, there[:, None] & (column < d)[None, :], other=0.0)
-    split = tl.arange(0, SPLITS)
-    part = tl.load(
-        parts + (((kv_head * T + t) * G + head) * splits)[:, None] + split[None, :],
-        there[:, None] & (split < splits)[None, :],
-        other=-float("inf"),
-    )
-    norm = tl.where(there, merged(part, 1, 0.0), float("inf"))  # exp2(-inf) = 0: rows without a head add nothing
-    s = tl.dot(x, tl.trans(k), input_precision="ieee")
-    p = tl.reshape(tl.exp2(s * scale_log2 - norm[:, None]), [QUERIES, HEADS, WINDOWS])
-    query = tl.program_id(1) * QUERIES + tl.arange(0, QUERIES)
-    seen = wanted[None, :] & (((window + 2) * STRIDE)[None, :] <= (position + query + 1)[:, None])
-    best = pool(tl.where(seen, tl.sum(p, 1), 0.0), QUERIES, SLOTS, PADDED, PER_BLOCK)
+    query = first_query + tl.arange(0, QUERIES)
+    tokens = number(position) + query + 1
+    end = (number(position) + tl.minimum(first_query + QUERIES, T)) // STRIDE - 1  # windows that the last query sees
+    best = tl.zeros([QUERIES, SLOTS], tl.float32)
+    if tl.maximum(tile * (SLOTS - 1) * PER_BLOCK - 1, 0) < end:
+        column = tl.arange(0, D)
+        at = tl.arange(0, SLOTS * PADDED)
+        within = at % PADDED
+        window = (tile * (SLOTS - 1) - 1 + at // PADDED) * PER_BLOCK + within
+        wanted = (at >= PER_BLOCK - 1) & (within < PER_BLOCK) & (window >= 0) & (window < tl.minimum(end, n1))
+        k = tl.load(
+            k1 + kv_head * stride_kh + window.to(tl.int64)[:, None] * stride_kn + column[None, :] * stride_kd,
+            wanted[:, None] & (column < d)[None, :],
+            other=0.0,
+        )
+        row = tl.arange(0, QUERIES * HEADS)
+        t = first_query + row // HEADS
+        head = row % HEADS
+        there = (t < T) & (head < G)
+        q_row = q + t.to(tl.int64) * stride_qt + (kv_head * G + head) * stride_qh
+        x = tl.load(q_row[:, None] + column[None, :] * stride_qd, there[:, None] & (column < d)[None, :], other=0.0)
+        split = tl.arange(0, SPLITS)
+        part = tl.load(
+            parts + (((kv_head * T + t) * G + head) * splits)[:, None] + split[None, :],
+            there[:, None] & (split < splits)[None, :],
+            other=-float("inf"),
+        )
+        norm = tl.where(there, merged(part, 1, 0.0), float("inf"))  # exp2(-inf) = 0: rows without a head add nothing
+        s = tl.dot(x, tl.trans(k), input_precision="ieee")
+        p = tl.reshape(tl.exp2(s * scale_log2 - norm[:, None]), [QUERIES, HEADS, SLOTS * PADDED])
+        seen = wanted[None, :] & (((window + 2) * STRIDE)[None, :] <= tokens[:, None])
+        best = pool(tl.where(seen, tl.sum(p, 1), 0.0), QUERIES, SLOTS, PADDED, PER_BLOCK)
     slot = tl.arange(0, SLOTS)
-    block = tl.program_id(0) * (SLOTS - 1) - 1 + slot
+    block = tile * (SLOTS - 1) - 1 + slot
     stored = (query < T)[:, None] & ((slot > 0) & (block < num_blocks))[None, :]
     tl.store(out + kv_head * stride_oh + query.to(tl.int64)[:, None] * stride_ot + block[None, :], best, stored)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
+from sala_kernels.positions import Position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,11 @@ class Workload:
     prepare: Callable[[torch.device], Callable[[], object]]
     num_bytes: int
     num_flops: int
+
+
+def at_position(position: int, device: torch.device, *, known: bool) -> Position:
+    """A position as the host knows it, or as a tensor that only the device knows."""
+    return position if known else torch.full((1,), position, dtype=torch.int64, device=device)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

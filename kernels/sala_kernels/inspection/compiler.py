@@ -87,7 +87,7 @@ def distinct(launches: Iterable[Launch]) -> list[Launch]:
 
 def _specialize(launch: Launch) -> tuple[dict[str, str], dict[tuple[int, ...], Any], dict[tuple[int, ...], Any]]:
     """(signature, constants, attributes) as Triton's launcher derives them: integers of 1 become constants, pointers
-    and integers that 16 divides are marked so."""
+    and integers that 16 divides are marked so, unless the kernel asks not to be specialized on them."""
     signature: dict[str, str] = {}
     constants: dict[tuple[int, ...], Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}
@@ -95,12 +95,13 @@ def _specialize(launch: Launch) -> tuple[dict[str, str], dict[tuple[int, ...], A
     assert not unknown, f"{launch.kernel.__name__} has no parameter {sorted(unknown)}"
     for i, parameter in enumerate(launch.kernel.params):
         value = launch.arguments.get(parameter.name, parameter.default)
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
+        whole = type(value) is int and not parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or (whole and value == 1):
             signature[parameter.name] = "constexpr"
             constants[(i,)] = value
             continue
         signature[parameter.name] = _type(value)
-        if isinstance(value, Tensor) or (type(value) is int and value % 16 == 0):
+        if (isinstance(value, Tensor) and not parameter.do_not_specialize) or (whole and value % 16 == 0):
             attributes[(i,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 

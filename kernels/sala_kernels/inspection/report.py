@@ -21,6 +21,7 @@ OPERATIONS = (
     "block_choice",
     "block_attention",
     "kv_quantization",
+    "kv_append",
     "int4_linear",
 )
 """The folders of this package that hold an operation with Triton kernels, and so a `cases.py`."""

@@ -4,11 +4,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sala_kernels.kv_quantization.reference import MAX_FP8, MAX_INT8, MIN_SCALE
+from sala_kernels.kv_quantization import reference
 from sala_kernels.kv_quantization.rows import QuantizedRows
 from sala_kernels.launch import launch
 
 FP8_UNIT = tl.constexpr(2.0**8)  # `stored_numbers` of fp8 rows are smaller by this
+_MAX_FP8 = tl.constexpr(reference.MAX_FP8)
+_MAX_INT8 = tl.constexpr(reference.MAX_INT8)
+_MIN_SCALE = tl.constexpr(reference.MIN_SCALE)
 
 
 def quantize_rows(x: Tensor, out: QuantizedRows) -> None:
@@ -35,9 +38,6 @@ def quantize_rows(x: Tensor, out: QuantizedRows) -> None:
         d=d,
         ROWS=rows,
         COLUMNS=columns,
-        FP8=out.kind == "fp8",
-        LARGEST=MAX_FP8 if out.kind == "fp8" else MAX_INT8,
-        SMALLEST=MIN_SCALE,
     )
 
 
@@ -81,21 +81,13 @@ def _quantize(
     d: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    FP8: tl.constexpr,
-    LARGEST: tl.constexpr,
-    SMALLEST: tl.constexpr,
 ):
     head = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, COLUMNS)
     inside = (row < n)[:, None] & (column < d)[None, :]
     values = tl.load(x + head * stride_x_head + row[:, None] * stride_x + column[None, :], inside, other=0.0)
-    values = values.to(tl.float32)
-    row_scale = tl.maximum(tl.div_rn(tl.max(tl.abs(values), 1), LARGEST), SMALLEST)
-    # a correctly rounded division: no compiler can fuse it with the additions that round to integers below
-    steps = tl.div_rn(values, tl.zeros_like(values) + row_scale[:, None])
-    steps = tl.minimum(tl.maximum(steps, -LARGEST), LARGEST)
-    stored = _fp8_bits(steps) if FP8 else _nearest_integer(steps).to(tl.int8)
+    stored, row_scale = quantized(values.to(tl.float32), data.dtype.element_ty)
     tl.store(data + head * stride_data_head + row[:, None] * stride_data + column[None, :], stored, inside)
     tl.store(scale + head * stride_scale_head + row * stride_scale, row_scale, row < n)
 
@@ -126,6 +118,18 @@ def _dequantize(
     row_scale = tl.load(scale + head * stride_scale_head + source * stride_scale, row < m, other=0.0) * unit
     values = stored_numbers(stored, tl.float32) * row_scale[:, None]
     tl.store(out + (head * m + row[:, None]) * d + column[None, :], values.to(out.dtype.element_ty), inside)
+
+
+@triton.jit
+def quantized(values, dtype: tl.constexpr):
+    """fp32 [rows, d], finite, zeros behind d: what is stored of them, in `dtype`, and the scales of the rows."""
+    largest: tl.constexpr = _MAX_FP8 if dtype == tl.uint8 else _MAX_INT8
+    scale = tl.maximum(tl.div_rn(tl.max(tl.abs(values), 1), largest), _MIN_SCALE)
+    # a correctly rounded division: no compiler can fuse it with the additions that round to integers below
+    steps = tl.div_rn(values, tl.zeros_like(values) + scale[:, None])
+    steps = tl.minimum(tl.maximum(steps, -largest), largest)
+    stored = _fp8_bits(steps) if dtype == tl.uint8 else _nearest_integer(steps).to(tl.int8)
+    return stored, scale
 
 
 @triton.jit

@@ -7,11 +7,18 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload
-from sala_kernels.lightning_attention import lightning_attention, lightning_decode, lightning_log_decay
+from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.lightning_attention import (
+    lightning_advance,
+    lightning_attention,
+    lightning_decode,
+    lightning_log_decay,
+    lightning_verify,
+)
 from sala_kernels.rotary import rotary_cos_sin
 
 _HEADS, _DIM = 32, 128
+_LAYERS = 24
 _STATE_BYTES = 4 * _HEADS * _DIM * _DIM
 
 
@@ -50,11 +57,26 @@ def comparisons() -> Iterator[Comparison]:
             run = partial(_decode, B=B, H=H, kv_heads=kv_heads, K=K, V=V, normed=normed, turned=turned)
             yield Comparison(name=name, run=run)
 
+    for T, H, kv_heads, K, V, prepared in [
+        (1, 2, 2, 16, 16, True),
+        (16, 3, 1, 24, 10, True),
+        (5, 4, 2, 7, 33, False),
+        (3, 2, 1, 128, 20, True),
+    ]:
+        name = f"verify T {T}, heads {H} and {kv_heads}, K {K}, V {V}, norm and rotary {prepared}"
+        run = partial(_verify, T=T, H=H, kv_heads=kv_heads, K=K, V=V, prepared=prepared)
+        yield Comparison(name=name, run=run)
+        for count, known in ((0, False), (1, True), (T, False)):
+            name = f"advance by {count}{'' if known else ', a tensor,'} of {T}, heads {H} and {kv_heads}, K {K}, V {V}"
+            run = partial(_advance, count=count, T=T, H=H, kv_heads=kv_heads, K=K, V=V, known=known)
+            yield Comparison(name=name, run=run)
+
 
 def workloads() -> Iterator[Workload]:
     """Prefill reads q, k and v and writes o, bf16, and reads and writes the state; its work is that of the recurrence
     with blocks of 64 tokens: two products with the state and two, half of each needed, within the block. Decode reads
-    and writes the state. Neither depends on the position."""
+    and writes the state, verifying reads it, and advancing reads and writes those of all layers. None depends on the
+    position."""
     for T in (1024, 8192, 65536, 131072):
         yield Workload(
             name=f"prefill {T:,}",
@@ -68,6 +90,19 @@ def workloads() -> Iterator[Workload]:
         num_bytes=2 * _STATE_BYTES + 4 * 2 * _HEADS * _DIM,
         num_flops=_HEADS * _DIM * (5 * _DIM + 14),
     )
+    for T in (2, 16):
+        yield Workload(
+            name=f"verify {T}",
+            prepare=partial(_prepare_verify, T=T),
+            num_bytes=_STATE_BYTES + 5 * 2 * T * _HEADS * _DIM,
+            num_flops=T * _HEADS * _DIM * (5 * _DIM + 14),
+        )
+        yield Workload(
+            name=f"advance {_LAYERS} layers by {T}",
+            prepare=partial(_prepare_advance, T=T),
+            num_bytes=_LAYERS * (2 * _STATE_BYTES + 2 * 2 * T * _HEADS * _DIM),
+            num_flops=_LAYERS * T * _HEADS * _DIM * 3 * _DIM,
+        )
 
 
 def _drawn(B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -127,6 +162,45 @@ def _decode(
     return [o, state]
 
 
+def _verify(
+    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, K: int, V: int, prepared: bool
+) -> Sequence[Tensor]:
+    q, k, v, state = _drawn(1, T, H, kv_heads, K, V, device)
+    weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if prepared else (None, None)
+    o, k_ready = lightning_verify(
+        q[0],
+        k[0],
+        v[0],
+        state[0],
+        lightning_log_decay(H, device),
+        scale=K**-0.5,
+        q_norm=weights[0],
+        k_norm=weights[1],
+        eps=1e-6,
+        cos_sin=rotary_cos_sin(1 << 21, T, K, 10000.0, device) if prepared else None,
+        backend=backend,
+    )
+    return [o, k_ready, state]
+
+
+def _advance(
+    backend: Backend,
+    device: torch.device,
+    count: int,
+    T: int,
+    H: int,
+    kv_heads: int,
+    K: int,
+    V: int,
+    known: bool,
+) -> Sequence[Tensor]:
+    """Of two layers."""
+    _, ks, vs, states = _drawn(2, T, H, kv_heads, K, V, device)
+    taken = at_position(count, device, known=known)
+    lightning_advance(states, ks, vs, lightning_log_decay(H, device), taken, backend=backend)
+    return [states]
+
+
 def _prepare_prefill(device: torch.device, T: int) -> Callable[[], object]:
     q, k, v = (torch.zeros(1, T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(3))
     state = torch.zeros(1, _HEADS, _DIM, _DIM, device=device)
@@ -143,3 +217,22 @@ def _prepare_decode(device: torch.device) -> Callable[[], object]:
     return lambda: lightning_decode(
         q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=turn
     )
+
+
+def _prepare_verify(device: torch.device, T: int) -> Callable[[], object]:
+    q, k, v = (torch.zeros(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(3))
+    q_norm, k_norm = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
+    state = torch.zeros(_HEADS, _DIM, _DIM, device=device)
+    decay = torch.full((_HEADS,), -0.1, device=device)
+    turn = torch.zeros(2, T, _DIM // 2, device=device)
+    return lambda: lightning_verify(
+        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=turn
+    )
+
+
+def _prepare_advance(device: torch.device, T: int) -> Callable[[], object]:
+    ks, vs = (torch.zeros(_LAYERS, T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
+    states = torch.zeros(_LAYERS, _HEADS, _DIM, _DIM, device=device)
+    decay = torch.full((_HEADS,), -0.1, device=device)
+    count = at_position(T, device, known=False)
+    return lambda: lightning_advance(states, ks, vs, decay, count)

@@ -10,14 +10,26 @@ from sala_kernels.rotary import reference
 __all__ = ["apply_rotary", "qk_norm_rotary", "rotary_cos_sin"]
 
 
-def rotary_cos_sin(position: Position, num_tokens: int, dim: int, theta: float, device: torch.device | str) -> Tensor:
+def rotary_cos_sin(
+    position: Position,
+    num_tokens: int,
+    dim: int,
+    theta: float,
+    device: torch.device | str,
+    *,
+    backend: Backend = "auto",
+) -> Tensor:
     """cos and sin for the positions from `position` on: [2, T, dim / 2] fp32, the angles in float64.
 
     In float32 the angle of a token at one million would be off by up to 0.06 rad.
     position: a number, or int64 [1] on `device` for at most 16 tokens. Raises ValueError for another tensor.
     """
-    if not isinstance(position, int):
-        check_position(position, num_tokens, position.device)
+    where = torch.empty(0, device=device) if isinstance(position, int) else position
+    check_position(position, num_tokens, where.device)
+    if use_triton(backend, where):
+        from sala_kernels.rotary import kernels
+
+        return kernels.rotary_cos_sin(position, num_tokens, dim, theta, where.device)
     return reference.rotary_cos_sin(position, num_tokens, dim, theta, device)
 
 

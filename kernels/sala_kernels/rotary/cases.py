@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import Comparison, Workload, at_position
 from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
 
 _HEADS, _DIM = 32, 128
@@ -26,15 +26,32 @@ def comparisons() -> Iterator[Comparison]:
     run = partial(_norm_and_turn, T=3, H=2, kv_heads=2, d=7, normed=True, turned=False)
     yield Comparison(name="qk_norm_rotary odd size", run=run)
 
+    for position, T, d, known in [
+        (0, 1, 2, True),
+        (1 << 20, 16, 128, False),
+        (3, 300, 24, True),
+        (1 << 21, 1, 64, False),
+    ]:
+        name = f"rotary_cos_sin {T} from {position}{'' if known else ', a tensor,'} on, size {d}"
+        yield Comparison(name=name, run=partial(_angles, position=position, T=T, d=d, known=known), limit=1e-7)
+
 
 def workloads() -> Iterator[Workload]:
-    """q and k of a lightning layer, read and written in bf16, and the angles' cosines and sines read in float32."""
+    """q and k of a lightning layer, read and written in bf16, and the angles' cosines and sines read in float32; and
+    these made, written once, by some 20 operations in float64 each."""
     for name, T in (("decode", 1), ("prefill 8,192", 8192)):
         yield Workload(
             name=name,
             prepare=partial(_prepare, T=T),
             num_bytes=T * (2 * 2 * _HEADS * _DIM * 2 + _DIM * 4) + 2 * _DIM * 2,
             num_flops=T * 2 * _HEADS * _DIM * 7,
+        )
+    for name, T in (("1", 1), ("16", 16), ("8,192", 8192)):
+        yield Workload(
+            name=f"angles of {name}",
+            prepare=partial(_prepare_angles, T=T),
+            num_bytes=T * _DIM * 4,
+            num_flops=T * _DIM * 20,
         )
 
 
@@ -53,6 +70,15 @@ def _norm_and_turn(
     q_weight, k_weight = torch.randn(2, d, generator=generator).to(device) if normed else (None, None)
     turn = rotary_cos_sin(1000, T, d, 10000.0, device) if turned else None
     return qk_norm_rotary(both[:, :H], both[:, H:], q_weight, k_weight, turn, eps=1e-6, backend=backend)
+
+
+def _angles(backend: Backend, device: torch.device, position: int, T: int, d: int, known: bool) -> Sequence[Tensor]:
+    return [rotary_cos_sin(at_position(position, device, known=known), T, d, 10000.0, device, backend=backend)]
+
+
+def _prepare_angles(device: torch.device, T: int) -> Callable[[], object]:
+    position = at_position(2**20 - T, device, known=T > 16)
+    return lambda: rotary_cos_sin(position, T, _DIM, 10000.0, device)
 
 
 def _prepare(device: torch.device, T: int) -> Callable[[], object]:

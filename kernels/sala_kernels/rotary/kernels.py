@@ -1,4 +1,8 @@
-"""Triton kernel of `sala_kernels.rotary`: heads are normalised and turned in registers, read once and written once."""
+"""Triton kernels of `sala_kernels.rotary`: heads are normalised and turned in registers, read once and written once;
+the angles' cosines and sines are made from the positions in float64.
+"""
+
+from math import log2, pi
 
 import torch
 import triton
@@ -6,8 +10,31 @@ import triton.language as tl
 from torch import Tensor
 
 from sala_kernels.launch import launch
+from sala_kernels.positions import Position
+from sala_kernels.positions.kernels import number
 
 _TILE_ELEMENTS = 4096  # of the heads of one token that a program takes
+_ANGLES = 256  # a program
+_QUARTER = tl.constexpr(pi / 2)
+_QUARTER_REST = tl.constexpr(6.123233995736766e-17)  # pi / 2 less its float64
+
+
+def rotary_cos_sin(position: Position, num_tokens: int, dim: int, theta: float, device: torch.device) -> Tensor:
+    """As `sala_kernels.rotary.rotary_cos_sin`, in one launch."""
+    half = triton.cdiv(dim, 2)
+    out = torch.empty(2, num_tokens, half, dtype=torch.float32, device=device)
+    launch(
+        _cos_sin,
+        (triton.cdiv(num_tokens * half, _ANGLES),),
+        num_warps=4,
+        out=out,
+        position=position,
+        count=num_tokens * half,
+        HALF=half,
+        EXPONENT=-2 * log2(theta) / dim,
+        BLOCK=_ANGLES,
+    )
+    return out
 
 
 def apply_rotary(x: Tensor, cos_sin: Tensor) -> Tensor:
@@ -75,6 +102,43 @@ def _launch(
         ROWS=rows,
         BLOCK=block,
     )
+
+
+@triton.jit(do_not_specialize=["position", "count"])
+def _cos_sin(out, position, count, HALF: tl.constexpr, EXPONENT: tl.constexpr, BLOCK: tl.constexpr):
+    """Some of out [2, T, HALF]. A library's cosine of a float64 keeps a table on the stack; this one needs none: the
+    angle less whole quarters of a turn, then the first terms of the series."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    token = (number(position) + at // HALF).to(tl.float64)
+    angle = token * tl.exp2((at % HALF).to(tl.float64) * _double(EXPONENT))
+    quarters = tl.floor(angle / _double(_QUARTER) + _double(0.5))
+    rest = tl.fma(-quarters, _double(_QUARTER), angle)
+    rest = tl.fma(-quarters, _double(_QUARTER_REST), rest)
+    sine, cosine = rest * _series(rest * rest, 1), _series(rest * rest, 0)
+    quarter = quarters.to(tl.int64) & 3
+    odd = (quarter & 1) == 1
+    cos = tl.where(odd, sine, cosine)
+    sin = tl.where(odd, cosine, sine)
+    cos = tl.where((quarter == 1) | (quarter == 2), -cos, cos)
+    sin = tl.where(quarter >= 2, -sin, sin)
+    tl.store(out + at, cos.to(tl.float32), at < count)
+    tl.store(out + count + at, sin.to(tl.float32), at < count)
+
+
+@triton.jit
+def _series(x, FIRST: tl.constexpr):
+    """1 - x / ((f + 1)(f + 2)) (1 - x / ((f + 3)(f + 4)) (...)): of x squared the cosine, f = 0, or sine / x, f = 1; to
+    1e-14 up to an eighth of a turn."""
+    total = _double(1.0) + tl.zeros_like(x)
+    for i in tl.static_range(7):
+        total = _double(1.0) - total * x * _double(1.0 / ((FIRST + 13 - 2 * i) * (FIRST + 14 - 2 * i)))
+    return total
+
+
+@triton.jit
+def _double(x: tl.constexpr):
+    """A constant as float64: written plainly, it would be rounded to float32."""
+    return tl.full([], x, tl.float64)
 
 
 @triton.jit
