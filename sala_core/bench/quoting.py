@@ -57,7 +57,8 @@ def measure_quoting(job: AnswerJob) -> Iterator[ModelRow]:
         question = writer.question(f"What is the {thing} of the {role} of {place}?", "").token_ids
         said = [_ask(engine, state.clone(), ids, question, sums[drafted], drafted=drafted) for drafted in sums]
         same &= said[0] == said[1]
-    row = replace(job.row, what="speculation", length=len(ids), weights="fp32", kv=engine.model.kv, runs=len(_FACTS))
+    job = replace(job, length=len(ids), weights="fp32", kv=engine.model.kv)
+    row = replace(job.row, what="speculation", runs=len(_FACTS))
     plain, drafted = sums[False], sums[True]
     text = f"{len(_FACTS)} answers that quote"
     yield replace(row, new_tokens=plain.tokens, ms_per_token=_per_token(plain), note=f"{text}, without drafts")
