@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from app.arguments_bench import PARTS, BenchArguments, add_bench_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
@@ -12,8 +12,9 @@ from app.arguments_quantize import QuantizeArguments, add_quantize_options
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
+KV_KINDS = ("auto", "bf16", "int8", "fp8")
 CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
-_COMMON_OPTIONS = ("--library", "--model", "--device")
+_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv")
 _DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps what the model understood on disk,
 and answers questions about them. Without a command it opens the page in a browser."""
 
@@ -27,6 +28,7 @@ class Arguments:
     """Folder of the library; None means the user's data folder."""
     model: str = DEFAULT_MODEL
     device: str = "auto"
+    kv: Literal["auto", "bf16", "int8", "fp8"] = "auto"
     port: int | None = None
     """None means the default port, or a free one where that is taken."""
     browser: bool = True
@@ -47,6 +49,11 @@ class Arguments:
     bench: BenchArguments | None = None
     """Set for the command bench alone."""
     pytest_args: tuple[str, ...] = ()
+
+    @property
+    def kv_kind(self) -> Literal["auto", "plain", "int8", "fp8"]:
+        """`--kv` as the engine calls it: bf16 stands for the model's own number format, whichever it is."""
+        return "plain" if self.kv == "bf16" else self.kv
 
 
 class _Parser(argparse.ArgumentParser):
@@ -158,6 +165,13 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
         choices=DEVICES,
         default=argparse.SUPPRESS if suppress else "auto",
         help="where the model runs (default: auto)",
+    )
+    group.add_argument(
+        "--kv",
+        choices=KV_KINDS,
+        default=argparse.SUPPRESS if suppress else "auto",
+        help="how keys and values are kept, in memory and on disk: bf16 is the model's own format, int8 and fp8 take "
+        "half the space; what was read in one is read again for another (default: auto, bf16 if a million tokens fit)",
     )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 SIZES = ("9b", "embedded")
 WEIGHTS = ("int4", "bf16")
-KV_KINDS = ("auto", "bf16", "int8", "fp8")
 PARTS = ("sala", "full", "saving", "speculation")
 _LENGTH = re.compile(r"(\d+)([KM]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
@@ -56,7 +55,6 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", choices=WEIGHTS, help="of both models (default: int4; embedded: as they are stored)"
     )
-    parser.add_argument("--kv", choices=KV_KINDS, default="auto", help="keys and values of ours (default: auto)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: assets/benchmarks)")
     parser.add_argument(
         "--only",

@@ -42,7 +42,7 @@ def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterato
         from sala_core import Engine
         from sala_core.session import Session
 
-        engine = Engine.load(arguments.model, device=arguments.device)
+        engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
         with Session.open(library, engine, arguments.session, create=create) as session:
             yield OpenSession(session=session, seconds_load=time.monotonic() - started)
 

@@ -185,9 +185,9 @@ class Session:
         row = self.row
         if row.fingerprint != self._engine.fingerprint:
             raise StateMismatchError(
-                f"session {row.name!r} was read by the model {row.model!r} in another version or number format than "
-                f"the {self._engine.name!r} of now, so its saved state does not fit; use that model, or "
-                f"let this one read it again with: read {row.name!r} --again"
+                f"session {row.name!r} was read by the model {row.model!r} in another version, number format or --kv "
+                f"than the {self._engine.name!r} of now, so its saved state does not fit; start as it was then, or let "
+                f"this one read it again with: read {row.name!r} --again"
             )
 
     def _prepare(

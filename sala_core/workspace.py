@@ -17,6 +17,7 @@ from sala_core.memory import MAX_TOKENS, tokens_that_fit
 from sala_core.sampling import SamplingParams
 from sala_core.session import Session
 from sala_core.session_state import SessionState
+from sala_core.state import KvKind
 from sala_core.store import Library, SessionRow, new_id
 
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
@@ -51,12 +52,12 @@ class Meter:
 class Workspace:
     """Loads the model in the background, runs jobs on it, and tells how they stand. Safe to call from any thread."""
 
-    def __init__(self, library_folder: Path, model: str, device: str) -> None:
-        """Raises LibraryError; a model that cannot be loaded is reported by `model_info`."""
+    def __init__(self, library_folder: Path, model: str, device: str, kv: KvKind | Literal["auto"] = "auto") -> None:
+        """kv: as in `Engine.load`. Raises LibraryError; a model that cannot be loaded is reported by `model_info`."""
         self.library = Library.open(library_folder)
         self.library.recover_jobs()
         self._uploads = library_folder / "uploads"
-        self._model, self._device = model, device
+        self._model, self._device, self._kv = model, device, kv
         self._engine: Engine | None = None
         self._error: str | None = None
         self._held: tuple[str, SessionState] | None = None
@@ -88,9 +89,9 @@ class Workspace:
         if engine is None or row.num_tokens == 0 or row.fingerprint == engine.fingerprint:
             return None
         return (
-            f"It was read by the model {row.model!r}, in another version or number format than {self._model!r} of now, "
-            "so its saved state does not fit. Start the program with that model, or read the session again with this "
-            "one; texts and conversation stay."
+            f"It was read by the model {row.model!r}, in another version, number format or --kv than {self._model!r} "
+            "of now, so its saved state does not fit. Start the program as it was then, or read the session again with "
+            "this one; texts and conversation stay."
         )
 
     def submit_read(self, session_id: str, paths: Sequence[Path], *, owned_folder: Path | None = None) -> str:
@@ -175,7 +176,7 @@ class Workspace:
 
     def _load(self) -> None:
         try:
-            engine = Engine.load(self._model, self._device)
+            engine = Engine.load(self._model, self._device, kv=self._kv)
             _ = engine.fingerprint, engine.chat
             self._engine = engine
         except SalaError as error:

@@ -59,12 +59,12 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_common_options_stand_before_or_after_every_command(command):
-    options = ["--library", "my lib", "--model", "org/name", "--device=cpu"]
+    options = ["--library", "my lib", "--model", "org/name", "--device=cpu", "--kv", "int8"]
     for line in (options + command, command + options, options[:2] + command + options[2:]):
         arguments = parse(line)
         assert (arguments.command, arguments.library) == (command[0], Path("my lib"))
-        assert (arguments.model, arguments.device) == ("org/name", "cpu")
-    assert parse(command).library is None
+        assert (arguments.model, arguments.device, arguments.kv) == ("org/name", "cpu", "int8")
+    assert (parse(command).library, parse(command).kv_kind) == (None, "auto")
     assert parse(command).model == "embedded"
 
 
@@ -84,6 +84,7 @@ def test_common_options_stand_before_or_after_every_command(command):
         ["--port", "80", "sessions"],
         ["sessions", "--no-browser"],
         ["--device", "tpu"],
+        ["--kv", "int4"],
         ["sessions", "--jso"],
     ],
 )
@@ -94,6 +95,15 @@ def test_bad_usage_is_one_line_and_exit_code_2(line, capsys):
     stderr = capsys.readouterr().err
     assert stderr.count("\n") == 1
     assert stderr.startswith("error: ")
+
+
+def test_bf16_stands_for_the_models_own_format_of_keys_and_values():
+    assert [parse(["--kv", kind]).kv_kind for kind in ("auto", "bf16", "int8", "fp8")] == [
+        "auto",
+        "plain",
+        "int8",
+        "fp8",
+    ]
 
 
 def test_everything_after_test_is_pytests():

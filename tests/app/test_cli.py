@@ -111,8 +111,8 @@ class FakeSession:
 
 class FakeEngine:
     @classmethod
-    def load(cls, name_or_path, device):
-        return (name_or_path, device)
+    def load(cls, name_or_path, device, kv):
+        return (name_or_path, device, kv)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_ask_json_prints_the_agreed_object_and_nothing_else(session, folder, cap
         "model": "embedded",
     }
     opened, asked, closed = session.calls
-    assert opened == ("open", ("embedded", "cpu"), "demo", False)
+    assert opened == ("open", ("embedded", "cpu", "auto"), "demo", False)
     assert asked[:2] == ("ask", "Who?")
     assert (asked[2].max_tokens, asked[2].temperature, asked[2].seed) == (7, 0.0, 3)
     assert closed == "closed"
@@ -216,7 +216,7 @@ def test_read_shows_progress_and_ends_with_a_receipt(session, folder, tmp_path, 
         "Skipped 1 file:",
         "  photo.raw: a binary file",
     ]
-    assert session.calls[0] == ("open", ("embedded", "auto"), "new", True)
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto"), "new", True)
 
 
 def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, capsys):
@@ -281,7 +281,7 @@ def test_the_unexpected_is_one_line_with_the_report_in_a_file(session, folder, c
 
 
 def test_ctrl_c_while_loading_is_exit_code_130(session, folder, capsys, monkeypatch):
-    def interrupted(name_or_path, device):
+    def interrupted(name_or_path, device, kv):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FakeEngine, "load", interrupted)
@@ -396,5 +396,5 @@ def test_a_question_without_options_uses_what_the_model_recommends(session, fold
 
 def test_reading_again_resets_the_session_and_creates_none(session, folder):
     run(folder, "read", "demo", "--again")
-    assert session.calls[0] == ("open", ("embedded", "auto"), "demo", False)
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto"), "demo", False)
     assert session.calls[1:3] == ["reset", ("read", [])]
