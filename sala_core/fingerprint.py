@@ -18,6 +18,10 @@ CHUNK_TOKENS = 1024
 """Tokens computed at once while reading on a CPU, more on a card: a power of two times as many. Chunks end at multiples
 of it, so that any split gives the same state."""
 
+_LATER = {"attn_qk_norm": False}
+"""Fields that configs got later, and what went without saying before: states saved then are still good."""
+
+_ABSENT = object()
 _READ_BYTES = 16 << 20
 
 
@@ -37,7 +41,7 @@ def state_fingerprint(
         "format": STATE_FORMAT,
         "chunk_tokens": chunk_tokens,
         "dtype": str(dtype),
-        "config": asdict(config),
+        "config": {name: value for name, value in asdict(config).items() if _LATER.get(name, _ABSENT) != value},
         "tokenizer": tokenizer_fingerprint,
     }
     if kv != "plain":
