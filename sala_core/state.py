@@ -63,6 +63,7 @@ class SparseCache:
         """Tokens there is room for."""
         return self.buffers["k"].capacity
 
+    @torch.inference_mode()
     def append(self, k: Tensor, v: Tensor, *, backend: Backend = "auto") -> None:
         """Add the keys and values [kv heads, T, d] of the next T tokens and pool the windows that they complete.
 
@@ -78,6 +79,7 @@ class SparseCache:
             new = pooled.extend(num_windows(self.buffers["k"].length, size, stride) - first)
             compress_keys_into(self.keys, new, first=first, size=size, stride=stride, backend=backend)
 
+    @torch.inference_mode()
     def write(self, k: Tensor, v: Tensor, position: Tensor, *, backend: Backend = "auto") -> None:
         """Write keys and values [T, kv heads, d] to the rows from `position` on, and the windows that they complete.
 
