@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def test_timing_is_median_and_spread():
-    assert Timing.of([3.0, 1.0, 9.0]) == Timing(median_s=3.0, spread_s=8.0, runs=3)
+    assert Timing.of([3.0, 1.0, 9.0]) == Timing(median_s=3.0, fastest_s=1.0, spread_s=8.0, runs=3)
 
 
 def test_a_long_call_is_run_twice_and_a_short_one_more_often():
