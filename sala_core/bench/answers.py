@@ -18,7 +18,7 @@ from sala_core.bench.full_attention import Decoder, FullAttentionModel, FullCach
 from sala_core.bench.random_weights import Weights, full_weights, sala_weights, weight_bytes
 from sala_core.bench.records import ModelRow
 from sala_core.bench.sizes import FullConfig, Size, full_config, length_name, sala_config
-from sala_core.bench.timing import MAX_SHORT_S, Timing
+from sala_core.bench.timing import MAX_SHORT_S, Timing, synchronize
 from sala_core.bench.work import Work, full_decoding, full_reading, matrix_work, sala_decoding, sala_reading
 from sala_core.checkpoint import EMBEDDED, load_weights, resolve_model
 from sala_core.engine import Engine
@@ -156,6 +156,11 @@ def measure_full(job: AnswerJob) -> ModelRow:
         warm = ids[: min(_WARM_TOKENS, job.length // 2)]
         _answer_full(model, warm, *_room(config, len(warm), _WARM_NEW_TOKENS, job, model))
     cache, decoder = _room(config, job.length, job.new_tokens, job, model)
+    if job.warm and device.type == "cuda":  # cuDNN plans anew for every length
+        q = cache.keys.new_zeros(job.length, config.num_attention_heads, config.head_dim)
+        attention.read(q, cache.keys[0, : job.length].zero_(), cache.values[0, : job.length].zero_())
+        del q
+        release(device)
     memory = Memory(device)
 
     def run() -> _Run:
@@ -285,12 +290,6 @@ def _with_work(row: ModelRow, reading: Work, decoding: Work) -> ModelRow:
         decoding_bytes=decoding.num_bytes,
         decoding_flops=decoding.num_flops,
     )
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device's work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def release(device: torch.device) -> None:

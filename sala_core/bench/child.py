@@ -38,7 +38,10 @@ def records(job: str, **options: Any) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            yield json.loads(line)
+            if line.startswith("{"):
+                yield json.loads(line)
+            else:  # of a library that talks
+                sys.stderr.write(line)
         code = process.wait()
     finally:
         if process.poll() is None:

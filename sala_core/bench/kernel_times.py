@@ -18,7 +18,7 @@ from sala_core.bench.ceilings import Ceilings
 from sala_core.bench.cpu_work import cpu_workloads
 from sala_core.bench.records import OUT_OF_MEMORY, KernelRow
 from sala_core.bench.rivals import fill_with_noise, rivals
-from sala_core.bench.timing import Stopwatch, Timing
+from sala_core.bench.timing import Stopwatch, Timing, synchronize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,11 @@ def _measured(item: _Item, place: torch.device, watch: Stopwatch, ceilings: Ceil
             yield _row(item, name, watch.time(form), ceilings)
         except torch.OutOfMemoryError:
             yield _blank(item, name, OUT_OF_MEMORY)
+        except RuntimeError as error:
+            if form is call:
+                raise
+            synchronize(place)  # raises again where the device itself is in error
+            yield _blank(item, name, f"failed: {str(error).partition(chr(10))[0]}")
 
 
 def _rows(item: _Item, place: torch.device, watch: Stopwatch, ceilings: Ceilings) -> Iterator[KernelRow]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sala_core.bench.answers import AnswerJob, synchronize
+from sala_core.bench.answers import AnswerJob
 from sala_core.bench.records import ModelRow
+from sala_core.bench.timing import synchronize
 from sala_core.checkpoint import EMBEDDED
 from sala_core.engine import Engine, Finished, Token
 from sala_core.quantize import DEFAULT_CALIBRATION

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sala_core.bench.answers import AnswerJob, open_engine, random_ids, release, synchronize
+from sala_core.bench.answers import AnswerJob, open_engine, random_ids, release
 from sala_core.bench.records import ModelRow
-from sala_core.bench.timing import Timing
+from sala_core.bench.timing import Timing, synchronize
 from sala_core.engine import Engine
 
 _PAIRS = 3

@@ -11,8 +11,9 @@ from statistics import median
 
 import numpy as np
 
-from sala_core.bench.answers import AnswerJob, open_engine, random_ids, release, synchronize
+from sala_core.bench.answers import AnswerJob, open_engine, random_ids, release
 from sala_core.bench.records import ModelRow
+from sala_core.bench.timing import synchronize
 from sala_core.engine import Engine, Finished, Token
 from sala_core.sampling import SamplingParams
 from sala_core.speculation import MAX_DRAFT_TOKENS, DraftIndex

@@ -37,6 +37,12 @@ class Timing:
         )
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait for the device's work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 class Stopwatch:
     """Times calls on one device."""
 

@@ -163,3 +163,18 @@ def test_a_workload_out_of_memory_is_a_row(monkeypatch, facts):
     monkeypatch.setattr("sala_core.bench.kernel_times.cpu_workloads", lambda: iter([("swiglu", workload)]))
     [_, row] = kernel_records("cpu", facts["ceilings"])
     assert row["status"] == "out of memory"
+
+
+def test_a_rival_that_fails_is_a_row_and_the_operation_itself_is_not_excused(monkeypatch, facts):
+    def broken():
+        raise RuntimeError("no such kernel\nand more")
+
+    workload = Workload(name="w", prepare=lambda device: lambda: None, num_bytes=1, num_flops=1)
+    monkeypatch.setattr("sala_core.bench.kernel_times.cpu_workloads", lambda: iter([("swiglu", workload)]))
+    monkeypatch.setattr("sala_core.bench.kernel_times.rivals", lambda operation, call: [("other", broken)])
+    [_, own, other] = kernel_records("cpu", facts["ceilings"])
+    assert (own["status"], other["status"]) == ("measured", "failed: no such kernel")
+    workload = Workload(name="w", prepare=lambda device: broken, num_bytes=1, num_flops=1)
+    monkeypatch.setattr("sala_core.bench.kernel_times.cpu_workloads", lambda: iter([("swiglu", workload)]))
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        list(kernel_records("cpu", facts["ceilings"]))
