@@ -121,7 +121,7 @@ class _Work:
         launch(
             split_keys,
             (T, splits, self.kv_heads),
-            **self.tiles.split.arguments,
+            **(self.tiles.weigh if out is None else self.tiles.split).arguments,
             **self._queries(0, T),
             **self._keys(),
             **self._values(),
@@ -220,7 +220,7 @@ class _Work:
         launch(
             key_mass,
             (T, min(tiles, most, max(1, _MASS_PROGRAMS // (T * self.kv_heads))), self.kv_heads),
-            **self.tiles.split.arguments,
+            **self.tiles.weigh.arguments,
             **self._queries(0, T),
             **self._keys(),
             **self._chosen(0, T),

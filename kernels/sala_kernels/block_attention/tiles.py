@@ -23,11 +23,12 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """The tiles of the three kernels."""
+    """The tiles of the kernels: `split` of keys with values, `weigh` of keys alone."""
 
     shared: Tile
     chosen: Tile
     split: Tile
+    weigh: Tile
 
 
 def choose_tiles(dtype: torch.dtype, group: int, d: int, capability: int, *, quantized: bool) -> Tiles:
@@ -42,7 +43,8 @@ def choose_tiles(dtype: torch.dtype, group: int, d: int, capability: int, *, qua
     if dtype == torch.float32:
         keys = 64 if columns <= 64 else 16
         small = Tile(rows=heads, keys=keys, num_warps=8, num_stages=1)
-        return Tiles(shared=Tile(rows=max(32, heads), keys=keys, num_warps=8, num_stages=1), chosen=small, split=small)
+        shared = Tile(rows=max(32, heads), keys=keys, num_warps=8, num_stages=1)
+        return Tiles(shared=shared, chosen=small, split=small, weigh=small)
     hopper = capability == 90
     if columns > 128:
         shared = Tile(rows=max(64, heads), keys=32, num_warps=8, num_stages=2)
@@ -58,4 +60,5 @@ def choose_tiles(dtype: torch.dtype, group: int, d: int, capability: int, *, qua
     few = columns > 128 or heads > 32 or (capability > 80 and not hopper and not quantized)
     chosen = Tile(rows=heads, keys=32 if few else 64, num_warps=warps, num_stages=2)
     split = Tile(rows=heads, keys=32, num_warps=warps, num_stages=2 if quantized else 3)
-    return Tiles(shared=shared, chosen=chosen, split=split)
+    weigh = Tile(rows=heads, keys=32, num_warps=warps, num_stages=3)
+    return Tiles(shared=shared, chosen=chosen, split=split, weigh=weigh)

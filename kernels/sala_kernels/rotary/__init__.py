@@ -24,7 +24,7 @@ def rotary_cos_sin(
     In float32 the angle of a token at one million would be off by up to 0.06 rad.
     position: a number, or int64 [1] on `device` for at most 16 tokens. Raises ValueError for another tensor.
     """
-    where = torch.empty(0, device=device) if isinstance(position, int) else position
+    where = torch.empty(0, device=device)
     check_position(position, num_tokens, where.device)
     if use_triton(backend, where):
         from sala_kernels.rotary import kernels
