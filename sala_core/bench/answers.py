@@ -77,10 +77,12 @@ class AnswerJob:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """Seconds from the question to the first token and to the last."""
+    """Seconds from the question to the first token and to the last, and the processor's until the first."""
 
     first_s: float
     last_s: float
+    processor_s: float
+    """Until the first, of this process's threads together: what other programs beside it do not lengthen."""
 
 
 def measure_answer(job: AnswerJob) -> ModelRow:
@@ -223,17 +225,18 @@ def _answer(engine: Engine, ids: Tensor, new_tokens: int, tell: "_Teller") -> tu
     device = engine.model.device
     state = engine.new_state()
     synchronize(device)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     state.reserve(len(ids) + new_tokens + _SPARE_TOKENS)
     first = 0.0
     for event in engine.generate(state, ids, SamplingParams(temperature=0, max_tokens=new_tokens)):
         if isinstance(event, Token) and not first:
-            first = time.perf_counter() - started
+            first, processor = time.perf_counter() - started, time.process_time() - processor
         elif isinstance(event, Progress):
             tell(f"{event.tokens_done:,} tokens read", seldom=True)
     synchronize(device)
     assert state.position == len(ids) + new_tokens
-    return _Run(first_s=first, last_s=time.perf_counter() - started), state.num_bytes
+    run = _Run(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
+    return run, state.num_bytes
 
 
 def _room(
@@ -246,12 +249,12 @@ def _room(
 def _answer_full(model: FullAttentionModel, ids: Tensor, cache: FullCache, decoder: Decoder) -> _Run:
     cache.length = 0
     synchronize(ids.device)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     token = model.read(ids, cache)
     int(token)
-    first = time.perf_counter() - started
+    first, processor = time.perf_counter() - started, time.process_time() - processor
     decoder.run(token, decoder.max_new_tokens - 1)
-    return _Run(first_s=first, last_s=time.perf_counter() - started)
+    return _Run(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
 
 
 def _runs(run: Callable[[], _Run], job: AnswerJob, device: torch.device) -> Iterator[_Run]:
@@ -274,6 +277,7 @@ def _row(job: AnswerJob, runs: list[_Run]) -> ModelRow:
         ttft_spread_s=first.spread_s,
         end_to_end_s=last.median_s,
         end_to_end_spread_s=last.spread_s,
+        ttft_processor_s=Timing.of([run.processor_s for run in runs]).median_s,
         new_tokens=job.new_tokens,
     )
     if job.new_tokens < 2:

@@ -17,7 +17,8 @@ class ModelRow:
 
     what: "answer": read `length` tokens and decode `new_tokens`; "reading": read alone; "saving": read, with segments
     written to disk meanwhile; "speculation": decode with drafts. Limits are what the counted bytes and FLOPs would take
-    at the ceilings measured beside them. ms_per_token: of tokens after the first.
+    at the ceilings measured beside them. ms_per_token: of tokens after the first. ttft_processor_s: of all threads
+    together; on a machine that others use too, it says more than ttft_s.
     """
 
     what: str
@@ -30,6 +31,7 @@ class ModelRow:
     runs: int = 0
     ttft_s: float | None = None
     ttft_spread_s: float | None = None
+    ttft_processor_s: float | None = None
     end_to_end_s: float | None = None
     end_to_end_spread_s: float | None = None
     new_tokens: int = 0
