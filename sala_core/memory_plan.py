@@ -19,14 +19,15 @@ from sala_core.state import KvKind
 PLANNED_TOKENS = 1 << 20
 """Tokens that a card is set up for: always as many, so that the same card always gets the same settings."""
 
-MAX_CHUNK_TOKENS = 8192
-"""A longer chunk would read hardly faster: packed matrices are made plain once a chunk, 3 % of the work of 8,192."""
+CARD_CHUNK_TOKENS = (8192, 4096, 2048, CHUNK_TOKENS)
+"""What a card may be set to. Longer ones would read hardly faster: packed matrices are made plain once a chunk, which
+is some 3 % of the work of 8,192 tokens; and they would take twice the memory."""
 
-MIN_CHUNK_TOKENS = CHUNK_TOKENS
 PENDING_SAVES = 2
 """Checkpoints that may wait to be written while reading goes on."""
 
-_SHORT_CHUNK_TOKENS = 2048  # where the tokens planned for do not fit anyway
+_FEWER_TOKENS = 1 << 17  # where the tokens planned for do not fit
+_SHORT_CHUNK_TOKENS = 2048
 _SCORED_QUERIES = 1024  # as in `sala_core.model`
 _SCRATCH_NUMBERS = 1 << 26  # a packed matrix made plain, by `sala_kernels.int4_linear`
 _DECODE_BYTES = 96 << 20  # buffers and graphs of decode steps of up to 16 tokens
@@ -182,17 +183,16 @@ def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card
 
 def settings_for_card(size: ModelSize, card_bytes: int, kv: KvKind | Literal["auto"] = "auto") -> Settings:
     """What a card of so much memory in all is set to: "plain" where a million tokens fit so, else "int8"; and the
-    longest chunk with which they fit. Depends on nothing else, as saved states are bound to it."""
+    longest chunk with which they fit. On smaller cards, where only fewer do, chunks are short to leave room for more.
+    Depends on nothing else, as saved states are bound to it."""
     kinds: tuple[KvKind, ...] = ("plain", "int8") if kv == "auto" else (kv,)
     room = card_bytes - int(card_bytes * _OTHERS)
-    for kind in kinds:
-        chunk = MAX_CHUNK_TOKENS
-        while chunk >= MIN_CHUNK_TOKENS:
-            settings = Settings(kv=kind, chunk_tokens=chunk)
-            if plan_memory(size, PLANNED_TOKENS, settings).total_bytes <= room:
-                return settings
-            chunk //= 2
-    return Settings(kv=kinds[-1], chunk_tokens=_SHORT_CHUNK_TOKENS)
+    tried = [(PLANNED_TOKENS, kind, chunk) for kind in kinds for chunk in CARD_CHUNK_TOKENS]
+    for num_tokens, kind, chunk in [*tried, (_FEWER_TOKENS, kinds[-1], _SHORT_CHUNK_TOKENS)]:
+        settings = Settings(kv=kind, chunk_tokens=chunk)
+        if plan_memory(size, num_tokens, settings).total_bytes <= room:
+            return settings
+    return Settings(kv=kinds[-1], chunk_tokens=CHUNK_TOKENS)
 
 
 def device_settings(size: ModelSize, device: torch.device, kv: KvKind | Literal["auto"]) -> Settings:

@@ -165,7 +165,7 @@ def test_targets_of_the_released_model_in_int4(released, size):
 @pytest.mark.parametrize(
     ("card_mib", "kv", "chunk"),
     [
-        (8188, "int8", 2048),
+        (8188, "int8", 1024),
         (12282, "int8", 2048),
         (16376, "int8", 8192),
         (24564, "plain", 8192),
@@ -198,3 +198,21 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(make_model, 
     with pytest.raises(MemoryBudgetError, match=r"weights in .* GiB of the card is free; .*quantize.*--device cpu"):
         memory_plan.check_weights_fit(folder, torch.device("cuda"))
     memory_plan.check_weights_fit(folder, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("card_mib", "longest", "gigabytes"),
+    [
+        (8188, 84_000, (8.0, 12.5)),
+        (12282, 930_000, (8.1, 12.7)),
+        (16376, 1_600_000, (9.0, 13.5)),
+        (24564, 1_800_000, (9.3, 17.7)),
+        (32607, 2_097_152, (9.3, 17.7)),
+    ],
+)
+def test_the_figures_in_the_readme(size, card_mib, longest, gigabytes):
+    card = card_mib << 20
+    settings = settings_for_card(size, card)
+    assert plan_memory(size, longest, settings).total_bytes <= card * 15 // 16
+    found = [plan_memory(size, n, settings).total_bytes / 1e9 for n in (65_536, MILLION)]
+    assert found == pytest.approx(gigabytes, abs=0.051)
