@@ -113,10 +113,14 @@ def expected_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:
 def _sparse_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:
     D, d = config.hidden_size, config.head_dim
     num_q, num_kv = config.num_attention_heads * d, config.num_key_value_heads * d
-    shapes = {"q_proj": (num_q, D), "k_proj": (num_kv, D), "v_proj": (num_kv, D), "o_proj": (D, num_q)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "q_proj": (num_q, D), "k_proj": (num_kv, D), "v_proj": (num_kv, D), "o_proj": (D, num_q)
+    }  # fmt: skip
+    if config.attn_qk_norm:
+        shapes |= {"q_norm": (d,), "k_norm": (d,)}
     if config.attn_use_output_gate:
         shapes["o_gate"] = (num_q, D)
-    return dict(shapes)
+    return shapes
 
 
 def _lightning_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:

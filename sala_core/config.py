@@ -117,6 +117,8 @@ class SalaConfig:
     lightning_scale: str = "1/sqrt(d)"
     lightning_use_rope: bool = True
     attn_use_rope: bool = False
+    attn_qk_norm: bool = False
+    """Norms on q and k of the softmax layers: not in the released model, but in hybrids made from Qwen3."""
     qk_norm: bool = True
     use_output_norm: bool = True
     use_output_gate: bool = True

@@ -69,9 +69,10 @@ class Layers:
         q = self._project(i, "q_proj", x, config.num_attention_heads)
         k = self._project(i, "k_proj", x, config.num_key_value_heads)
         v = self._project(i, "v_proj", x, config.num_key_value_heads)
-        if config.attn_use_rope:
-            turn = self.turn(position, x.shape[0], config.head_dim)
-            q, k = qk_norm_rotary(q, k, None, None, turn, eps=config.rms_norm_eps, backend=self.backend)
+        if config.attn_use_rope or config.attn_qk_norm:
+            turn = self.turn(position, x.shape[0], config.head_dim) if config.attn_use_rope else None
+            norms = self._qk_norms(i) if config.attn_qk_norm else (None, None)
+            q, k = qk_norm_rotary(q, k, *norms, turn, eps=config.rms_norm_eps, backend=self.backend)
         return q, k, v
 
     def sparse_out(self, i: int, x: Tensor, o: Tensor) -> Tensor:
@@ -90,9 +91,7 @@ class Layers:
 
     def lightning_norms(self, i: int) -> tuple[Tensor | None, Tensor | None]:
         """Weights of q's and k's norm; None where the config has none."""
-        if not self.config.qk_norm:
-            return None, None
-        return self._weight(i, "self_attn.q_norm"), self._weight(i, "self_attn.k_norm")
+        return self._qk_norms(i) if self.config.qk_norm else (None, None)
 
     def lightning_out(self, i: int, x: Tensor, o: Tensor) -> Tensor:
         """What a lightning layer makes of its heads o [T, H, V]: normed, gated by x [T, D] and projected, [T, D]."""
@@ -107,6 +106,9 @@ class Layers:
     def turn(self, position: int | Tensor, num_tokens: int, dim: int) -> Tensor:
         """cos and sin of the tokens from `position` on, [2, T, dim / 2]."""
         return rotary_cos_sin(position, num_tokens, dim, self.config.rope_theta, self.device)
+
+    def _qk_norms(self, i: int) -> tuple[Tensor, Tensor]:
+        return self._weight(i, "self_attn.q_norm"), self._weight(i, "self_attn.k_norm")
 
     def _tensor(self, name: str) -> Tensor:
         weight = self.weights[name]

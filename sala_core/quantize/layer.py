@@ -83,6 +83,8 @@ class Layer:
         q = self._heads(x, "q_proj", config.num_attention_heads)
         k = self._heads(x, "k_proj", config.num_key_value_heads)
         v = self._heads(x, "v_proj", config.num_key_value_heads)
+        if config.attn_qk_norm:
+            q, k = self._norm(q, "self_attn.q_norm"), self._norm(k, "self_attn.k_norm")
         if config.attn_use_rope:
             turn = rotary_cos_sin(0, x.shape[1], config.head_dim, config.rope_theta, x.device)
             q, k = apply_rotary(q, turn), apply_rotary(k, turn)

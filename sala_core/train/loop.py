@@ -1,129 +1,267 @@
-"""The training loop: resumable to the step, logged to CSV."""
+"""The loop of every stage that trains: steps, measurements, checkpoints; a killed one goes on exactly where it was."""
 
 from __future__ import annotations
 
-import csv
-import os
+import hashlib
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sala_core.train.data import Batch, Phase, make_batch
-from sala_core.train.network import NetworkConfig, SalaNetwork
-from sala_core.train.objective import answer_accuracy, choose_targets, training_loss
-from sala_core.train.optimizer import Optimizer
-from sala_core.train.tasks import TaskMaker
+from sala_core.errors import TrainError
+from sala_core.train import checkpoints
+from sala_core.train.curves import Curve, draw
+from sala_core.train.events import Event, Measured, StageStarted, StepDone, Stopped
+from sala_core.train.objectives import Objective
+from sala_core.train.optimizers import Optimizers, fit, rate_at, whole
+from sala_core.train.processes import Processes
+from sala_core.train.recipe import Phase, Recipe
+from sala_core.train.rows import TEXT, Batch, Rows
+from sala_core.train.token_cache import num_windows
 
-CHECKPOINT = "checkpoint.pt"
-BANK_WINDOWS = 8192
-_WARMUP_STEPS = 50
-_LOG_EVERY = 10
-
-
-def phase_file(name: str) -> str:
-    """Where a run keeps the weights at the end of the phase `name`."""
-    return f"after-{name}.pt"
+CHECKPOINTS = "checkpoints"
 
 
-class Trainer:
-    """One run in one folder: `checkpoint.pt` (network, optimizer, step, pooled keys) and `log.csv`."""
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A stage that trains: its name, its recipe, the folder of its files."""
+
+    recipe: Recipe
+    name: str
+    folder: Path
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.recipe.phases[self.name]
+
+    @property
+    def num_steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def position(self, step: int) -> tuple[Phase, int, int, int]:
+        """The phase of a step, the step within it, and the rows and tokens before it."""
+        rows = tokens = 0
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step, rows + step * phase.rows, tokens + step * phase.step_tokens
+            step -= phase.steps
+            rows, tokens = rows + phase.steps * phase.rows, tokens + phase.steps * phase.step_tokens
+        return self.phases[-1], self.phases[-1].steps, rows, tokens
+
+    def tokens_before(self, step: int) -> int:
+        return self.position(step)[3]
+
+    @property
+    def identity(self) -> str:
+        """Changes with everything that the result depends on."""
+        return hashlib.blake2b(self.recipe.identity(self.name).encode(), digest_size=16).hexdigest()
+
+
+class Loop:
+    """Runs one stage. Everything random follows from the recipe's seed and the number of the row."""
 
     def __init__(
-        self,
-        folder: Path,
-        config: NetworkConfig,
-        maker: TaskMaker,
-        phases: list[Phase],
-        seed: int,
-        *,
-        compiled: bool = True,
+        self, stage: Stage, objective: Objective, processes: Processes, rows: Rows, unseen: Rows, carried: Path | None
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(seed)
-        self.folder, self.maker, self.phases, self.seed = folder, maker, phases, seed
-        self.network = SalaNetwork(config)
-        self.optimizer = Optimizer(self.network, matrix_lr=0.02, adam_lr=2e-3, weight_decay=0.01)
-        num_sparse = sum(layer.sparse for layer in self.network.layers)
-        self.bank = torch.randn(num_sparse, BANK_WINDOWS, config.head_dim) * 0.01
+        """carried: checkpoints of the stage before, whose optimizer this one goes on with. Raises TrainError."""
+        self.stage, self.objective, self.processes, self.rows, self.unseen = stage, objective, processes, rows, unseen
+        self.training, config = stage.recipe.training, objective.config
+        for phase in stage.phases:
+            processes.share(range(phase.rows))
+        objective.to(processes.device)
+        self.num_parameters = sum(p.numel() for p in objective.network.parameters())
+        self.num_trained = sum(p.numel() for _, p in objective.trained())
+        objective.network.recompute = self.training.recompute
+        self.module = self._spread()
+        self.named = dict(objective.trained())
+        self.optimizers = Optimizers(self.named.items(), self.training, config.hidden_size / config.dim_model_base)
         self.step = 0
-        if (folder / CHECKPOINT).exists():
-            self._restore()
-        self.loss = torch.compile(training_loss, dynamic=False) if compiled else training_loss
+        self._restore(carried)
 
-    def _restore(self) -> None:
-        saved = torch.load(self.folder / CHECKPOINT, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.bank, self.step = saved["bank"], saved["step"]
+    def _spread(self) -> nn.Module:
+        if self.training.compile:
+            self.objective.compile(dynamic=False)
+        return self.processes.spread(self.objective, self.training.parallel)
+
+    def _restore(self, carried: Path | None) -> None:
+        found = checkpoints.load(self.stage.folder / CHECKPOINTS)
+        if found is None:
+            before = checkpoints.load(carried) if carried is not None else None
+            if before is not None:
+                self.optimizers.load(checkpoints.under("optimizer", before[0]))
+            return
+        tensors, facts = found
+        if facts["identity"] != self.stage.identity:
+            raise TrainError(
+                f"{self.stage.folder} was begun with another recipe; repeat it as it was, or give another --out"
+            )
+        self._load_weights(checkpoints.under("weights", tensors))
+        self.optimizers.load(checkpoints.under("optimizer", tensors))
+        checkpoints.restore_random_state(tensors, self.processes.device)
+        self.step = int(facts["step"])
+
+    @torch.no_grad()
+    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
+        if set(tensors) != set(self.named):
+            raise TrainError(f"the checkpoint in {self.stage.folder} holds other parameters; give another --out")
+        for name, parameter in self.named.items():
+            parameter.copy_(fit(tensors[name], parameter))
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is trained, whole, on the CPU. Every process must call it."""
+        return {name: whole(parameter) for name, parameter in self.named.items()}
+
+    def result(self) -> dict[str, Tensor]:
+        """All tensors of the stage's model. Every process must call it."""
+        return {**{name: whole(tensor) for name, tensor in self.objective.frozen().items()}, **self.weights()}
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then put it in its place."""
-        saved = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "bank": self.bank,
-            "step": self.step,
-        }
-        temporary = self.folder / f"{CHECKPOINT}.new"
-        torch.save(saved, temporary)
-        os.replace(temporary, self.folder / CHECKPOINT)
+        """Write a checkpoint of the steps done so far."""
+        tensors = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state().items()}
+        tensors |= checkpoints.random_state(self.processes.device)
+        if self.processes.is_first:
+            folder = self.stage.folder / CHECKPOINTS
+            facts = {"identity": self.stage.identity, "rows": self.stage.position(self.step)[2]}
+            checkpoints.save(folder, self.step, tensors, facts, self.training.max_file_bytes)
+        self.processes.wait()
 
-    def phase_at(self, step: int) -> tuple[Phase, float]:
-        """The phase of a step and its learning-rate factor."""
-        before = 0
-        for phase in self.phases:
-            if step < before + phase.steps:
-                share = (step - before) / phase.steps
-                rate = phase.rates[0] + (phase.rates[1] - phase.rates[0]) * share
-                return phase, rate * min(1.0, (step + 1) / _WARMUP_STEPS)
-            before += phase.steps
-        raise IndexError(f"step {step} is past the last phase ({before} steps)")
-
-    def train_step(self) -> tuple[Tensor, Tensor]:
-        """One update; returns the next-token loss and the block loss."""
-        phase, rate = self.phase_at(self.step)
-        batch = make_batch(self.maker, phase, self.seed, self.step)
-        generator = torch.Generator().manual_seed(self.step)
-        targets = choose_targets(batch.weights, generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            total, text, blocks, kept = self.loss(
-                self.network, batch, targets, self.bank, torch.tensor(phase.block_loss)
-            )
-        total.backward()
-        self.optimizer.step(rate)
-        kept = kept[:, torch.randperm(kept.shape[1], generator=generator)[: BANK_WINDOWS // 16]].float()
-        self.bank = torch.cat([self.bank[:, kept.shape[1] :], kept], 1)
-        self.step += 1
-        return text, blocks
-
-    def run(self, *, until: float, probes: list[Batch], save_every: int, probe_every: int) -> None:
-        """Train to the end of the last phase, or to the time `until` (seconds since the epoch) if sooner."""
-        total = sum(phase.steps for phase in self.phases)
-        started, tokens = time.time(), 0
-        with (self.folder / "log.csv").open("a", newline="") as file:
-            log = csv.writer(file)
-            while self.step < total and time.time() < until:
-                phase, rate = self.phase_at(self.step)
-                text, blocks = self.train_step()
-                tokens += phase.rows * phase.length
-                if self.step % _LOG_EVERY == 0:
-                    speed = tokens / (time.time() - started)
-                    log.writerow([self.step, phase.name, f"{rate:.4f}", f"{text:.4f}", f"{blocks:.4f}", f"{speed:.0f}"])
-                    file.flush()
-                    started, tokens = time.time(), 0
-                if self.step % probe_every == 0:
-                    log.writerow(["probe", self.step, *self.probe(probes)])
-                    file.flush()
-                if self.step % save_every == 0:
+    def run(self, should_stop: Callable[[], bool]) -> Iterator[Event]:
+        """Train to the end, or until asked to stop; a checkpoint is written either way."""
+        stage, steps = self.stage, self.stage.num_steps
+        yield self._started()
+        curve = Curve(stage.folder / "log.csv", self.step) if self.processes.is_first else None
+        since, tokens = time.monotonic(), 0
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(self._batch, self.step)
+            while self.step < steps:
+                if self.processes.any(should_stop()):
                     self.save()
-                if self.step == total or self.phase_at(self.step)[0] is not phase:
-                    torch.save(self.network.state_dict(), self.folder / phase_file(phase.name))
-        self.save()
+                    yield Stopped(stage=stage.name, step=self.step)
+                    return
+                batch, phase = coming.result(), stage.position(self.step)[0]
+                coming = self._next(reader)
+                rate, (loss, norm) = self._rate(), self._train(batch, phase)
+                tokens += phase.step_tokens
+                told = self.step % self.training.log_every == 0 or self.step == steps
+                measured = self._is_due(self.training.validate_every)
+                row: dict[str, float | int] = {
+                    "step": self.step, "tokens": stage.tokens_before(self.step), "length": phase.length,
+                    "loss": loss, "learning_rate": rate, "gradient_norm": norm,
+                }  # fmt: skip
+                if told or measured:
+                    speed = tokens / max(1e-9, time.monotonic() - since)
+                    row["tokens_per_s"] = speed
+                    yield self._step_done(row, speed)
+                    since, tokens = time.monotonic(), 0
+                if measured and (found := self.measure(phase)):
+                    row |= {"valid_loss": found.valid_loss, "recall": found.recall, "recalled": found.recalled}
+                    yield found
+                    since = time.monotonic()
+                if curve is not None and (told or measured):
+                    curve.add(row)
+                if self._is_due(self.training.save_every):
+                    self.save()
+        if curve is not None:
+            draw(curve.file, f"{stage.recipe.name}: {stage.name}")
 
-    def probe(self, probes: list[Batch]) -> list[str]:
-        """Answer accuracies (whole answers, tokens) on held-out conversations."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            results = [answer_accuracy(self.network, batch) for batch in probes]
-        return [f"{whole:.3f}/{tokens:.3f}" for whole, tokens, _ in results]
+    def _started(self) -> StageStarted:
+        count = self.processes.count
+        return StageStarted(
+            stage=self.stage.name,
+            step=self.step,
+            steps=self.stage.num_steps,
+            tokens=self.stage.tokens_before(self.stage.num_steps),
+            num_parameters=self.num_parameters,
+            num_trained=self.num_trained,
+            place=f"{self.processes.device.type}" + (f", {count} processes" if count > 1 else ""),
+        )
+
+    def _step_done(self, row: dict[str, float | int], speed: float) -> StepDone:
+        left = self.stage.tokens_before(self.stage.num_steps) - row["tokens"]
+        return StepDone(
+            stage=self.stage.name,
+            step=self.step,
+            steps=self.stage.num_steps,
+            tokens=int(row["tokens"]),
+            loss=float(row["loss"]),
+            learning_rate=float(row["learning_rate"]),
+            gradient_norm=float(row["gradient_norm"]),
+            tokens_per_s=speed,
+            seconds_left=left / speed,
+        )
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and (self.step % every == 0 or self.step == self.stage.num_steps)
+
+    def _rate(self) -> float:
+        phase, step, *_ = self.stage.position(self.step)
+        return rate_at(phase, step)
+
+    def _batch(self, step: int) -> Batch:
+        phase, _, first, _ = self.stage.position(step)
+        return self.rows.batch(self.processes.share(range(first, first + phase.rows)), phase.length, phase.mix)
+
+    def _next(self, reader: ThreadPoolExecutor) -> Future[Batch]:
+        """The rows of the step after this one, made while this one is computed."""
+        return reader.submit(self._batch, min(self.step + 1, self.stage.num_steps - 1))
+
+    def _train(self, batch: Batch, phase: Phase) -> tuple[float, float]:
+        """One update; returns the loss and the norm of its gradient, over all processes."""
+        device, count = self.processes.device, self.processes.count
+        ids, weights = (part.to(device) for part in batch)
+        if self.objective.every_token:
+            weights = torch.ones_like(weights)
+        self.objective.network.sparse = self.stage.recipe.is_sparse(self.stage.name, phase)
+        weight = self.processes.total(weights.sum()).clamp(min=1e-6)
+        total = torch.zeros((), device=device)
+        size = self.training.micro_rows or len(ids)
+        for start in range(0, len(ids), size):
+            part = slice(start, start + size)
+            with self.processes.unsynchronised(self.module, last=start + size >= len(ids)):
+                with self._autocast():
+                    loss = self.module(ids[part], weights[part])
+                (loss * (count / weight)).backward()  # gradients are averaged over the processes
+            total += loss.detach()
+        norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.training.clip or float("inf"))
+        self.optimizers.step(self._rate())
+        self.step += 1
+        loss_now, norm_now = (self.processes.total(total) / weight).item(), float(whole(norm))
+        if loss_now != loss_now:
+            raise TrainError(
+                f"{self.stage.name} diverged at step {self.step}: its loss is no number; lower learning_rate"
+            )
+        return loss_now, norm_now
+
+    def _autocast(self) -> torch.autocast:
+        wanted = self.training.dtype == "bfloat16"
+        return torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+    @torch.no_grad()
+    def measure(self, phase: Phase) -> Measured | None:
+        """Loss on held-out text and recall on made-up rows, at the phase's length; None where no text is held out."""
+        if num_windows(len(self.unseen.tokens) - phase.length, phase.length) < 1:
+            return None
+        sums = []
+        for kind in (TEXT, self.training.validation_recall):
+            count = -(-self.training.validation_rows // self.processes.count) * self.processes.count
+            share, found = self.processes.share(range(count)), torch.zeros(4, device=self.processes.device)
+            size = self.training.micro_rows or len(share)
+            for start in range(0, len(share), size):
+                ids, weights = self.unseen.batch(share[start : start + size], phase.length, {kind: 1.0})
+                with self._autocast():
+                    found += self.module(ids.to(self.processes.device), weights.to(self.processes.device), True)
+            sums.append(self.processes.total(found).tolist())
+        (loss, tokens, *_), (_, asked, probability, hits) = sums
+        asked = max(asked, 1e-6)
+        return Measured(
+            stage=self.stage.name,
+            step=self.step,
+            valid_loss=loss / tokens,
+            recall=probability / asked,
+            recalled=hits / asked,
+        )

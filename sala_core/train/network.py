@@ -1,53 +1,25 @@
-"""The trainable SALA module; parameter names are the checkpoint's, so its state dict exports as it is.
+"""The trainable model: full attention, block-sparse or lightning, layer by layer, as its config says.
 
-Attention in the sparse layers is plain causal attention: while a query has no more blocks before it than
-the selection keeps, that is exactly what the selection computes.
+Parameter names are the checkpoint's, so a state dict is a model file as it is. A layer of kind `minicpm4` attends to
+everything while `sparse` is off, and to the chosen blocks while it is on: there is nothing in it to convert.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from sala_kernels import apply_rotary, lightning_attention, lightning_log_decay, rms_norm, rotary_cos_sin
+from sala_kernels import apply_rotary, lightning_log_decay, rms_norm, rotary_cos_sin
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-CHUNK_TOKENS = 64
+from sala_core.config import SalaConfig
+from sala_core.train.lightning import differentiable_lightning
+from sala_core.train.sparse import block_layout, differentiable_blocks, is_dense
 
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
-    """Shape of the embedded model, field names as in `config.json`."""
-
-    vocab_size: int = 8192
-    hidden_size: int = 256
-    intermediate_size: int = 512
-    mixer_types: tuple[str, ...] = field(default=())
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 1
-    head_dim: int = 64
-    lightning_nh: int = 8
-    lightning_head_dim: int = 32
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    scale_emb: float = 12.0
-    scale_depth: float = 1.4
-    dim_model_base: int = 256
-    kernel_size: int = 32
-    kernel_stride: int = 16
-    block_size: int = 64
-    init_blocks: int = 1
-    window_size: int = 512
-    topk: int = 16
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return len(self.mixer_types)
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
+Tap = Callable[[int, Tensor, Tensor], None]
+"""Called in every layer with its index, the mixer's input and its output, both [B, T, D]."""
 
 
 class RMSNorm(nn.Module):
@@ -62,72 +34,69 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-class SparseMixer(nn.Module):
-    """Softmax attention without positions, one shared key-value head per group, gated output."""
+class SoftmaxMixer(nn.Module):
+    """Grouped-query attention: dense, or over chosen blocks. Rotary, q/k norm and gate as the config has them."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: SalaConfig) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
-        D, width = config.hidden_size, config.num_attention_heads * config.head_dim
-        self.q_proj = nn.Linear(D, width, bias=False)
-        self.k_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(D, self.kv_heads * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(width, D, bias=False)
-        self.o_gate = nn.Linear(D, width, bias=False)
+        D, d = config.hidden_size, config.head_dim
+        self.head_dim, self.rotary = d, config.attn_use_rope
+        self.layout = block_layout(config.sparse_config)
+        width, kv_width = config.num_attention_heads * d, config.num_key_value_heads * d
+        self.q_proj, self.k_proj, self.v_proj = _linear(D, width), _linear(D, kv_width), _linear(D, kv_width)
+        self.q_norm, self.k_norm = _norms(config.attn_qk_norm, d, config.rms_norm_eps)
+        self.o_gate = _linear(D, width) if config.attn_use_output_gate else None
+        self.o_proj = _linear(width, D)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x: [B, T, D]. Returns the mixed x, q [B, H, T, d] and k [B, kv heads, T, d]."""
-        B, T, _ = x.shape
-        q = self.q_proj(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
-        repeats = self.heads // self.kv_heads
-        keys, values = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        o = F.scaled_dot_product_attention(q, keys, values, is_causal=True)
-        o = o.transpose(1, 2).reshape(B, T, -1) * torch.sigmoid(self.o_gate(x))
-        return self.o_proj(o), q, k
+    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
+        """x: [B, T, D]; turn: [2, T, d / 2]. Returns what joins the residual stream, [B, T, D]."""
+        q, k, v = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = _placed(q, self.q_norm, turn, v.dtype), _placed(k, self.k_norm, turn, v.dtype)
+        scale = self.head_dim**-0.5
+        if sparse and not is_dense(x.shape[1], self.layout):
+            o = differentiable_blocks(q, k, v, scale=scale, layout=self.layout)
+        else:
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
+        o = o.flatten(2)
+        return self.o_proj(o if self.o_gate is None else o * torch.sigmoid(self.o_gate(x)))
 
 
 class LightningMixer(nn.Module):
-    """Linear attention with rotary positions, q/k norm, output norm and gate."""
+    """Linear attention with a constant decay per head; norms, rotary and gate as the config has them."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    log_decay: Tensor
+
+    def __init__(self, config: SalaConfig) -> None:
         super().__init__()
-        self.heads, self.head_dim = config.lightning_nh, config.lightning_head_dim
-        D, width = config.hidden_size, config.lightning_nh * config.lightning_head_dim
-        self.q_proj = nn.Linear(D, width, bias=False)
-        self.k_proj = nn.Linear(D, width, bias=False)
-        self.v_proj = nn.Linear(D, width, bias=False)
-        self.o_proj = nn.Linear(width, D, bias=False)
-        self.z_proj = nn.Linear(D, width, bias=False)
-        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
-        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps)
-        self.o_norm = RMSNorm(width, config.rms_norm_eps)
+        D, d = config.hidden_size, config.lightning_head_dim
+        self.head_dim, self.scale, self.rotary = d, config.lightning_query_scale, config.lightning_use_rope
+        width, kv_width = config.lightning_nh * d, config.lightning_nkv * d
+        self.q_proj, self.k_proj, self.v_proj = _linear(D, width), _linear(D, kv_width), _linear(D, kv_width)
+        self.q_norm, self.k_norm = _norms(config.qk_norm, d, config.rms_norm_eps)
+        self.o_norm = RMSNorm(width, config.rms_norm_eps) if config.use_output_norm else None
+        self.z_proj = _linear(D, width) if config.use_output_gate else None
+        self.o_proj = _linear(width, D)
+        self.register_buffer("log_decay", lightning_log_decay(config.lightning_nh), persistent=False)
 
-    def forward(self, x: Tensor, cos_sin: Tensor, log_decay: Tensor) -> Tensor:
-        """x: [B, T, D]; cos_sin: [2, T, K / 2]; log_decay: [H]. Returns the mixed x."""
-        B, T, _ = x.shape
-        q, k, v = (
-            project(x).view(B, T, self.heads, self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k = apply_rotary(self.q_norm(q), cos_sin), apply_rotary(self.k_norm(k), cos_sin)
-        empty = torch.zeros(B, self.heads, self.head_dim, self.head_dim)
-        o, _ = lightning_attention(q, k, v, empty, log_decay, scale=self.head_dim**-0.5, chunk=CHUNK_TOKENS)
-        return self.o_proj(self.o_norm(o.reshape(B, T, -1)) * torch.sigmoid(self.z_proj(x)))
+    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
+        """As of `SoftmaxMixer`; `sparse` is none of its business."""
+        q, k, v = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = _placed(q, self.q_norm, turn, v.dtype), _placed(k, self.k_norm, turn, v.dtype)
+        o = differentiable_lightning(q, k, v, self.log_decay, scale=self.scale).flatten(2)
+        if self.o_norm is not None:
+            o = self.o_norm(o)
+        return self.o_proj(o if self.z_proj is None else o * torch.sigmoid(self.z_proj(x)))
 
 
 class FeedForward(nn.Module):
     """SwiGLU."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: SalaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = _linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -136,39 +105,47 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """One mixer and one feed-forward, each added with the depth scale."""
 
-    def __init__(self, config: NetworkConfig, mixer_type: str) -> None:
+    def __init__(self, config: SalaConfig, index: int) -> None:
         super().__init__()
-        self.sparse = mixer_type == "minicpm4"
+        self.index, self.residual_scale = index, config.residual_scale
+        self.is_softmax = config.mixer_types[index] == "minicpm4"
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn: SparseMixer | LightningMixer = SparseMixer(config) if self.sparse else LightningMixer(config)
+        self.self_attn: SoftmaxMixer | LightningMixer = (
+            SoftmaxMixer(config) if self.is_softmax else LightningMixer(config)
+        )
         self.mlp = FeedForward(config)
+
+    def forward(self, h: Tensor, turns: dict[int, Tensor], sparse: bool, tap: Tap | None) -> Tensor:
+        """turns: cos and sin of every position by head size."""
+        x = self.input_layernorm(h)
+        turn = turns[self.self_attn.head_dim] if self.self_attn.rotary else None
+        mixed = self.self_attn(x, turn, sparse)
+        if tap is not None:
+            tap(self.index, x, mixed)
+        h = h + mixed * self.residual_scale
+        return h + self.mlp(self.post_attention_layernorm(h)) * self.residual_scale
 
 
 class Decoder(nn.Module):
     """Embedding, layers and last norm; the name `model.` of the checkpoint."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: SalaConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, mixer) for mixer in config.mixer_types)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class SalaNetwork(nn.Module):
-    """The whole model; the output matrix is the embedding's."""
+class Network(nn.Module):
+    """The whole model. sparse: whether softmax layers choose blocks; recompute: give up activations, gain memory."""
 
-    cos_sin: Tensor
-    log_decay: Tensor
-
-    def __init__(self, config: NetworkConfig, max_tokens: int = 8192) -> None:
+    def __init__(self, config: SalaConfig) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config)
-        cos_sin = rotary_cos_sin(0, max_tokens, config.lightning_head_dim, config.rope_theta, "cpu")
-        self.register_buffer("cos_sin", cos_sin, persistent=False)
-        self.register_buffer("log_decay", lightning_log_decay(config.lightning_nh), persistent=False)
-        self.initialise()
+        self.lm_head = None if config.tie_word_embeddings else _linear(config.hidden_size, config.vocab_size)
+        self.sparse = self.recompute = False
 
     @property
     def layers(self) -> list[Layer]:
@@ -177,68 +154,65 @@ class SalaNetwork(nn.Module):
 
     @property
     def vocabulary(self) -> Tensor:
-        """[vocab, D]: embedding and output matrix."""
-        return self.model.embed_tokens.weight
+        """[vocab, D]: the output matrix."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
-    def initialise(self) -> None:
-        """Fan-in scaled weights, and a copying circuit as a start (training alone finds it only slowly)."""
+    def initialise(self, generator: torch.Generator, std: float = 0.1) -> None:
+        """muP (arXiv:2404.06395): embeddings with `std`, matrices of layers with std / sqrt(width / base width)."""
+        width_factor = self.config.hidden_size / self.config.dim_model_base
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 2:
-                nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-            if parameter.ndim == 2 and name.endswith(("o_proj.weight", "down_proj.weight")):
-                parameter.mul_(0.3)
-        embedding = self.vocabulary
-        embedding.mul_(0.05 / embedding.std())
-        matching = [layer.self_attn for layer in self.layers[1:] if isinstance(layer.self_attn, SparseMixer)]
-        earlier = self.layers[1].self_attn
-        if isinstance(earlier, LightningMixer):
-            self._wire_copying(earlier, matching)
-
-    def _wire_copying(self, earlier: LightningMixer, matching: list[SparseMixer]) -> None:
-        """Two heads of `earlier` carry the tokens before; `matching` looks for that and copies what follows.
-
-        Embedding column 0 is a constant: it lights up the fastest rotary pair of q and k, with a phase that
-        makes the two fastest-decaying heads weigh lags 1 and 2 and hardly the token itself.
-        """
-        d, D = self.config.lightning_head_dim, self.config.hidden_size
-        self.vocabulary[:, 0] = 0.15
-        width = min(2 * d, self.config.head_dim)
-        reads = nn.init.orthogonal_(torch.empty(width, D))
-        writes = nn.init.orthogonal_(torch.empty(width, D))
-        for head in range(2):
-            rows = slice(head * d, (head + 1) * d)
-            for project, phase in ((earlier.q_proj, -1.5), (earlier.k_proj, 0.0)):
-                project.weight[rows] *= 0.3
-                project.weight[head * d, 0] = 2 * math.cos(phase)
-                project.weight[head * d + d // 2, 0] = 2 * math.sin(phase)
-        earlier.v_proj.weight[:width] = reads
-        earlier.o_proj.weight[:, :width] = 2 * writes.T
-        for mixer in matching:
-            copies = nn.init.orthogonal_(torch.empty(mixer.head_dim, D))
-            mixer.q_proj.weight.copy_(1.4 * reads.repeat(mixer.heads, 1))
-            mixer.k_proj.weight.copy_(1.4 * writes)
-            mixer.v_proj.weight.copy_(copies)
-            mixer.o_proj.weight.copy_(copies.T.repeat(1, mixer.heads))
-
-    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """ids: [B, T]. Returns the normed hidden states [B, T, D] and (q, k) of each sparse layer."""
-        config = self.config
-        depth = config.scale_depth / math.sqrt(config.num_hidden_layers)
-        cos_sin = self.cos_sin[:, : ids.shape[1]]
-        h = self.model.embed_tokens(ids) * config.scale_emb
-        scored = []
-        for layer in self.layers:
-            x = layer.input_layernorm(h)
-            if isinstance(layer.self_attn, SparseMixer):
-                mixed, q, k = layer.self_attn(x)
-                scored.append((q, k))
+            if parameter.ndim == 1:
+                parameter.fill_(1.0)
             else:
-                mixed = layer.self_attn(x, cos_sin, self.log_decay)
-            h = h + mixed * depth
-            h = h + layer.mlp(layer.post_attention_layernorm(h)) * depth
-        return self.model.norm(h) / (config.hidden_size / config.dim_model_base), scored
+                inner = is_inner_matrix(name, parameter)
+                parameter.normal_(std=std / width_factor**0.5 if inner else std, generator=generator)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits [B, T, vocab] in float32."""
-        return F.linear(self.hidden(ids)[0], self.vocabulary).float()
+    def forward(self, ids: Tensor, tap: Tap | None = None) -> Tensor:
+        """ids: [B, T] int64, from position 0. Returns what the output matrix is multiplied with, [B, T, D]."""
+        config = self.config
+        turns = self.turns(ids, {layer.self_attn.head_dim for layer in self.layers if layer.self_attn.rotary})
+        h = self.model.embed_tokens(ids) * config.scale_emb
+        for layer in self.model.layers:
+            if self.recompute and torch.is_grad_enabled():
+                h = checkpoint(layer, h, turns, self.sparse, tap, use_reentrant=False)
+            else:
+                h = layer(h, turns, self.sparse, tap)
+        return self.model.norm(h) * config.logit_scale
+
+    def turns(self, ids: Tensor, head_dims: set[int]) -> dict[int, Tensor]:
+        """cos and sin [2, T, d / 2] of every position of ids [B, T], by head size."""
+        theta = self.config.rope_theta
+        return {d: rotary_cos_sin(0, ids.shape[1], d, theta, ids.device) for d in sorted(head_dims)}
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """[B, T, vocab] in float32 (float64 for a float64 model)."""
+        logits = F.linear(self(ids), self.vocabulary)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def is_inner_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether muP scales it with the width: a matrix of a layer, not an embedding, output matrix or norm."""
+    return parameter.ndim == 2 and "embed_tokens" not in name and not name.startswith("lm_head")
+
+
+def _linear(num_in: int, num_out: int) -> nn.Linear:
+    return nn.Linear(num_in, num_out, bias=False)
+
+
+def _norms(wanted: bool, size: int, eps: float) -> tuple[RMSNorm | None, RMSNorm | None]:
+    return (RMSNorm(size, eps), RMSNorm(size, eps)) if wanted else (None, None)
+
+
+def _heads(x: Tensor, head_dim: int) -> Tensor:
+    """[B, T, H * d] -> [B, T, H, d]."""
+    return x.unflatten(-1, (-1, head_dim))
+
+
+def _placed(x: Tensor, norm: RMSNorm | None, turn: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """x [B, T, H, d] normed and turned, where there is a norm and a turn, in `dtype`: one for q, k and v."""
+    if norm is not None:
+        x = norm(x)
+    if turn is not None:
+        x = apply_rotary(x, turn)
+    return x.to(dtype)

@@ -25,6 +25,7 @@ TEXT_WEIGHT = 0.3
 DOCUMENT_WEIGHT = 0.1
 _FIRST_WORDS_WEIGHT, _FIRST_WORDS_TOKENS = 6.0, 4
 _KIND_WEIGHTS = {"books": 50, "peps": 15, "rust-book": 7, "tldr": 6, "medquad": 22}
+_OTHER_KINDS_WEIGHT = 20
 _SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)", re.DOTALL)
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
@@ -85,6 +86,7 @@ class TaskMaker:
             self.by_kind.setdefault(text.kind, []).append(text)
             self.frequency.update(_WORD.findall(text.text[:200_000]))
         self.kinds = [kind for kind in _KIND_WEIGHTS if kind in self.by_kind]
+        self.kinds += sorted(set(self.by_kind) - set(self.kinds))
 
     def encode(self, text: str) -> list[int]:
         """Content ids: control tokens in `text` stay text."""
@@ -228,7 +230,7 @@ class TaskMaker:
         return source, self.encode(text)[:tokens]
 
     def _excerpt(self, rng: random.Random, tokens: int) -> tuple[SourceText, str]:
-        kind = rng.choices(self.kinds, weights=[_KIND_WEIGHTS[kind] for kind in self.kinds])[0]
+        kind = rng.choices(self.kinds, weights=[_KIND_WEIGHTS.get(kind, _OTHER_KINDS_WEIGHT) for kind in self.kinds])[0]
         source = rng.choice(self.by_kind[kind])
         size = int(tokens * 4.2)
         start = rng.randint(0, max(0, len(source.text) - size))

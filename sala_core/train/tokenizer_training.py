@@ -1,4 +1,4 @@
-"""`python -m sala_core.train.tokenizer_training CORPUS TARGET`: byte-level BPE with ChatML control tokens."""
+"""`python -m sala_core.train.tokenizer_training TARGET TEXT...`: byte-level BPE with ChatML control tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from sala_core.train.corpus import SourceText, read_corpus
+from sala_core.train.corpus import SourceText, read_texts
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START = "<|im_start|>"
@@ -77,12 +77,14 @@ def sample(texts: Iterable[SourceText]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Train on the corpus and write the tokenizer's files."""
+    """Train on the texts and write the tokenizer's files."""
     parser = argparse.ArgumentParser(prog="sala_core.train.tokenizer_training", description=__doc__)
-    parser.add_argument("corpus", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("texts", type=Path, nargs="+", help="files and folders")
+    parser.add_argument("--held-out", nargs="*", default=[], metavar="NAME", help="parts of file names to leave out")
     arguments = parser.parse_args()
-    save_tokenizer(train_tokenizer(sample(read_corpus(arguments.corpus))), arguments.target)
+    texts = sample(read_texts(arguments.texts, arguments.held_out))
+    save_tokenizer(train_tokenizer(texts), arguments.target)
 
 
 if __name__ == "__main__":

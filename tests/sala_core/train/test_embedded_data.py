@@ -11,20 +11,21 @@ from tokenizers import Tokenizer
 
 from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.train.corpus import SourceText, is_held_out
-from sala_core.train.data import Phase, make_batch, window_targets
-from sala_core.train.export import average
+from sala_core.train.embedded.data import Phase, make_batch, window_targets
+from sala_core.train.embedded.export import average
+from sala_core.train.embedded.loop import CHECKPOINT, Trainer, phase_file
+from sala_core.train.embedded.network import embedded_config
+from sala_core.train.embedded.objective import answer_accuracy
+from sala_core.train.embedded.optimizer import orthogonalise
+from sala_core.train.embedded.texts import HELD_OUT
 from sala_core.train.facts import invented_fact
-from sala_core.train.loop import CHECKPOINT, Trainer, phase_file
-from sala_core.train.network import NetworkConfig
-from sala_core.train.objective import answer_accuracy
-from sala_core.train.optimizer import orthogonalise
 from sala_core.train.tasks import NOT_SAID, TaskMaker
 
 _TEXT = "".join(
     f"On day {day} the traveller wrote to Mr. Hollow{day} about the weather in the valley of the mill.\n"
     for day in range(400)
 )
-_TINY = NetworkConfig(
+_TINY = embedded_config(
     hidden_size=32,
     intermediate_size=32,
     mixer_types=("minicpm4", "lightning-attn", "lightning-attn", "minicpm4"),
@@ -47,9 +48,9 @@ def maker():
 
 
 def test_held_out_books_are_told_by_name():
-    assert is_held_out("war-and-peace.txt")
-    assert is_held_out("pride-and-prejudice.txt")
-    assert not is_held_out("emma.txt")
+    assert is_held_out("war-and-peace.txt", HELD_OUT)
+    assert is_held_out("pride-and-prejudice.txt", HELD_OUT)
+    assert not is_held_out("emma.txt", HELD_OUT)
 
 
 @pytest.mark.parametrize("seed", range(5))

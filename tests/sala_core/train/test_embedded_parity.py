@@ -8,11 +8,11 @@ from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.config import SalaConfig
 from sala_core.engine import Engine
 from sala_core.model import SalaModel
-from sala_core.train.export import config_json, export
-from sala_core.train.network import NetworkConfig, SalaNetwork
-from sala_core.train.recipe import NETWORK
+from sala_core.train.embedded.network import EmbeddedNetwork, embedded_config
+from sala_core.train.embedded.recipe import NETWORK
+from sala_core.train.export import config_json
 
-_TINY = NetworkConfig(
+_TINY = embedded_config(
     vocab_size=300,
     hidden_size=64,
     intermediate_size=96,
@@ -25,7 +25,7 @@ _TINY = NetworkConfig(
 )
 
 
-def _engine(network: SalaNetwork) -> Engine:
+def _engine(network: EmbeddedNetwork) -> Engine:
     weights = {name: weight.detach() for name, weight in network.state_dict().items()}
     return Engine(SalaModel(SalaConfig.from_dict(config_json(network.config)), weights), name="trained")
 
@@ -33,39 +33,22 @@ def _engine(network: SalaNetwork) -> Engine:
 @pytest.mark.parametrize("length", [64, 320, 1536])
 def test_engine_and_network_agree_while_attention_is_dense(length):
     torch.manual_seed(length)
-    network = SalaNetwork(_TINY)
+    network = EmbeddedNetwork(_TINY)
     ids = torch.randint(300, (length,))
     engine = _engine(network)
     with torch.no_grad():
-        expected = network(ids[None])[0]
+        expected = network.logits(ids[None])[0]
     logits = engine.forward(engine.new_state(), ids)
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_exported_folder_loads_and_gives_the_same_logits(tmp_path):
-    torch.manual_seed(0)
-    network = SalaNetwork(_TINY)
-    export(network, resolve_model(EMBEDDED), None, tmp_path / "model")
-    ids = torch.randint(300, (128,))
-    rounded = {name: weight.to(torch.bfloat16).float() for name, weight in network.state_dict().items()}
-    network.load_state_dict(rounded)
-    config = SalaConfig.from_dict(config_json(_TINY))
-    engine = Engine(
-        SalaModel(config, {k: v.float() for k, v in load_file(tmp_path / "model/model.safetensors").items()}),
-        name="x",
-    )
-    with torch.no_grad():
-        expected = network(ids[None])[0]
-    torch.testing.assert_close(engine.forward(engine.new_state(), ids), expected, rtol=1e-3, atol=1e-3)
-
-
 def test_embedded_model_is_what_the_recipe_describes():
-    network = SalaNetwork(NETWORK)
+    network = EmbeddedNetwork(NETWORK)
     weights = load_file(resolve_model(EMBEDDED) / "model.safetensors")
     network.load_state_dict({name: weight.float() for name, weight in weights.items()})
     engine = Engine.load(EMBEDDED, dtype="float32")
     ids = engine.tokenizer.encode_content("It was the best of times, it was the worst of times. " * 12)
     ids = torch.as_tensor(ids[: len(ids) // 64 * 64])
     with torch.no_grad():
-        expected = network(ids.long()[None])[0]
+        expected = network.logits(ids.long()[None])[0]
     torch.testing.assert_close(engine.forward(engine.new_state(), ids), expected, rtol=1e-3, atol=1e-3)

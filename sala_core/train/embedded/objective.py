@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sala_core.train.data import Batch, window_targets
-from sala_core.train.network import SalaNetwork
+from sala_core.train.embedded.data import Batch, window_targets
+from sala_core.train.embedded.network import EmbeddedNetwork
 
 _TARGET_SHARE = 0.6
 
@@ -41,13 +41,13 @@ def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, batch: Batch, stride: in
 
 
 def training_loss(
-    network: SalaNetwork, batch: Batch, targets: Tensor, bank: Tensor, block_factor: Tensor
+    network: EmbeddedNetwork, batch: Batch, targets: Tensor, bank: Tensor, block_factor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Total loss, next-token loss, block loss, and this batch's pooled keys [layers, B * W, d] for the bank.
 
     targets: [M] flat positions whose next token is scored (see `choose_targets`).
     """
-    config = network.config
+    config = network.config.sparse_config
     hidden, scored = network.hidden(batch.ids[:, :-1])
     logits = F.linear(hidden.flatten(0, 1)[targets], network.vocabulary).float()
     losses = F.cross_entropy(logits, batch.ids[:, 1:].flatten()[targets], reduction="none")
@@ -72,7 +72,7 @@ def choose_targets(weights: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def answer_accuracy(network: SalaNetwork, batch: Batch) -> tuple[float, float, int]:
+def answer_accuracy(network: EmbeddedNetwork, batch: Batch) -> tuple[float, float, int]:
     """Share of answers that greedy decoding gives word for word, share of right answer tokens, their number.
 
     Greedy decoding gives exactly the wanted answer if, and only if, every token of it is the most likely one

@@ -1,4 +1,4 @@
-"""`python -m sala_core.train run`: train the embedded model; starting it again continues where it stopped."""
+"""`python -m sala_core.train.embedded run`: train the embedded model; starting it again continues where it stopped."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from sala_core.train.corpus import read_corpus, read_held_out
-from sala_core.train.data import Phase, make_batch
-from sala_core.train.loop import Trainer
-from sala_core.train.recipe import NETWORK, PHASES
+from sala_core.train.embedded.data import Phase, make_batch
+from sala_core.train.embedded.loop import Trainer
+from sala_core.train.embedded.recipe import NETWORK, PHASES
+from sala_core.train.embedded.texts import read_corpus, read_held_out
 from sala_core.train.tasks import TaskMaker
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="sala_core.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sala_core.train.embedded", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of the run (checkpoint, log)")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.json")

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.engine import Engine
 from sala_core.train.corpus import SourceText
-from sala_core.train.measure import measure, perplexity, rank_of_span
+from sala_core.train.embedded.measure import measure, perplexity, rank_of_span
 from sala_core.train.tasks import TaskMaker
 
 _LAYOUT = BlockLayout(stride=16, block=64, init=1, local=2, slots=3)

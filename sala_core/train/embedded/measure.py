@@ -20,7 +20,7 @@ from sala_core.model import AttentionTrace
 from sala_core.prompt import SYSTEM_PROMPT
 from sala_core.sampling import SamplingParams
 from sala_core.state import SalaState
-from sala_core.train.corpus import read_corpus, read_held_out
+from sala_core.train.embedded.texts import read_corpus, read_held_out
 from sala_core.train.tasks import Question, Reading, Row, TaskMaker
 
 _GREEDY = SamplingParams(temperature=0, max_tokens=96)
@@ -122,7 +122,7 @@ def _score(kind: str, length: int, results: list[tuple[bool, int]]) -> Score:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="sala_core.train.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="sala_core.train.embedded.measure", description=__doc__)
     parser.add_argument("model", help="folder of the exported model, or 'embedded'")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096])

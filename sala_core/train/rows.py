@@ -1,0 +1,79 @@
+"""Rows by number: one recipe, stage and sample number give one row, on any number of processes, after any restart."""
+
+from __future__ import annotations
+
+import random
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer as PlainTokenizer
+from torch import Tensor
+
+from sala_core.errors import TrainError
+from sala_core.tokenizer import Tokenizer
+from sala_core.train.corpus import read_texts
+from sala_core.train.recall import RECALL_KINDS
+from sala_core.train.recipe import Recipe
+from sala_core.train.tasks import Row, TaskMaker
+from sala_core.train.token_cache import TokenCache, window
+
+TEXT = "text"
+_TASKS = ("random_copy", "text_copy", "plain_text", "conversation")
+ROW_KINDS = (TEXT, *RECALL_KINDS, *_TASKS)
+"""What a phase's `mix` may name: packed text, recall tasks, and the rows of `TaskMaker`."""
+
+Batch = tuple[Tensor, Tensor]
+"""ids [B, T + 1] int64; weights [B, T] fp32 of the targets ids[:, 1:]."""
+
+
+class Rows:
+    """All rows of one stage. held_out: of the texts that training never sees."""
+
+    def __init__(self, recipe: Recipe, stage: str, separator: int, cache: Path, *, held_out: bool = False) -> None:
+        """separator: the id in front of every document. cache: folder for token ids; only text is tokenized there."""
+        self.recipe, self.held_out = recipe, held_out
+        self.seed = f"{recipe.seed}/{stage}/{'held out' if held_out else 'train'}"
+        self.tokenizer = Tokenizer.from_folder(recipe.tokenizer)
+        tokens = TokenCache.open(recipe.data, self.tokenizer, separator, cache)
+        self.tokens = tokens.held_out if held_out else tokens.train
+        first = 1 + max(self.tokenizer.control_ids, default=-1)
+        few = first > self.tokenizer.vocab_size // 2  # control tokens at the end of the vocabulary
+        self.symbols = range(0, min(self.tokenizer.control_ids)) if few else range(first, self.tokenizer.vocab_size)
+
+    def batch(self, samples: range | list[int], length: int, mix: dict[str, float]) -> Batch:
+        """Rows of the samples with these numbers. Raises TrainError."""
+        rows = [self._row(sample, length, mix) for sample in samples]
+        ids = np.stack([np.asarray(row.ids[: length + 1], np.int64) for row in rows])
+        weights = np.stack([np.asarray(row.weights[1 : length + 1], np.float32) for row in rows])
+        return torch.from_numpy(ids), torch.from_numpy(weights)
+
+    def _row(self, sample: int, length: int, mix: dict[str, float]) -> Row:
+        rng = random.Random(f"{self.seed}/{sample}")
+        kind = rng.choices(list(mix), weights=list(mix.values()))[0]
+        if kind == TEXT:
+            row = Row()
+            row.add(window(self.tokens, length, sample, self.seed).tolist(), 1.0)
+            return row
+        if kind in RECALL_KINDS:
+            text = window(self.tokens, length, sample, self.seed)
+            return RECALL_KINDS[kind](rng, length, self.symbols, text)
+        row = getattr(self._maker, kind)(rng, length)
+        assert isinstance(row, Row)
+        return row
+
+    @cached_property
+    def _maker(self) -> TaskMaker:
+        data = self.recipe.data
+        file = self.recipe.tokenizer / "tokenizer.json"
+        return TaskMaker(
+            PlainTokenizer.from_file(str(file)), list(read_texts(data.texts, data.held_out, unseen=self.held_out))
+        )
+
+
+def check_mix(mix: dict[str, float], where: str) -> None:
+    """Raise TrainError for a kind of row that there is not."""
+    unknown = sorted(set(mix) - set(ROW_KINDS))
+    if unknown:
+        raise TrainError(f"{where}: there are no rows {unknown[0]!r}; choose from {', '.join(ROW_KINDS)}")

@@ -1,0 +1,248 @@
+"""A recipe from its first stage to its last. Each leaves a model folder, and begins with that of the one before."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from sala_core.checkpoint import load_config_json, load_weights
+from sala_core.config import SalaConfig
+from sala_core.errors import TrainError
+from sala_core.train import checkpoints
+from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, Stopped
+from sala_core.train.export import write_model
+from sala_core.train.files import read_json, write_json
+from sala_core.train.loop import CHECKPOINTS, Loop, Stage
+from sala_core.train.network import Network
+from sala_core.train.objectives import Alignment, Distillation, NextToken, Objective
+from sala_core.train.processes import Processes, open_processes
+from sala_core.train.recipe import Recipe, read_recipe
+from sala_core.train.rows import Rows, check_mix
+from sala_core.train.select import importances, measure_layers, report
+from sala_core.train.structure import backbone_config, convert_tensors, hybrid_config, place_layers, scratch_config
+
+MODEL = "model"
+ALL = "all"
+_CONTINUED = ("decay", "long")
+"""Stages that go on with the optimizer of the stage before."""
+
+
+def never() -> bool:
+    """For runs that are not stopped."""
+    return False
+
+
+def train(
+    recipe_file: Path, out: Path, *, stage: str = ALL, device: str = "auto", should_stop: Callable[[], bool] = never
+) -> Iterator[Event]:
+    """Run a recipe's stages, or one of them, into `out`; ends after Stopped where `should_stop` asked for it.
+
+    What is done is not done again, and what was stopped or killed goes on exactly at its last checkpoint. Under
+    torchrun every process calls it. Raises SalaError: TrainError, ModelError and its kin, DiskFullError.
+    """
+    recipe = read_recipe(recipe_file)
+    if stage != ALL and stage not in recipe.stages:
+        raise TrainError(f"{recipe_file.name} has no stage {stage!r}; it has {', '.join(recipe.stages)}")
+    for name, phases in recipe.phases.items():
+        for phase in phases:
+            check_mix(phase.mix, f"[{name}] mix")
+    with open_processes(device) as processes, _held(out, processes):
+        if processes.is_first:
+            shutil.copyfile(recipe_file, out / "recipe.toml")
+        run = _Run(recipe, out, processes, should_stop)
+        for name in recipe.stages if stage == ALL else (stage,):
+            for event in run.stage(name):
+                yield event
+                if isinstance(event, Stopped):
+                    return
+
+
+@contextmanager
+def _held(out: Path, processes: Processes) -> Iterator[None]:
+    """One run at a time writes into a folder."""
+    if not processes.is_first:
+        processes.wait()
+        yield
+        return
+    lock = FileLock(str(out / ".lock"))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainError(f"another process is training into {out}; wait for it, or give another --out") from error
+    except OSError as error:
+        raise TrainError(f"{out} cannot be written ({error.strerror}); give another --out") from error
+    processes.wait()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def load_network(folder: Path) -> Network:
+    """A model folder as a network in float32. Raises ModelError."""
+    config = SalaConfig.from_dict(load_config_json(folder))
+    with torch.device("meta"):
+        network = Network(config)
+    weights = load_weights(folder, config, dtype=torch.float32, device="cpu", packed=False)
+    network.load_state_dict(weights, assign=True)
+    return network
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(self, recipe: Recipe, out: Path, processes: Processes, should_stop: Callable[[], bool]) -> None:
+        self.recipe, self.out, self.processes, self.should_stop = recipe, out, processes, should_stop
+        self.cache = recipe.data.cache or out / "data"
+
+    def stage(self, name: str) -> Iterator[Event]:
+        """One stage, if it is not done yet."""
+        started, folder = time.monotonic(), self.out / name
+        model = folder / MODEL
+        if (model / "config.json").exists():
+            self._check_same(Stage(recipe=self.recipe, name=name, folder=folder))
+            yield StageDone(stage=name, model=model, seconds=0.0, reused=True)
+            return
+        if self.processes.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.processes.wait()
+        finished = False
+        for event in self._select(folder) if name == "select" else self._learn(name, folder):
+            finished = not isinstance(event, Stopped)
+            yield event
+        if finished:
+            yield StageDone(stage=name, model=model, seconds=time.monotonic() - started)
+
+    def _check_same(self, stage: Stage) -> None:
+        facts = read_json(stage.folder / "stage.json")
+        if facts["identity"] != stage.identity:
+            raise TrainError(f"{stage.folder} was made with another recipe; give another --out, or delete that folder")
+
+    def _learn(self, name: str, folder: Path) -> Iterator[Event]:
+        stage = Stage(recipe=self.recipe, name=name, folder=folder)
+        objective = self._objective(name)
+        rows, unseen = self._rows(name, objective.config)
+        loop = Loop(stage, objective, self.processes, rows, unseen, self._carried(name))
+        for event in loop.run(self.should_stop):
+            yield event
+            if isinstance(event, Stopped):
+                return
+        if checkpoints.steps(folder / CHECKPOINTS)[-1:] != [stage.num_steps]:
+            loop.save()
+        tensors = loop.result()
+        if self.processes.is_first:
+            self._write(stage, objective.config, tensors)
+        self.processes.wait()
+
+    def _rows(self, stage: str, config: SalaConfig) -> tuple[Rows, Rows]:
+        """Rows of a stage, and held-out ones. The first process makes the token cache, the others find it."""
+
+        def make(held_out: bool) -> Rows:
+            return Rows(self.recipe, stage, config.bos_token_id, self.cache, held_out=held_out)
+
+        if not self.processes.is_first:
+            self.processes.wait()
+        both = make(False), make(True)
+        if self.processes.is_first:
+            self.processes.wait()
+        return both
+
+    def _objective(self, name: str) -> Objective:
+        recipe = self.recipe
+        if name == "backbone":
+            return NextToken(self._random(backbone_config(recipe)))
+        if name == "align":
+            teacher = load_network(self._teacher())
+            config = hybrid_config(teacher.config, recipe.hybrid, ())
+            students = Network(config)
+            students.load_state_dict(convert_tensors(teacher.state_dict(), config))
+            return Alignment(students, teacher)
+        before = self._before(name)
+        network = self._random(scratch_config(recipe)) if before is None else load_network(before)
+        return Distillation(network, load_network(self._teacher())) if name == "distill" else NextToken(network)
+
+    def _random(self, config: SalaConfig) -> Network:
+        network = Network(config)
+        network.initialise(torch.Generator().manual_seed(self.recipe.seed), self.recipe.training.init_std)
+        return network
+
+    def _before(self, name: str) -> Path | None:
+        """The model that a stage begins with; None where it begins with random weights. Raises TrainError."""
+        stages = self.recipe.stages
+        index = stages.index(name)
+        if index == 0:
+            return self.recipe.start
+        folder = self.out / stages[index - 1] / MODEL
+        if not (folder / "config.json").exists():
+            raise TrainError(f"{name} begins with the model of {stages[index - 1]}, which is not done; run that first")
+        return folder
+
+    def _teacher(self) -> Path:
+        """The full-attention model. Raises TrainError."""
+        if "backbone" in self.recipe.stages:
+            folder = self.out / "backbone" / MODEL
+            if not (folder / "config.json").exists():
+                raise TrainError("the backbone is not done; run that stage first")
+            return folder
+        if self.recipe.start is None:
+            raise TrainError("align and distill need a teacher; add [backbone], or start = a backbone's folder")
+        return self.recipe.start
+
+    def _carried(self, name: str) -> Path | None:
+        stages = self.recipe.stages
+        index = stages.index(name)
+        before = stages[index - 1] if index else ""
+        return self.out / before / CHECKPOINTS if name in _CONTINUED and before in ("stable", *_CONTINUED) else None
+
+    def _write(self, stage: Stage, config: SalaConfig, tensors: dict[str, torch.Tensor]) -> None:
+        """The model folder; config.json, which says that the stage is done, comes last."""
+        write_json(
+            stage.folder / "stage.json",
+            {"identity": stage.identity, "settings": json.loads(self.recipe.identity(stage.name))},
+        )
+        write_model(
+            stage.folder / MODEL,
+            config,
+            tensors,
+            tokenizer=self.recipe.tokenizer,
+            dtype=self.recipe.training.export_dtype,
+            max_file_bytes=self.recipe.training.max_file_bytes,
+        )
+
+    def _select(self, folder: Path) -> Iterator[Event]:
+        """Measure, choose, and assemble the hybrid. Only the first process works."""
+        select, hybrid = self.recipe.select, self.recipe.hybrid
+        assert select is not None
+        teacher, aligned = load_network(self._teacher()), load_network(self._aligned())
+        _, unseen = self._rows("select", teacher.config)
+        scores, found = None, list[LayerMeasured]()
+        if self.processes.is_first:
+            for event in measure_layers(
+                teacher, aligned, unseen, select, self.recipe.training, self.processes.device, self.should_stop
+            ):
+                found.append(event)
+                yield event
+        if self.processes.any(self.processes.is_first and len(found) <= teacher.config.num_hidden_layers):
+            yield Stopped(stage="select", step=len(found))
+            return
+        if self.processes.is_first:
+            scored = importances(found, select.epsilon)
+            scores = [one.score for one in scored]
+            layers = place_layers(hybrid, teacher.config.num_hidden_layers, scores)
+            config = hybrid_config(teacher.config, hybrid, layers)
+            write_json(folder / "importance.json", report(found, scored, layers))
+            tensors = convert_tensors(teacher.cpu().state_dict(), config, aligned.cpu().state_dict())
+            self._write(Stage(recipe=self.recipe, name="select", folder=folder), config, tensors)
+            yield LayersSelected(layers=layers, report=folder / "importance.json")
+        self.processes.wait()
+
+    def _aligned(self) -> Path:
+        return self.out / "align" / MODEL
