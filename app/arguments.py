@@ -8,6 +8,7 @@ from typing import Literal, NoReturn
 
 from app.arguments_bench import PARTS, BenchArguments, add_bench_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
+from app.arguments_train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
@@ -48,6 +49,10 @@ class Arguments:
     """Set for the command quantize alone."""
     bench: BenchArguments | None = None
     """Set for the command bench alone."""
+    train: TrainArguments | None = None
+    """Set for the command train alone."""
+    convert: ConvertArguments | None = None
+    """Set for the command convert alone."""
     pytest_args: tuple[str, ...] = ()
 
     @property
@@ -83,6 +88,10 @@ def parse(argv: Sequence[str]) -> Arguments:
         unknown = sorted(set(namespace.only) - set(PARTS)) if namespace.what == "model" else []
         if unknown:
             parser.error(f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
+    if namespace.command == "train":
+        namespace.train = TrainArguments.from_namespace(namespace)
+    if namespace.command == "convert":
+        namespace.convert = ConvertArguments.from_namespace(namespace)
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
     for name in ("paths", "operations", "cards"):
@@ -132,6 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_quantize_options(quantize)
     bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
     add_bench_options(bench)
+    add_train_options(_command(commands, "train", "make a hybrid by a recipe, stage by stage; continues what stopped"))
+    add_convert_options(_command(commands, "convert", "make a backbone for train of a dense model"))
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
     _command(commands, "setup", "only make or update the environment")

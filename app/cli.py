@@ -69,6 +69,14 @@ def _dispatch(arguments: Arguments) -> int:
             from app.cli_bench import bench
 
             return bench(arguments, folder)
+        case "train":
+            from app.cli_train import train
+
+            return train(arguments, folder)
+        case "convert":
+            from app.cli_train import convert
+
+            return convert(arguments, folder)
         case "test":
             root = Path(__file__).resolve().parent.parent
             return subprocess.run(

@@ -41,7 +41,8 @@ _FOREIGN = (
     "PIP_USER",
     "PIP_REQUIRE_VIRTUALENV",
 )
-_EXTRAS = ("test", "bench")  # commands that need the extra of their name
+# what commands need beyond the program
+_EXTRAS = {"test": "test", "bench": "bench", "eval": "bench", "train": "bench"}
 _READY = "SALA_DESKTOP_ENVIRONMENT"
 
 
@@ -236,7 +237,7 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
     environment = Environment(root=Path(script).parent)
     inside = os.environ.pop(_READY, "") == str(environment.folder)
     if not inside:
-        environment.ensure([arguments.command] if arguments.command in _EXTRAS else [])
+        environment.ensure([_EXTRAS[arguments.command]] if arguments.command in _EXTRAS else [])
     if arguments.command == "setup":
         _say(f"The environment in {environment.folder} is ready")
         return 0

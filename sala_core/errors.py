@@ -29,6 +29,10 @@ class QuantizeError(ModelError):
     """A model cannot be quantized as asked."""
 
 
+class TrainError(ModelError):
+    """A model cannot be trained or converted as asked."""
+
+
 class MemoryBudgetError(SalaError):
     """The work asked for does not fit into memory."""
 
