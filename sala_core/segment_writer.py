@@ -105,7 +105,8 @@ class _Room:
         """
         needed = sum(_padded(tensor.nbytes) for group in groups for tensor in group.values())
         if needed > self._bytes.shape[0]:
-            self._bytes = torch.empty(needed, dtype=torch.uint8, pin_memory=self._pinned)
+            roomy = needed + needed // 16  # the next run may complete some windows more
+            self._bytes = torch.empty(roomy, dtype=torch.uint8, pin_memory=self._pinned)
         start = 0
         copies: list[dict[str, Tensor]] = []
         for group in groups:
