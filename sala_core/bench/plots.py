@@ -34,6 +34,12 @@ _CURVES = (
         limit=lambda row: row.reading_limit_s,
     ),
     _Curve(
+        name="processor",
+        title="Processor time to the first token, all threads together",
+        unit="seconds",
+        value=lambda row: row.ttft_processor_s if row.hardware.startswith("CPU") else None,
+    ),
+    _Curve(
         name="token",
         title="Time of a decoded token",
         unit="milliseconds",

@@ -91,6 +91,13 @@ def test_a_figure_that_no_row_has_is_not_drawn(tmp_path):
     assert draw_models([], tmp_path / "m.csv") == []
 
 
+def test_on_a_cpu_processor_time_is_drawn_too(tmp_path):
+    rows = [replace(row, hardware="CPU test, 2 threads", ttft_processor_s=3.0) for row in model_rows()]
+    assert "m-processor.png" in [file.name for file in draw_models(rows, tmp_path / "m.csv")]
+    card = [replace(row, ttft_processor_s=3.0) for row in model_rows()]
+    assert "m-processor.png" not in [file.name for file in draw_models(card, tmp_path / "m.csv")]
+
+
 def test_one_picture_of_kernels_has_each_piece_of_work_once(tmp_path, figures):
     rows = [
         KERNEL,
