@@ -122,18 +122,18 @@ def test_a_text_read_in_steps_is_the_text_read_at_once(kind, backend, device):
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize(("heads", "kv_heads"), [(16, 1), (6, 2)])
+@pytest.mark.parametrize(("n", "heads", "kv_heads"), [(280, 16, 1), (280, 6, 2), (40, 6, 2)])
 def test_bits_depend_neither_on_the_number_of_tokens_nor_on_the_room_nor_on_who_knows_the_position(
-    heads, kv_heads, device
+    n, heads, kv_heads, device
 ):
-    """Several coarse tiles, so that the kernels sum in parts; the model's head ratio and odd ones."""
+    """Several coarse tiles, so that the kernels sum in parts; two head ratios; before any choice."""
     layout = BlockLayout(stride=1, block=8, init=1, local=2, slots=3)
-    n, T = 330, 4
-    q, k, v = draw(n, device, heads=heads, kv_heads=kv_heads)
+    T, d = 4, 72  # heads so wide are attended to 16 keys at a time
+    q, k, v = draw(n, device, heads=heads, kv_heads=kv_heads, d=d)
     found = []
-    for capacity, step, known in [(n, T, True), (n + 500, 3, False), (n, 1, False)]:
-        cache = Cache(capacity, device, heads=kv_heads, layout=layout)
-        cache.write(k, v, 0, "triton")
+    for capacity, step, known in [(n, T, True), (n + 200, 3, False), (n, 1, False)]:
+        cache = Cache(capacity, device, heads=kv_heads, d=d, layout=layout)
+        cache.write(k, v, 0, "reference")
         parts = []
         for start in range(n - T, n, step):
             at = start if known else on(device, start)
@@ -185,11 +185,11 @@ def test_tokens_verified_and_advanced_have_the_bits_of_tokens_decoded_one_by_one
 @pytest.mark.parametrize("position", [20, 140])
 def test_the_mass_of_some_queries_is_what_attention_adds_for_them_alone(position, kind, backend, device):
     T, n = 5, position + 5
-    q, k, v = draw(n, device)
-    cache = Cache(n + 9, device, kind=kind)
-    cache.write(k, v, 0, backend)
+    q, k, v = draw(n, device, heads=2, kv_heads=1, d=72)
+    cache = Cache(n + 9, device, heads=1, d=72, kind=kind)
+    cache.write(k, v, 0, "reference")
     q = q[position:]
-    _, chosen, _ = cache.attend(q, position, backend)
+    _, chosen, _ = cache.attend(q, position, "reference")
     for count in (0, 2, T):
         found, expected = torch.full((n + 9,), 0.5, device=device), torch.full((n + 9,), 0.5, device=device)
         call = {"position": on(device, position), "scale": SCALE, "layout": LAYOUT, "backend": backend}

@@ -169,6 +169,20 @@ def test_same_input_gives_the_same_bits(device):
 
 
 @pytest.mark.usefixtures("poisoned")
+def test_a_row_has_the_same_bits_among_two_rows_and_among_sixteen(device):
+    """A row alone goes another way, and may differ in its last bits."""
+    gate, up = (random_matrix(640, 136, 64, symmetric=False, permuted=False, device=device, seed=s) for s in (0, 1))
+    x = torch.randn(16, 640, generator=torch.Generator().manual_seed(0)).to(device)
+    for multiply in (
+        lambda rows: int4_linear(rows, gate, backend="triton"),
+        lambda rows: int4_swiglu(rows, gate, up, backend="triton"),
+    ):
+        whole = multiply(x)
+        for start, stop in ((0, 2), (3, 10), (9, 16)):
+            assert torch.equal(multiply(x[start:stop]), whole[start:stop])
+        assert relative_error(multiply(x[:1]), whole[:1]) < 1e-5
+
+
 def test_gathered_rows_have_zeros_in_empty_slots(device):
     x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0)).to(device)
     inputs = torch.tensor([5, -1, 0, 3], dtype=torch.int32, device=device)

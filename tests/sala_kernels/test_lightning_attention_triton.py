@@ -4,9 +4,11 @@ import pytest
 import torch
 from sala_kernels import (
     apply_rotary,
+    lightning_advance,
     lightning_attention,
     lightning_decode,
     lightning_log_decay,
+    lightning_verify,
     rms_norm,
     rotary_cos_sin,
 )
@@ -155,6 +157,22 @@ def test_decode_of_sequences_beyond_two_to_the_31_elements(device, vast):
     found = lightning_decode(far, far, far, state, decay, scale=1.0, backend="triton")
     assert torch.equal(found, lightning_decode(near, near, near, other, decay, scale=1.0, backend="triton"))
     assert torch.equal(state, other)
+
+
+def test_tokens_verified_and_advanced_beyond_two_to_the_31_elements(device, vast):
+    near, _, _, state = drawn(device, 3, 1, 1, 16, 16, dtype=torch.float16)
+    near, state = near[:, 0], state[:1]
+    far = vast.as_strided((3, 1, 16), (2**30, 16, 1))
+    far.copy_(near)
+    decay = lightning_log_decay(1, device)
+    states = []
+    for x in (near, far):
+        found = lightning_verify(x, x, x, state[0], decay, scale=1.0, backend="triton")
+        states.append(state.clone())
+        lightning_advance(states[-1], x[None], x[None], decay, 3, backend="triton")
+        states += found
+    assert all(torch.equal(x, y) for x, y in zip(states[:3], states[3:], strict=True))
+    assert not torch.equal(states[0], state)
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
