@@ -33,6 +33,10 @@ class TrainError(ModelError):
     """A model cannot be trained or converted as asked."""
 
 
+class EvalError(SalaError):
+    """An evaluation cannot be made, continued or answered as asked."""
+
+
 class MemoryBudgetError(SalaError):
     """The work asked for does not fit into memory."""
 

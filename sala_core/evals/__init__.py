@@ -1,0 +1,26 @@
+"""Long-context evaluations of a model of ours or of a peer behind an OpenAI-compatible endpoint."""
+
+from sala_core.evals.endpoint import Access, Endpoint
+from sala_core.evals.lengths import length_name
+from sala_core.evals.local import LocalModel
+from sala_core.evals.peer_tokens import PeerTokens
+from sala_core.evals.records import ReadingProgress, SampleDone
+from sala_core.evals.run import SUITES, EvalDone, EvalPlan, evaluate
+from sala_core.evals.summary import Row
+from sala_core.evals.texts import TextSource
+
+__all__ = [
+    "SUITES",
+    "Access",
+    "Endpoint",
+    "EvalDone",
+    "EvalPlan",
+    "LocalModel",
+    "PeerTokens",
+    "ReadingProgress",
+    "Row",
+    "SampleDone",
+    "TextSource",
+    "evaluate",
+    "length_name",
+]

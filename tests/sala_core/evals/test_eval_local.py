@@ -1,0 +1,159 @@
+"""A local model is asked: every question from the same state, what it looked at, and losses without large matrices."""
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from eval_helpers import task_named
+
+from sala_core import Engine
+from sala_core.answering import Progress
+from sala_core.evals import LocalModel, TextSource
+from sala_core.evals.local import Fork
+from sala_core.evals.perplexity import bins, measure, summarise_losses
+from sala_core.evals.records import ReadingProgress, Reply
+
+
+def replies(model, reading, stop=lambda: False):
+    return [event for event in model.answers(reading, reading.questions, stop) if isinstance(event, Reply)]
+
+
+def test_a_rewound_state_is_the_state_that_was_bit_by_bit(model):
+    engine = model.engine
+    ids = torch.randint(100, 8000, (700,), generator=torch.Generator().manual_seed(0))
+    for length in (1, 63, 64, 500, 641):
+        state = engine.new_state()
+        list(engine.read(state, ids[:length]))
+        copy, fork = state.clone(), Fork(state)
+        for _ in range(2):
+            list(engine.read(state, ids[200:257]))
+            fork.rewind()
+            assert state.position == length
+            for mine, theirs in (
+                (state.segment(0, length), copy.segment(0, length)),
+                (state.snapshot(), copy.snapshot()),
+            ):
+                assert mine.keys() == theirs.keys()
+                assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+        assert torch.equal(engine.forward(state, ids[300:400]), engine.forward(copy, ids[300:400]))
+
+
+def test_each_question_is_answered_as_if_it_were_the_only_one(make, model):
+    suite, task = task_named("niah_multikey_1")
+    reading = make(suite, task)
+    together = replies(model, reading)
+    assert len(together) == 5
+    for question, reply in zip(reading.questions, together, strict=True):
+        (alone,) = [e for e in model.answers(reading, [question], lambda: False) if isinstance(e, Reply)]
+        assert (alone.text, alone.answer_tokens, alone.seen) == (reply.text, reply.answer_tokens, reply.seen)
+    assert together[0].read_s > 0
+    assert {reply.read_s for reply in together[1:]} == {0.0}
+    assert max(reply.prompt_tokens for reply in together) == 2048
+
+
+def test_only_one_reading_serves_all_questions(make, model, monkeypatch):
+    suite, task = task_named("niah_single_1")
+    read = []
+    whole = Engine.read
+    monkeypatch.setattr(
+        Engine, "read", lambda self, state, ids, **kw: read.append(len(ids)) or whole(self, state, ids, **kw)
+    )
+    replies(model, make(suite, task))
+    assert len([n for n in read if n > 1000]) == 1
+
+
+def test_the_demonstration_model_looks_at_the_planted_line(make):
+    """It was trained for that, so this fails if lines, spans or traces are told apart wrongly."""
+    model = LocalModel(Engine.load("embedded", device="cpu"), max_tokens=24)
+    suite, task = task_named("niah_single_2")
+    found = replies(model, make(suite, task, length=3000, counter=model))
+    assert sum(reply.seen.share for reply in found) >= 4
+    assert sum(reply.seen.rank == 1 for reply in found) >= 3
+
+
+def test_places_are_ranked_by_attention(make, model, monkeypatch):
+    from sala_core.evals import local
+
+    suite, task = task_named("niah_multivalue")
+    reading = make(suite, task)
+    text, question = reading.document.text, reading.questions[0]
+    lines = [text[:start].count("\n") + 1 for start, _ in question.needles]
+
+    class Place:
+        def __init__(self, line):
+            self.line_start = self.line_end = line
+
+    away = [Place(10_000 + i) for i in range(8)]
+    monkeypatch.setattr(local, "find_evidence", lambda *a: [away[0], Place(lines[0]), *away[1:4], Place(lines[1])])
+    (reply,) = [e for e in model.answers(reading, [question], lambda: False) if isinstance(e, Reply)]
+    first_five = {line for line in lines if line == lines[0]}
+    assert reply.seen.rank == 2
+    assert reply.seen.share == len([line for line in lines if line in first_five]) / 4
+
+
+def test_it_stops_between_chunks_and_between_tokens(make, model):
+    suite, task = task_named("niah_single_1")
+    reading = make(suite, task, length=4096)
+    events = list(model.answers(reading, reading.questions, lambda: True))
+    assert len(events) == 1
+    assert isinstance(events[0], Progress)
+    answered = []
+
+    def stop():
+        return bool(answered)
+
+    for event in model.answers(reading, reading.questions, stop):
+        if isinstance(event, Reply):
+            answered.append(event)
+    assert len(answered) == 1
+
+
+def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkeypatch):
+    engine, sizes = model.engine, []
+    whole = Engine.forward
+    monkeypatch.setattr(
+        Engine, "forward", lambda self, state, ids, **kw: sizes.append(len(ids)) or whole(self, state, ids, **kw)
+    )
+    monkeypatch.setattr("sala_core.evals.perplexity._LOGIT_BYTES", 4 * engine.config.vocab_size * 100)
+    texts = TextSource([book])
+    *progress, done = measure(engine, texts, Random(1), 1500, lambda: False)
+    assert all(isinstance(event, ReadingProgress) for event in progress)
+    assert max(sizes) <= 100
+    assert progress[-1].tokens_done == progress[-1].tokens_total == done["bins"][-1]["end"]
+    head = 1500 - progress[-1].tokens_total
+    ids = np.concatenate([
+        engine.chat.message("system", engine.tokenizer.encode_content(_system())),
+        engine.chat.message_prefix("user"),
+        engine.tokenizer.encode_content("Document: text.txt\n\n" ),
+    ])  # fmt: skip
+    body = engine.tokenizer.encode_content(texts.text(Random(1), 8 * 1500))[: 1500 - len(ids)]
+    assert len(ids) == head
+    tokens = torch.as_tensor(np.concatenate([ids, body]), dtype=torch.int64)
+    logs = whole(engine, engine.new_state(), tokens).log_softmax(-1)
+    wanted = -logs[head - 1 : -1].gather(1, tokens[head:, None])[:, 0]
+    for one in done["bins"]:
+        assert one["nats"] == pytest.approx(float(wanted[one["start"] : one["end"]].mean()), abs=2e-3)
+
+
+def _system():
+    from sala_core.prompt import SYSTEM_PROMPT
+
+    return SYSTEM_PROMPT
+
+
+def test_bins_double_and_cover_all():
+    assert bins(100) == [(0, 100)]
+    assert bins(1500) == [(0, 256), (256, 512), (512, 1024), (1024, 1500)]
+    assert bins(512) == [(0, 256), (256, 512)]
+
+
+def test_losses_of_several_texts_are_averaged_with_an_interval():
+    records = [
+        {"length": 4096, "bins": [{"start": 0, "end": 256, "nats": n, "runs": [n - 0.1, n + 0.1]}]} for n in (2.0, 3.0)
+    ]
+    (row,) = summarise_losses(records)
+    assert (row.task, row.n, row.mean) == ("tokens 0-255", 512, 2.5)
+    assert 1.9 <= row.low < row.mean < row.high <= 3.1
+    assert math.isfinite(row.high)
