@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from app.arguments_bench import PARTS, BenchArguments, add_bench_options
+from app.arguments_eval import EvalArguments, add_eval_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
 from app.arguments_train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 
@@ -49,6 +50,8 @@ class Arguments:
     """Set for the command quantize alone."""
     bench: BenchArguments | None = None
     """Set for the command bench alone."""
+    eval: EvalArguments | None = None
+    """Set for the command eval alone."""
     train: TrainArguments | None = None
     """Set for the command train alone."""
     convert: ConvertArguments | None = None
@@ -88,6 +91,11 @@ def parse(argv: Sequence[str]) -> Arguments:
         unknown = sorted(set(namespace.only) - set(PARTS)) if namespace.what == "model" else []
         if unknown:
             parser.error(f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
+    if namespace.command == "eval":
+        namespace.eval = EvalArguments.from_namespace(namespace)
+        complaint = namespace.eval.complaint(model_is_default=namespace.model == DEFAULT_MODEL)
+        if complaint:
+            parser.error(complaint)
     if namespace.command == "train":
         namespace.train = TrainArguments.from_namespace(namespace)
     if namespace.command == "convert":
@@ -141,6 +149,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_quantize_options(quantize)
     bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
     add_bench_options(bench)
+    evals = _command(commands, "eval", "measure a model, here or behind an endpoint, on long texts")
+    add_eval_options(evals)
     add_train_options(_command(commands, "train", "make a hybrid by a recipe, stage by stage; continues what stopped"))
     add_convert_options(_command(commands, "convert", "make a backbone for train of a dense model"))
     test = _command(commands, "test", "install what the tests need and run them")

@@ -69,6 +69,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.cli_bench import bench
 
             return bench(arguments, folder)
+        case "eval":
+            from app.cli_eval import evaluate
+
+            return evaluate(arguments, folder)
         case "train":
             from app.cli_train import train
 
