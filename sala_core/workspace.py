@@ -2,16 +2,16 @@
 
 import shutil
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
 from sala_core.checkpoint import EMBEDDED
 from sala_core.engine import Engine
-from sala_core.errors import IngestError, ModelError, SalaError, SessionBusyError
+from sala_core.errors import IngestError, LibraryError, ModelError, SalaError, SessionBusyError
 from sala_core.jobs import Event, JobRunner, JobView, Task
 from sala_core.memory import MAX_TOKENS, tokens_that_fit
 from sala_core.sampling import SamplingParams
@@ -22,6 +22,7 @@ from sala_core.store import Library, SessionRow, new_id
 
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
 """So long an upload waits for its reading to be continued."""
+_INCOMING = "incoming"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class ModelInfo:
     device: str
     dtype: str
     max_tokens: int
+    sampling: SamplingParams | None
+    """How the model would have its answers chosen; None until it is loaded."""
     error: str | None
 
 
@@ -57,6 +60,7 @@ class Workspace:
         self.library = Library.open(library_folder)
         self.library.recover_jobs()
         self._uploads = library_folder / "uploads"
+        self._incoming = self._uploads / _INCOMING / new_id()
         self._model, self._device, self._kv = model, device, kv
         self._engine: Engine | None = None
         self._error: str | None = None
@@ -75,6 +79,7 @@ class Workspace:
             device=str(engine.model.device) if engine else self._device,
             dtype=str(engine.model.dtype).removeprefix("torch.") if engine else "",
             max_tokens=MAX_TOKENS,
+            sampling=engine.sampling_defaults if engine else None,
             error=self._error,
         )
 
@@ -120,13 +125,36 @@ class Workspace:
 
         return self._runner.submit(session_id, "read", request, work)
 
-    def submit_ask(self, session_id: str, question: str, sampling: SamplingParams | None = None) -> str:
-        """Queue a question; returns the job's id. Raises SessionBusyError."""
+    def new_upload_folder(self) -> Path:
+        """A fresh folder beside the library, for what is to be given to `submit_read` as `owned_folder`.
+
+        Only this user may look into it; what is left of it goes when the workspace is closed. Raises LibraryError.
+        """
+        folder = self._incoming / new_id()
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise LibraryError(f"no folder can be made in {self._uploads}: {error.strerror or error}") from error
+        return folder
+
+    def submit_ask(
+        self,
+        session_id: str,
+        question: str,
+        sampling: SamplingParams | None = None,
+        *,
+        changes: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Queue a question; returns the job's id. Raises SessionBusyError.
+
+        sampling: None for the model's own. changes: fields of it that are set otherwise, whatever the model.
+        """
         self._check_idle(session_id)
 
         def work(task: Task) -> Generator[Event, None, None]:
             with self._open(session_id) as session:
-                yield from session.ask(question, sampling, should_stop=task.should_stop)
+                chosen = replace(sampling or session.sampling_defaults, **changes) if changes else sampling
+                yield from session.ask(question, chosen, should_stop=task.should_stop)
 
         return self._runner.submit(session_id, "ask", {"question": question}, work)
 
@@ -172,12 +200,13 @@ class Workspace:
     def close(self) -> None:
         """Stop all work, saving what is read, and close the library."""
         self._runner.close()
+        shutil.rmtree(self._incoming, ignore_errors=True)
         self.library.close()
 
     def _load(self) -> None:
         try:
             engine = Engine.load(self._model, self._device, kv=self._kv)
-            _ = engine.fingerprint, engine.chat
+            _ = engine.fingerprint, engine.chat, engine.sampling_defaults
             self._engine = engine
         except SalaError as error:
             self._error = str(error)
@@ -188,9 +217,10 @@ class Workspace:
         """Free what crashes and readings never finished have left: unused states, texts, uploads."""
         self.library.collect_garbage()
         sessions = {row.id for row in self.library.sessions()}
+        known = {*sessions, _INCOMING}  # another program on this library may be receiving
         oldest = time.time() - _UPLOAD_AGE_S
         for folder in self._uploads.glob("*/*"):
-            if folder.parent.name not in sessions or folder.stat().st_mtime < oldest:
+            if folder != self._incoming and (folder.parent.name not in known or _changed_at(folder) < oldest):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _check_idle(self, session_id: str) -> None:
@@ -211,3 +241,11 @@ class Workspace:
         for path in paths:
             if self._uploads in path.parents:
                 shutil.rmtree(self._uploads.joinpath(*path.relative_to(self._uploads).parts[:2]), ignore_errors=True)
+
+
+def _changed_at(folder: Path) -> float:
+    """When the folder's list of files last changed; now, where it has just gone."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return time.time()

@@ -122,6 +122,18 @@ class Sessions(LibraryBase):
         forget_lock(self.locks_folder, session.id)
         return freed
 
+    def drop_state(self, session_id: str) -> int:
+        """Let go of a session's saved state, as far as no other session shares it; return the bytes of files freed.
+
+        Text, tokens and chat stay: the next reading or question reads the tokens again. Raises SessionNotFoundError;
+        SessionBusyError if the session is held for writing, by whomever.
+        """
+        session = self.session(session_id)
+        with hold_lock(self.locks_folder, session.id, session.name):
+            with self.database.write() as conn:
+                states = _release_states(conn, find_session(conn, session.id))
+            return self.remove_files([self.states_folder / name for name in states])
+
     @contextmanager
     def lock_session(self, session_id: str) -> Iterator[SessionRow]:
         """Hold a session for writing during the block; gives its row.

@@ -3,6 +3,7 @@
 import heapq
 import sqlite3
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from sala_core.store.base import LibraryBase, find_session
@@ -10,6 +11,7 @@ from sala_core.store.checkpoints import Forest, chain_of, delete_checkpoints, is
 from sala_core.store.locks import is_held
 from sala_core.store.rows import Usage
 
+_UNNEEDED_DOCUMENT = "used_at <= ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)"
 GARBAGE_AGE_S = 3600.0
 """Younger files and rows may belong to work that is about to refer to them."""
 
@@ -42,6 +44,27 @@ class Space(LibraryBase):
             head = find_session(conn, session_id).head
             return 0 if head is None else sum(row.num_bytes for row in chain_of(conn, head))
 
+    def droppable_bytes(self, session_ids: Collection[str]) -> int:
+        """Return the bytes that go if `drop_state` is called for all these sessions; unknown ones count nothing."""
+        with self.database.read() as conn:
+            forest = Forest(conn)
+            heads = conn.execute("SELECT id, head FROM sessions WHERE head IS NOT NULL").fetchall()
+        going = [row["head"] for row in heads if row["id"] in session_ids]
+        staying = [row["head"] for row in heads if row["id"] not in session_ids]
+        doomed = forest.with_descendants(forest.with_ancestors(going) - forest.with_ancestors(staying))
+        return sum(forest.rows[name].num_bytes for name in doomed)
+
+    def garbage_bytes(self, min_age_s: float = GARBAGE_AGE_S) -> int:
+        """Return the bytes of files that `collect_garbage` would delete."""
+        oldest = time.time() - min_age_s
+        with self.database.read() as conn:
+            forest = Forest(conn)
+            states = sum(forest.rows[name].num_bytes for name in _unneeded_states(conn, forest, oldest))
+            query = f"SELECT coalesce(sum(file_bytes), 0) FROM documents WHERE {_UNNEEDED_DOCUMENT}"
+            (documents,) = conn.execute(query, [oldest]).fetchone()
+        strays = (path.stat().st_size for path in self._stray_files(oldest) if path.exists())
+        return states + int(documents) + sum(strays)
+
     def evict(self, max_bytes: int) -> int:
         """Drop the least recently used state until at most `max_bytes` of it are left; return the bytes
         freed.
@@ -66,15 +89,8 @@ class Space(LibraryBase):
         """
         oldest = time.time() - min_age_s
         with self.database.write() as conn:
-            forest = Forest(conn)
-            heads = [row["head"] for row in conn.execute("SELECT head FROM sessions WHERE head IS NOT NULL")]
-            young = [name for name, row in forest.rows.items() if row.used_at > oldest]
-            files = delete_checkpoints(conn, forest.rows.keys() - forest.with_ancestors(heads + young))
-            conn.execute(
-                "DELETE FROM documents WHERE used_at <= ?"
-                " AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
-                [oldest],
-            )
+            files = delete_checkpoints(conn, _unneeded_states(conn, Forest(conn), oldest))
+            conn.execute(f"DELETE FROM documents WHERE {_UNNEEDED_DOCUMENT}", [oldest])
             conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
             conn.execute("PRAGMA incremental_vacuum")
         freed = self.remove_files([self.states_folder / name for name in files])
@@ -89,6 +105,13 @@ class Space(LibraryBase):
         with self.database.read() as conn:
             sessions = [row["id"] for row in conn.execute("SELECT id FROM sessions")]
         return {session_id for session_id in sessions if is_held(self.locks_folder, session_id)}
+
+
+def _unneeded_states(conn: sqlite3.Connection, forest: Forest, oldest: float) -> set[str]:
+    """Return the checkpoints that no session's head builds on and that were last used before `oldest`."""
+    heads = [row["head"] for row in conn.execute("SELECT head FROM sessions WHERE head IS NOT NULL")]
+    young = [name for name, row in forest.rows.items() if row.used_at > oldest]
+    return forest.rows.keys() - forest.with_ancestors(heads + young)
 
 
 def states_bytes(conn: sqlite3.Connection) -> int:

@@ -387,3 +387,61 @@ def test_a_session_another_program_moved_on_is_seen_as_it_is(workspace, session_
         asked.result["tokens_generated"] + len(engine.chat.message_suffix("assistant"))
     )
     assert asked.result["tokens_reused"] > before.num_tokens
+
+
+def test_a_freed_session_is_read_again_when_it_is_asked(workspace, write_book):
+    session = workspace.new_session("demo")
+    finished(workspace, workspace.submit_read(session.id, [write_book(num_lines=60)]))
+    first = finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
+    whole = workspace.library.session(session.id).num_tokens
+    assert workspace.library.drop_state(session.id) > 0
+    assert workspace.meter(session.id).tokens_read == 0
+    again = finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
+    assert again.result["tokens_reused"] == 0
+    assert again.result["tokens_read"] == whole + first.result["tokens_read"]
+    row = workspace.library.session(session.id)
+    assert row.position == row.num_tokens
+
+
+def test_what_the_reader_sets_changes_the_models_own(workspace):
+    session = workspace.new_session("demo")
+    until(lambda: workspace.model_info().status == "ready")
+    assert workspace.model_info().sampling == SamplingParams()
+    changes = {"max_tokens": 3, "temperature": 0.0}
+    one = finished(workspace, workspace.submit_ask(session.id, "Who came?", changes=changes))
+    assert one.result["tokens_generated"] <= 3
+    seeds = [
+        finished(
+            workspace,
+            workspace.submit_ask(
+                workspace.new_session(f"seed {number}").id, "Who?", changes={"seed": seed, "max_tokens": 8}
+            ),
+        ).result["text"]
+        for number, seed in enumerate((5, 5, 6))
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_a_folder_that_receives_uploads_is_private_and_gone_at_the_end(start, tmp_path):
+    workspace = start()
+    folder = workspace.new_upload_folder()
+    assert folder != workspace.new_upload_folder()
+    assert folder.is_relative_to(tmp_path / "library" / "uploads")
+    if os.name != "nt":
+        assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "part.txt").write_text("half")
+    other = start()
+    until(lambda: other.model_info().status == "ready")
+    other._runner.call(other._tidy)
+    other.close()
+    assert (folder / "part.txt").exists(), "another program on the same library leaves it alone"
+    workspace.close()
+    assert not folder.exists()
+
+
+def test_what_a_killed_program_was_receiving_goes_after_a_while(start, tmp_path):
+    left = tmp_path / "library" / "uploads" / "incoming" / "killed"
+    left.mkdir(parents=True)
+    os.utime(left, (1, 1))
+    start()
+    until(lambda: not left.exists())
