@@ -35,9 +35,10 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionBox:
-    """What stands below the conversation."""
+    """What stands below the conversation. `settings` opens the form above it."""
 
     question: gr.Textbox
+    settings: gr.Button
     send: gr.Button
     stop: gr.Button
 
@@ -90,9 +91,10 @@ def build_question_box() -> QuestionBox:
             scale=1,
             elem_id="question",
         )
+        settings = gr.Button("Settings", size="sm", scale=0, min_width=0, elem_id="settings")
         send = gr.Button("Ask", variant="primary", size="sm", scale=0, min_width=84, elem_id="send")
         stop = gr.Button("Stop", variant="stop", size="sm", scale=0, min_width=84, visible=False, elem_id="stop")
-    return QuestionBox(question=question, send=send, stop=stop)
+    return QuestionBox(question=question, settings=settings, send=send, stop=stop)
 
 
 def history_messages(messages: Sequence[MessageRow], pending_question: str = "") -> list[dict[str, Any]]:
@@ -204,7 +206,7 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str) -> str
             class_="welcome",
         )
     steps = (
-        ("Give it something to read", "Drop books, PDFs or code under “Sources”, or type a folder’s path."),
+        ("Give it something to read", "Drop books, PDFs, code or a whole folder anywhere on this page, or type a folder’s path."),
         ("It reads all of it, once", "You can watch, stop, close the window. Nothing is read twice."),
         ("Ask", "Each answer shows the pages and lines it rests on."),
     )

@@ -22,14 +22,15 @@ from app.security_headers import content_policy, guarded_headers
 TOKEN_PARAMETER = "token"
 MAX_BODY_BYTES = 32 * 2**20
 MAX_UPLOAD_BYTES = 2 * 2**30
-_UPLOAD_PATH = "/gradio_api/upload"
+_UPLOAD_PATH = re.compile(r"/api/uploads/[0-9a-f]{32}/files")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _UNCHANGING_PATHS = ("/assets/", "/static/", "/svelte/")
 _CLOSED_PATHS = re.compile(
     r"/(gradio_api/)?"
-    r"(file[=/]|proxy=|runs|run-history|deep_link|vibe|undo-vibe|monitoring|profiling|stream/|openapi|docs|redoc)"
+    r"(file[=/]|upload|proxy=|runs|run-history|deep_link|vibe|undo-vibe|monitoring|profiling|stream/|openapi|docs|redoc)"
 )
-"""Gradio's routes that read files by path, fetch from elsewhere or keep records. Files are served by id."""
+"""Gradio's routes that read files by path, take uploads, fetch from elsewhere or keep records. Files are served by id,
+and come through our own route."""
 
 _NEEDS_ADDRESS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not open here yet</title>
 <style>body{font:1.05rem/1.6 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem}
@@ -87,7 +88,7 @@ class Guard:
             await response(scope, receive, answer)
             await answer.finish()
             return
-        limit = self._max_upload_bytes if scope["path"] == _UPLOAD_PATH else self._max_body_bytes
+        limit = self._max_upload_bytes if _UPLOAD_PATH.fullmatch(scope["path"]) else self._max_body_bytes
         length = Headers(scope=scope).get("content-length", "0")
         too_large = PlainTextResponse(f"A request may have {limit:,} bytes at most.", status_code=413)
         if not length.isdigit() or int(length) > limit:

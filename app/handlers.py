@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -11,8 +10,17 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from app import reading
-from app.library import UNTITLED, empty_html, session_choices, unused_name
+from app.answers import AnswerSettings, load_settings
+from app.form_handlers import SettingsHandlers, SpaceHandlers
+from app.library import (
+    copied_words,
+    copy_name,
+    empty_html,
+    is_blank,
+    session_choices,
+    session_for,
+    unused_name,
+)
 from app.markup import block
 from app.meter import meter_html
 from app.panels import Panels
@@ -24,8 +32,6 @@ if TYPE_CHECKING:
     from sala_core.store.rows import SessionRow
     from sala_core.workspace import Workspace
 
-MAX_NAME_CHARS = 80
-
 
 class Handlers:
     """The page's events over one workspace. Nothing here works longer than a look at the library."""
@@ -35,6 +41,8 @@ class Handlers:
         self._panels = panels
         self._sources = Sources(workspace)
         self._sayings = itertools.count()
+        self.settings = SettingsHandlers(workspace, panels, self._said)
+        self.space = SpaceHandlers(workspace, panels, self._said, self._page_of)
 
     def load(self, request: gr.Request) -> Changes:
         """A window opens or reloads: show the session its address names, else the one used last."""
@@ -74,7 +82,7 @@ class Handlers:
     def new(self) -> Changes:
         """Start an empty session; an empty untitled one that is already there serves as well."""
         rows = self._workspace.library.sessions()
-        row = next((row for row in rows if _is_blank(row)), None)
+        row = next((row for row in rows if is_blank(row)), None)
         if row is None:
             try:
                 row = self._workspace.new_session(unused_name(self._workspace))
@@ -114,6 +122,17 @@ class Handlers:
             lambda: self._page_of(session_id, search),
         )
 
+    def fork(self, session_id: str, search: str) -> Changes:
+        """Copy the open session and show the copy; both share what was read."""
+        row = find_session(self._workspace, session_id)
+        if row is None:
+            return self._page(None, search)
+        try:
+            copy = self._workspace.library.fork_session(row.id, copy_name(self._workspace, row.name))
+        except SalaError as error:
+            return self._refused(str(error))
+        return self._page(copy, "") | {self._panels.library.search: ""} | self._said(copied_words(copy))
+
     def ask_delete(self, session_id: str, search: str) -> Changes:
         """Open the question before a deletion."""
         row = find_session(self._workspace, session_id)
@@ -141,16 +160,10 @@ class Handlers:
         header = self._panels.header
         return {header.rename_form: gr.update(visible=False), header.delete_form: gr.update(visible=False)}
 
-    def read_uploads(self, session_id: str, uploads: list[str] | None) -> Changes:
-        """Read dropped files."""
-        cleared: Changes = {self._panels.reading.files: None}
-        if not uploads:
-            return cleared
-        paths, folder = reading.take_uploads(uploads)
-        changes = self._read(session_id, paths, folder)
-        if self._panels.job not in changes:
-            shutil.rmtree(folder, ignore_errors=True)
-        return changes | cleared
+    def follow(self, session_id: str, given: str) -> Changes:
+        """What this window dropped is being read in the session `given`: show it, unless another is open by now."""
+        given = given.split(":")[0]
+        return self._page_of(given, "") if session_id in ("", given) else self._nothing()
 
     def read_path(self, session_id: str, text: str) -> Changes:
         """Read a folder or file of this computer, by its path."""
@@ -160,17 +173,15 @@ class Handlers:
         path = Path(text).expanduser()
         if not path.is_absolute():
             return self._refused(f"{text} is not a full path; it should begin with / or ~ or a drive.")
-        changes = self._read(session_id, [path], None)
+
+        def submit() -> str:
+            row = session_for(self._workspace, session_id, path.name if path.is_dir() else path.stem)
+            return self._workspace.submit_read(row.id, [path])
+
+        changes = self._submit(submit)
         if self._panels.job in changes:
             changes[self._panels.reading.path] = ""
         return changes
-
-    def _read(self, session_id: str, paths: list[Path], owned_folder: Path | None) -> Changes:
-        def submit() -> str:
-            row = self._session_for(session_id, paths[0].stem or paths[0].name)
-            return self._workspace.submit_read(row.id, paths, owned_folder=owned_folder)
-
-        return self._submit(submit)
 
     def go_on(self, session_id: str) -> Changes:
         """Continue an interrupted reading: what was asked for then, and whatever still waits."""
@@ -178,6 +189,8 @@ class Handlers:
         if row is None:
             return self._page(None, "")
         view = session_view(self._workspace, row)
+        if view.is_freed:
+            return self._submit(lambda: self._workspace.submit_read(session_id, []))
         asked = view.last_reading.request.get("paths", []) if view.last_reading else []
         paths = [path for path in map(Path, asked) if path.exists()]
         return self._submit(lambda: self._workspace.submit_read(session_id, paths))
@@ -197,8 +210,8 @@ class Handlers:
             return self._refused(f"Still {doing}. Ask again when it is done, or press Stop.")
 
         def submit() -> str:
-            row = self._session_for(session_id, question[:60])
-            return self._workspace.submit_ask(row.id, question)
+            row = session_for(self._workspace, session_id, question[:60])
+            return self._workspace.submit_ask(row.id, question, changes=self._settings().changes)
 
         changes = self._submit(submit)
         if self._panels.job in changes:
@@ -212,16 +225,6 @@ class Handlers:
             self._workspace.stop(job.id)
         stopping = gr.update(value="Stopping", interactive=False)
         return {self._panels.box.stop: stopping, self._panels.reading.stop: stopping}
-
-    def _session_for(self, session_id: str, wish: str) -> SessionRow:
-        """The open session, named after what it is first given; or a new one."""
-        row = find_session(self._workspace, session_id)
-        wish = "".join(filter(str.isprintable, " ".join(wish.split())))[:MAX_NAME_CHARS].strip() or "Untitled"
-        if row is None:
-            return self._workspace.new_session(unused_name(self._workspace, wish))
-        if _is_blank(row):
-            self._workspace.library.rename_session(row.id, unused_name(self._workspace, wish))
-        return row
 
     def _submit(self, submit: Callable[[], str]) -> Changes:
         """Start a job; the change of `job` makes `watch` draw the page, so that this answers at once."""
@@ -256,9 +259,12 @@ class Handlers:
         rows = self._workspace.library.sessions(search.strip() or None)
         info = self._workspace.model_info()
         view = session_view(self._workspace, row) if row is not None else None
-        return render_page(self._panels, info, rows, view, self._sources, search.strip()) | {
+        return render_page(self._panels, info, rows, view, self._sources, search.strip(), self._settings()) | {
             self._panels.stamp: self._stamp(row.id if row is not None else "", search)
         }
+
+    def _settings(self) -> AnswerSettings:
+        return load_settings(self._workspace.library.folder)
 
     def _meter(self, session_id: str) -> str:
         """The meter while a job runs."""
@@ -267,10 +273,6 @@ class Handlers:
 
     def _stamp(self, session_id: str, search: str) -> str:
         return stamp(self._workspace, session_id, search)
-
-
-def _is_blank(row: SessionRow) -> bool:
-    return bool(UNTITLED.fullmatch(row.name)) and not row.num_documents and not row.num_messages
 
 
 def _listed(rows: list[SessionRow], session_id: str) -> str | None:

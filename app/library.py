@@ -11,11 +11,15 @@ import gradio as gr
 
 from app import wording
 from app.markup import block, escape, tag
+from app.view import find_session
 
 if TYPE_CHECKING:
     from sala_core.store.rows import SessionRow
     from sala_core.workspace import Workspace
 
+MAX_NAME_CHARS = 80
+MAX_COPIED_CHARS = 180
+_COPY = re.compile(r" \(copy(?: \d+)?\)$")
 UNTITLED = re.compile(r"Untitled(?: \d+)?")
 
 
@@ -73,6 +77,40 @@ def unused_name(workspace: Workspace, wish: str = "Untitled") -> str:
         number += 1
         name = f"{wish} {number}"
     return name
+
+
+def is_blank(row: SessionRow) -> bool:
+    """Whether nothing was done in the session yet, not even naming it."""
+    return bool(UNTITLED.fullmatch(row.name)) and not row.num_documents and not row.num_messages
+
+
+def session_for(workspace: Workspace, session_id: str, wish: str) -> SessionRow:
+    """The session with this id, named after what it is first given where it is blank; a new one where it is gone."""
+    row = find_session(workspace, session_id)
+    wish = "".join(filter(str.isprintable, " ".join(wish.split())))[:MAX_NAME_CHARS].strip() or "Untitled"
+    if row is None:
+        return workspace.new_session(unused_name(workspace, wish))
+    if is_blank(row):
+        workspace.library.rename_session(row.id, unused_name(workspace, wish))
+    return row
+
+
+def copy_name(workspace: Workspace, name: str) -> str:
+    """`name (copy)`, or `name (copy 2)`, ... whichever no session has; a copy's copy counts on."""
+    base = _COPY.sub("", name)[:MAX_COPIED_CHARS].rstrip()
+    taken = {row.name for row in workspace.library.sessions()}
+    number, wish = 1, f"{base} (copy)"
+    while wish in taken:
+        number += 1
+        wish = f"{base} (copy {number})"
+    return wish
+
+
+def copied_words(row: SessionRow) -> str:
+    """What is said when `row` was made as a copy."""
+    if not row.num_tokens:
+        return f"Copied as “{row.name}”."
+    return f"Copied as “{row.name}”. The two share all that was read: nothing is read twice."
 
 
 def title_html(row: SessionRow | None) -> str:

@@ -57,6 +57,7 @@ class Wiring:
         self._connect_header()
         self._connect_reading()
         self._connect_talk()
+        self._connect_forms()
 
     def _connect_library(self) -> None:
         library, handlers = self._panels.library, self._handlers
@@ -68,6 +69,7 @@ class Wiring:
         header, handlers = self._panels.header, self._handlers
         self._on([header.rename.click], handlers.ask_name, self._here)
         self._on([header.save_name.click, header.new_name.submit], handlers.rename, [*self._here, header.new_name])
+        self._on([header.fork.click], handlers.fork, self._here, trigger_mode="once")
         self._on([header.delete.click], handlers.ask_delete, self._here)
         self._on([header.confirm_delete.click], handlers.delete, self._here)
         self._on([header.keep_name.click, header.keep.click], handlers.close_forms, [])
@@ -75,7 +77,7 @@ class Wiring:
     def _connect_reading(self) -> None:
         panels, handlers = self._panels, self._handlers
         reading = panels.reading
-        self._on([reading.files.upload], handlers.read_uploads, [panels.session, reading.files])
+        self._on([reading.given.change], handlers.follow, [panels.session, reading.given])
         self._on([reading.read_path.click, reading.path.submit], handlers.read_path, [panels.session, reading.path])
         self._on([reading.stop.click], handlers.stop, [panels.session, panels.job])
         self._on([panels.go_on.click], handlers.go_on, [panels.session])
@@ -86,6 +88,19 @@ class Wiring:
         box = panels.box
         self._on([box.send.click, box.question.submit], handlers.ask, [panels.session, box.question])
         self._on([box.stop.click], handlers.stop, [panels.session, panels.job])
+
+    def _connect_forms(self) -> None:
+        panels, settings, space = self._panels, self._handlers.settings, self._handlers.space
+        form: list[Component] = list(panels.settings.fields)
+        saves = [panels.settings.save.click, *(field.submit for field in panels.settings.fields)]
+        self._on([panels.box.settings.click], settings.open, [])
+        self._on(saves, settings.save, form)
+        self._on([panels.settings.reset.click], settings.reset, [])
+        self._on([panels.settings.close.click], settings.close, [])
+        self._on([panels.free_space.click], space.open, [])
+        self._on([panels.space.choice.input], space.choose, [panels.space.choice], trigger_mode="always_last")
+        self._on([panels.space.free.click], space.free, [*self._here, panels.space.choice], trigger_mode="once")
+        self._on([panels.space.keep.click], space.close, [])
 
     def _on(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from app import chat, library, reading
+from app import answers, chat, library, reading, space
 
 IDLE_TICK_S = 1.0
 ASK_TICK_S = 0.08
@@ -23,6 +23,7 @@ class Header:
     title: gr.Markdown
     actions: gr.Row
     rename: gr.Button
+    fork: gr.Button
     delete: gr.Button
     rename_form: gr.Row
     new_name: gr.Textbox
@@ -51,14 +52,18 @@ class Panels:
     toast: gr.Markdown
     library: library.LibraryPanel
     meter: gr.Markdown
+    free_space: gr.Button
     model: gr.Markdown
     header: Header
+    space: space.SpacePanel
     banner: gr.Markdown
     notice: gr.Markdown
     go_on: gr.Button
     reread: gr.Button
     talk: chat.Conversation
+    settings: answers.SettingsPanel
     box: chat.QuestionBox
+    settings_note: gr.Markdown
     reading: reading.ReadingPanel
     evidence_heading: gr.Markdown
     evidence: gr.Markdown
@@ -98,16 +103,20 @@ def build_panels() -> Panels:
             library_panel = library.build()
             with gr.Column(elem_id="nav-foot"):
                 meter = gr.Markdown("", elem_id="meter", latex_delimiters=[])
+                free_space = gr.Button("Free space", size="sm", visible=False, elem_id="free-space")
                 model = gr.Markdown("", elem_id="model", latex_delimiters=[])
         with gr.Column(elem_id="main", min_width=0):
             header = _build_header()
+            space_panel = space.build()
             banner = gr.Markdown("", elem_id="banner", latex_delimiters=[])
             talk = chat.build_conversation()
             with gr.Row(elem_id="notice-row"):
                 notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
                 go_on = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
                 reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
+            settings = answers.build()
             box = chat.build_question_box()
+            settings_note = gr.Markdown("", elem_id="settings-note", latex_delimiters=[])
         with gr.Column(elem_id="side", min_width=0):
             reading_panel = reading.build()
             evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
@@ -123,14 +132,18 @@ def build_panels() -> Panels:
         toast=toast,
         library=library_panel,
         meter=meter,
+        free_space=free_space,
         model=model,
         header=header,
+        space=space_panel,
         banner=banner,
         notice=notice,
         go_on=go_on,
         reread=reread,
         talk=talk,
+        settings=settings,
         box=box,
+        settings_note=settings_note,
         reading=reading_panel,
         documents=documents,
         evidence_heading=evidence_heading,
@@ -144,6 +157,7 @@ def _build_header() -> Header:
         title = gr.Markdown("", elem_id="title", latex_delimiters=[])
         with gr.Row(elem_id="session-actions", visible=False) as actions:
             rename = gr.Button("Rename", size="sm", scale=0, min_width=0, elem_id="rename")
+            fork = gr.Button("Fork", size="sm", scale=0, min_width=0, elem_id="fork")
             delete = gr.Button("Delete", size="sm", scale=0, min_width=0, elem_id="delete")
     with gr.Row(elem_id="rename-form", elem_classes="form-row", visible=False) as rename_form:
         new_name = gr.Textbox(label="New name", show_label=False, container=False, max_length=120, elem_id="new-name")
@@ -157,6 +171,7 @@ def _build_header() -> Header:
         title=title,
         actions=actions,
         rename=rename,
+        fork=fork,
         delete=delete,
         rename_form=rename_form,
         new_name=new_name,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -26,9 +23,9 @@ _PHASES = {"preparing": "Preparing", "restoring": "Picking up where it stopped",
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingPanel:
-    """The right column's controls."""
+    """The right column's controls. `given` is invisible: upload.js writes the session there that reads what came."""
 
-    files: gr.File
+    given: gr.Textbox
     path: gr.Textbox
     read_path: gr.Button
     progress: gr.Markdown
@@ -39,14 +36,9 @@ class ReadingPanel:
 def build() -> ReadingPanel:
     """Lay out the right column's upper part."""
     gr.Markdown("## Sources", elem_classes="panel-heading")
-    files = gr.File(
-        label="Drop books, PDFs, web pages or code",
-        file_count="multiple",
-        height=128,
-        show_label=False,
-        container=True,
-        elem_id="drop",
-    )
+    given = gr.Textbox("", visible="hidden", elem_id="given")
+    gr.Button("Drop books, PDFs, code or whole folders here\nor click to choose files", elem_id="drop")
+    gr.Button("Choose a folder", size="sm", elem_id="choose-folder")
     with gr.Row(elem_id="path-row"):
         path = gr.Textbox(
             placeholder="/path/to/a/folder",
@@ -56,27 +48,11 @@ def build() -> ReadingPanel:
             elem_id="path",
         )
         read_path = gr.Button("Read", size="sm", scale=0, min_width=72, elem_id="read-path")
+    gr.Markdown("", elem_id="upload", latex_delimiters=[])
     progress = gr.Markdown("", elem_id="progress", latex_delimiters=[])
     stop = gr.Button("Stop reading", size="sm", visible=False, elem_id="stop-reading")
     receipt = gr.Markdown("", elem_id="receipt", latex_delimiters=[])
-    return ReadingPanel(files=files, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt)
-
-
-def take_uploads(uploads: Sequence[str]) -> tuple[list[Path], Path]:
-    """Move uploaded files out of the web server's temporary folder into one of our own.
-
-    Returns the files' new paths and the folder, which the reading deletes when it is done with it.
-    Files of the same name get a number.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="sala-upload-"))
-    paths: list[Path] = []
-    for upload in map(Path, uploads):
-        target, number = folder / upload.name, 2
-        while target.exists():
-            target, number = folder / f"{upload.stem} ({number}){upload.suffix}", number + 1
-        shutil.move(upload, target)
-        paths.append(target)
-    return paths, folder
+    return ReadingPanel(given=given, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt)
 
 
 def progress_html(job: JobView) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from app import chat, evidence, library, meter, reading
+from app import answers, chat, evidence, library, meter, reading
 from app.markup import escape, safe_markdown, tag
 from app.panels import ASK_TICK_S, READ_TICK_S, Panels
 from app.view import READING, SessionView, Sources, notice_html
@@ -26,6 +26,7 @@ def render_page(
     view: SessionView | None,
     sources: Sources,
     search: str,
+    settings: answers.AnswerSettings,
 ) -> Changes:
     """Every control, for the page at rest or at the start of following a job. rows: the listed sessions."""
     row = view.row if view is not None else None
@@ -42,6 +43,8 @@ def render_page(
         panels.header.rename_form: gr.update(visible=False),
         panels.header.delete_form: gr.update(visible=False),
         panels.banner: meter.banner_html(info),
+        panels.free_space: gr.update(visible=view is not None),
+        panels.settings_note: answers.note_html(settings),
         panels.model: meter.model_html(info),
         panels.meter: meter.meter_html(view.meter, at_work=active is not None) if view is not None else "",
     }
@@ -56,7 +59,10 @@ def render_page(
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
     return {
         panels.notice: notice_html(view),
-        panels.go_on: gr.update(visible=view is not None and view.can_continue),
+        panels.go_on: gr.update(
+            visible=view is not None and view.can_continue,
+            value="Read again" if view is not None and view.is_freed else "Continue reading",
+        ),
         panels.reread: gr.update(visible=view is not None and view.active is None and bool(view.refusal)),
     }
 

@@ -23,6 +23,7 @@ from app.arguments import DEFAULT_PORT, Arguments
 from app.documents_api import documents_router
 from app.guard import TOKEN_PARAMETER, Guard
 from app.page import build_page, page_options
+from app.uploads_api import uploads_router
 from sala_core.errors import SalaError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def create_app(
     """
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     inner.include_router(documents_router(workspace))
+    inner.include_router(uploads_router(workspace))
     options = page_options()
     gr.mount_gradio_app(inner, page or build_page(workspace), path="/", **options)
     guard = Guard(

@@ -9,7 +9,7 @@ import gradio as gr
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets" / "page"
 STYLES = ("page.css", "nav.css", "head.css", "talk.css", "side.css", "narrow.css")
-MAX_UPLOAD = "1gb"
+SCRIPTS = ("page.js", "upload.js")
 _SANS = (
     "ui-sans-serif",
     "system-ui",
@@ -52,15 +52,14 @@ def page_theme() -> gr.themes.Base:
 
 def page_options() -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app`: look, limits, and nothing that speaks to the outside."""
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return {
         "theme": page_theme(),
         "css_paths": [ASSETS / name for name in STYLES],
-        "head": f"<script>{script}</script>",
+        "head": "".join(f"<script>{script}</script>" for script in scripts),
         "footer_links": [],
         "run_history": False,
         "allowed_paths": [],
-        "max_file_size": MAX_UPLOAD,
         "ssr_mode": False,
         "enable_monitoring": False,
         "pwa": False,

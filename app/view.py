@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from app.answers import load_settings
 from app.markup import block, escape, tag
 from sala_core.errors import LibraryError
 
@@ -37,8 +38,15 @@ class SessionView:
         return self.question if self.active is not None and self.active.kind == "ask" else ""
 
     @property
+    def is_freed(self) -> bool:
+        """Whether all was read once and nothing of it is saved any more."""
+        if self.active is not None or self.refusal or not self.documents:
+            return False
+        return self.row.position == 0 and (self.last is None or self.last.status == "done")
+
+    @property
     def can_continue(self) -> bool:
-        """Whether something was left unread by a stop or a crash."""
+        """Whether something was left unread by a stop or a crash, or freed."""
         if self.active is not None or self.refusal:
             return False
         last = self.last
@@ -90,11 +98,12 @@ def running_job(workspace: Workspace, session_id: str, job_id: str) -> JobView |
 def stamp(workspace: Workspace, session_id: str, search: str) -> str:
     """A short text that changes whenever the page would look different, a running job's own progress apart."""
     rows = workspace.library.sessions()
-    facts = [(row.id, row.name, row.num_documents, row.num_messages) for row in rows]
+    facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
     active = workspace.active_job(session_id) if session_id else None
     info = workspace.model_info()
     job_id = active.id if active is not None else ""
-    seen = repr((facts, info.status, info.name, session_id, job_id, search.strip()))
+    settings = load_settings(workspace.library.folder).changes
+    seen = repr((facts, settings, info.status, info.name, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 
 
@@ -104,6 +113,9 @@ def notice_html(view: SessionView | None) -> str:
         return ""
     if view.refusal:
         return _notice("This session can not go on as it is", view.refusal, "error")
+    if view.is_freed:
+        what = f"Its saved state was freed: {view.row.num_tokens:,} tokens are read again when you ask, or now."
+        return _notice("To be read again", what, "info")
     if view.can_continue:
         waiting = view.row.num_tokens - view.row.position
         what = f"{waiting:,} tokens wait to be read." if waiting > 0 else "What was read so far is kept."

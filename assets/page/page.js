@@ -1,5 +1,5 @@
 "use strict";
-// Keeps the address and the window's title in step with the open session; Escape presses Stop.
+// Keeps the address and the window's title in step with the open session; Escape puts a form away, or presses Stop.
 (() => {
   const heading = () => document.querySelector("#title h1");
 
@@ -39,6 +39,11 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
+    const form = event.target.closest(".form-row, .form-card");
+    if (form !== null) {
+      [...form.querySelectorAll("button")].at(-1).click();
+      return;
+    }
     const stop = document.querySelector("#stop:not([disabled])");
     if (stop !== null && stop.offsetParent !== null) stop.click();
   });

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sala_core import SamplingParams
 from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
 
 NOVEL = "\n".join(
@@ -93,6 +95,7 @@ class FakeModelInfo:
     device: str = "cpu"
     dtype: str = "bfloat16"
     max_tokens: int = 1_048_576
+    sampling: Any = field(default_factory=lambda: SamplingParams(temperature=0.0))
     error: str | None = None
 
 
@@ -145,6 +148,8 @@ class FakeLibrary:
     """Reads of sessions, messages, documents and jobs, held in memory."""
 
     def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="sala-library-"))
+        self.left_over_bytes = 0
         self.rows: dict[str, FakeSession] = {}
         self.talk: dict[str, list[FakeMessage]] = {}
         self.stream: dict[str, list[FakePart]] = {}
@@ -178,8 +183,32 @@ class FakeLibrary:
         self.session(session_id).name = name
         return self.session(session_id)
 
+    def fork_session(self, session_id: str, new_name: str) -> FakeSession:
+        self.check_name(new_name)
+        original = self.session(session_id)
+        copy = replace(original, id=f"s{next(self.ids)}", name=new_name, updated_at=time.time())
+        self.rows[copy.id] = copy
+        self.talk[copy.id] = list(self.talk.get(original.id, []))
+        self.stream[copy.id] = list(self.stream.get(original.id, []))
+        return copy
+
     def delete_session(self, session_id: str) -> None:
         del self.rows[self.session(session_id).id]
+
+    def droppable_bytes(self, session_ids: list[str]) -> int:
+        return sum(row.position * 8512 for row in self.rows.values() if row.id in session_ids)
+
+    def garbage_bytes(self) -> int:
+        return self.left_over_bytes
+
+    def collect_garbage(self) -> int:
+        freed, self.left_over_bytes = self.left_over_bytes, 0
+        return freed
+
+    def drop_state(self, session_id: str) -> int:
+        freed = self.droppable_bytes([session_id])
+        self.session(session_id).position = 0
+        return freed
 
     def messages(self, session_id: str) -> list[FakeMessage]:
         return list(self.talk.get(session_id, []))
@@ -241,11 +270,15 @@ class FakeWorkspace:
                 raise LibraryError(f"{path} is not on this disk; check the spelling")
         return self._start(session_id, "read", {"paths": [str(path) for path in paths]}, self._read)
 
+    def new_upload_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="sala-upload-"))
+
     def submit_reread(self, session_id: str) -> str:
         self.refusals.pop(session_id, None)
         return self._start(session_id, "reread", {"paths": []}, self._read)
 
-    def submit_ask(self, session_id: str, question: str, sampling: Any = None) -> str:
+    def submit_ask(self, session_id: str, question: str, sampling: Any = None, *, changes: Any = None) -> str:
+        self.calls.append(("ask", changes))
         return self._start(session_id, "ask", {"question": question}, self._ask)
 
     def stop(self, job_id: str) -> None:

@@ -144,7 +144,21 @@ class Window:
     # Sources
 
     def upload(self, *files: Path) -> None:
-        self.page.locator("#drop input[type=file]").set_input_files([str(file) for file in files])
+        self.page.locator("#chosen-files").set_input_files([str(file) for file in files])
+
+    def upload_folder(self, folder: Path) -> None:
+        self.page.locator("#chosen-folder").set_input_files(str(folder))
+
+    def drop(self, *paths: Path, on: str = "#drop") -> None:
+        """Drag files and folders from outside onto the middle of a control, as the system's file manager does."""
+        box = self.page.locator(on).bounding_box()
+        assert box is not None
+        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        devtools = self.page.context.new_cdp_session(self.page)
+        for kind in ("dragEnter", "dragOver", "drop"):
+            devtools.send("Input.dispatchDragEvent", {"type": kind, "data": data, **place})
+        devtools.detach()
 
     def read_path(self, path: str) -> None:
         self.page.locator("#path textarea, #path input").fill(path)

@@ -32,6 +32,7 @@ class Site:
                 Route("/data", self.data, methods=names),
                 Route("/assets/x.js", self.asset),
                 Route("/gradio_api/{rest:path}", self.data, methods=names),
+                Route("/api/{rest:path}", self.data, methods=names),
                 WebSocketRoute("/socket", self.socket),
             ]
         )
@@ -293,6 +294,8 @@ def test_only_the_pages_own_inline_scripts_may_run():
         "/gradio_api/proxy=http://example.org/x",
         "/gradio_api/runs",
         "/monitoring",
+        "/gradio_api/upload",
+        "/gradio_api/upload_progress",
         "/gradio_api/vibe-code",
     ],
 )
@@ -309,7 +312,8 @@ def test_a_body_over_the_limit_is_refused(site):
     assert client.post("/data", content=b"x" * 100, headers=headers).status_code == 200
     assert client.post("/data", content=b"x" * 101, headers=headers).status_code == 413
     assert client.post("/data", content=iter([b"x" * 60] * 2), headers=headers).status_code == 413
-    assert client.post("/gradio_api/upload", content=b"x" * 1000, headers=headers).status_code == 200
-    assert client.post("/gradio_api/upload", content=b"x" * 1001, headers=headers).status_code == 413
+    path = f"/api/uploads/{'0' * 32}/files"
+    assert client.post(path, content=b"x" * 1000, headers=headers).status_code == 200
+    assert client.post(path, content=b"x" * 1001, headers=headers).status_code == 413
     assert client.post("/data", content=b"x", headers={**headers, "content-length": "-1"}).status_code == 413
     assert small.reached == [("POST", 100), ("POST", 1000)]

@@ -1,7 +1,5 @@
 """What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
 
-import tempfile
-
 import pytest
 from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
 from hypothesis import given
@@ -166,21 +164,6 @@ def test_long_lists_are_cut_and_say_so():
     shown = reading.documents_html(rows)
     assert shown.count("<li") == reading.MAX_LISTED + 1
     assert "and 50 more" in shown
-
-
-def test_uploads_are_moved_into_a_folder_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    uploads = []
-    for number in range(2):
-        (tmp_path / str(number)).mkdir()
-        upload = tmp_path / str(number) / "book.txt"
-        upload.write_text(str(number))
-        uploads.append(str(upload))
-    paths, folder = reading.take_uploads(uploads)
-    assert [path.name for path in paths] == ["book.txt", "book (2).txt"]
-    assert [path.read_text() for path in paths] == ["0", "1"]
-    assert {path.parent for path in paths} == {folder}
-    assert not any(upload.exists() for upload in (tmp_path / "0" / "book.txt", tmp_path / "1" / "book.txt"))
 
 
 def _place(**changes):

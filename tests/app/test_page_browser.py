@@ -1,65 +1,19 @@
 """The page in headless Chromium, behind the guard, over a workspace whose jobs follow a script."""
 
 import re
-import tempfile
 import time
 
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from fake_workspace import FakeWorkspace, Script
-from page_driver import Watch, Window, browser_running, find_browser, serving, wait_for
+from fake_workspace import Script
+from page_driver import Window, serving, wait_for
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 LONG_ANSWER = " ".join(f"word{number}" for number in range(120))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("no Chromium is installed")
-    with browser_running(executable) as running:
-        yield running
-
-
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    workspace = FakeWorkspace()
-    yield workspace
-    workspace.close()
-
-
-@pytest.fixture
-def served(workspace):
-    with serving(workspace) as running:
-        yield running
-
-
-@pytest.fixture
-def context(browser, served):
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    watch = Watch(served.address)
-    watch.on(context)
-    yield context
-    context.close()
-    assert watch.faults == []
-
-
-@pytest.fixture
-def window(context, served):
-    return Window(context.new_page(), served).open(token=True)
-
-
-@pytest.fixture
-def book(tmp_path):
-    path = tmp_path / "novel.txt"
-    path.write_text("The carriage waited in the rain.\n" * 50, encoding="utf-8")
-    return path
 
 
 def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
@@ -100,7 +54,7 @@ def test_an_uploaded_file_leaves_the_web_servers_folder(window, book, workspace)
     window.wait_read()
     (call,) = workspace.calls
     (path,) = call[1]
-    assert re.search(r"sala-upload-[^/\\]+[/\\]novel\.txt$", path)
+    assert re.search(r"sala-upload-[^/\\]+[/\\]files[/\\]novel\.txt$", path)
 
 
 def test_a_reload_and_a_second_tab_follow_a_running_reading(window, context, served, book, workspace):

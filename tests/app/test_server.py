@@ -62,18 +62,16 @@ def test_nothing_is_served_to_a_stranger(app, path):
     assert TestClient(app, base_url=ORIGIN).get(path).status_code == 403
 
 
-def test_an_upload_from_another_origin_writes_nothing(browser, tmp_path, monkeypatch):
+def test_an_upload_from_another_origin_reaches_nothing(browser):
+    for path in ("/api/uploads", f"/api/uploads/{'0' * 32}/files", f"/api/uploads/{'0' * 32}/read"):
+        for headers in ({}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+            assert browser.post(path, json={"session": "", "files": []}, headers=headers).status_code == 403
+
+
+def test_the_page_components_own_upload_is_closed(browser):
     files = {"files": ("a.txt", b"x")}
-    for headers in ({}, {"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
-        assert browser.post("/gradio_api/upload", files=files, headers=headers).status_code == 403
-    assert browser.post("/gradio_api/upload", files=files, headers={"origin": ORIGIN}).status_code == 200
-
-
-def test_an_uploaded_file_is_not_served_back_by_path(browser):
-    uploaded = browser.post("/gradio_api/upload", files={"files": ("a.txt", b"x")}, headers={"origin": ORIGIN}).json()[
-        0
-    ]
-    for path in (uploaded, __file__, "/etc/passwd"):
+    assert browser.post("/gradio_api/upload", files=files, headers={"origin": ORIGIN}).status_code == 404
+    for path in (__file__, "/etc/passwd"):
         assert browser.get(f"/gradio_api/file={path}").status_code == 404
 
 

@@ -1,0 +1,150 @@
+"""A dropped folder laid out on disk: what a browser says it holds, and what of it has to be sent.
+
+Every file gets a stand-in without content, and the walk that a reading takes goes over them: what it would open is
+asked for, the rest is never sent. The reading walks the same tree later, so its receipt gives everything that was left
+out, with the reason, as for a folder read in place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from app import wording
+from sala_core.errors import DiskFullError, LibraryError, SalaError
+from sala_core.ingest import FoundFile, Limits, walk
+
+MAX_ENTRIES = 200_000
+MAX_RULES_BYTES = 1 << 20
+FILES = "files"
+_RESERVED_BYTES = 256 << 20
+_MAX_PATH_BYTES = 3072
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_WINDOWS_FORBIDDEN = frozenset('\\:*?"<>|')
+_WINDOWS_DEVICES = frozenset(
+    ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)))
+)
+
+
+class UploadError(SalaError):
+    """An upload that makes no sense, or is over its limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a browser has found. files: (path, bytes); folders: those it did not enter; rules: ignore files' text."""
+
+    files: Sequence[tuple[str, int]]
+    folders: Sequence[str] = ()
+    rules: Sequence[tuple[str, str]] = ()
+
+    @property
+    def tops(self) -> list[str]:
+        """The names at the top, in the order given."""
+        paths = (*(path for path, _ in self.files), *self.folders)
+        return list(dict.fromkeys(path.split("/", 1)[0] for path in paths))
+
+
+def lay_out(listing: Listing, area: Path, limits: Limits) -> None:
+    """Make folders, stand-ins and ignore files in `area/files`; `area` is empty.
+
+    An empty `.git` beside them keeps the rules of a repository around the library out. Raises UploadError for a path
+    that could lead elsewhere or two that are one here, DiskFullError, LibraryError.
+    """
+    home, made = area / FILES, set[PurePosixPath]()
+    if len(listing.files) + len(listing.folders) > MAX_ENTRIES:
+        raise UploadError(f"more than {MAX_ENTRIES:,} files; type the folder's path instead")
+    if not listing.files and not listing.folders:
+        raise UploadError("there is no file in it")
+    with disk_errors():
+        (area / ".git").mkdir()
+        home.mkdir()
+        for folder in listing.folders:
+            _make_folder(home, PurePosixPath(*parts_of(folder)), made)
+        for path, size in listing.files:
+            parts = parts_of(path)
+            _make_folder(home, PurePosixPath(*parts[:-1]), made)
+            with home.joinpath(*parts).open("xb") as file:
+                file.truncate(_stand_in_bytes(size, limits))
+        for path, text in listing.rules:
+            parts = parts_of(path)
+            if parts[-1] != ".gitignore" and parts[-3:] != [".git", "info", "exclude"]:
+                raise UploadError(f"{path[:200]!r} is no file of ignore rules")
+            _make_folder(home, PurePosixPath(*parts[:-1]), made)
+            home.joinpath(*parts).write_bytes(text.encode(errors="replace")[:MAX_RULES_BYTES])
+
+
+def wanted(listing: Listing, area: Path, limits: Limits) -> set[int]:
+    """Indices of the files that a reading would open, by name, size and ignore rules."""
+    home = Path(os.path.realpath(area)) / FILES
+    indices = {str(home.joinpath(*path.split("/"))): index for index, (path, _) in enumerate(listing.files)}
+    found = walk([home / name for name in listing.tops], limits)
+    return {indices[entry.path] for entry in found if isinstance(entry, FoundFile) and entry.path in indices}
+
+
+def check_room(area: Path, num_bytes: int) -> None:
+    """Raises DiskFullError where the disk has no room for so much."""
+    free = shutil.disk_usage(area).free
+    if num_bytes + _RESERVED_BYTES > free:
+        raise DiskFullError(
+            f"{wording.size(num_bytes)} would be copied and {wording.size(free)} is free on the library's disk; "
+            "free some space, or type the folder's path: then nothing is copied"
+        )
+
+
+def parts_of(path: str) -> list[str]:
+    """The names a path consists of. Raises UploadError for one that could lead elsewhere, or cannot be a file here."""
+    shown = path[:200].encode(errors="replace").decode()
+    parts = path.split("/")
+    try:
+        sizes = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError:
+        raise UploadError(f"{shown!r} is not written in Unicode; rename it, or type the folder's path") from None
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise UploadError(f"{shown!r} is no path of a file in a folder")
+    if max(sizes) > 255 or sum(sizes) + len(sizes) > _MAX_PATH_BYTES:
+        raise UploadError(f"{shown[:80]}… is too long a path; type the folder's path instead")
+    if os.name == "nt" and any(map(_is_no_windows_name, parts)):
+        raise UploadError(f"{shown!r} cannot be a file's name on Windows; type the folder's path instead")
+    return parts
+
+
+def _is_no_windows_name(part: str) -> bool:
+    return (
+        part[-1] in ". "
+        or part.split(".")[0].lower() in _WINDOWS_DEVICES
+        or any(char in _WINDOWS_FORBIDDEN or char < " " for char in part)
+    )
+
+
+def _stand_in_bytes(size: int, limits: Limits) -> int:
+    """An empty file and one too large are told by their size, without a byte of content; a hole takes no room."""
+    return size if size > limits.max_container_bytes else min(size, 1)
+
+
+def _make_folder(home: Path, folder: PurePosixPath, made: set[PurePosixPath]) -> None:
+    if folder not in made:
+        home.joinpath(*folder.parts).mkdir(parents=True, exist_ok=True)
+        made.add(folder)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turns what the disk says into words. Raises DiskFullError, UploadError, LibraryError."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        name = Path(error.filename or "").name
+        raise UploadError(f"two of the files would be {name!r} here; type the folder's path instead") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(
+                "the library's disk is full; nothing was read. Free some space, or type the folder's path: then "
+                "nothing is copied"
+            ) from error
+        raise LibraryError(f"a file could not be kept: {error.strerror or error}") from error
