@@ -58,7 +58,7 @@ class Processes:
         if self.count == 1:
             return objective
         if parallel == "ddp":
-            return DistributedDataParallel(objective, broadcast_buffers=False)
+            return DistributedDataParallel(objective, forward_sync_buffers=False)
         for module in list(objective.modules()):
             if isinstance(module, Layer):
                 fully_shard(module)

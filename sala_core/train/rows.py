@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,16 +30,15 @@ Batch = tuple[Tensor, Tensor]
 class Rows:
     """All rows of one stage. held_out: of the texts that training never sees."""
 
-    def __init__(self, recipe: Recipe, stage: str, separator: int, cache: Path, *, held_out: bool = False) -> None:
-        """separator: the id in front of every document. cache: folder for token ids; only text is tokenized there."""
+    def __init__(
+        self, recipe: Recipe, stage: str, tokenizer: Tokenizer, cache: TokenCache, *, held_out: bool = False
+    ) -> None:
         self.recipe, self.held_out = recipe, held_out
         self.seed = f"{recipe.seed}/{stage}/{'held out' if held_out else 'train'}"
-        self.tokenizer = Tokenizer.from_folder(recipe.tokenizer)
-        tokens = TokenCache.open(recipe.data, self.tokenizer, separator, cache)
-        self.tokens = tokens.held_out if held_out else tokens.train
-        first = 1 + max(self.tokenizer.control_ids, default=-1)
-        few = first > self.tokenizer.vocab_size // 2  # control tokens at the end of the vocabulary
-        self.symbols = range(0, min(self.tokenizer.control_ids)) if few else range(first, self.tokenizer.vocab_size)
+        self.tokens = cache.held_out if held_out else cache.train
+        control, size = sorted(tokenizer.control_ids), tokenizer.vocab_size
+        last = bool(control) and control[0] >= size // 2  # control tokens at the end of the vocabulary
+        self.symbols = range(0, control[0]) if last else range(1 + max(control, default=-1), size)
 
     def batch(self, samples: range | list[int], length: int, mix: dict[str, float]) -> Batch:
         """Rows of the samples with these numbers. Raises TrainError."""

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from sala_core.checkpoint import load_config_json, load_weights
 from sala_core.config import SalaConfig
 from sala_core.errors import TrainError
+from sala_core.tokenizer import Tokenizer
 from sala_core.train import checkpoints
 from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, Stopped
 from sala_core.train.export import write_model
@@ -27,6 +28,7 @@ from sala_core.train.recipe import Recipe, read_recipe
 from sala_core.train.rows import Rows, check_mix
 from sala_core.train.select import importances, measure_layers, report
 from sala_core.train.structure import backbone_config, convert_tensors, hybrid_config, place_layers, scratch_config
+from sala_core.train.token_cache import TokenCache
 
 MODEL = "model"
 ALL = "all"
@@ -102,6 +104,7 @@ class _Run:
     def __init__(self, recipe: Recipe, out: Path, processes: Processes, should_stop: Callable[[], bool]) -> None:
         self.recipe, self.out, self.processes, self.should_stop = recipe, out, processes, should_stop
         self.cache = recipe.data.cache or out / "data"
+        self.tokenizer = Tokenizer.from_folder(recipe.tokenizer)
 
     def stage(self, name: str) -> Iterator[Event]:
         """One stage, if it is not done yet."""
@@ -144,16 +147,14 @@ class _Run:
 
     def _rows(self, stage: str, config: SalaConfig) -> tuple[Rows, Rows]:
         """Rows of a stage, and held-out ones. The first process makes the token cache, the others find it."""
-
-        def make(held_out: bool) -> Rows:
-            return Rows(self.recipe, stage, config.bos_token_id, self.cache, held_out=held_out)
-
+        tokenizer = self.tokenizer
         if not self.processes.is_first:
             self.processes.wait()
-        both = make(False), make(True)
+        cache = TokenCache.open(self.recipe.data, tokenizer, config.bos_token_id, self.cache)
         if self.processes.is_first:
             self.processes.wait()
-        return both
+        seen = Rows(self.recipe, stage, tokenizer, cache)
+        return seen, Rows(self.recipe, stage, tokenizer, cache, held_out=True)
 
     def _objective(self, name: str) -> Objective:
         recipe = self.recipe

@@ -1,0 +1,64 @@
+"""Recipes are checked where they are read, and errors name the key."""
+
+import pytest
+
+from sala_core.errors import TrainError
+from sala_core.train.optimizers import rate_at
+from sala_core.train.recipe import STAGES, Phase, read_recipe
+
+
+def test_the_toy_recipe_has_every_stage(toy):
+    recipe = read_recipe(toy)
+    assert recipe.stages == STAGES
+    assert [phase.length for phase in recipe.phases["long"]] == [96, 160]
+    assert recipe.tokenizer.is_absolute()
+    assert recipe.is_sparse("long", recipe.phases["long"][0])
+    assert not recipe.is_sparse("decay", recipe.phases["decay"][0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("seed = 0", "sede = 0", "sede"),
+        ("hidden_size = 32", "hidden = 32", "'hidden'"),
+        ('optimizer = "muon"', 'optimizer = "sgd"', "'adamw', 'muon'"),
+        ("warmup_steps = 1", 'warmup_steps = "1"', "warmup_steps must be int"),
+        ("softmax_share = 0.5", "softmax_share = 2", "softmax_share"),
+        ("learning_rate = 4e-3", "learning_rate = -1", "learning_rate must be positive"),
+        ("topk = 3", "topk = 3, blocks = 1", "'blocks'"),
+        ("\n[data]", "\n[date]", "date"),
+        ("[backbone]", "[backbones]", "backbones"),
+        ("[backbone]\nsteps = 4", "[backbone]", "lacks the key 'steps'"),
+        ("seed = 0", "seed = 0 0", "no TOML"),
+        ("seed = 0", 'seed = 0\nstart = "."', "either"),
+    ],
+)
+def test_errors_name_what_is_wrong(write_recipe, old, new, word):
+    with pytest.raises(TrainError, match=word):
+        read_recipe(write_recipe((old, new)))
+
+
+def test_select_needs_align(write_recipe):
+    with pytest.raises(TrainError, match="align"):
+        read_recipe(write_recipe(stages=("backbone", "select")))
+
+
+def test_a_stage_may_change_how_it_is_computed_but_not_what(write_recipe):
+    plain = read_recipe(write_recipe(name="a")).identity("stable")
+    other = read_recipe(write_recipe(("save_every = 2", "save_every = 9"), name="b")).identity("stable")
+    longer = read_recipe(write_recipe(("[stable]\nsteps = 2", "[stable]\nsteps = 3"), name="c"))
+    assert plain == other
+    assert longer.identity("stable") != plain
+    assert longer.identity("decay") == read_recipe(write_recipe(name="a")).identity("decay")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential"])
+def test_rates_warm_up_and_end_where_they_should(schedule):
+    phase = Phase(
+        steps=11, length=1, rows=1, learning_rate=1e-2, final_learning_rate=1e-4, schedule=schedule, warmup_steps=4
+    )
+    rates = [rate_at(phase, step) for step in range(11)]
+    assert rates[0] == pytest.approx(2e-3)
+    assert max(rates) == pytest.approx(1e-2) == rates[4]
+    assert rates[-1] == pytest.approx(1e-4)
+    assert rates[4:] == sorted(rates[4:], reverse=True)

@@ -1,0 +1,237 @@
+"""Whole runs: every stage ends in a model that the engine opens; killed, stopped and parallel runs end in the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sala_core.engine import Engine
+from sala_core.errors import TrainError
+from sala_core.train import checkpoints
+from sala_core.train.curves import read_curve
+from sala_core.train.events import LayersSelected, Measured, StageDone, StageStarted, StepDone, Stopped
+from sala_core.train.run import load_network, train
+
+
+def run(recipe, out, **options):
+    return list(train(recipe, out, device="cpu", **options))
+
+
+def weights(out, stage):
+    return load_file(out / stage / "model" / "model.safetensors")
+
+
+def losses(curve):
+    return [float(row["loss"]) for row in read_curve(curve)]
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
+    """(folder, events) of the toy recipe, all stages."""
+    out = tmp_path_factory.mktemp("run") / "toy"
+    return out, run(toy, out)
+
+
+@pytest.fixture(scope="module")
+def recipe(whole):
+    return whole[0] / "recipe.toml"
+
+
+def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_same(whole):
+    out, events = whole
+    done = [event.stage for event in events if isinstance(event, StageDone)]
+    assert done == ["backbone", "align", "select", "distill", "stable", "decay", "long", "sft"]
+    ids = torch.randint(5, 8192, (200,), generator=torch.Generator().manual_seed(0))
+    for stage in done:
+        engine = Engine.load(out / stage / "model", dtype="float32")
+        network = load_network(out / stage / "model")
+        network.sparse = True
+        with torch.no_grad():
+            logits = network.logits(ids[None])[0]
+        torch.testing.assert_close(engine.forward(engine.new_state(), ids), logits, rtol=1e-3, atol=1e-3)
+        assert engine.tokenizer.decode(engine.tokenizer.encode_content("words")) == "words"
+
+
+def test_the_curve_is_kept_as_csv_and_png(whole):
+    folder = whole[0] / "backbone"
+    rows = read_curve(folder / "log.csv")
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    assert [bool(row["valid_loss"]) for row in rows] == [False, True, False, True]
+    assert (folder / "log.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_progress_tells_speed_and_time_left(whole):
+    steps = [event for event in whole[1] if isinstance(event, StepDone) and event.stage == "backbone"]
+    assert all(event.tokens_per_s > 0 for event in steps)
+    assert steps[0].seconds_left > steps[-1].seconds_left == 0
+
+
+def test_alignment_trains_the_lightning_mixers_alone(whole):
+    out, events = whole
+    backbone, aligned = weights(out, "backbone"), weights(out, "align")
+    assert all(torch.equal(aligned[name], backbone[name]) for name in aligned if ".self_attn." not in name)
+    assert not torch.equal(aligned["model.layers.1.self_attn.q_proj.weight"],
+                           backbone["model.layers.1.self_attn.q_proj.weight"])  # fmt: skip
+    started = next(event for event in events if isinstance(event, StageStarted) and event.stage == "align")
+    assert started.num_trained == sum(t.numel() for name, t in aligned.items() if ".self_attn." in name)
+
+
+def test_selection_reports_every_layer_and_takes_mixers_from_where_they_belong(whole):
+    out, events = whole
+    layers = next(event.layers for event in events if isinstance(event, LayersSelected))
+    found = json.loads((out / "select" / "importance.json").read_text())
+    assert found["softmax_layers"] == list(layers) == [0, 3]
+    assert [row["layer"] for row in found["layers"]] == [0, 1, 2, 3]
+    best, lowest = max(row["recall"] for row in found["layers"]), min(row["loss"] for row in found["layers"])
+    for row in found["layers"]:
+        assert row["score"] == pytest.approx((best - row["recall"]) / (row["loss"] - lowest + 1e-3))
+    config = json.loads((out / "select" / "model" / "config.json").read_text())
+    assert config["mixer_types"] == ["minicpm4", "lightning-attn", "lightning-attn", "minicpm4"]
+    assert (config["attn_use_rope"], config["lightning_use_rope"]) == (False, True)
+    assert config["sparse_config"]["topk"] == 3
+    made, aligned, backbone = (weights(out, stage) for stage in ("select", "align", "backbone"))
+    assert torch.equal(
+        made["model.layers.1.self_attn.v_proj.weight"], aligned["model.layers.1.self_attn.v_proj.weight"]
+    )
+    assert torch.equal(
+        made["model.layers.3.self_attn.v_proj.weight"], backbone["model.layers.3.self_attn.v_proj.weight"]
+    )
+
+
+def test_what_is_done_is_not_done_again(whole, toy):
+    events = run(toy, whole[0])
+    assert len(events) == 8
+    assert all(isinstance(event, StageDone) and event.reused for event in events)
+
+
+def test_another_recipe_is_refused(whole, write_recipe):
+    with pytest.raises(TrainError, match="another recipe"):
+        run(write_recipe(("hidden_size = 32", "hidden_size = 48")), whole[0], stage="backbone")
+
+
+@pytest.mark.parametrize(("stage", "killed_after"), [("backbone", 3), ("align", 1), ("long", 3)])
+def test_a_killed_stage_goes_on_to_the_same_bits(whole, toy, tmp_path, stage, killed_after):
+    """Killed between two checkpoints, or before the first; what the dead process was writing does not matter."""
+    before = {"backbone": (), "align": ("backbone",), "long": ("decay",)}[stage]
+    for name in before:
+        shutil.copytree(whole[0] / name, tmp_path / name)
+    events = train(toy, tmp_path, stage=stage, device="cpu")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == killed_after:
+            break
+    events.close()
+    folder = tmp_path / stage / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    (folder / "step-00000009-0001.safetensors").write_bytes(b"half a file")
+    again = run(toy, tmp_path, stage=stage)
+    started = next(event for event in again if isinstance(event, StageStarted))
+    assert started.step == killed_after // 2 * 2
+    assert_equal(weights(tmp_path, stage), weights(whole[0], stage))
+    a, b = (read_curve(out / stage / "log.csv") for out in (tmp_path, whole[0]))
+    assert [(row["step"], row["loss"], row["valid_loss"]) for row in a] == [
+        (row["step"], row["loss"], row["valid_loss"]) for row in b
+    ]
+
+
+def test_a_stopped_stage_keeps_its_step_and_goes_on_to_the_same_bits(whole, toy, tmp_path):
+    steps = []
+    events = []
+    for event in train(toy, tmp_path, stage="backbone", device="cpu", should_stop=lambda: len(steps) == 3):
+        events.append(event)
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].step == 3
+    assert checkpoints.steps(tmp_path / "backbone" / "checkpoints") == [2, 3]
+    run(toy, tmp_path, stage="backbone")
+    assert_equal(weights(tmp_path, "backbone"), weights(whole[0], "backbone"))
+
+
+def test_decay_goes_on_with_the_optimizer_of_stable(whole):
+    stable, _ = checkpoints.load(whole[0] / "stable" / "checkpoints")
+    decay, _ = checkpoints.load(whole[0] / "decay" / "checkpoints")
+    counts = {name: value for name, value in decay.items() if name.startswith("optimizer/") and name.endswith("/step")}
+    assert counts
+    assert all(int(value) == int(stable[name]) + 2 for name, value in counts.items())
+
+
+def test_checkpoints_are_cut_into_files_of_the_size_asked_for(write_recipe, tmp_path):
+    changes = [("log_every = 1", "log_every = 1\nmax_file_bytes = 200_000")]
+    changes.append(("softmax_share = 0.5", 'softmax_share = 0.5\nplacement = "even"'))
+    recipe = write_recipe(*changes, stages=["stable"])
+    run(recipe, tmp_path / "out")
+    files = list((tmp_path / "out").rglob("*.safetensors"))
+    large = [file for file in files if file.stat().st_size > 300_000]
+    assert len(files) == 7
+    assert all(len(load_file(file)) == 1 for file in large)  # a single tensor: the embedding
+    assert Engine.load(tmp_path / "out" / "stable" / "model").model.config.sparse_layers == (0, 3)
+
+
+def test_parts_of_a_step_add_up_to_the_step(whole, write_recipe, tmp_path):
+    recipe = write_recipe(("log_every = 1", "log_every = 1\nmicro_rows = 1\nrecompute = true"), stages=["backbone"])
+    run(recipe, tmp_path / "out")
+    for name, tensor in weights(tmp_path / "out", "backbone").items():
+        torch.testing.assert_close(tensor, weights(whole[0], "backbone")[name], rtol=2e-2, atol=2e-3, msg=name)
+
+
+def test_something_is_learnt(write_recipe, tmp_path):
+    recipe = write_recipe(
+        ("mix = { text = 0.7, copy = 0.1, key_value = 0.1, needle = 0.1 }", ""),
+        ("learning_rate = 4e-3", "learning_rate = 2e-2"),
+        ("steps = 4", "steps = 30"),
+        ("validate_every = 2", "validate_every = 15"),
+        ("save_every = 2", "save_every = 100"),
+        stages=["backbone"],
+    )
+    found = [event for event in run(recipe, tmp_path / "out") if isinstance(event, Measured)]
+    assert found[0].valid_loss < 8.5
+    assert found[1].valid_loss < found[0].valid_loss - 0.2
+
+
+def test_two_processes_give_the_result_of_one(write_recipe, tmp_path, environment):
+    """Replicated and killed once; and sharded. Two processes make both runs at once, to start only once."""
+    adam, stages = ('optimizer = "muon"', 'optimizer = "adamw"'), {"ddp": ["backbone"], "fsdp": ["backbone", "align"]}
+    arguments = []
+    for parallel in ("ddp", "fsdp"):
+        spread = ("save_every = 2", f'save_every = 2\nparallel = "{parallel}"')
+        recipe = write_recipe(adam, spread, stages=stages[parallel], name=parallel)
+        arguments += [str(recipe), str(tmp_path / parallel / "out")]
+    script = Path(__file__).parent / "one_of_two.py"
+    port = str(29000 + os.getpid() % 900)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env={
+                **environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    single = write_recipe(adam, stages=["backbone", "align"], name="single")
+    run(single, tmp_path / "one")
+    for process in processes:
+        output, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, output
+    for parallel in ("ddp", "fsdp"):
+        for stage in stages[parallel]:
+            one, two = weights(tmp_path / "one", stage), weights(tmp_path / parallel / "out", stage)
+            for name in one:
+                torch.testing.assert_close(two[name], one[name], rtol=1e-3, atol=1e-4, msg=f"{parallel} {stage} {name}")
+            a, b = (
+                read_curve(folder / stage / "log.csv") for folder in (tmp_path / "one", tmp_path / parallel / "out")
+            )
+            assert [float(row["loss"]) for row in b] == pytest.approx([float(row["loss"]) for row in a], rel=1e-3)
