@@ -153,7 +153,7 @@ class Engine:
         tensor = self._ids(ids)
         done, pace = 0, _Pace(self.model.device)
         for chunk in _on_grid(tensor, state.position, self.chunk_tokens):
-            with _out_of_memory_told(state, lambda: len(tensor) - done):
+            with _out_of_memory_told(state, len(tensor) - done):
                 hidden = self.model.advance(state, chunk, trace=trace)
             pace.wait()
             done += len(chunk)
@@ -201,7 +201,7 @@ class Engine:
             trace=trace,
             lookup=lookup,
         )
-        with _out_of_memory_told(state, lambda: params.max_tokens):
+        with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
     def _think_splitter(self) -> ThinkSplitter:
@@ -286,8 +286,8 @@ class _Pace:
 
 
 @contextmanager
-def _out_of_memory_told(state: SalaState, left: Callable[[], int]) -> Iterator[None]:
-    """Raise MemoryBudgetError where memory ends within. left: tokens not computed by then."""
+def _out_of_memory_told(state: SalaState, left: int) -> Iterator[None]:
+    """Raise MemoryBudgetError where memory ends within. left: tokens that were to be computed, at most."""
     try:
         yield
     except RuntimeError as error:
@@ -296,5 +296,5 @@ def _out_of_memory_told(state: SalaState, left: Callable[[], int]) -> Iterator[N
             raise
         raise MemoryBudgetError(
             f"the device's memory is full after {state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state)"
-            f", {left():,} are left; read fewer files, or use a device with more memory"
+            f", {left:,} are left; read fewer files, or use a device with more memory"
         ) from error

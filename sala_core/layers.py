@@ -47,13 +47,14 @@ class Layers:
         h = self._embedding[ids] * config.scale_emb
         x = self._norm(0, "input_layernorm", h)
         for i, kind in enumerate(config.mixer_types):
-            mixed = sparse(i, x) if kind == "minicpm4" else lightning(i, x)
-            x = self._add_norm(i, "post_attention_layernorm", h, mixed)
-            update = self._linear(i, "mlp.down_proj", self._swiglu(i, x))
+            # what a mixer or an MLP gives has no name, so that it is gone when the next one needs the memory
+            x = self._add_norm(
+                i, "post_attention_layernorm", h, sparse(i, x) if kind == "minicpm4" else lightning(i, x)
+            )
             if i + 1 < config.num_hidden_layers:
-                x = self._add_norm(i + 1, "input_layernorm", h, update)
+                x = self._add_norm(i + 1, "input_layernorm", h, self._mlp(i, x))
             else:
-                h += update * config.residual_scale
+                h += self._mlp(i, x) * config.residual_scale
         return h
 
     @torch.inference_mode()
@@ -71,8 +72,8 @@ class Layers:
         v = self._project(i, "v_proj", x, config.num_key_value_heads)
         if config.attn_use_rope or config.attn_qk_norm:
             turn = self.turn(position, x.shape[0], config.head_dim) if config.attn_use_rope else None
-            norms = self._qk_norms(i) if config.attn_qk_norm else (None, None)
-            q, k = qk_norm_rotary(q, k, *norms, turn, eps=config.rms_norm_eps, backend=self.backend)
+            q_norm, k_norm = self._qk_norms(i) if config.attn_qk_norm else (None, None)
+            q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=config.rms_norm_eps, backend=self.backend)
         return q, k, v
 
     def sparse_out(self, i: int, x: Tensor, o: Tensor) -> Tensor:
@@ -125,6 +126,10 @@ class Layers:
     def _linear(self, layer: int, name: str, x: Tensor) -> Tensor:
         """[T, in] -> [T, out] by a matrix of the layer."""
         return self._multiply(x, self.weights[f"model.layers.{layer}.{name}.weight"])
+
+    def _mlp(self, layer: int, x: Tensor) -> Tensor:
+        """[T, D] -> [T, D]."""
+        return self._linear(layer, "mlp.down_proj", self._swiglu(layer, x))
 
     def _swiglu(self, layer: int, x: Tensor) -> Tensor:
         """[T, D] -> [T, F]: silu of the gate times up."""

@@ -124,10 +124,10 @@ def linear_bytes(config: SalaConfig) -> int:
 def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_card: bool = True) -> int:
     """Tensors alive at the peak of a chunk of `chunk_tokens` tokens at the end of `num_tokens`.
 
-    Through a layer live the residual stream, its norm, what the mixer and the MLP before have given: 4 D a token. On
+    Through a layer live the residual stream and its norm: 2 D a token. On
     top comes the most of: gate, up and their product (3 F, or 2 F and a packed matrix made plain); q, k, v of a
     lightning layer before and after norm and rotation, and its states at the segments' beginnings; q, o and gate of a
-    sparse layer, with the scores [kv heads, 1024, blocks] of the queries at hand and of those before. The reference
+    sparse layer, with the scores [kv heads, 1024, blocks] of the queries at hand. The reference
     has, for a block of queries, the rows of their chosen blocks instead, and float32 copies of the pooled keys.
     """
     config = size.config
@@ -140,14 +140,14 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     states = config.lightning_nh * config.lightning_head_dim**2 * 4 * (1 + T // 512)
     lightning = T * (2 * heads + 2 * kv_heads + kv_heads) * item + max(states, scratch)
     blocks = -(num_tokens // -config.sparse_config.block_size)
-    scores = config.num_key_value_heads * min(T, 2 * _SCORED_QUERIES) * blocks * 4
+    scores = config.num_key_value_heads * min(T, _SCORED_QUERIES) * blocks * 4
     if not on_card:
         scores = _reference_bytes(size, num_tokens)
     chosen = 2 * config.num_key_value_heads * T * config.sparse_config.num_selected_blocks * 8
     q = config.num_attention_heads * config.head_dim
     sparse = T * (2 * q + 2 * config.num_key_value_heads * config.head_dim) * item + chosen + max(scores, q * T * item)
     turn = T * config.lightning_head_dim * 4
-    return 4 * T * D * item + turn + max(mlp, lightning, sparse)
+    return 2 * T * D * item + turn + max(mlp, lightning, sparse)
 
 
 def _reference_bytes(size: ModelSize, num_tokens: int) -> int:

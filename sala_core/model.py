@@ -178,9 +178,10 @@ class SalaModel(Layers):
         while start < T:
             at = position + start
             stop = min(T, start + step - at % step)
-            scores = block_scores(
+            scored = block_scores(
                 q[start:stop], fine, coarse, position=at, scale=scale, layout=layout, backend=self.backend
             )
-            tiles.append(choose_blocks(scores, position=at, layout=layout, backend=self.backend))
+            tiles.append(choose_blocks(scored, position=at, layout=layout, backend=self.backend))
+            del scored  # or it would lie beside the next ones
             start = stop
         return torch.cat(tiles, 1)
