@@ -49,8 +49,8 @@ class AnswerSettings:
         _check("Temperature", self.temperature, 0, MAX_TEMPERATURE, "a number from 0 to 2")
         _check("Top-p", self.top_p, 0.01, 1, "a number from 0.01 to 1")
         longest = f"a whole number from 1 to {MAX_ANSWER_TOKENS:,}"
-        _check("Longest answer", self.max_tokens, 1, MAX_ANSWER_TOKENS, longest)
-        _check("Seed", self.seed, 0, MAX_SEED, "a whole number from 0 on, or nothing")
+        _check("Longest answer", self.max_tokens, 1, MAX_ANSWER_TOKENS, longest, kind=int)
+        _check("Seed", self.seed, 0, MAX_SEED, "a whole number from 0 to 2^63 - 1, or nothing", kind=int)
 
     @classmethod
     def from_texts(cls, temperature: str, top_p: str, max_tokens: str, seed: str) -> AnswerSettings:
@@ -193,10 +193,10 @@ def _whole(text: str) -> int:
     return int(text.lower().removesuffix("s").removesuffix("token").replace(",", "").replace(" ", ""))
 
 
-def _check(name: str, value: Any, low: float, high: float, wanted: str) -> None:
+def _check(name: str, value: Any, low: float, high: float, wanted: str, kind: Any = int | float) -> None:
     if value is None:
         return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not low <= value <= high:
         raise SettingsError(f"{name} must be {wanted}, not {value}.")
 

@@ -161,9 +161,13 @@ class Handlers:
         return {header.rename_form: gr.update(visible=False), header.delete_form: gr.update(visible=False)}
 
     def follow(self, session_id: str, given: str) -> Changes:
-        """What this window dropped is being read in the session `given`: show it, unless another is open by now."""
-        given = given.split(":")[0]
-        return self._page_of(given, "") if session_id in ("", given) else self._nothing()
+        """What this window dropped is read in the session `given`: show it, or say so where another is open by now."""
+        row = find_session(self._workspace, given.split(":")[0])
+        if row is None:
+            return self._nothing()
+        if session_id in ("", row.id):
+            return self._page(row, "")
+        return self._said(f"What you dropped is being read in “{row.name}”.")
 
     def read_path(self, session_id: str, text: str) -> Changes:
         """Read a folder or file of this computer, by its path."""

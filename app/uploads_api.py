@@ -1,4 +1,4 @@
-"""Routes by which page.js sends files and folders. The guard lets the page itself alone through."""
+"""Routes by which upload.js sends files and folders. The guard lets the page itself alone through."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ReadBody(BaseModel):
 
 
 def uploads_router(workspace: Workspace) -> APIRouter:
-    """Routes under /api/uploads: begin, send, read, give up."""
+    """Routes under /api/uploads: begin, send, read (202: not yet, its session is at work), give up."""
     router = APIRouter(prefix="/api/uploads")
     uploads = Uploads(workspace)
 
@@ -82,6 +82,8 @@ def uploads_router(workspace: Workspace) -> APIRouter:
             upload = uploads.find(upload_id)
             uploads.wait(upload, IDLE_S)
             job = uploads.read(upload, body.unreadable)
+        except SessionBusyError as error:
+            return JSONResponse({"detail": str(error)}, status_code=202)
         except SalaError as error:
             return _refused(error)
         return {"session": job.session_id, "job": job.id}
@@ -123,7 +125,7 @@ async def _receive(uploads: Uploads, upload: Upload, request: Request) -> Respon
 
 
 def _refused(error: SalaError) -> JSONResponse:
-    """The error in words, and a status that page.js can tell apart: 409 means try again later."""
-    statuses = {SessionBusyError: 409, DiskFullError: 507, UploadGoneError: 410}
+    """The error in words, with a status of its kind."""
+    statuses = {DiskFullError: 507, UploadGoneError: 410}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)

@@ -39,7 +39,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
-    const form = event.target.closest(".form-row, .form-card");
+    const form = event.target.closest?.(".form-row, .form-card") ?? null;
     if (form !== null) {
       [...form.querySelectorAll("button")].at(-1).click();
       return;

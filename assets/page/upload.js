@@ -304,11 +304,11 @@
       for (;;) {
         const { status, answer } = await call("POST", `/${this.id}/read`, { unreadable: this.unreadable });
         this.check();
-        if (status < 400) {
+        if (status === 200) {
           this.id = null;
           return tellPage(answer.session);
         }
-        if (status !== 409) throw new Error(answer.detail ?? `It was refused (${status}).`);
+        if (status !== 202) throw new Error(answer.detail ?? `It was refused (${status}).`);
         this.card.show("Copied", "It is read as soon as this session is free.", 1);
         await new Promise((resolve) => window.setTimeout(resolve, RETRY_MS));
         this.check();
@@ -341,7 +341,6 @@
 
   const nameOf = (names) => (names.length === 1 ? names[0] : files(names.length));
   const holdsFiles = (event) => event.dataTransfer !== null && event.dataTransfer.types.includes("Files");
-  let depth = 0;
   function mark(isOver) {
     document.querySelector("#drop")?.classList.toggle("dragging", isOver);
   }
@@ -358,13 +357,12 @@
       true,
     );
   }
-  onDrag("dragenter", () => mark(++depth > 0));
-  onDrag("dragleave", () => mark(--depth > 0));
+  onDrag("dragenter", () => mark(true));
+  onDrag("dragleave", (event) => mark(event.relatedTarget !== null));
   onDrag("dragover", (event) => {
     event.dataTransfer.dropEffect = "copy";
   });
   onDrag("drop", (event) => {
-    depth = 0;
     mark(false);
     const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
     const dropped = items.map((item) => ({ entry: item.webkitGetAsEntry(), file: item.getAsFile() }));
@@ -398,7 +396,7 @@
   const chosenFiles = chooser("chosen-files", "Files to read", {});
   const chosenFolder = chooser("chosen-folder", "Folder to read", { webkitdirectory: true });
   document.addEventListener("click", (event) => {
-    if (event.target.closest("#drop")) chosenFiles.click();
-    else if (event.target.closest("#choose-folder")) chosenFolder.click();
+    if (event.target.closest?.("#drop")) chosenFiles.click();
+    else if (event.target.closest?.("#choose-folder")) chosenFolder.click();
   });
 })();

@@ -30,8 +30,12 @@ FLAGS = (
     "--disable-sync",
 )
 WAIT_MS = 30_000
-CUT_SHORT = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
-"""What Gradio's client writes to the console when a window closes in the middle of a stream."""
+CUT_SHORT = (
+    "AbortError: signal is aborted",
+    "Unexpected error Connection errored out",
+    "Failed to load resource: net::ERR_FILE_NOT_FOUND",
+)
+"""What comes to the console when a window closes in the middle of a stream, or a file to be sent is gone by then."""
 
 
 def find_browser() -> str | None:

@@ -57,7 +57,9 @@ def test_the_page_is_served_with_hashed_inline_scripts(browser):
     assert "unsafe-eval" not in policy
 
 
-@pytest.mark.parametrize("path", ["/", "/config", "/api/health", "/api/documents/d1", "/gradio_api/info", "/theme.css"])
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/api/health", "/api/documents/d1", "/api/uploads", "/gradio_api/info", "/theme.css"]
+)
 def test_nothing_is_served_to_a_stranger(app, path):
     assert TestClient(app, base_url=ORIGIN).get(path).status_code == 403
 
