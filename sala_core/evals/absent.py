@@ -36,14 +36,15 @@ def presence(order: Order) -> Reading:
         if label == "present"
     ]
     present = [fact for fact, label in zip(told, labels, strict=True) if label == "present"]
+    near = [(order.first + i) % 4 == 1 and bool(present) for i in range(order.num_questions)]
     asked = [
-        fact if label == "present" else _untold(rng, present, near=(order.first + i) % 4 == 1)
-        for i, (fact, label) in enumerate(zip(told, labels, strict=True))
+        fact if label == "present" else _untold(rng, present, near=beside)
+        for fact, label, beside in zip(told, labels, near, strict=True)
     ]
 
     def questions(planted: Planted) -> tuple[Question, ...]:
         made, at = [], 0
-        for (thing, role, place, value), label in zip(asked, labels, strict=True):
+        for (thing, role, place, value), label, beside in zip(asked, labels, near, strict=True):
             here = label == "present"
             made.append(
                 Question(
@@ -53,6 +54,7 @@ def presence(order: Order) -> Reading:
                     depth=planted.depth(at) if here else None,
                     needles=(planted.spans[at],) if here else (),
                     label=label,
+                    hidden={} if here else {"kind": "near" if beside else "far"},
                 )
             )
             at += here
@@ -71,7 +73,7 @@ def _fact(rng: Random) -> tuple[str, str, str, str]:
 
 def _untold(rng: Random, told: list[tuple[str, str, str, str]], *, near: bool) -> tuple[str, str, str, str]:
     """A fact that nothing tells. near: it differs from one that is told by the place alone."""
-    if near and told:
+    if near:
         thing, role, place, value = rng.choice(told)
         other = next(one for one in names(rng, 2) if one != place)
         return thing, role, other, value

@@ -12,7 +12,10 @@ _DEPTHS = 10
 
 
 def draw_heat_map(file: Path, title: str, records: Sequence[Mapping[str, Any]]) -> Path | None:
-    """Mean score by depth and length of all samples with one depth; None where there are none. Raises EvalError."""
+    """Mean score by depth and length of all samples with one depth; None where there are none. Raises EvalError.
+
+    Where a right answer is more than the score, as for facts that are there, it is drawn instead.
+    """
     placed = [record for record in records if record["depth"] is not None]
     if not placed:
         return None
@@ -20,7 +23,7 @@ def draw_heat_map(file: Path, title: str, records: Sequence[Mapping[str, Any]]) 
     cells: dict[tuple[int, int], list[float]] = {}
     for record in placed:
         depth = min(_DEPTHS - 1, int(record["depth"] * _DEPTHS))
-        cells.setdefault((depth, record["length"]), []).append(record["scores"]["score"])
+        cells.setdefault((depth, record["length"]), []).append(drawn_value(record["scores"]))
     grid = [[_mean(cells.get((depth, length), [])) for length in lengths] for depth in range(_DEPTHS)]
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(2.6 + 0.8 * len(lengths), 4.2), layout="constrained")
@@ -40,6 +43,11 @@ def draw_heat_map(file: Path, title: str, records: Sequence[Mapping[str, Any]]) 
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
     return file
+
+
+def drawn_value(scores: Mapping[str, float]) -> float:
+    """Of a sample's scores the one in the picture."""
+    return scores.get("right", scores["score"])
 
 
 def draw_losses(file: Path, title: str, rows: Sequence[Row]) -> Path | None:

@@ -58,11 +58,11 @@ def match_quotation(question: Question, answer: str) -> dict[str, float]:
 
 
 def match_presence(question: Question, answer: str) -> dict[str, float]:
-    """Absent facts: 1 if the answer says that the text does not tell. Present ones: 1 if it does not say so (else a
-    false alarm); right: it contains the value."""
+    """Absent facts: 1 if the answer says that the text does not tell, again under their kind (near or far). Present
+    ones: 1 if it does not say so (else a false alarm); right: it contains the value."""
     told_absent = bool(_ABSENT.search(answer))
     if not question.gold:
-        return {"score": float(told_absent)}
+        return {"score": float(told_absent), question.hidden["kind"]: float(told_absent)}
     return {
         "score": float(not told_absent),
         "false_alarm": float(told_absent),

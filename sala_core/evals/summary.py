@@ -18,8 +18,8 @@ _NEEDLES = "mean of needle tasks"
 class Row:
     """One figure: of `metric` over the samples of a task at a length; low ... high is its 95% interval.
 
-    Shares of right answers have Wilson's interval, other figures a bootstrapped one. For means of tasks samples are
-    drawn task by task.
+    Shares of right answers have Wilson's interval, other figures a bootstrapped one; means of tasks have theirs from
+    those of the tasks, by recovering variances (MOVER, Zou and Donner 2008).
     """
 
     suite: str
@@ -62,7 +62,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     mean = sum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         return mean, *_wilson(mean, len(values))
-    return mean, *_bootstrap([values])
+    return mean, *_bootstrap(values)
 
 
 def write_csv(file: Path, rows: Iterable[Row]) -> None:
@@ -88,11 +88,19 @@ def _means(
             found = [groups.get((task, length, metric)) for task in tasks]
             values = [one for one in found if one]
             if values and (len(values) == len(tasks) or metric != "score"):
-                mean = sum(sum(one) / len(one) for one in values) / len(values)
-                low, high = _bootstrap(values)
-                total = sum(len(one) for one in values)
-                rows.append(_row(suite, name, length, metric, mean, low, high, [0.0] * total))
+                mean, low, high = _mean_of([interval(one) for one in values])
+                together = [value for one in values for value in one]
+                rows.append(_row(suite, name, length, metric, mean, low, high, together))
     return rows
+
+
+def _mean_of(figures: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """(mean, low, high) of independent figures' mean, from each one's."""
+    k = len(figures)
+    mean = sum(m for m, _, _ in figures) / k
+    down = math.sqrt(sum((m - low) ** 2 for m, low, _ in figures)) / k
+    up = math.sqrt(sum((high - m) ** 2 for m, _, high in figures)) / k
+    return mean, mean - down, mean + up
 
 
 def _row(
@@ -108,10 +116,8 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def _bootstrap(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Of the mean of the groups' means, each group resampled by itself."""
+def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """Of the mean, samples drawn with replacement."""
     rng = Random(0)
-    means = sorted(
-        sum(sum(rng.choices(one, k=len(one))) / len(one) for one in groups) / len(groups) for _ in range(_RESAMPLES)
-    )
+    means = sorted(sum(rng.choices(values, k=len(values))) / len(values) for _ in range(_RESAMPLES))
     return means[int(0.025 * _RESAMPLES)], means[int(0.975 * _RESAMPLES) - 1]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sala_core.errors import EvalError
-from sala_core.evals.plots import draw_heat_map, draw_losses
+from sala_core.evals.plots import draw_heat_map, draw_losses, drawn_value
 from sala_core.evals.results import Results
 from sala_core.evals.summary import MEANS, interval, summarise, write_csv
 
@@ -94,6 +94,14 @@ def test_the_table_has_a_row_for_every_task_length_and_metric(tmp_path):
     assert {"suite": "ruler", "task": "niah_a", "n": "3", "mean": "1.0000"}.items() <= table[0].items()
 
 
+def test_a_mean_of_tasks_that_all_failed_is_not_certain():
+    records = [sample(f"mrcr_{n}", score=0.0) for n in (2, 4, 8) for _ in range(10)]
+    (row,) = [row for row in summarise("mrcr", records) if row.task == MEANS]
+    high = interval([0.0] * 10)[2]
+    assert (row.mean, row.low, row.n) == (0.0, 0.0, 30)
+    assert row.high == pytest.approx(high / 3**0.5)
+
+
 def test_labels_have_rows_of_their_own():
     records = [sample(label="present"), sample(label="absent", score=0.0)]
     assert {row.task: row.mean for row in summarise("absent", records)} == {"present": 1.0, "absent": 0.0}
@@ -104,5 +112,7 @@ def test_the_heat_map_is_a_picture_and_needs_depths(tmp_path):
     file = draw_heat_map(tmp_path / "map.png", "title", [*records, sample(depth=None)])
     assert file.read_bytes().startswith(b"\x89PNG")
     assert draw_heat_map(tmp_path / "none.png", "title", [sample(depth=None)]) is None
+    assert drawn_value({"score": 1.0, "right": 0.0}) == 0.0
+    assert drawn_value({"score": 0.5}) == 0.5
     assert draw_losses(tmp_path / "none.png", "title", []) is None
     assert not (tmp_path / "none.png").exists()

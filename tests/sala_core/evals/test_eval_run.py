@@ -45,9 +45,9 @@ def test_losses_run_too(model, tmp_path):
     assert [event for event in run(model, plan, tmp_path) if isinstance(event, SampleDone)] == []
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
+@pytest.mark.parametrize("after", [1, 5])
 def test_a_run_that_was_cut_short_goes_on_to_the_same_samples(model, tmp_path, after):
-    plan = EvalPlan(suite="ruler", tasks=("niah_single_1", "cwe"), lengths=(1024, 2048), samples=4, shared=3)
+    plan = EvalPlan(suite="ruler", tasks=("niah_single_1", "cwe"), lengths=(1024, 1100), samples=2, shared=3)
     run(model, plan, tmp_path / "whole")
     seen = 0
     events = evaluate(model, plan, tmp_path / "cut")
@@ -59,14 +59,14 @@ def test_a_run_that_was_cut_short_goes_on_to_the_same_samples(model, tmp_path, a
     assert len(samples(tmp_path / "cut", "ruler")) == after
     assert (tmp_path / "cut" / "ruler.csv").is_file()
     more = [event for event in run(model, plan, tmp_path / "cut") if isinstance(event, SampleDone)]
-    assert len(more) == 16 - after
+    assert len(more) == 8 - after
     assert samples(tmp_path / "cut", "ruler") == samples(tmp_path / "whole", "ruler")
     assert (tmp_path / "cut" / "ruler.csv").read_text() == (tmp_path / "whole" / "ruler.csv").read_text()
 
 
 def test_more_samples_and_lengths_are_added_to_what_is_there(model, tmp_path):
     small = EvalPlan(suite="absent", lengths=(1024,), samples=2)
-    large = EvalPlan(suite="absent", lengths=(1024, 2048), samples=7)
+    large = EvalPlan(suite="absent", lengths=(1024, 1100), samples=6)
     run(model, small, tmp_path / "a")
     before = samples(tmp_path / "a", "absent")
     run(model, large, tmp_path / "a")

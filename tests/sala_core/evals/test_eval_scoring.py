@@ -73,13 +73,13 @@ def test_a_quotation_is_scored_by_its_beginning_and_by_the_whole():
     ],
 )
 def test_saying_that_the_text_does_not_tell_is_recognised(answer):
-    assert match_presence(asked(), answer) == {"score": 1.0}
+    assert match_presence(asked(kind="near"), answer) == {"score": 1.0, "near": 1.0}
     assert match_presence(asked("Rex"), answer) == {"score": 0.0, "false_alarm": 1.0, "right": 0.0}
 
 
 @pytest.mark.parametrize("answer", ["The horse is Rex.", "“The horse of the miller is Rex.”", "Not Bella but Rex."])
 def test_an_answer_is_no_denial(answer):
-    assert match_presence(asked(), answer) == {"score": 0.0}
+    assert match_presence(asked(kind="far"), answer) == {"score": 0.0, "far": 0.0}
     assert match_presence(asked("Rex"), answer) == {"score": 1.0, "false_alarm": 0.0, "right": 1.0}
 
 
