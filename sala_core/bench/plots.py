@@ -95,8 +95,10 @@ def _plot_curve(curve: _Curve, rows: Sequence[ModelRow], file: Path) -> Path | N
             values = [curve.value(row) for row in own]
             axes.plot([row.length for row in own], values, marker="o", color=colour, label=model_name(own[0]))
             for row, value in zip(own, values, strict=True):
+                same = [curve.value(other) or 0 for other in drawn if other.length == row.length]
+                below = (value or 0) < max(same)
                 axes.annotate(
-                    f"{value:.3g}", (row.length, value), xytext=(0, 7), textcoords="offset points",
+                    f"{value:.3g}", (row.length, value), xytext=(0, -15 if below else 7), textcoords="offset points",
                     ha="center", fontsize=8, color=colour,
                 )  # fmt: skip
         if own and curve.limit and (limits := [curve.limit(row) for row in own])[0] is not None:
@@ -104,7 +106,7 @@ def _plot_curve(curve: _Curve, rows: Sequence[ModelRow], file: Path) -> Path | N
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * (high / low) ** 0.12)
+    axes.set_ylim(low / (high / low) ** 0.06, high * (high / low) ** 0.12)
     for row in rows:
         if row.status == OUT_OF_MEMORY:
             axes.axvline(row.length, color=_COLOURS[row.model], lw=0.8, ls="--")
