@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from sala_core.errors import EvalError
 from sala_core.evals.records import Message, Question, Reading
 from sala_core.prompt import document_header
@@ -46,8 +48,12 @@ class PeerTokens:
         return self.count_messages(self.messages(reading, longest))
 
     def count_messages(self, messages: Sequence[dict[str, str]]) -> int:
-        """Tokens of messages by the chat template."""
-        text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        """Tokens of messages by the chat template. Raises EvalError where it refuses them."""
+        try:
+            text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            roles = ", ".join(dict.fromkeys(message["role"] for message in messages))
+            raise EvalError(f"the peer's chat template refuses messages of {roles}: {error}") from error
         return self.text_tokens(text)
 
     def text_tokens(self, text: str) -> int:

@@ -201,6 +201,14 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
         PeerTokens(tmp_path)
 
 
+def test_a_template_that_refuses_a_system_message_is_told(tmp_path, make):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((resolve_model(EMBEDDED) / name).read_bytes())
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('System role not supported') }}")
+    with pytest.raises(EvalError, match="refuses messages of system, user: System role not supported"):
+        make(*task_named("qa_1"), counter=PeerTokens(tmp_path))
+
+
 def test_a_peer_is_scored_by_the_same_code(serve, tokens, tmp_path):
     def find(body, n):
         """A perfect reader of one kind of sentence."""
