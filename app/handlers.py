@@ -58,8 +58,11 @@ class Handlers:
     def watch(self, session_id: str, job_id: str, seen: str, search: str) -> Changes:
         """Draw the page again if anything on it has changed since `seen`, here or in another window.
 
-        It does not choose the session: the reader may be opening another one at this moment.
+        It does not choose the session: the reader may be opening another one at this moment. A window that has seen
+        nothing yet waits for `load`, which knows the session its address names.
         """
+        if not seen:
+            return self._nothing()
         is_over = bool(job_id) and running_job(self._workspace, session_id, job_id) is None
         if not is_over and self._stamp(session_id, search) == seen:
             return {self._panels.meter: self._meter(session_id)} if job_id else self._nothing()

@@ -1,13 +1,16 @@
 """What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
 
+import gradio as gr
 import pytest
 from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app import chat, evidence, library, meter, reading, view, wording
+from app.handlers import Handlers
 from app.markup import block, escape, safe_markdown, tag
 from app.page import build_page, page_options
+from app.panels import build_panels
 
 EVIL = '<script>alert(1)</script>" onload="x\n\n# Heading $$x$$ ![i](http://e.example/i.png)'
 
@@ -229,6 +232,17 @@ def test_the_stamp_changes_with_what_the_page_shows():
     second = now()
     workspace.info = FakeModelInfo(status="loading")
     assert len({first, second, now()}) == 3
+
+
+def test_a_window_that_is_still_loading_is_not_drawn_without_its_session():
+    handlers = Handlers(FakeWorkspace(), (panels := build_in_a_page()))
+    assert list(handlers.watch("", "", "", "")) == [panels.stamp]
+    assert panels.header.title in handlers.watch("", "", "an older stamp", "")
+
+
+def build_in_a_page():
+    with gr.Blocks():
+        return build_panels()
 
 
 def test_the_page_is_private_and_speaks_to_nobody():
