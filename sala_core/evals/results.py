@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from sala_core.errors import DiskFullError, EvalError
 
-FORMAT = 1
+FORMAT = 1  # another one whenever the same settings would give other samples
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
