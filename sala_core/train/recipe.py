@@ -44,6 +44,11 @@ class Hybrid:
         named = not isinstance(self.placement, str) or self.placement in ("importance", "even", "worst")
         _require(named, f"hybrid.placement must be importance, even, worst or layers, found {self.placement!r}")
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether layers must be measured to be placed."""
+        return self.placement in ("importance", "worst")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -167,8 +172,11 @@ class Recipe:
         training = {name: value for name, value in asdict(self.training).items() if name not in _FREE}
         phases = [asdict(phase) for phase in self.phases.get(stage, ())]
         data = {**asdict(self.data), "cache": None}
+        hybrid = asdict(self.hybrid)
+        if stage in ("backbone", "align"):  # every layer is aligned: which ones stay softmax comes later
+            hybrid = {} if stage == "backbone" else {**hybrid, "placement": None, "softmax_share": None}
         facts = {
-            "seed": self.seed, "model": self.model, "hybrid": asdict(self.hybrid), "data": data, "training": training,
+            "seed": self.seed, "model": self.model, "hybrid": hybrid, "data": data, "training": training,
             "phases": phases, "select": asdict(self.select) if self.select and stage == _MEASURED else None,
         }  # fmt: skip
         return json.dumps(facts, sort_keys=True, default=str)

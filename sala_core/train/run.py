@@ -42,22 +42,23 @@ def never() -> bool:
 
 
 def train(
-    recipe_file: Path, out: Path, *, stage: str = ALL, device: str = "auto", should_stop: Callable[[], bool] = never
+    recipe: Recipe | Path, out: Path, *, stage: str = ALL, device: str = "auto", should_stop: Callable[[], bool] = never
 ) -> Iterator[Event]:
-    """Run a recipe's stages, or one of them, into `out`; ends after Stopped where `should_stop` asked for it.
+    """Run the stages of a recipe (or its file), or one of them, into `out`; ends after Stopped where asked to stop.
 
     What is done is not done again, and what was stopped or killed goes on exactly at its last checkpoint. Under
     torchrun every process calls it. Raises SalaError: TrainError, ModelError and its kin, DiskFullError.
     """
-    recipe = read_recipe(recipe_file)
+    file = recipe if isinstance(recipe, Path) else None
+    recipe = read_recipe(recipe) if isinstance(recipe, Path) else recipe
     if stage != ALL and stage not in recipe.stages:
-        raise TrainError(f"{recipe_file.name} has no stage {stage!r}; it has {', '.join(recipe.stages)}")
+        raise TrainError(f"the recipe {recipe.name} has no stage {stage!r}; it has {', '.join(recipe.stages)}")
     for name, phases in recipe.phases.items():
         for phase in phases:
             check_mix(phase.mix, f"[{name}] mix")
     with open_processes(device) as processes, _held(out, processes):
-        if processes.is_first:
-            shutil.copyfile(recipe_file, out / "recipe.toml")
+        if processes.is_first and file is not None:
+            shutil.copyfile(file, out / "recipe.toml")
         run = _Run(recipe, out, processes, should_stop)
         for name in recipe.stages if stage == ALL else (stage,):
             for event in run.stage(name):
@@ -219,25 +220,26 @@ class _Run:
         )
 
     def _select(self, folder: Path) -> Iterator[Event]:
-        """Measure, choose, and assemble the hybrid. Only the first process works."""
+        """Measure where the placement goes by scores, choose, and assemble the hybrid. Only the first process works."""
         select, hybrid = self.recipe.select, self.recipe.hybrid
         assert select is not None
         teacher, aligned = load_network(self._teacher()), load_network(self._aligned())
+        num_layers, found = teacher.config.num_hidden_layers, list[LayerMeasured]()
         _, unseen = self._rows("select", teacher.config)
-        scores, found = None, list[LayerMeasured]()
-        if self.processes.is_first:
-            for event in measure_layers(
+        if self.processes.is_first and hybrid.needs_scores:
+            measuring = measure_layers(
                 teacher, aligned, unseen, select, self.recipe.training, self.processes.device, self.should_stop
-            ):
+            )
+            for event in measuring:
                 found.append(event)
                 yield event
-        if self.processes.any(self.processes.is_first and len(found) <= teacher.config.num_hidden_layers):
+        unfinished = self.processes.is_first and hybrid.needs_scores and len(found) <= num_layers
+        if self.processes.any(unfinished):
             yield Stopped(stage="select", step=len(found))
             return
         if self.processes.is_first:
-            scored = importances(found, select.epsilon)
-            scores = [one.score for one in scored]
-            layers = place_layers(hybrid, teacher.config.num_hidden_layers, scores)
+            scored = importances(found, select.epsilon) if found else []
+            layers = place_layers(hybrid, num_layers, [one.score for one in scored] or None)
             config = hybrid_config(teacher.config, hybrid, layers)
             write_json(folder / "importance.json", report(found, scored, layers))
             tensors = convert_tensors(teacher.cpu().state_dict(), config, aligned.cpu().state_dict())

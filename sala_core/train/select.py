@@ -89,7 +89,14 @@ def importances(measured: list[LayerMeasured], epsilon: float) -> list[Importanc
 
 
 def report(measured: list[LayerMeasured], scored: list[Importance], layers: tuple[int, ...]) -> dict[str, object]:
-    """What is written beside the model."""
-    whole = next(found for found in measured if found.layer < 0)
-    backbone = {"loss": whole.loss, "recall": whole.recall, "recalled": whole.recalled}
-    return {"softmax_layers": list(layers), "backbone": backbone, "layers": [asdict(one) for one in scored]}
+    """What is written beside the model; no layers where the placement goes by no scores."""
+    whole = [
+        {"loss": found.loss, "recall": found.recall, "recalled": found.recalled}
+        for found in measured
+        if found.layer < 0
+    ]
+    return {
+        "softmax_layers": list(layers),
+        "backbone": whole[0] if whole else None,
+        "layers": list(map(asdict, scored)),
+    }

@@ -49,7 +49,7 @@ def differentiable_blocks(q: Tensor, k: Tensor, v: Tensor, *, scale: float, layo
 def choose(q: Tensor, k: Tensor, *, scale: float, layout: BlockLayout) -> Tensor:
     """The chosen blocks [Hk, T, slots] of queries q [T, H, d] over keys k [T, Hk, d], as the engine chooses them."""
     with torch.autocast(q.device.type, enabled=False):
-        keys, tiles = k.detach().transpose(0, 1), []
+        keys, tiles = k.detach().transpose(0, 1).contiguous(), []
         fine = compress_keys(keys, size=2 * layout.stride, stride=layout.stride)
         coarse = compress_keys(keys, size=8 * layout.stride, stride=4 * layout.stride)
         step = 1024 if q.is_cuda else layout.block

@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
     """Train the BPE on `texts`; the control tokens get the ids 0 to 4."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -40,7 +40,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS],
         show_progress=False,
@@ -50,7 +50,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja into `folder`."""
+    """Write tokenizer.json, tokenizer_config.json, generation_config.json (what ends an answer) and the template."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     settings = {
@@ -63,6 +63,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "model_max_length": 2097152,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    ends = [tokenizer.token_to_id(token) for token in (TURN_END, END_OF_TEXT)]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
 
 
@@ -82,9 +84,10 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("texts", type=Path, nargs="+", help="files and folders")
     parser.add_argument("--held-out", nargs="*", default=[], metavar="NAME", help="parts of file names to leave out")
+    parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE)
     arguments = parser.parse_args()
     texts = sample(read_texts(arguments.texts, arguments.held_out))
-    save_tokenizer(train_tokenizer(texts), arguments.target)
+    save_tokenizer(train_tokenizer(texts, arguments.vocab_size), arguments.target)
 
 
 if __name__ == "__main__":
