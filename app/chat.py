@@ -188,16 +188,23 @@ def live_status_html(job: JobView) -> str:
     return block(tag("span", class_="pulse"), escape(words), class_="live-status")
 
 
-def welcome_html(num_documents: int, num_messages: int, active_kind: str) -> str:
+def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_read: bool = True) -> str:
     """The friendly first words of an empty conversation; '' once there is one.
 
-    active_kind: of the running job, '' where none runs.
+    active_kind: of the running job, '' where none runs. is_read: whether nothing waits to be read.
     """
     if num_messages or active_kind == "ask":
         return ""
     if active_kind:
         head, text = "Reading", "You can close this window; the reading goes on. Ask as soon as it is done."
         return block(tag("h2", head), tag("p", text), class_="welcome")
+    if num_documents and not is_read:
+        waiting = f"{wording.plural(num_documents, 'document')} waiting, in part or in whole, to be read."
+        return block(
+            tag("h2", "Not all is read yet"),
+            tag("p", f"{waiting} Go on with it below, or ask: then it is read first."),
+            class_="welcome",
+        )
     if num_documents:
         read = f"{wording.plural(num_documents, 'document')} read from the first word to the last."
         return block(
@@ -206,7 +213,10 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str) -> str
             class_="welcome",
         )
     steps = (
-        ("Give it something to read", "Drop books, PDFs, code or a whole folder anywhere on this page, or type a folder’s path."),
+        (
+            "Give it something to read",
+            "Drop books, PDFs, code or a whole folder anywhere on this page, or type a folder’s path.",
+        ),
         ("It reads all of it, once", "You can watch, stop, close the window. Nothing is read twice."),
         ("Ask", "Each answer shows the pages and lines it rests on."),
     )

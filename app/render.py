@@ -73,9 +73,10 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
     messages = view.messages if view is not None else []
     pending = view.pending_question if view is not None else ""
     documents = len(view.documents) if view is not None else 0
+    is_read = view is None or view.row.position >= view.row.num_tokens
     shown = chat.history_messages(messages, pending)
     changes: Changes = {
-        talk.welcome: chat.welcome_html(documents, len(messages), active),
+        talk.welcome: chat.welcome_html(documents, len(messages), active, is_read=is_read),
         talk.history: gr.update(value=shown, visible=bool(shown)),
         box.send: gr.update(visible=active != "ask"),
         box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),

@@ -60,7 +60,7 @@ def build() -> SpacePanel:
 def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
     """What can go: what no session needs, then the saved states of sessions, the least recently used first.
 
-    Only the bytes that no other session shares are counted.
+    num_bytes are those that no other session shares; a session that shares all is listed too, as all that share may go.
     """
     now = time.time() if now is None else now
     found = []
@@ -75,13 +75,15 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
             )
         )
     for row in sorted(workspace.library.sessions(), key=lambda row: row.updated_at)[:MAX_LISTED]:
-        num_bytes = workspace.library.droppable_bytes([row.id])
-        if num_bytes and workspace.active_job(row.id) is None:
+        whole = workspace.library.session_state_bytes(row.id) if row.position else 0
+        if whole and workspace.active_job(row.id) is None:
+            num_bytes = workspace.library.droppable_bytes([row.id])
             used = wording.ago(row.updated_at, now)
+            shared = f" and {wording.size(whole - num_bytes)} shared" if whole > num_bytes else ""
             found.append(
                 Freeable(
                     key=row.id,
-                    label=f"{row.name}\n{wording.size(num_bytes)} · used {used}",
+                    label=f"{row.name}\n{wording.size(num_bytes)}{shared} · used {used}",
                     num_bytes=num_bytes,
                     is_proposed=now - row.updated_at > IDLE_S,
                 )
@@ -121,7 +123,7 @@ def question_html(found: Sequence[Freeable]) -> str:
         return block(tag("p", "Nothing can be freed: no state is saved."), class_="question")
     words = (
         "Choose what to free. Texts and conversations stay. A session whose saved state is freed is read again "
-        "when it is asked; that takes as long as the first time."
+        "when it is asked; that takes as long as the first time. What sessions share goes when all of them are chosen."
     )
     return block(tag("p", escape(words)), class_="question")
 

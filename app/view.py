@@ -114,7 +114,7 @@ def notice_html(view: SessionView | None) -> str:
     if view.refusal:
         return _notice("This session can not go on as it is", view.refusal, "error")
     if view.is_freed:
-        what = f"Its saved state was freed: {view.row.num_tokens:,} tokens are read again when you ask, or now."
+        what = f"Its saved state was freed: up to {view.row.num_tokens:,} tokens are read again when you ask, or now."
         return _notice("To be read again", what, "info")
     if view.can_continue:
         waiting = view.row.num_tokens - view.row.position

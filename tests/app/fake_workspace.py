@@ -149,7 +149,7 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sala-library-"))
-        self.left_over_bytes = 0
+        self.left_over_bytes = self.shared_bytes = 0
         self.rows: dict[str, FakeSession] = {}
         self.talk: dict[str, list[FakeMessage]] = {}
         self.stream: dict[str, list[FakePart]] = {}
@@ -194,6 +194,9 @@ class FakeLibrary:
 
     def delete_session(self, session_id: str) -> None:
         del self.rows[self.session(session_id).id]
+
+    def session_state_bytes(self, session_id: str) -> int:
+        return self.session(session_id).position * 8512 + self.shared_bytes
 
     def droppable_bytes(self, session_ids: list[str]) -> int:
         return sum(row.position * 8512 for row in self.rows.values() if row.id in session_ids)

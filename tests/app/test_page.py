@@ -258,3 +258,11 @@ def test_the_page_is_private_and_speaks_to_nobody():
     styles = "".join(path.read_text(encoding="utf-8") for path in options["css_paths"])
     assert "url(" not in styles
     assert "@import" not in styles
+
+
+def test_the_first_words_do_not_claim_what_is_not_read_yet():
+    assert "Ready for your questions" in chat.welcome_html(2, 0, "")
+    shown = chat.welcome_html(2, 0, "", is_read=False)
+    assert "Not all is read yet" in shown
+    assert "2 documents waiting" in shown
+    assert chat.welcome_html(2, 1, "", is_read=False) == ""

@@ -36,6 +36,13 @@ def test_what_can_go_is_listed_the_least_used_first(workspace):
     assert space.chosen_bytes(workspace, [item.key for item in found]) == sum(item.num_bytes for item in found)
 
 
+def test_a_session_that_shares_its_state_is_listed_with_what_is_its_own(workspace):
+    workspace.library.shared_bytes = 9_000_000
+    old, _ = space.freeable(workspace, NOW)
+    assert old.label.startswith("old\n9 MB and 9 MB shared · used ")
+    assert old.num_bytes == 1000 * 8512
+
+
 def test_nothing_to_free_is_said():
     assert space.freeable(FakeWorkspace()) == []
     assert "Nothing can be freed" in space.question_html([])
@@ -83,7 +90,7 @@ def test_a_freed_session_says_that_it_is_read_again(workspace):
     view = session_view(workspace, row)
     assert view.is_freed
     assert view.can_continue
-    assert "1,000 tokens are read again when you ask, or now" in notice_html(view)
+    assert "up to 1,000 tokens are read again when you ask, or now" in notice_html(view)
 
 
 def test_copies_are_named_and_counted():
