@@ -38,10 +38,10 @@ def find_evidence(
     """Rank places by the attention they drew during a turn that began at token `turn_start`.
 
     trace: attention probability of every key, summed over the turn's queries, heads and layers. Only tokens of the
-    documents count. First and local blocks, which every query keeps without choosing, are left out unless the
-    documents lie wholly within them. Attention is summed over blocks; neighbouring blocks that drew it are one place,
-    cut to the lines that hold it. source_map: gives a document's map by its id, None where its text is
-    lost.
+    documents count. First blocks, which every query keeps without choosing, are left out, and of the local ones what
+    the median of them drew, unless the documents lie wholly within them. Attention is summed over blocks;
+    neighbouring blocks that drew it are one place, cut to the lines that hold it. source_map: gives a document's map
+    by its id, None where its text is lost.
     """
     mass = _document_mass(trace, spans, turn_start, layout)
     total = float(mass.sum())
@@ -65,7 +65,7 @@ def find_evidence(
 def _document_mass(
     trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
-    """Attention by token, [turn_start] float32: zero outside of documents and in the always-kept blocks."""
+    """Attention by token, [turn_start] float32: zero outside of documents and in the first blocks."""
     total = np.zeros(turn_start, dtype=np.float32)
     for held in trace.mass.values():
         total += held[:turn_start].to("cpu", torch.float32).numpy()
@@ -73,11 +73,21 @@ def _document_mass(
     for span in spans:
         inside[span.start : span.end] = True
     total[~inside] = 0
-    chosen = total.copy()
-    chosen[: layout.init * layout.block] = 0
-    local = (turn_start // layout.block - layout.local + 1) * layout.block
-    chosen[max(0, local) :] = 0
-    return chosen if chosen.any() else total
+    first, local = layout.init * layout.block, max(0, turn_start // layout.block - layout.local + 1) * layout.block
+    if not total[first:local].any():
+        return total
+    total[:first] = 0
+    total[local:] = _beyond_the_usual(total[local:], layout.block)
+    return total
+
+
+def _beyond_the_usual(mass: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """What each block drew beyond the median block: the local ones draw some from every query, whatever it asks."""
+    padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block)
+    sums = padded.sum(1, keepdims=True)
+    usual = np.median(sums[sums > 0]) if sums.any() else 0.0
+    share = np.clip(1 - usual / np.maximum(sums, np.finfo(np.float32).tiny), 0, 1)
+    return (padded * share).reshape(-1)[: len(mass)].astype(np.float32)
 
 
 def _best_blocks(mass: NDArray[np.float32], block: int) -> list[int]:

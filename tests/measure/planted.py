@@ -28,7 +28,7 @@ def facts(count: int, seed: int) -> list[tuple[str, str, str]]:
     """(sentence, question, answer) of invented facts, all about different places."""
     rng = random.Random(seed)
     made = []
-    for place in {"".join(rng.sample(_SYLLABLES, 3)).capitalize() for _ in range(4 * count)}:
+    for place in dict.fromkeys("".join(rng.sample(_SYLLABLES, 3)).capitalize() for _ in range(4 * count)):
         role, thing = rng.choice(_ROLES), rng.choice(_THINGS)
         value = str(rng.randint(1000, 99999)) if rng.random() < 0.6 else "".join(rng.sample(_SYLLABLES, 2)).capitalize()
         sentence = f"The {thing} of the {role} of {place} is {value}."

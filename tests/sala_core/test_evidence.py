@@ -68,13 +68,25 @@ def test_pages_are_told_where_there_are_some():
     assert (found.page, found.line_start) == (4, 35)
 
 
-def test_the_first_block_and_the_local_window_do_not_count_beside_a_choice():
+def test_the_first_block_and_what_the_local_window_always_draws_do_not_count_beside_a_choice():
     shelf = Shelf(100)
     start = (shelf.end // 64 - LAYOUT.local + 1) * 64
     (found,) = shelf.evidence({(0, 64): 100.0, (start, shelf.end + 40): 100.0, shelf.line(0, 40): 0.1})
     assert (found.line_start, found.score) == (40, 1.0)
     (before,) = shelf.evidence({(start - 16, start): 1.0, (start, shelf.end): 50.0})
     assert before.line_end <= (start - shelf.spans[0].start) // LINE + 1
+
+
+def test_a_line_near_the_end_counts_for_what_it_drew_beyond_its_neighbours():
+    shelf = Shelf(100)
+    start = (shelf.end // 64 - LAYOUT.local + 1) * 64
+    line = (start + 32 - shelf.spans[0].start) // LINE + 1
+    usual, far = {(start, shelf.end): 0.1}, {shelf.line(0, 40): 0.5}
+    found = shelf.evidence(usual | far | {shelf.line(0, line): 2.0})
+    assert found[0].line_start <= line <= found[0].line_end <= found[0].line_start + 1
+    assert found[1].line_start == 40
+    (only,) = shelf.evidence(usual | far)
+    assert only.line_start == 40
 
 
 def test_short_documents_count_though_they_lie_in_the_window():
