@@ -81,7 +81,7 @@ def test_a_line_near_the_end_counts_for_what_it_drew_beyond_its_neighbours():
     shelf = Shelf(100)
     start = (shelf.end // 64 - LAYOUT.local + 1) * 64
     line = (start + 32 - shelf.spans[0].start) // LINE + 1
-    usual, far = {(start, shelf.end): 0.1}, {shelf.line(0, 40): 0.5}
+    usual, far = {(start, shelf.end): 0.01}, {shelf.line(0, 40): 0.5}
     found = shelf.evidence(usual | far | {shelf.line(0, line): 2.0})
     assert found[0].line_start <= line <= found[0].line_end <= found[0].line_start + 1
     assert found[1].line_start == 40
