@@ -17,6 +17,7 @@ from sala_core.train.recall import RECALL_KINDS
 from sala_core.train.recipe import Recipe
 from sala_core.train.tasks import Row, TaskMaker
 from sala_core.train.token_cache import TokenCache, window
+from sala_core.train.tokenizer_training import TURN_END, TURN_START
 
 TEXT = "text"
 _TASKS = ("random_copy", "text_copy", "plain_text", "conversation")
@@ -65,9 +66,11 @@ class Rows:
     def _maker(self) -> TaskMaker:
         data = self.recipe.data
         file = self.recipe.tokenizer / "tokenizer.json"
-        return TaskMaker(
-            PlainTokenizer.from_file(str(file)), list(read_texts(data.texts, data.held_out, unseen=self.held_out))
-        )
+        tokenizer = PlainTokenizer.from_file(str(file))
+        missing = [token for token in (TURN_START, TURN_END) if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise TrainError(f"{file} has no token {missing[0]}, which rows of {', '.join(_TASKS)} are written with")
+        return TaskMaker(tokenizer, list(read_texts(data.texts, data.held_out, unseen=self.held_out)))
 
 
 def check_mix(mix: dict[str, float], where: str) -> None:

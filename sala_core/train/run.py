@@ -149,6 +149,10 @@ class _Run:
     def _rows(self, stage: str, config: SalaConfig) -> tuple[Rows, Rows]:
         """Rows of a stage, and held-out ones. The first process makes the token cache, the others find it."""
         tokenizer = self.tokenizer
+        if tokenizer.vocab_size > config.vocab_size:
+            raise TrainError(
+                f"{self.recipe.tokenizer} has {tokenizer.vocab_size} token ids, the model {config.vocab_size}; they must fit"
+            )
         if not self.processes.is_first:
             self.processes.wait()
         cache = TokenCache.open(self.recipe.data, tokenizer, config.bos_token_id, self.cache)

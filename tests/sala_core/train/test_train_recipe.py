@@ -16,6 +16,27 @@ def test_the_toy_recipe_has_every_stage(toy):
     assert not recipe.is_sparse("decay", recipe.phases["decay"][0])
 
 
+def test_every_recipe_of_the_program_can_be_read(toy):
+    for file in sorted(toy.parent.glob("*.toml")):
+        assert read_recipe(file).stages
+
+
+def test_the_papers_recipe_has_its_tokens(toy):
+    recipe = read_recipe(toy.parent / "paper.toml")
+    tokens = {
+        stage: [phase.steps * phase.step_tokens / 1e9 for phase in recipe.phases[stage]] for stage in recipe.phases
+    }
+    expected = {
+        "align": [1.3],
+        "stable": [314.6],
+        "decay": [1006.6],
+        "long": [102.2, 62.9, 50.6],
+        "sft": [204.5, 213.3],
+    }
+    for stage, amounts in expected.items():
+        assert tokens[stage] == pytest.approx(amounts, rel=0.01), stage
+
+
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [

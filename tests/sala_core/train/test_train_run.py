@@ -15,6 +15,7 @@ from sala_core.engine import Engine
 from sala_core.errors import TrainError
 from sala_core.train import checkpoints
 from sala_core.train.curves import read_curve
+from sala_core.train.dense import convert
 from sala_core.train.events import LayersSelected, Measured, StageDone, StageStarted, StepDone, Stopped
 from sala_core.train.run import load_network, train
 
@@ -110,6 +111,26 @@ def test_selection_reports_every_layer_and_takes_mixers_from_where_they_belong(w
     )
 
 
+def test_a_converted_dense_model_is_aligned_and_distilled(write_recipe, tmp_path):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "head_dim": 16, "vocab_size": 8192}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "eos_token_id": [2, 0], "bos_token_id": 0}
+    Qwen3ForCausalLM(Qwen3Config(**sizes, **heads)).save_pretrained(tmp_path / "dense")
+    convert(tmp_path / "dense", tmp_path / "backbone")
+    recipe = write_recipe(stages=["align", "select", "distill"])
+    text = recipe.read_text()
+    model = text[text.index("[model]") : text.index("[hybrid]")]
+    recipe.write_text(text.replace(model, "").replace("seed = 0", 'seed = 0\nstart = "backbone"'))
+    events = run(recipe, tmp_path / "out")
+    kinds = [event.loss for event in events if isinstance(event, StepDone) and event.stage == "align"]
+    assert kinds[-1] < kinds[0]
+    config = Engine.load(tmp_path / "out" / "distill" / "model").model.config
+    assert config.attn_qk_norm
+    assert config.sparse_layers == (0, 2)
+    assert weights(tmp_path / "out", "distill")["model.layers.1.self_attn.k_proj.weight"].shape == (64, 32)
+
+
 def test_what_is_done_is_not_done_again(whole, toy):
     events = run(toy, whole[0])
     assert len(events) == 8
@@ -184,6 +205,15 @@ def test_parts_of_a_step_add_up_to_the_step(whole, write_recipe, tmp_path):
     run(recipe, tmp_path / "out")
     for name, tensor in weights(tmp_path / "out", "backbone").items():
         torch.testing.assert_close(tensor, weights(whole[0], "backbone")[name], rtol=2e-2, atol=2e-3, msg=name)
+
+
+def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(whole, write_recipe, tmp_path):
+    run(write_recipe(('dtype = "float32"', 'dtype = "bfloat16"'), stages=["backbone"]), tmp_path / "out")
+    a, b = (losses(folder / "backbone" / "log.csv") for folder in (tmp_path / "out", whole[0]))
+    assert a == pytest.approx(b, rel=5e-3)
+    assert a != b
+    kept, _ = checkpoints.load(tmp_path / "out" / "backbone" / "checkpoints")
+    assert {tensor.dtype for name, tensor in kept.items() if name.startswith("weights/")} == {torch.float32}
 
 
 def test_something_is_learnt(write_recipe, tmp_path):
