@@ -151,7 +151,7 @@ class _Run:
         tokenizer = self.tokenizer
         if tokenizer.vocab_size > config.vocab_size:
             raise TrainError(
-                f"{self.recipe.tokenizer} has {tokenizer.vocab_size} token ids, the model {config.vocab_size}; they must fit"
+                f"{self.recipe.tokenizer} has {tokenizer.vocab_size} token ids, the model only {config.vocab_size}"
             )
         if not self.processes.is_first:
             self.processes.wait()
