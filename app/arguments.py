@@ -10,6 +10,7 @@ from app.arguments_bench import PARTS, BenchArguments, add_bench_options
 from app.arguments_eval import EvalArguments, add_eval_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
 from app.arguments_train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
+from app.arguments_values import not_blank, number, seed, whole_number
 
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
@@ -112,7 +113,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="launch.py", description=_DESCRIPTION, allow_abbrev=False)
     _add_common(parser, suppress=False)
     parser.add_argument(
-        "--port", type=_port, metavar="N", help=f"port of the page (default: {DEFAULT_PORT}, or a free one)"
+        "--port",
+        type=whole_number(1, 65535),
+        metavar="N",
+        help=f"port of the page (default: {DEFAULT_PORT}, or a free one)",
     )
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
@@ -124,11 +128,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     ask = _command(commands, "ask", "ask one question; prints the answer and the places it rests on")
     _add_session(ask)
-    ask.add_argument("question", type=_question, metavar="QUESTION")
+    ask.add_argument("question", type=not_blank("the question is empty"), metavar="QUESTION")
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    ask.add_argument("--max-tokens", type=_positive, metavar="N", help="longest answer, in tokens")
-    ask.add_argument("--temperature", type=_temperature, metavar="T", help="0 takes the likeliest token every time")
-    ask.add_argument("--seed", type=_seed, metavar="S", help="the same seed gives the same text")
+    ask.add_argument("--max-tokens", type=whole_number(1, 2**31 - 1), metavar="N", help="longest answer, in tokens")
+    ask.add_argument("--temperature", type=number(0, 100), metavar="T", help="0 takes the likeliest token every time")
+    ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text")
 
     sessions = _command(commands, "sessions", "list the sessions")
     sessions.add_argument("--json", action="store_true", help="print a JSON list")
@@ -197,7 +201,9 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("session", type=_session, metavar="SESSION", help="name of the session")
+    parser.add_argument(
+        "session", type=not_blank("a session needs a name"), metavar="SESSION", help="name of the session"
+    )
 
 
 def _split_pytest_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -226,43 +232,3 @@ def _index_of_command(argv: list[str]) -> int | None:
             return index
         index += 2 if argv[index] in (*_COMMON_OPTIONS, "--port") else 1
     return None
-
-
-def _session(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("a session needs a name")
-    return text
-
-
-def _question(text: str) -> str:
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the question is empty")
-    return text
-
-
-def _port(text: str) -> int:
-    return _whole_number(text, 1, 65535)
-
-
-def _positive(text: str) -> int:
-    return _whole_number(text, 1, 2**31 - 1)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, 0, 2**63 - 1)
-
-
-def _whole_number(text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-    return int(text)
-
-
-def _temperature(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 100.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return value

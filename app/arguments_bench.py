@@ -1,15 +1,14 @@
 """The grammar of `bench`. Standard library only, as `app.arguments`."""
 
 import argparse
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from app.arguments_values import lengths, names, number_above, whole_number
 
 SIZES = ("9b", "embedded")
 WEIGHTS = ("int4", "bf16")
 PARTS = ("sala", "full", "saving", "speculation")
-_LENGTH = re.compile(r"(\d+)([KM]?)")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 _EPILOG = """Rows are added to DIR/kernels-HARDWARE.csv or DIR/model-HARDWARE.csv as they are measured; the plots are
 drawn at the end. Stopped with Ctrl-C, both are kept for what was measured until then."""
 
@@ -47,7 +46,7 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lengths",
-        type=_lengths,
+        type=lengths,
         default=[],
         metavar="N[,N]",
         help="tokens read, as 64K,256K,1M (default: 64K to 1M in doublings; embedded on a CPU 4K to 256K)",
@@ -58,53 +57,24 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: assets/benchmarks)")
     parser.add_argument(
         "--only",
-        type=_names,
+        type=names,
         default=[],
         metavar="NAME[,NAME]",
         help=f"of a model's parts ({', '.join(PARTS)}), or of the operations (default: all)",
     )
     parser.add_argument(
-        "--runs", type=_count, metavar="N", help="of each figure (default: 3, and 1 where a run takes over 20 s)"
+        "--runs",
+        type=whole_number(1, 1 << 16),
+        metavar="N",
+        help="of each figure (default: 3, and 1 where a run takes over 20 s)",
     )
-    parser.add_argument("--new-tokens", type=_count, metavar="N", help="decoded (default: 1024; on a CPU 64)")
+    parser.add_argument(
+        "--new-tokens", type=whole_number(1, 1 << 16), metavar="N", help="decoded (default: 1024; on a CPU 64)"
+    )
     parser.add_argument(
         "--patience",
-        type=_minutes,
+        type=number_above(0, 10_000, "a number of minutes"),
         default=10.0,
         metavar="MINUTES",
         help="leave out a length that would take longer than this, going by the one before (default: 10)",
     )
-
-
-def _lengths(text: str) -> list[int]:
-    lengths = []
-    for part in text.split(","):
-        found = _LENGTH.fullmatch(part.strip().upper())
-        number = int(found[1]) * _UNITS[found[2]] if found else 0
-        if not 1 << 10 <= number <= 1 << 21:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a length from 1K to 2M")
-        lengths.append(number)
-    return sorted(set(lengths))
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("no name is given")
-    return names
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {1 << 16}")
-    return int(text)
-
-
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 10_000.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes")
-    return value

@@ -1,13 +1,12 @@
 """The grammar of `eval`. Standard library only, as `app.arguments`."""
 
 import argparse
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from app.arguments_values import lengths, names, number_above, seed, whole_number
+
 SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
-_LENGTH = re.compile(r"(\d+)([KM]?)")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 _EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Stopped or
 killed, the same command goes on after the last sample; more samples or lengths are added to what is there. Of an
 endpoint, --model is the name that it knows the model by."""
@@ -59,21 +58,25 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument(
         "--lengths",
-        type=_lengths,
+        type=lengths,
         default=[4096],
         metavar="N[,N]",
         help="tokens of each prompt, as 4K,64K,1M (default: 4K)",
     )
     parser.add_argument(
-        "--samples", type=_count, default=20, metavar="N", help="questions of each task and length (default: 20)"
+        "--samples",
+        type=whole_number(1, 1 << 20),
+        default=20,
+        metavar="N",
+        help="questions of each task and length (default: 20)",
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="S", help="the same seed, the same samples (0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="the same seed, the same samples (0)")
     parser.add_argument(
-        "--tasks", type=_names, default=[], metavar="NAME[,NAME]", help="only these of the suite (default: all)"
+        "--tasks", type=names, default=[], metavar="NAME[,NAME]", help="only these of the suite (default: all)"
     )
     parser.add_argument(
         "--shared",
-        type=_count,
+        type=whole_number(1, 1 << 20),
         default=5,
         metavar="N",
         help="questions of a task about one reading, each from the same state; 1 reads anew for each (default: 5)",
@@ -88,7 +91,10 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
         help="text files to read and to plant in (default: the program's own text)",
     )
     parser.add_argument(
-        "--max-tokens", type=_count, metavar="N", help="of every answer (default: what each task needs; more to think)"
+        "--max-tokens",
+        type=whole_number(1, 1 << 20),
+        metavar="N",
+        help="of every answer (default: what each task needs; more to think)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
     parser.add_argument("--restart", action="store_true", help="throw away the suite's earlier samples in that folder")
@@ -111,47 +117,9 @@ def _add_endpoint_options(group: "argparse._ArgumentGroup") -> None:
         help="environment variable with the key, if it needs one (default: OPENAI_API_KEY)",
     )
     group.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="S", help="seconds to wait for an answer (default: 600)"
+        "--timeout",
+        type=number_above(0, 86_400, "a number of seconds"),
+        default=600.0,
+        metavar="S",
+        help="seconds to wait for an answer (default: 600)",
     )
-
-
-def _lengths(text: str) -> list[int]:
-    lengths = []
-    for part in text.split(","):
-        found = _LENGTH.fullmatch(part.strip().upper())
-        number = int(found[1]) * _UNITS[found[2]] if found else 0
-        if not 1 << 10 <= number <= 1 << 21:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a length from 1K to 2M")
-        lengths.append(number)
-    return sorted(set(lengths))
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError("no name is given")
-    return names
-
-
-def _count(text: str) -> int:
-    return _whole_number(text, 1, 1 << 20)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, 0, 2**63 - 1)
-
-
-def _whole_number(text: str, low: int, high: int) -> int:
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 86_400.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to a day")
-    return value

@@ -4,6 +4,8 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from app.arguments_values import number_above, whole_number
+
 BITS = (2, 4, 8)
 GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
 INCLUDABLE = ("o_gate", "z_proj", "lm_head")
@@ -101,7 +103,11 @@ def _add_number_options(group: "argparse._ArgumentGroup") -> None:
         help="choose each group's scale by least error, instead of by its largest weight (default: yes)",
     )
     group.add_argument(
-        "--damping", type=_damping, default=0.01, metavar="X", help="share of the mean diagonal added (default: 0.01)"
+        "--damping",
+        type=number_above(0, 1),
+        default=0.01,
+        metavar="X",
+        help="share of the mean diagonal added (default: 0.01)",
     )
     group.add_argument(
         "--include",
@@ -133,11 +139,15 @@ def _add_text_options(group: "argparse._ArgumentGroup") -> None:
         help="other text, on which perplexity is measured before and after (default: the program's own)",
     )
     group.add_argument(
-        "--samples", type=_positive, default=128, metavar="N", help="texts used for calibration, at most (default: 128)"
+        "--samples",
+        type=whole_number(2, 2**31 - 1),
+        default=128,
+        metavar="N",
+        help="texts used for calibration, at most (default: 128)",
     )
     group.add_argument(
         "--tokens",
-        type=_positive,
+        type=whole_number(2, 2**31 - 1),
         default=2048,
         metavar="N",
         help="tokens of each, at most what the sparse layers attend to densely (default: 2048)",
@@ -154,19 +164,3 @@ def _kinds(text: str) -> list[str]:
         if kind not in INCLUDABLE:
             raise argparse.ArgumentTypeError(f"{kind!r} is not one of {', '.join(INCLUDABLE)}")
     return kinds
-
-
-def _damping(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and at most 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 < int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 2 to {2**31 - 1}")
-    return int(text)

@@ -125,7 +125,7 @@ def test_the_launcher_needs_only_the_standard_library(root):
     for name in (
         "launch.py",
         "app/__init__.py",
-        "app/arguments.py",
+        *(f"app/{file.name}" for file in (root / "app").glob("arguments*.py")),
         "app/environment.py",
         "app/install_lock.py",
         "app/install_log.py",
