@@ -38,7 +38,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             return {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise TrainError(
-            f"{file} cannot be read ({error}); delete it, and the run goes on from an earlier step"
+            f"{file} cannot be read ({error}); delete it and its step's .json to go on from an earlier one"
         ) from error
 
 

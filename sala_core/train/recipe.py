@@ -168,10 +168,10 @@ class Recipe:
         return stage in _SPARSE_STAGES if phase.sparse is None else phase.sparse
 
     def identity(self, stage: str) -> str:
-        """JSON of all that a stage's result depends on; a run goes on only with the same."""
+        """JSON of all that a stage's result depends on; a run goes on only with the same. Folders may have moved."""
         training = {name: value for name, value in asdict(self.training).items() if name not in _FREE}
         phases = [asdict(phase) for phase in self.phases.get(stage, ())]
-        data = {**asdict(self.data), "cache": None}
+        data = {"texts": [path.name for path in self.data.texts], "held_out": self.data.held_out}
         hybrid = asdict(self.hybrid)
         if stage in ("backbone", "align"):  # every layer is aligned: which ones stay softmax comes later
             hybrid = {} if stage == "backbone" else {**hybrid, "placement": None, "softmax_share": None}
@@ -179,7 +179,7 @@ class Recipe:
             "seed": self.seed, "model": self.model, "hybrid": hybrid, "data": data, "training": training,
             "phases": phases, "select": asdict(self.select) if self.select and stage == _MEASURED else None,
         }  # fmt: skip
-        return json.dumps(facts, sort_keys=True, default=str)
+        return json.dumps(facts, sort_keys=True)
 
 
 def read_recipe(file: Path) -> Recipe:

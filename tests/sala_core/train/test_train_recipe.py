@@ -64,12 +64,15 @@ def test_select_needs_align(write_recipe):
         read_recipe(write_recipe(stages=("backbone", "select")))
 
 
-def test_a_stage_may_change_how_it_is_computed_but_not_what(write_recipe):
+def test_a_stage_may_change_how_and_where_it_is_computed_but_not_what(write_recipe, tmp_path):
     plain = read_recipe(write_recipe(name="a")).identity("stable")
     other = read_recipe(write_recipe(("save_every = 2", "save_every = 9"), name="b")).identity("stable")
     longer = read_recipe(write_recipe(("[stable]\nsteps = 2", "[stable]\nsteps = 3"), name="c"))
     assert plain == other
     assert longer.identity("stable") != plain
+    moved = write_recipe(name="d").read_text().replace('texts = ["/', 'texts = ["/elsewhere/')
+    (tmp_path / "e.toml").write_text(moved)
+    assert read_recipe(tmp_path / "e.toml").identity("stable") == plain
     assert longer.identity("decay") == read_recipe(write_recipe(name="a")).identity("decay")
 
 
