@@ -86,7 +86,7 @@ def _beyond_the_usual(mass: NDArray[np.float32], block: int) -> NDArray[np.float
     padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block)
     sums = padded.sum(1, keepdims=True)
     usual = np.median(sums[sums > 0]) if sums.any() else 0.0
-    share = np.clip(1 - usual / np.maximum(sums, np.finfo(np.float32).tiny), 0, 1)
+    share = 1 - usual / np.maximum(sums, max(usual, np.finfo(np.float32).tiny))
     return (padded * share).reshape(-1)[: len(mass)].astype(np.float32)
 
 
