@@ -72,7 +72,7 @@ class SessionState:
     def catch_up(self, should_stop: Callable[[], bool]) -> Iterator[ReadProgress]:
         """Bring the state to the end of the stream: restore what is stored, read the rest, saving as it goes.
 
-        Segments are written while the next ones are read; all are when this ends. Ends early when `should_stop()` is
+        On a card segments are written while the next ones are read; all are when this ends. Ends early when `should_stop()` is
         true or when it is closed; what was saved stays. Raises StateError, DiskFullError, MemoryBudgetError; the
         library then stands at the last segment saved.
         """
@@ -124,8 +124,8 @@ class SessionState:
         parent, self._head = self._head, self._store.name(self._head, ids)
         save = partial(self._save, self._head, parent, start, ids, keep=keep, commit=commit)
         self._writer.put(self.state.segment(start, end), self.state.snapshot(), save)
-        if not commit:
-            self._writer.flush()
+        if not commit or self._engine.model.device.type != "cuda":
+            self._writer.flush()  # a card reads a segment in a moment; elsewhere a kill is to lose one at most
         return self._head, end
 
     def _save(
