@@ -19,9 +19,9 @@ RecallMaker = Callable[[random.Random, int, range, np.ndarray], Row]
 
 
 def copy_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) -> Row:
-    """A run over a small alphabet, again and again."""
-    alphabet = rng.sample(symbols, min(len(symbols), 2 ** rng.randint(3, 8)))
-    run = [rng.choice(alphabet) for _ in range(rng.randint(8, max(9, length // 2)))]
+    """A run of random symbols, again and again: nothing but the place where it stood before tells what comes."""
+    pool = _pool(rng, symbols, 64)
+    run = [rng.choice(pool) for _ in range(rng.randint(8, max(9, length // 2)))]
     row = Row()
     row.add(run, 0.0)
     while len(row.ids) <= length:
@@ -29,10 +29,17 @@ def copy_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) 
     return row
 
 
+def _pool(rng: random.Random, symbols: range, least: int) -> range:
+    """The first 32, 64 ... or all symbols: few are met often, which is where recall is learnt first."""
+    sizes = [size for size in (2**k for k in range(5, 17)) if least <= size < len(symbols)]
+    return symbols[: rng.choice([*sizes, len(symbols)])]
+
+
 def key_value_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) -> Row:
     """Pairs of key and value, then the keys again in another order, each to be followed by its value."""
-    most = min(length // 4, len(symbols) // 2)
-    drawn = rng.sample(symbols, 2 * max(1, rng.randint(max(1, most // 4), most)))
+    pool = _pool(rng, symbols, 32)
+    most = min(length // 4, len(pool) // 2)
+    drawn = rng.sample(pool, 2 * rng.randint(max(1, most // 4), max(1, most)))
     pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
     row = Row()
     for pair in pairs:
