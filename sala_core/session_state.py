@@ -72,9 +72,9 @@ class SessionState:
     def catch_up(self, should_stop: Callable[[], bool]) -> Iterator[ReadProgress]:
         """Bring the state to the end of the stream: restore what is stored, read the rest, saving as it goes.
 
-        On a card segments are written while the next ones are read; all are when this ends. Ends early when `should_stop()` is
-        true or when it is closed; what was saved stays. Raises StateError, DiskFullError, MemoryBudgetError; the
-        library then stands at the last segment saved.
+        On a card segments are written while the next ones are read; all are when this ends. Ends early when
+        `should_stop()` is true or when it is closed; what was saved stays. Raises StateError, DiskFullError,
+        MemoryBudgetError; the library then stands at the last segment saved.
         """
         row = self._library.session(self._session_id)
         parts = self._library.parts(row.id)
