@@ -18,7 +18,7 @@ from sala_core.config import SalaConfig
 from sala_core.decode import Decoder
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import state_fingerprint
-from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings
+from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings, is_out_of_memory
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.speculation import DraftIndex
@@ -291,8 +291,7 @@ def _out_of_memory_told(state: SalaState, left: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # torch has a class of its own for cards, and a plain RuntimeError for the computer's memory
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryBudgetError(
             f"the device's memory is full after {state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state)"

@@ -210,6 +210,11 @@ def free_device_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + cached
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has ended: torch has a class of its own for cards, and a plain RuntimeError for the computer's."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def check_weights_fit(folder: Path, device: torch.device) -> None:
     """Raise MemoryBudgetError, before anything is loaded, where a model's files do not fit into the card."""
     if device.type != "cuda":

@@ -119,7 +119,8 @@ class Sampler:
         if -1 in tokens:
             raise ModelError("the model's logits are not numbers; its weights or its state are damaged")
         self._num_said += len(tokens)
-        self.said[torch.tensor(tokens, dtype=torch.int64, device=self.said.device)] = True
+        if self._params.repetition_penalty != 1:  # else nobody asks, and a card would be waited for
+            self.said[torch.tensor(tokens, dtype=torch.int64, device=self.said.device)] = True
 
     def sample(self, logits: Tensor) -> int:
         """The next token, from logits [vocab] float32 on the sampler's device, which are not changed.

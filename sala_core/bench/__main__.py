@@ -4,11 +4,10 @@ import json
 import signal
 import sys
 
-import torch
-
 from sala_core.bench.child import OUT_OF_MEMORY_CODE
 from sala_core.bench.jobs import JOBS
 from sala_core.errors import MemoryBudgetError
+from sala_core.memory_plan import is_out_of_memory
 
 
 def main() -> int:
@@ -19,17 +18,11 @@ def main() -> int:
         for record in JOBS[job](**json.loads(options)):
             print(json.dumps(record), flush=True)
     except (MemoryBudgetError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not isinstance(error, MemoryBudgetError | MemoryError) and not is_out_of_memory(error):
             raise
         print(f"  out of memory: {error}".partition("\n")[0], file=sys.stderr, flush=True)
         return OUT_OF_MEMORY_CODE
     return 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """A card's memory, the machine's as the engine tells it, or the machine's as torch does."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryBudgetError | MemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 if __name__ == "__main__":

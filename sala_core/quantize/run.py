@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sala_core.engine import resolve_device
 from sala_core.errors import MemoryBudgetError, QuantizeError
+from sala_core.memory_plan import is_out_of_memory
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Samples, read_samples
 from sala_core.quantize.export import Exporter
 from sala_core.quantize.layer import dense_tokens
@@ -63,7 +64,7 @@ def quantize(
     except Stopped:
         return
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryBudgetError(
             f"memory on {run.device} is full; use fewer --samples or --tokens, or another --device"
