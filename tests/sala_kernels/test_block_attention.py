@@ -1,10 +1,19 @@
 """Attention over chosen blocks against a dense softmax whose mask is written out, in float64."""
 
+from functools import partial
+
 import pytest
 import torch
-from sala_kernels import BlockLayout, block_attention, choose_blocks, selected_mask
+from sala_kernels import BlockLayout, choose_blocks, selected_mask
+from sala_kernels import block_attention as operation
 
 SCALE = 0.7
+
+
+@pytest.fixture(params=["auto", "reference"])
+def block_attention(request):
+    """What a CPU takes for many queries, and the definition."""
+    return partial(operation, backend=request.param)
 
 
 def probabilities(q, k, mask, position):
@@ -44,11 +53,20 @@ def expected_output(q, k, v, mask, position):
 def places(layout):
     """(position, T): the first tokens, tiles within and over block edges, and around where choosing begins."""
     full = layout.max_blocks * layout.block
-    return [(0, 1), (0, 3 * full), (full - 1, 1), (full, 1), (full - 3, 7), (full + layout.block - 1, 2), (2 * full, 9)]
+    return [
+        (0, 1),
+        (0, 3 * full),
+        (full - 1, 1),
+        (full, 1),
+        (full - 3, 7),
+        (full + layout.block - 1, 2),
+        (2 * full, 9),
+        (full - 5, 3 * layout.block + 20),
+    ]
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(1, 1), (4, 1), (6, 2), (3, 3)])
-def test_it_is_the_masked_softmax(layout, heads, kv_heads):
+def test_it_is_the_masked_softmax(block_attention, layout, heads, kv_heads):
     for position, T in places(layout):
         q, k, v, chosen = draw(position, T, layout, heads, kv_heads)
         out = block_attention(q, k, v, chosen, position=position, scale=SCALE, layout=layout)
@@ -56,7 +74,7 @@ def test_it_is_the_masked_softmax(layout, heads, kv_heads):
         torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_without_a_choice_it_is_dense(layout):
+def test_without_a_choice_it_is_dense(block_attention, layout):
     for position, T in places(layout):
         q, k, v, _ = draw(position, T, layout)
         out = block_attention(q, k, v, None, position=position, scale=SCALE, layout=layout)
@@ -65,7 +83,7 @@ def test_without_a_choice_it_is_dense(layout):
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
-def test_float32_and_bfloat16_are_close(layout, dtype, limit):
+def test_float32_and_bfloat16_are_close(block_attention, layout, dtype, limit):
     position, T = 2 * layout.max_blocks * layout.block - 5, 40
     q, k, v, chosen = draw(position, T, layout, dtype=dtype)
     out = block_attention(q, k, v, chosen, position=position, scale=SCALE, layout=layout)
@@ -74,7 +92,7 @@ def test_float32_and_bfloat16_are_close(layout, dtype, limit):
     assert (out.double() - expected).square().mean().sqrt() < limit * expected.square().mean().sqrt()
 
 
-def test_empty_slots_hold_nothing():
+def test_empty_slots_hold_nothing(block_attention):
     """-1 in every other slot, also where there would be a block to choose."""
     layout = BlockLayout(stride=4, block=8, init=1, local=2, slots=4)
     position, T = 20 * layout.block, 2 * layout.block
@@ -89,7 +107,7 @@ def test_empty_slots_hold_nothing():
 
 
 @pytest.mark.parametrize("dense", [False, True])
-def test_rows_beyond_the_keys_never_leak(layout, dense):
+def test_rows_beyond_the_keys_never_leak(block_attention, layout, dense):
     """Keys are a view of a larger buffer; what lies behind them, and behind the queries, may be anything."""
     for position, T in places(layout):
         q, k, v, chosen = draw(position, T, layout)
@@ -106,7 +124,7 @@ def test_rows_beyond_the_keys_never_leak(layout, dense):
 
 
 @pytest.mark.parametrize("dense", [False, True])
-def test_mass_is_the_probability_of_every_key_summed_over_heads_and_queries(layout, dense):
+def test_mass_is_the_probability_of_every_key_summed_over_heads_and_queries(block_attention, layout, dense):
     for position, T in places(layout):
         q, k, v, chosen = draw(position, T, layout, heads=6)
         n = position + T
@@ -122,7 +140,7 @@ def test_mass_is_the_probability_of_every_key_summed_over_heads_and_queries(layo
         assert float((mass - 2).double().sum()) == pytest.approx(6 * T, rel=1e-5)
 
 
-def test_later_tokens_and_the_rest_of_the_tile_change_nothing(layout):
+def test_later_tokens_and_the_rest_of_the_tile_change_nothing(block_attention, layout):
     position, T = layout.max_blocks * layout.block + 3, layout.block
     q, k, v, chosen = draw(position, T, layout)
     out = block_attention(q, k, v, chosen, position=position, scale=SCALE, layout=layout)
@@ -140,7 +158,7 @@ def test_later_tokens_and_the_rest_of_the_tile_change_nothing(layout):
         torch.testing.assert_close(alone[0], out[t], rtol=1e-11, atol=1e-11)
 
 
-def test_great_scores_do_not_overflow():
+def test_great_scores_do_not_overflow(block_attention):
     layout = BlockLayout(stride=4, block=8, init=1, local=1, slots=1)
     q, k, v, chosen = draw(64, 8, layout, dtype=torch.float32)
     out = block_attention(q * 1e4, k, v, chosen, position=64, scale=SCALE, layout=layout)

@@ -69,15 +69,14 @@ def _tile(
     own = position // layout.block
     if own < layout.max_blocks:
         chosen = None
-    pieces = _shared_ranges(own, end, layout, dense=chosen is None)
-    shared_k, shared_v = (torch.cat([_slice(x, a, b) for a, b in pieces], 1) for x in (k, v))
+    pieces = shared_ranges(own, end, layout, dense=chosen is None)
+    shared_k, shared_v = (torch.cat([rows_between(x, a, b) for a, b in pieces], 1) for x in (k, v))
     queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
     s = (queries.reshape(kv_heads, T * G, d) @ shared_k.to(dtype).transpose(1, 2)).view(kv_heads, T, G, -1)
-    own_keys = s[..., -T:]  # the keys of the tile itself come last
-    own_keys.masked_fill_(torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)[:, None], -torch.inf)
+    hide_future(s, T)
     num_shared = s.shape[-1]
     if chosen is not None:
-        picked_k, picked_v = _gather(k, chosen, layout.block), _gather(v, chosen, layout.block)
+        picked_k, picked_v = gather(k, chosen, layout.block), gather(v, chosen, layout.block)
         far = queries @ picked_k.to(dtype).transpose(2, 3)  # [kv heads, T, G, slots * block]
         if bool((chosen < 0).any()):
             empty = (chosen < 0).repeat_interleave(layout.block, -1)[:, :, None]
@@ -93,7 +92,13 @@ def _tile(
     return o.transpose(0, 1).reshape(T, H, -1).to(q.dtype)
 
 
-def _shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list[tuple[int, int]]:
+def hide_future(scores: Tensor, num_queries: int) -> None:
+    """Hide from each of the tile's queries the keys behind it: of scores [kv heads, T, G, keys] the last T are its own."""
+    later = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores.device).triu(1)
+    scores[..., -num_queries:].masked_fill_(later[:, None], -torch.inf)
+
+
+def shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list[tuple[int, int]]:
     """Token ranges that all queries of block `own` attend to."""
     local = (own - layout.local + 1) * layout.block
     first = layout.init * layout.block
@@ -102,21 +107,21 @@ def _shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list
     return [(0, first), (local, end)] if first else [(local, end)]
 
 
-def _slice(x: Tensor | QuantizedRows, start: int, stop: int) -> Tensor:
+def rows_between(x: Tensor | QuantizedRows, start: int, stop: int) -> Tensor:
     """The rows start ... stop - 1 of every head, in float32 where they are quantized."""
     if isinstance(x, Tensor):
         return x[:, start:stop]
     return dequantize_rows(x.tokens(start, stop), torch.float32)
 
 
-def _gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:
+def gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:
     """The rows of the chosen blocks: [kv heads, n, d], [kv heads, T, S] -> [kv heads, T, S * block, d]; in float32
     where they are quantized.
 
     `embedding` copies whole rows; indexing takes four times as long on a CPU.
     """
     if isinstance(x, QuantizedRows):
-        data, scale = _gather(x.data, chosen, block), _gather(x.scale[..., None], chosen, block)
+        data, scale = gather(x.data, chosen, block), gather(x.scale[..., None], chosen, block)
         return dequantize_rows(QuantizedRows(data=data, scale=scale[..., 0]), torch.float32)
     kv_heads, n, d = x.shape
     blocks = x[:, : n - n % block].view(kv_heads, n // block, block * d)
