@@ -75,17 +75,16 @@ def _chosen_blocks(
         own = (position + start) // block
         stop = min(T, (own + 1) * block - position)
         pieces = reference.shared_ranges(own, position + stop, layout, dense=False)
-        shared_k, shared_v = (
-            torch.cat([reference.rows_between(x, a, b) for a, b in pieces], 1).to(dtype) for x in (k, v)
-        )
+        shared_k, shared_v = (torch.cat([reference.rows_between(x, a, b) for a, b in pieces], 1) for x in (k, v))
         tile = queries[:, start:stop].reshape(kv_heads, -1, d)
-        s = torch.bmm(tile, shared_k.transpose(1, 2)).view(kv_heads, stop - start, G, -1)
+        s = torch.bmm(tile, shared_k.to(dtype).transpose(1, 2)).view(kv_heads, stop - start, G, -1)
         reference.hide_future(s, stop - start)
         peak = torch.maximum(top[:, start:stop], s.amax(-1))
         s.sub_(peak[..., None]).exp_()
         top[:, start:stop] = peak
         torch.sum(s, -1, out=total[:, start:stop])
-        near[:, start:stop] = torch.bmm(s.view(kv_heads, -1, s.shape[-1]), shared_v).view(kv_heads, stop - start, G, -1)
+        weighed = torch.bmm(s.view(kv_heads, -1, s.shape[-1]).to(shared_v.dtype), shared_v)
+        near[:, start:stop] = weighed.view(kv_heads, stop - start, G, -1)
         if mass is not None:
             kept.append((s, pieces, start, stop))
         start = stop
@@ -153,10 +152,10 @@ def _far_scores(queries: Tensor, keys: Tensor | QuantizedRows, groups: _Groups, 
 def _far_values(weights: Tensor, values: Tensor | QuantizedRows, groups: _Groups, block: int) -> Tensor:
     """weights [T, slots, G, block], values [1, n, dv] -> [T, G, dv]."""
     T, slots, G, _ = weights.shape
-    rows = weights.view(T * slots, -1).index_select(0, groups.pair).view(len(groups.block), -1, block)
     picked = reference.gather(values, groups.block[None, None], block).view(len(groups.block), block, -1)
-    o = torch.bmm(rows, picked.to(weights.dtype)).view(len(groups.pair), -1)
-    return o.index_select(0, groups.place).view(T, slots, G, -1).sum(1)
+    rows = weights.view(T * slots, -1).to(picked.dtype).index_select(0, groups.pair)
+    o = torch.bmm(rows.view(len(groups.block), -1, block), picked).view(len(groups.pair), -1)
+    return o.index_select(0, groups.place).view(T, slots, G, -1).sum(1, dtype=weights.dtype)
 
 
 def _heads(x: Tensor | QuantizedRows) -> list[Tensor | QuantizedRows]:
