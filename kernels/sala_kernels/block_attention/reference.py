@@ -93,7 +93,7 @@ def _tile(
 
 
 def hide_future(scores: Tensor, num_queries: int) -> None:
-    """Hide from each of the tile's queries the keys behind it: of scores [kv heads, T, G, keys] the last T are its own."""
+    """Hide from a tile's queries the keys behind them: of scores [kv heads, T, G, keys] the last T are its own."""
     later = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores.device).triu(1)
     scores[..., -num_queries:].masked_fill_(later[:, None], -torch.inf)
 
