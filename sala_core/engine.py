@@ -132,7 +132,7 @@ class Engine:
         """Read ids and return the logits after each: [len(ids), vocab] float32, on the model's device.
 
         The state moves on by len(ids). choices: if given, one dict a chunk is appended to it with the blocks chosen in
-        every sparse layer. Raises ValueError for ids outside the vocabulary.
+        every sparse layer. Raises as `read`.
         """
         pieces = []
         tensor = self._ids(ids)
@@ -141,7 +141,8 @@ class Engine:
             chosen: dict[int, Tensor] | None = None
             if choices is not None:
                 choices.append(chosen := {})
-            pieces.append(self.model.logits(self.model.advance(state, chunk, dense=dense, choices=chosen)))
+            with _out_of_memory_told(state, len(chunk)):
+                pieces.append(self.model.logits(self.model.advance(state, chunk, dense=dense, choices=chosen)))
         return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
     def read(self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None) -> Iterator[tuple[int, Tensor]]:

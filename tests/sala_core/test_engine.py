@@ -108,6 +108,8 @@ def test_running_out_of_memory_says_how_far_it_came(small_engine, ids, monkeypat
     monkeypatch.setattr(small_engine.model, "advance", fail)
     with pytest.raises(MemoryBudgetError, match=r"after 100 tokens .* 230 are left"):
         next(small_engine.read(state, ids[100:]))
+    with pytest.raises(MemoryBudgetError, match="after 100 tokens"):
+        small_engine.forward(state, ids[100:])
 
 
 def test_dtype_and_device_by_name(make_model):
