@@ -24,6 +24,7 @@ from sala_core.layers import Layers
 from sala_core.state import KvKind, SalaState, SparseCache
 
 _QUERIES_SCORED = 1024  # by Triton at once: at a million tokens their scores take 128 MiB
+_SCORES_CACHED = 1 << 16  # of a head, that a CPU computes at once: more do not stay in its cache
 
 
 class AttentionTrace:
@@ -164,8 +165,7 @@ class SalaModel(Layers):
     def _choose(self, q: Tensor, cache: SparseCache, position: int, scale: float) -> Tensor | None:
         """Chosen blocks of every query, [kv heads, T, slots]; None where all attend to everything before them.
 
-        Scored some queries at a time, by the reference a block of them, so that the scores [kv heads, queries, blocks]
-        stay small whatever T is.
+        Scored some queries at a time, so that the scores [kv heads, queries, blocks] stay small whatever T is.
         """
         layout, T = self.layout, q.shape[0]
         if (position + T - 1) // layout.block < layout.max_blocks:
@@ -173,7 +173,7 @@ class SalaModel(Layers):
         fine, coarse = cache.fine, cache.coarse
         if not self._triton:  # once, not for every block of queries
             fine, coarse = fine.float(), coarse.float()
-        step = _QUERIES_SCORED if self._triton else layout.block
+        step = _QUERIES_SCORED if self._triton else _queries_cached(position + T, layout)
         tiles, start = [], 0
         while start < T:
             at = position + start
@@ -185,3 +185,9 @@ class SalaModel(Layers):
             del scored  # or it would lie beside the next ones
             start = stop
         return torch.cat(tiles, 1)
+
+
+def _queries_cached(num_tokens: int, layout: BlockLayout) -> int:
+    """Queries that the reference scores at once against the windows of so many tokens: one to four blocks of them."""
+    blocks = _SCORES_CACHED * layout.stride // num_tokens // layout.block
+    return layout.block * min(4, max(1, blocks))

@@ -62,7 +62,8 @@ def _chosen_blocks(
     G = H // kv_heads
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
-    groups = [_group(picked) for picked in chosen]
+    size = _group_size(chosen[0].numel(), (position + T) // block)
+    groups = [_group(picked, size) for picked in chosen]
     far = torch.stack([_far_scores(*x, block) for x in zip(queries, _heads(k), groups, strict=True)])
     empty = chosen < 0
     if bool(empty.any()):
@@ -119,16 +120,21 @@ class _Groups:
     place: Tensor
 
 
-def _group(chosen: Tensor) -> _Groups:
-    """chosen: [T, slots]."""
-    blocks, order = chosen.clamp(min=0).flatten().sort()
+def _group_size(num_pairs: int, num_blocks: int) -> int:
+    """Four times the pairs a block has on average: popular blocks have more. What is chosen must not decide, or later
+    tokens would be felt, if only in the last bit."""
+    mean = 4 * num_pairs // num_blocks
+    return min(_MOST_QUERIES_A_GROUP, max(4, 1 << mean.bit_length() - 1 if mean else 0))
+
+
+def _group(chosen: Tensor, size: int) -> _Groups:
+    """chosen: [T, slots]; size: of a group, in pairs."""
+    blocks, order = chosen.clamp(min=0).flatten().sort(stable=True)
     count = len(blocks)
     first = torch.ones(count, dtype=torch.bool, device=blocks.device)
     first[1:] = blocks[1:] != blocks[:-1]
     index = torch.arange(count, device=blocks.device)
-    begins = index[first]
-    size = min(_MOST_QUERIES_A_GROUP, 1 << (count // len(begins)).bit_length())
-    rank = index - begins[first.cumsum(0) - 1]  # among the pairs of its block
+    rank = index - index[first][first.cumsum(0) - 1]  # among the pairs of its block
     opens = rank % size == 0
     group = opens.cumsum(0) - 1
     places = group * size + rank % size
