@@ -48,10 +48,11 @@ _DEEDS = _listed("founded,discovered,designed,stole,repaired,bought,wrote about,
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A sentence and the questions that it answers."""
+    """A sentence and the questions that it answers; plural: those asked where several sentences answer."""
 
     sentence: str
     questions: tuple[str, ...]
+    plural: tuple[str, ...] = ()
 
 
 def invented_name(rng: random.Random) -> str:
@@ -162,7 +163,79 @@ def _definition(rng: random.Random) -> Fact:
     return Fact(sentence=sentence, questions=(f"Where is {symbol} defined?", f"Show the definition of {symbol}."))
 
 
-_MAKERS = (_attribute, _attribute, _attribute, _location, _event, _recipe, _definition)
+_LABELS = _listed(
+    "reference number,serial code,access token,record number,passphrase,identifier,tracking number,order number,"
+    "magic sign,password,call sign,checksum,inventory code,batch number"
+)
+_ADJECTIVES = _listed(
+    "quiet,amber,hollow,gentle,rapid,frozen,ancient,crooked,distant,silver,humble,curious,golden,bitter,wooden,lonely,"
+    "polished,careless,narrow,restless,spotted,modern,foggy,brave,dusty,clever,purple,tidy,northern,wild"
+)
+_NOUNS = _listed(
+    "lantern,meadow,harbour,engine,falcon,cabinet,orchard,pebble,violin,glacier,monkey,saddle,temple,basket,comet,"
+    "puddle,ladder,teapot,walnut,badger,curtain,mirror,pigeon,rocket,island,button,helmet,cactus,tunnel,willow"
+)
+
+
+def _key(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        return f"{rng.choice(_ADJECTIVES)}-{rng.choice(_NOUNS)}"
+    return _identifier(rng) if kind < 0.75 else invented_name(rng)
+
+
+def _identifier(rng: random.Random) -> str:
+    """Hexadecimal digits in groups, like the names that programs give."""
+    sizes = rng.choice(((8, 4, 4, 4, 12), (8,), (4, 4), (6, 6)))
+    return "-".join("".join(rng.choices("0123456789abcdef", k=size)) for size in sizes)
+
+
+def _keyed_value(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        return str(rng.randint(10**4, 10 ** rng.randint(5, 10)))
+    return _identifier(rng) if kind < 0.8 else f"{rng.choice(_ADJECTIVES)}-{rng.choice(_NOUNS)}"
+
+
+def keyed_facts(rng: random.Random, count: int) -> list[Fact]:
+    """Values of keys in sentences that are all alike; now and then several values of one key."""
+    label = rng.choice(_LABELS)
+    form = rng.choice(
+        (
+            "The {label} assigned to {key} is {value}.",
+            "For {key} the {label} is: {value}.",
+            "Remember that one {label} of {key} is {value}.",
+            "{key} has the {label} {value}.",
+            "A {label} for {key} reads {value}.",
+        )
+    )
+    facts: list[Fact] = []
+    while len(facts) < count:
+        key = _key(rng)
+        for _ in range(rng.choice((1, 1, 1, 1, 2, 3, 4))):
+            facts.append(
+                Fact(
+                    sentence=form.format(label=label, key=key, value=_keyed_value(rng)),
+                    questions=(
+                        f"What is the {label} of {key}?",
+                        f"Which {label} has {key}?",
+                        f"What {label} is given for {key} in the text?",
+                    ),
+                    plural=(
+                        f"What are all the {label}s of {key}?",
+                        f"Which {label}s has {key}?",
+                        f"Name every {label} that the text gives for {key}.",
+                    ),
+                )
+            )
+    return facts[:count]
+
+
+def _keyed(rng: random.Random) -> Fact:
+    return keyed_facts(rng, 1)[0]
+
+
+_MAKERS = (_keyed, _keyed, _attribute, _attribute, _attribute, _location, _event, _recipe, _definition)
 
 
 def invented_fact(rng: random.Random) -> Fact:

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from sala_core.train.corpus import SourceText
-from sala_core.train.facts import Fact, invented_fact, similar_facts
+from sala_core.train.facts import Fact, invented_fact, invented_name, keyed_facts, similar_facts
 from sala_core.train.tokenizer_training import CONTROL_TOKENS, END_OF_TEXT, TURN_END, TURN_START
 
 NOT_SAID = "The text does not say."
@@ -24,12 +24,17 @@ SYSTEM_TEXTS = (
 TEXT_WEIGHT = 0.3
 DOCUMENT_WEIGHT = 0.1
 _FIRST_WORDS_WEIGHT, _FIRST_WORDS_TOKENS = 6.0, 4
-_KIND_WEIGHTS = {"books": 50, "peps": 15, "rust-book": 7, "tldr": 6, "medquad": 22}
+_LISTS_SHARE = 0.1
+_KIND_WEIGHTS = {"books": 46, "peps": 12, "rust-book": 6, "tldr": 5, "medquad": 18, "code": 13}
+MEMORY_TOKENS, _MEMORY_EVERY = 4, 24
+"""How many of a sentence's first tokens are told, and of how many tokens one is asked."""
 _OTHER_KINDS_WEIGHT = 20
 _SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)", re.DOTALL)
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z][\w'’-]+")
+_NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")
+_BEGINNING = re.compile(r"""\A\s*|[.!?]["”’)]?\s+|\n\s*\n\s*|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""", re.MULTILINE)
 _MENTIONS = (
     "Quote the sentence that mentions {}.",
     "What does the text say about {}?",
@@ -37,16 +42,30 @@ _MENTIONS = (
     "Find the sentence with {}.",
     "Who or what is {}?",
     "Tell me about {}.",
+    "Which sentence speaks of {}?",
+    "Quote what is said of {}.",
+)
+_DEFINED = (
+    "Where is {} defined?",
+    "Show the definition of {}.",
+    "Which line defines {}?",
+    "Where is `{}` defined?",
+    "Quote the definition of `{}`.",
 )
 
 
 @dataclass
 class Row:
-    """One training row under construction; `queries` are (position, gold start, gold end, turn start)."""
+    """One training row under construction.
+
+    queries: (position, gold start, gold end, turn start) of positions that must find a span; memory: (position, first
+    tokens of the sentence it stands in, as a quotation begins; -1 for those that come after the position).
+    """
 
     ids: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     queries: list[tuple[int, int, int, int]] = field(default_factory=list)
+    memory: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def add(self, ids: list[int], weight: float) -> None:
         self.ids.extend(ids)
@@ -55,11 +74,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question about a body of text; `start`, `end` are the answer's characters in it (-1: not said)."""
+    """A question about a body of text; `spans` are the answer's sentences, as characters of it (none: not said)."""
 
     text: str
-    start: int
-    end: int
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +142,22 @@ class TaskMaker:
         return row
 
     def conversation(self, rng: random.Random, length: int, share: float | None = None) -> Row:
-        """System message, documents, then questions and answers until the row is full.
+        """System message, documents, questions and answers, then others, until the row is full.
 
         `share` is the part of the row that the documents take; drawn at random if None.
         """
         row = Row()
         self.message(row, "system", self.encode(rng.choice(SYSTEM_TEXTS)))
-        room = int((length - 40) * (rng.uniform(0.35, 0.75) if share is None else share))
-        num_documents = rng.choice((1, 1, 1, 2, 3)) if room > 300 else 1
-        asked: list[tuple[Question, Reading | None]] = []
-        for _ in range(num_documents):
-            reading = self.read_document(row, rng, room // num_documents)
-            asked.extend((question, reading) for question in self.questions(rng, reading.body, reading.planted))
-        rng.shuffle(asked)
         while len(row.ids) <= length:
-            for question, source in asked or [(Question(text="What is said?", start=-1, end=-1), None)]:
+            left = max(80, length - 40 - len(row.ids))
+            room = int(left * (rng.uniform(0.35, 0.75) if share is None else share))
+            num_documents = rng.choice((1, 1, 1, 2, 3)) if room > 300 else 1
+            asked: list[tuple[Question, Reading]] = []
+            for _ in range(num_documents):
+                reading = self.read_document(row, rng, room // num_documents)
+                asked.extend((question, reading) for question in self.questions(rng, reading.body, reading.planted))
+            rng.shuffle(asked)
+            for question, source in asked:
                 self._turn(row, question, source)
         return row
 
@@ -147,67 +166,137 @@ class TaskMaker:
         row.add([self.control[TURN_END], *self.encode("\n")], 0.0)
 
     def read_document(self, row: Row, rng: random.Random, tokens: int) -> Reading:
-        source, text = self._excerpt(rng, tokens)
-        count = rng.randint(1, 3) if tokens < 400 else rng.randint(2, 6)
-        alike = rng.random() < 0.4
-        facts = similar_facts(rng, count) if alike else [invented_fact(rng) for _ in range(count)]
-        text, planted = _plant(rng, text[: int(tokens * 3.4)], facts)
+        if rng.random() < _LISTS_SHARE:
+            name, text, planted = _register(rng, tokens)
+        else:
+            source, text = self._excerpt(rng, tokens)
+            count = rng.randint(1, 3) if tokens < 400 else rng.randint(2, 8)
+            alike = rng.random() < 0.5
+            facts = similar_facts(rng, count) if alike else [invented_fact(rng) for _ in range(count)]
+            text, planted = _plant(rng, text[: int(tokens * 3.4)], facts)
+            name = source.name
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         ids, offsets = encoding.ids[:tokens], encoding.offsets[:tokens]
         body = text[: offsets[-1][1]] if offsets else ""
-        header = self.encode("user\n") + self.encode(f"Document: {source.name}\n\n")
+        header = self.encode("user\n") + self.encode(f"Document: {name}\n\n")
         row.add([self.control[TURN_START], *header], 0.0)
-        first = len(row.ids)
+        reading = Reading(
+            body=body, first=len(row.ids), starts=np.array([start for start, _ in offsets]), planted=planted
+        )
         row.add(ids, DOCUMENT_WEIGHT)
+        row.memory.extend(self._sentence_memory(rng, reading))
         row.add([self.control[TURN_END], *self.encode("\n")], 0.0)
-        return Reading(body=body, first=first, starts=np.array([start for start, _ in offsets]), planted=planted)
+        return reading
 
-    def _turn(self, row: Row, question: Question, reading: Reading | None) -> None:
+    def _sentence_memory(self, rng: random.Random, reading: Reading) -> list[tuple[int, tuple[int, ...]]]:
+        """How the sentences of some of the document's tokens begin."""
+        beginnings = np.array(sorted({match.end() for match in _BEGINNING.finditer(reading.body)}))
+        count = len(reading.starts)
+        if not count:
+            return []
+        chosen = sorted(rng.sample(range(count), max(1, count // _MEMORY_EVERY)))
+        at = beginnings[np.searchsorted(beginnings, reading.starts[chosen] + 1, side="right") - 1]
+        texts = ['"' + reading.body[start : start + 40] for start in at.tolist()]
+        quoted = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        firsts = np.searchsorted(reading.starts, at + 1, side="right") - 1
+        memory = []
+        for token, first, encoding in zip(chosen, firsts.tolist(), quoted, strict=True):
+            wanted = (encoding.ids[1:] + [-1] * MEMORY_TOKENS)[:MEMORY_TOKENS]
+            known = token - first + 1
+            memory.append((reading.first + token, tuple(w if i < known else -1 for i, w in enumerate(wanted))))
+        return memory
+
+    def _turn(self, row: Row, question: Question, reading: Reading) -> None:
         asked_at = len(row.ids)
         self.message(row, "user", self.encode(question.text))
         row.add([self.control[TURN_START], *self.encode("assistant\n")], 0.0)
-        answer_at = len(row.ids)
-        if question.start < 0 or reading is None:
+        if not question.spans:
             row.add(self.encode(NOT_SAID), 2.0)
+            row.weights[-len(self.encode(NOT_SAID))] = _FIRST_WORDS_WEIGHT
         else:
-            row.add(self.encode(f'"{reading.body[question.start : question.end]}"'), 1.0)
-            gold = np.searchsorted(reading.starts, [question.start, question.end - 1], side="right") - 1
-            first_words = range(answer_at, min(answer_at + _FIRST_WORDS_TOKENS, len(row.ids)))
-            for position in first_words:
-                row.weights[position] = _FIRST_WORDS_WEIGHT
-            span = (reading.first + int(gold[0]), reading.first + int(gold[1]) + 1)
-            step = max(1, (len(row.ids) - answer_at) // 4)
-            for position in ((asked_at + answer_at) // 2, *range(answer_at - 1, len(row.ids) - 1, step)):
-                row.queries.append((position, *span, asked_at))
+            middle = (asked_at + len(row.ids)) // 2
+            for number, (start, end) in enumerate(question.spans):
+                answer_at = len(row.ids)
+                row.add(self.encode(f'{" " if number else ""}"{reading.body[start:end]}"'), 1.0)
+                for position in range(answer_at, min(answer_at + _FIRST_WORDS_TOKENS, len(row.ids))):
+                    row.weights[position] = _FIRST_WORDS_WEIGHT
+                gold = np.searchsorted(reading.starts, [start, end - 1], side="right") - 1
+                span = (reading.first + int(gold[0]), reading.first + int(gold[1]) + 1)
+                step = max(1, (len(row.ids) - answer_at) // 4)
+                asking = [] if number else [middle]
+                for position in (*asking, *range(answer_at - 1, len(row.ids) - 1, step)):
+                    row.queries.append((position, *span, asked_at))
         row.add([self.control[TURN_END]], 1.0)
         row.add(self.encode("\n"), 0.0)
 
     def questions(self, rng: random.Random, body: str, planted: list[tuple[str, Fact]]) -> list[Question]:
-        questions = []
-        for sentence, fact in planted:
-            start = body.find(sentence)
-            if start >= 0 and body.count(sentence) == 1:
-                questions.append(Question(text=rng.choice(fact.questions), start=start, end=start + len(sentence)))
+        """Questions about the body: planted facts, questions it answers itself, definitions, sentences, absent facts."""
+        questions = self._planted_questions(rng, body, planted)
         for match in _ASKED.finditer(body):
-            questions.append(Question(text=match[1], start=match.start(2), end=match.end(2)))
-        for match in _DEFINITION.finditer(body):
-            if body.count(match[1]) == 1 and rng.random() < 0.5:
-                text = rng.choice(("Where is {} defined?", "Show the definition of {}.")).format(match[2])
-                questions.append(Question(text=text, start=match.start(1), end=match.end(1)))
+            questions.append(Question(text=match[1], spans=(match.span(2),)))
+        defined = Counter(match[2] for match in _DEFINITION.finditer(body))
+        definitions = [match for match in _DEFINITION.finditer(body) if defined[match[2]] == 1]
+        for match in rng.sample(definitions, min(len(definitions), 3 + len(body) // 3000)):
+            questions.append(Question(text=rng.choice(_DEFINED).format(match[2]), spans=(match.span(1),)))
         sentences = [
             match
             for match in _SENTENCE.finditer(body)
             if not any(planted_one in match[0] and planted_one != match[0] for planted_one, _ in planted)
         ]
         for match in rng.sample(sentences, min(len(sentences), 2 + len(body) // 700)):
-            key = self._key_phrase(rng, match[0], body)
+            key = self._key_phrase(rng, match[0], body) if rng.random() < 0.5 else self._key_words(rng, match[0], body)
             if key:
-                text = rng.choice(_MENTIONS).format(key)
-                questions.append(Question(text=text, start=match.start(), end=match.end()))
-        for _ in range(1 + len(questions) // 10):
-            if rng.random() < 0.6:
-                questions.append(Question(text=rng.choice(invented_fact(rng).questions), start=-1, end=-1))
+                questions.append(Question(text=rng.choice(_MENTIONS).format(key), spans=(match.span(),)))
+        questions += self._absent_questions(rng, body, planted, 1 + len(questions) // 7)
         return questions
+
+    def _planted_questions(self, rng: random.Random, body: str, planted: list[tuple[str, Fact]]) -> list[Question]:
+        found: list[tuple[Fact, int, int]] = []
+        for sentence, fact in planted:
+            start = body.find(sentence)
+            if start >= 0 and body.count(sentence) == 1:
+                found.append((fact, start, start + len(sentence)))
+        by_key: dict[tuple[str, ...], list[tuple[Fact, int, int]]] = {}
+        for one in found:
+            by_key.setdefault(one[0].questions, []).append(one)
+        questions = []
+        for alike in by_key.values():
+            fact = alike[0][0]
+            spans = tuple(sorted((start, end) for _, start, end in alike))
+            texts = fact.plural if len(alike) > 1 and fact.plural else fact.questions
+            questions.append(Question(text=rng.choice(texts), spans=spans))
+        if len(questions) > 1 and rng.random() < 0.3:
+            pair = rng.sample(questions, 2)
+            spans = tuple(span for question in pair for span in question.spans)
+            questions.append(Question(text=" ".join(question.text for question in pair), spans=spans))
+        return questions
+
+    def _absent_questions(
+        self, rng: random.Random, body: str, planted: list[tuple[str, Fact]], count: int
+    ) -> list[Question]:
+        """Of facts that nothing tells; most differ from one that is told by a name alone."""
+        questions = []
+        for _ in range(count):
+            if rng.random() < 0.3:
+                continue
+            text = rng.choice(invented_fact(rng).questions)
+            if planted and rng.random() < 0.6:
+                asked = rng.choice(rng.choice(planted)[1].questions)
+                names = _NAME.findall(asked)
+                if names:
+                    name = rng.choice(names)
+                    text = asked.replace(name, invented_name(rng))
+            questions.append(Question(text=text))
+        return questions
+
+    def _key_words(self, rng: random.Random, sentence: str, body: str) -> str | None:
+        """Two to four rarer words of `sentence`, apart and in any order, of which one stands nowhere else."""
+        words = [word for word in dict.fromkeys(_WORD.findall(sentence)) if len(word) > 3]
+        rare = sorted(words, key=lambda word: self.frequency[word])[:5]
+        if len(rare) < 3 or not any(body.count(word) == 1 for word in rare[:2]):
+            return None
+        chosen = rng.sample(rare, rng.randint(2, min(4, len(rare))))
+        return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
 
     def _key_phrase(self, rng: random.Random, sentence: str, body: str) -> str | None:
         """One to four words around a rare word of `sentence` that stands once in `body`, if any."""
@@ -249,3 +338,14 @@ def _plant(rng: random.Random, text: str, facts: list[Fact]) -> tuple[str, list[
         text = f"{text[:at]}{fact.sentence}{after}{text[at:]}"
         planted.append((fact.sentence, fact))
     return text, planted
+
+
+def _register(rng: random.Random, tokens: int) -> tuple[str, str, list[tuple[str, Fact]]]:
+    """A document that is nothing but facts of one kind, a line each: (name, text, planted)."""
+    facts: list[Fact] = []
+    while sum(len(fact.sentence) + 1 for fact in facts) < 3 * tokens:
+        facts += keyed_facts(rng, 6) if rng.random() < 0.6 else similar_facts(rng, 6)
+    keys = list(dict.fromkeys(fact.questions for fact in facts))
+    asked = set(rng.sample(keys, min(len(keys), 8)))
+    text = "\n".join(fact.sentence for fact in facts)
+    return "register.txt", text, [(fact.sentence, fact) for fact in facts if fact.questions in asked]

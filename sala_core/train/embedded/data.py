@@ -26,6 +26,7 @@ class Phase:
     mix: dict[str, float]
     rates: tuple[float, float]
     block_loss: float = 0.0
+    memory_loss: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class Batch:
     """ids [B, T + 1] int64; weights [B, T] of the targets ids[:, 1:].
 
     queries [B, Q] int64 positions whose chosen blocks are supervised, first [B, Q] the start of their turn,
-    gold [B, Q, 2] the token span that answers, known [B, Q] 1.0 where a query is real.
+    gold [B, Q, 2] the token span that answers, known [B, Q] 1.0 where a query is real. held [B, M] int64 positions of
+    text, beginnings [B, M, 4] the first tokens of the sentences that they stand in, -1 where there is none to tell.
     """
 
     ids: Tensor
@@ -42,6 +44,8 @@ class Batch:
     first: Tensor
     gold: Tensor
     known: Tensor
+    held: Tensor
+    beginnings: Tensor
 
 
 def make_batch(maker: TaskMaker, phase: Phase, seed: int, step: int) -> Batch:
@@ -65,7 +69,16 @@ def collate(rows: list[Row], length: int, rng: random.Random) -> Batch:
         for slot, query in enumerate(rng.sample(usable, min(len(usable), QUERIES_A_ROW))):
             table[index, slot] = query
     fields = torch.from_numpy(table)
+    memory = np.full((len(rows), length // 32, 5), -1, dtype=np.int64)
+    memory[..., 0] = 0
+    for index, row in enumerate(rows):
+        held = [(position, *first) for position, first in row.memory if position < length]
+        for slot, one in enumerate(rng.sample(held, min(len(held), length // 32))):
+            memory[index, slot] = one
+    notes = torch.from_numpy(memory)
     return Batch(
+        held=notes[..., 0],
+        beginnings=notes[..., 1:],
         ids=ids,
         weights=weights,
         queries=fields[..., 0],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -47,10 +48,12 @@ class Trainer:
         self.network = EmbeddedNetwork(config)
         self.optimizer = Optimizer(self.network, matrix_lr=0.02, adam_lr=2e-3, weight_decay=0.01)
         num_sparse = sum(layer.is_softmax for layer in self.network.layers)
-        self.bank = torch.randn(num_sparse, BANK_WINDOWS, config.head_dim) * 0.01
+        self.bank = torch.randn(num_sparse, config.num_key_value_heads, BANK_WINDOWS, config.head_dim) * 0.01
         self.step = 0
         if (folder / CHECKPOINT).exists():
             self._restore()
+        self.reader = ThreadPoolExecutor(1)
+        self.coming: Future[Batch] | None = None
         self.loss = torch.compile(training_loss, dynamic=False) if compiled else training_loss
 
     def _restore(self) -> None:
@@ -82,22 +85,24 @@ class Trainer:
             before += phase.steps
         raise IndexError(f"step {step} is past the last phase ({before} steps)")
 
-    def train_step(self) -> tuple[Tensor, Tensor]:
-        """One update; returns the next-token loss and the block loss."""
+    def train_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One update; returns the next-token loss, the block loss and the memory loss."""
         phase, rate = self.phase_at(self.step)
-        batch = make_batch(self.maker, phase, self.seed, self.step)
+        batch = self.coming.result() if self.coming else make_batch(self.maker, phase, self.seed, self.step)
+        following = self.step + 1
+        if following < sum(one.steps for one in self.phases):
+            self.coming = self.reader.submit(make_batch, self.maker, self.phase_at(following)[0], self.seed, following)
         generator = torch.Generator().manual_seed(self.step)
         targets = choose_targets(batch.weights, generator)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            total, text, blocks, kept = self.loss(
-                self.network, batch, targets, self.bank, torch.tensor(phase.block_loss)
-            )
+            factors = (torch.tensor(phase.block_loss), torch.tensor(phase.memory_loss))
+            total, text, blocks, memory, kept = self.loss(self.network, batch, targets, self.bank, *factors)
         total.backward()
         self.optimizer.step(rate)
-        kept = kept[:, torch.randperm(kept.shape[1], generator=generator)[: BANK_WINDOWS // 16]].float()
-        self.bank = torch.cat([self.bank[:, kept.shape[1] :], kept], 1)
+        kept = kept[:, :, torch.randperm(kept.shape[2], generator=generator)[: BANK_WINDOWS // 16]].float()
+        self.bank = torch.cat([self.bank[:, :, kept.shape[2] :], kept], 2)
         self.step += 1
-        return text, blocks
+        return text, blocks, memory
 
     def run(self, *, until: float, probes: list[Batch], save_every: int, probe_every: int) -> None:
         """Train to the end of the last phase, or to the time `until` (seconds since the epoch) if sooner."""
@@ -107,11 +112,12 @@ class Trainer:
             log = csv.writer(file)
             while self.step < total and time.time() < until:
                 phase, rate = self.phase_at(self.step)
-                text, blocks = self.train_step()
+                text, blocks, memory = self.train_step()
                 tokens += phase.rows * phase.length
                 if self.step % _LOG_EVERY == 0:
                     speed = tokens / (time.time() - started)
-                    log.writerow([self.step, phase.name, f"{rate:.4f}", f"{text:.4f}", f"{blocks:.4f}", f"{speed:.0f}"])
+                    losses = (f"{loss:.4f}" for loss in (text, blocks, memory))
+                    log.writerow([self.step, phase.name, f"{rate:.4f}", *losses, f"{speed:.0f}"])
                     file.flush()
                     started, tokens = time.time(), 0
                 if self.step % probe_every == 0:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from sala_core.config import SalaConfig, SparseConfig
 from sala_core.train.network import LightningMixer, Network, SoftmaxMixer
 
+MEMORY_TOKENS = 4
+
 _DEFAULTS = SalaConfig(
     vocab_size=8192,
     hidden_size=256,
@@ -18,8 +20,9 @@ _DEFAULTS = SalaConfig(
     num_hidden_layers=2,
     mixer_types=("minicpm4", "minicpm4"),
     num_attention_heads=4,
-    num_key_value_heads=1,
+    num_key_value_heads=2,
     head_dim=64,
+    attn_qk_norm=True,
     lightning_nh=8,
     lightning_nkv=8,
     lightning_head_dim=32,
@@ -41,10 +44,17 @@ def embedded_config(**changes: object) -> SalaConfig:
 
 
 class EmbeddedNetwork(Network):
-    """Attends densely in training: while a query has few blocks before it, that is what selection computes."""
+    """Attends densely in training: while a query has few blocks before it, that is what selection computes.
+
+    `memory` tells, in training alone, how the sentence began that a token stands in, from what the first softmax
+    layer is given: a key word must know that, for a sentence to be quoted from its beginning.
+    """
 
     def __init__(self, config: SalaConfig) -> None:
         super().__init__(config)
+        self.first_softmax = next(i for i, layer in enumerate(self.layers) if layer.is_softmax)
+        D = config.hidden_size
+        self.memory = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in range(MEMORY_TOKENS))
         self.begin()
 
     @torch.no_grad()
@@ -62,20 +72,23 @@ class EmbeddedNetwork(Network):
         if isinstance(earlier, LightningMixer):
             self._wire_copying(earlier, matching)
 
-    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """ids: [B, T]. Returns the last hidden states [B, T, D], and q [B, H, T, d] and k of each softmax layer."""
-        scored = []
+    def hidden(self, ids: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
+        """ids: [B, T]. Returns the last hidden states [B, T, D], q [B, H, T, d] and k of each softmax layer, and what
+        the first of these is given, [B, T, D]."""
+        scored, given = [], []
 
         def note(layer: int, x: Tensor, mixed: Tensor) -> None:
             mixer = self.layers[layer].self_attn
             if isinstance(mixer, SoftmaxMixer):
                 q, k = (
-                    project(x).unflatten(-1, (-1, mixer.head_dim)).transpose(1, 2)
-                    for project in (mixer.q_proj, mixer.k_proj)
+                    norm(project(x).unflatten(-1, (-1, mixer.head_dim))).transpose(1, 2)
+                    for project, norm in ((mixer.q_proj, mixer.q_norm), (mixer.k_proj, mixer.k_norm))
+                    if norm is not None
                 )
                 scored.append((q, k))
+                given.append(x)
 
-        return self(ids, note), scored
+        return self(ids, note), scored, given[0]
 
     def _wire_copying(self, earlier: LightningMixer, matching: list[SoftmaxMixer]) -> None:
         """Two heads of `earlier` carry the tokens before; `matching` looks for that and copies what follows.
@@ -96,9 +109,14 @@ class EmbeddedNetwork(Network):
                 project.weight[head * d + d // 2, 0] = 2 * math.sin(phase)
         earlier.v_proj.weight[:width] = reads
         earlier.o_proj.weight[:, :width] = 2 * writes.T
+        heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         for mixer in matching:
-            copies = nn.init.orthogonal_(torch.empty(mixer.head_dim, D))
-            mixer.q_proj.weight.copy_(1.4 * reads.repeat(self.config.num_attention_heads, 1))
-            mixer.k_proj.weight.copy_(1.4 * writes)
+            copies = nn.init.orthogonal_(torch.empty(kv_heads * mixer.head_dim, D))
+            mixer.q_proj.weight.copy_(reads.repeat(heads, 1))
+            mixer.k_proj.weight.copy_(writes.repeat(kv_heads, 1))
+            for norm in (mixer.q_norm, mixer.k_norm):
+                if norm is not None:
+                    norm.weight.fill_(1.4)
             mixer.v_proj.weight.copy_(copies)
-            mixer.o_proj.weight.copy_(copies.T.repeat(1, self.config.num_attention_heads))
+            written = copies.unflatten(0, (kv_heads, -1)).repeat_interleave(heads // kv_heads, 0).flatten(0, 1)
+            mixer.o_proj.weight.copy_(written.T)

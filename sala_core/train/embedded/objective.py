@@ -9,31 +9,39 @@ from torch import Tensor
 from sala_core.train.embedded.data import Batch, window_targets
 from sala_core.train.embedded.network import EmbeddedNetwork
 
-_TARGET_SHARE = 0.6
+_TARGET_SHARE = 0.4
 
 
 def pooled_keys(k: Tensor, size: int, stride: int) -> Tensor:
-    """k: [B, 1, T, d] -> means over whole windows [B, W, d], as block selection compares them."""
-    return F.avg_pool1d(k[:, 0].mT, size, stride).mT
+    """k: [B, G, T, d] -> means over whole windows [B, G, W, d], as block selection compares them."""
+    return F.avg_pool1d(k.flatten(0, 1).mT, size, stride).mT.unflatten(0, k.shape[:2])
+
+
+def memory_loss(network: EmbeddedNetwork, given: Tensor, batch: Batch) -> Tensor:
+    """Mean -log of the first tokens of the sentences that positions stand in. given: [B, T, D], of `hidden`."""
+    D = given.shape[-1]
+    held = given.gather(1, batch.held[..., None].expand(-1, -1, D))
+    logits = torch.stack([F.linear(tell(held), network.vocabulary) for tell in network.memory], 2).float()
+    return F.cross_entropy(logits.flatten(0, 2), batch.beginnings.flatten(), ignore_index=-1)
 
 
 def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, batch: Batch, stride: int, size: int) -> Tensor:
     """-log of the heads' share of attention over pooled keys that falls on windows of the answering sentence.
 
-    q: [B, H, T, d]; pooled: [B, W, d]; bank: [N, d] pooled keys of earlier batches. Windows of all
+    q: [B, H, T, d]; pooled: [B, G, W, d]; bank: [G, N, d] pooled keys of earlier batches. Windows of all
     other rows and of the bank are wrong answers, so the choice is learnt against much text.
     """
-    B, W, d = pooled.shape
+    B, G, W, d = pooled.shape
     Q, H = batch.queries.shape[1], q.shape[1]
     chosen = q.gather(2, batch.queries[:, None, :, None].expand(B, H, Q, d))
-    pool = torch.cat([pooled.reshape(B * W, d), bank.to(pooled.dtype)])
-    scores = (chosen @ pool.T).float() * d**-0.5
+    pool = torch.cat([pooled.transpose(0, 1).reshape(G, B * W, d), bank.to(pooled.dtype)], 1)
+    scores = (chosen.unflatten(1, (G, -1)) @ pool[None, :, None].mT).flatten(1, 2).float() * d**-0.5
     ends = torch.arange(W) * stride + size
     hidden = ends[None, None, :] > batch.first[..., None]
     own = torch.eye(B, dtype=torch.bool)[:, None, :, None]
-    blocked = F.pad((own & hidden[:, :, None, :]).reshape(B, Q, B * W), (0, len(bank)))
+    blocked = F.pad((own & hidden[:, :, None, :]).reshape(B, Q, B * W), (0, bank.shape[1]))
     gold = own & window_targets(batch.gold, W, stride, size)[:, :, None, :]
-    gold = F.pad(gold.reshape(B, Q, B * W), (0, len(bank))) & ~blocked
+    gold = F.pad(gold.reshape(B, Q, B * W), (0, bank.shape[1])) & ~blocked
     shares = F.log_softmax(scores.masked_fill(blocked[:, None], -1e4), -1)
     hit = torch.logsumexp(shares.masked_fill(~gold[:, None], -1e4), dim=(1, 3)) - torch.log(torch.tensor(float(H)))
     known = batch.known * gold.any(-1)
@@ -41,14 +49,19 @@ def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, batch: Batch, stride: in
 
 
 def training_loss(
-    network: EmbeddedNetwork, batch: Batch, targets: Tensor, bank: Tensor, block_factor: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Total loss, next-token loss, block loss, and this batch's pooled keys [layers, B * W, d] for the bank.
+    network: EmbeddedNetwork,
+    batch: Batch,
+    targets: Tensor,
+    bank: Tensor,
+    block_factor: Tensor,
+    memory_factor: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Total loss, next-token, block and memory loss, and this batch's pooled keys [layers, G, B * W, d] for the bank.
 
     targets: [M] flat positions whose next token is scored (see `choose_targets`).
     """
     config = network.config.sparse_config
-    hidden, scored = network.hidden(batch.ids[:, :-1])
+    hidden, scored, given = network.hidden(batch.ids[:, :-1])
     logits = F.linear(hidden.flatten(0, 1)[targets], network.vocabulary).float()
     losses = F.cross_entropy(logits, batch.ids[:, 1:].flatten()[targets], reduction="none")
     weights = batch.weights.flatten()[targets]
@@ -60,8 +73,10 @@ def training_loss(
             for layer, ((q, _), keys) in enumerate(zip(scored, pooled, strict=True))
         ]
     ).mean()
-    kept = torch.stack([keys.detach().flatten(0, 1) for keys in pooled])
-    return text + block_factor * blocks, text.detach(), blocks.detach(), kept
+    kept = torch.stack([keys.detach().transpose(0, 1).flatten(1, 2) for keys in pooled])
+    memory = memory_loss(network, given, batch)
+    total = text + block_factor * blocks + memory_factor * memory
+    return total, text.detach(), blocks.detach(), memory.detach(), kept
 
 
 def choose_targets(weights: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,7 +93,7 @@ def answer_accuracy(network: EmbeddedNetwork, batch: Batch) -> tuple[float, floa
     Greedy decoding gives exactly the wanted answer if, and only if, every token of it is the most likely one
     after those before it, so one pass decides.
     """
-    hidden, _ = network.hidden(batch.ids[:, :-1])
+    hidden, *_ = network.hidden(batch.ids[:, :-1])
     right_answers = answers = right_tokens = tokens = 0
     for row in range(len(batch.ids)):
         best = F.linear(hidden[row], network.vocabulary).argmax(-1)
