@@ -11,7 +11,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from sala_core.train.corpus import SourceText
-from sala_core.train.facts import Fact, invented_fact, invented_name, keyed_facts, similar_facts
+from sala_core.train.facts import Fact, invented_fact, keyed_facts, similar_facts
+from sala_core.train.questions import WORD, Question, ask
 from sala_core.train.tokenizer_training import CONTROL_TOKENS, END_OF_TEXT, TURN_END, TURN_START
 
 NOT_SAID = "The text does not say."
@@ -29,28 +30,8 @@ _KIND_WEIGHTS = {"books": 46, "peps": 12, "rust-book": 6, "tldr": 5, "medquad": 
 MEMORY_TOKENS, _MEMORY_EVERY = 4, 24
 """How many of a sentence's first tokens are told, and of how many tokens one is asked."""
 _OTHER_KINDS_WEIGHT = 20
-_SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)", re.DOTALL)
-_DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
-_ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
-_WORD = re.compile(r"[A-Za-z][\w'’-]+")
-_NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")
-_BEGINNING = re.compile(r"""\A\s*|[.!?]["”’)]?\s+|\n\s*\n\s*|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""", re.MULTILINE)
-_MENTIONS = (
-    "Quote the sentence that mentions {}.",
-    "What does the text say about {}?",
-    "Where does the text mention {}?",
-    "Find the sentence with {}.",
-    "Who or what is {}?",
-    "Tell me about {}.",
-    "Which sentence speaks of {}?",
-    "Quote what is said of {}.",
-)
-_DEFINED = (
-    "Where is {} defined?",
-    "Show the definition of {}.",
-    "Which line defines {}?",
-    "Where is `{}` defined?",
-    "Quote the definition of `{}`.",
+_BEGINNING = re.compile(
+    r"""\A\s*|[.!?]["”’)]?\s+|\n\s*\n\s*|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""", re.MULTILINE
 )
 
 
@@ -70,14 +51,6 @@ class Row:
     def add(self, ids: list[int], weight: float) -> None:
         self.ids.extend(ids)
         self.weights.extend([weight] * len(ids))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A question about a body of text; `spans` are the answer's sentences, as characters of it (none: not said)."""
-
-    text: str
-    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +75,7 @@ class TaskMaker:
         self.frequency: Counter[str] = Counter()
         for text in texts:
             self.by_kind.setdefault(text.kind, []).append(text)
-            self.frequency.update(_WORD.findall(text.text[:200_000]))
+            self.frequency.update(WORD.findall(text.text[:200_000]))
         self.kinds = [kind for kind in _KIND_WEIGHTS if kind in self.by_kind]
         self.kinds += sorted(set(self.by_kind) - set(self.kinds))
 
@@ -155,7 +128,9 @@ class TaskMaker:
             asked: list[tuple[Question, Reading]] = []
             for _ in range(num_documents):
                 reading = self.read_document(row, rng, room // num_documents)
-                asked.extend((question, reading) for question in self.questions(rng, reading.body, reading.planted))
+                asked.extend(
+                    (question, reading) for question in ask(rng, reading.body, reading.planted, self.frequency)
+                )
             rng.shuffle(asked)
             for question, source in asked:
                 self._turn(row, question, source)
@@ -228,90 +203,6 @@ class TaskMaker:
                     row.queries.append((position, *span, asked_at))
         row.add([self.control[TURN_END]], 1.0)
         row.add(self.encode("\n"), 0.0)
-
-    def questions(self, rng: random.Random, body: str, planted: list[tuple[str, Fact]]) -> list[Question]:
-        """Questions about the body: planted facts, questions it answers itself, definitions, sentences, absent facts."""
-        questions = self._planted_questions(rng, body, planted)
-        for match in _ASKED.finditer(body):
-            questions.append(Question(text=match[1], spans=(match.span(2),)))
-        defined = Counter(match[2] for match in _DEFINITION.finditer(body))
-        definitions = [match for match in _DEFINITION.finditer(body) if defined[match[2]] == 1]
-        for match in rng.sample(definitions, min(len(definitions), 3 + len(body) // 3000)):
-            questions.append(Question(text=rng.choice(_DEFINED).format(match[2]), spans=(match.span(1),)))
-        sentences = [
-            match
-            for match in _SENTENCE.finditer(body)
-            if not any(planted_one in match[0] and planted_one != match[0] for planted_one, _ in planted)
-        ]
-        for match in rng.sample(sentences, min(len(sentences), 2 + len(body) // 700)):
-            key = self._key_phrase(rng, match[0], body) if rng.random() < 0.5 else self._key_words(rng, match[0], body)
-            if key:
-                questions.append(Question(text=rng.choice(_MENTIONS).format(key), spans=(match.span(),)))
-        questions += self._absent_questions(rng, body, planted, 1 + len(questions) // 7)
-        return questions
-
-    def _planted_questions(self, rng: random.Random, body: str, planted: list[tuple[str, Fact]]) -> list[Question]:
-        found: list[tuple[Fact, int, int]] = []
-        for sentence, fact in planted:
-            start = body.find(sentence)
-            if start >= 0 and body.count(sentence) == 1:
-                found.append((fact, start, start + len(sentence)))
-        by_key: dict[tuple[str, ...], list[tuple[Fact, int, int]]] = {}
-        for one in found:
-            by_key.setdefault(one[0].questions, []).append(one)
-        questions = []
-        for alike in by_key.values():
-            fact = alike[0][0]
-            spans = tuple(sorted((start, end) for _, start, end in alike))
-            texts = fact.plural if len(alike) > 1 and fact.plural else fact.questions
-            questions.append(Question(text=rng.choice(texts), spans=spans))
-        if len(questions) > 1 and rng.random() < 0.3:
-            pair = rng.sample(questions, 2)
-            spans = tuple(span for question in pair for span in question.spans)
-            questions.append(Question(text=" ".join(question.text for question in pair), spans=spans))
-        return questions
-
-    def _absent_questions(
-        self, rng: random.Random, body: str, planted: list[tuple[str, Fact]], count: int
-    ) -> list[Question]:
-        """Of facts that nothing tells; most differ from one that is told by a name alone."""
-        questions = []
-        for _ in range(count):
-            if rng.random() < 0.3:
-                continue
-            text = rng.choice(invented_fact(rng).questions)
-            if planted and rng.random() < 0.6:
-                asked = rng.choice(rng.choice(planted)[1].questions)
-                names = _NAME.findall(asked)
-                if names:
-                    name = rng.choice(names)
-                    text = asked.replace(name, invented_name(rng))
-            questions.append(Question(text=text))
-        return questions
-
-    def _key_words(self, rng: random.Random, sentence: str, body: str) -> str | None:
-        """Two to four rarer words of `sentence`, apart and in any order, of which one stands nowhere else."""
-        words = [word for word in dict.fromkeys(_WORD.findall(sentence)) if len(word) > 3]
-        rare = sorted(words, key=lambda word: self.frequency[word])[:5]
-        if len(rare) < 3 or not any(body.count(word) == 1 for word in rare[:2]):
-            return None
-        chosen = rng.sample(rare, rng.randint(2, min(4, len(rare))))
-        return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
-
-    def _key_phrase(self, rng: random.Random, sentence: str, body: str) -> str | None:
-        """One to four words around a rare word of `sentence` that stands once in `body`, if any."""
-        words = list(_WORD.finditer(sentence))
-        rare = sorted((self.frequency[word[0]], index) for index, word in enumerate(words))[:3]
-        once = [index for _, index in rare if body.count(words[index][0]) == 1]
-        if not once:
-            return None
-        first = last = once[0]
-        for _ in range(rng.choice((0, 0, 1, 2, 3))):
-            if rng.random() < 0.5 and first > 0:
-                first -= 1
-            elif last + 1 < len(words):
-                last += 1
-        return sentence[words[first].start() : words[last].end()]
 
     def passage(self, rng: random.Random, tokens: int) -> tuple[SourceText, list[int]]:
         """About `tokens` ids cut from a random text at a word boundary."""
