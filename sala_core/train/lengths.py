@@ -48,8 +48,8 @@ def measure_lengths(
             for kind in kinds:
                 count, found = max(2, tokens // length), torch.zeros(4, device=device)
                 for sample in range(count):
-                    ids, weights = rows.batch([sample], length, {kind: 1.0})
-                    found += objective(ids.to(device), weights.to(device), True)
+                    batch = rows.batch([sample], length, {kind: 1.0}).to(device)
+                    found += objective(batch.ids, batch.weights, measure=True)
                 loss, weight, probability, hits = found.tolist()
                 yield LengthScore(
                     kind=kind,

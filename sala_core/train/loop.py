@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from sala_core.errors import TrainError
 from sala_core.train import checkpoints
+from sala_core.train.batches import Batch
 from sala_core.train.curves import Curve, draw
 from sala_core.train.events import Event, Measured, StageStarted, StepDone, Stopped
 from sala_core.train.objectives import Objective
 from sala_core.train.optimizers import Optimizers, fit, rate_at, whole
 from sala_core.train.processes import Processes
 from sala_core.train.recipe import Phase, Recipe
-from sala_core.train.rows import TEXT, Batch, Rows
+from sala_core.train.rows import TEXT, Rows
 from sala_core.train.token_cache import num_windows
 
 CHECKPOINTS = "checkpoints"
@@ -67,7 +68,7 @@ class Loop:
     def __init__(
         self, stage: Stage, objective: Objective, processes: Processes, rows: Rows, unseen: Rows, carried: Path | None
     ) -> None:
-        """carried: checkpoints of the stage before, whose optimizer this one goes on with. Raises TrainError."""
+        """carried: checkpoints of the stage before, which this one goes on with. Raises TrainError."""
         self.stage, self.objective, self.processes, self.rows, self.unseen = stage, objective, processes, rows, unseen
         self.training, config = stage.recipe.training, objective.config
         for phase in stage.phases:
@@ -84,6 +85,7 @@ class Loop:
 
     def _spread(self) -> nn.Module:
         if self.training.compile:
+            torch.compiler.reset()  # it gives up after eight shapes, and those of the stages before would count
             self.objective.compile(dynamic=False)
         return self.processes.spread(self.objective, self.training.parallel)
 
@@ -92,24 +94,30 @@ class Loop:
         if found is None:
             before = checkpoints.load(carried) if carried is not None else None
             if before is not None:
-                self.optimizers.load(checkpoints.under("optimizer", before[0]))
+                self._go_on(before[0])
             return
         tensors, facts = found
         if facts["identity"] != self.stage.identity:
             raise TrainError(
                 f"{self.stage.folder} was begun with another recipe; repeat it as it was, or give another --out"
             )
-        self._load_weights(checkpoints.under("weights", tensors))
-        self.optimizers.load(checkpoints.under("optimizer", tensors))
+        if set(checkpoints.under("weights", tensors)) != set(self.named):
+            raise TrainError(f"the checkpoint in {self.stage.folder} holds other parameters; give another --out")
+        self._go_on(tensors)
         checkpoints.restore_random_state(tensors, self.processes.device)
         self.step = int(facts["step"])
 
     @torch.no_grad()
-    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        if set(tensors) != set(self.named):
-            raise TrainError(f"the checkpoint in {self.stage.folder} holds other parameters; give another --out")
-        for name, parameter in self.named.items():
-            parameter.copy_(fit(tensors[name], parameter))
+    def _go_on(self, tensors: dict[str, Tensor]) -> None:
+        """With a checkpoint's weights, optimizer and memory, as far as this stage has them too."""
+        weights = checkpoints.under("weights", tensors)
+        for name in weights.keys() & self.named.keys():
+            self.named[name].copy_(fit(weights[name], self.named[name]))
+        states = checkpoints.under("optimizer", tensors)
+        self.optimizers.load({name: state for name, state in states.items() if name.rsplit("/", 1)[0] in self.named})
+        remembered, own = checkpoints.under("remembered", tensors), self.objective.remembered()
+        for name in remembered.keys() & own.keys():
+            own[name].copy_(remembered[name])
 
     def weights(self) -> dict[str, Tensor]:
         """What is trained, whole, on the CPU. Every process must call it."""
@@ -123,6 +131,7 @@ class Loop:
         """Write a checkpoint of the steps done so far."""
         tensors = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
         tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state().items()}
+        tensors |= {f"remembered/{name}": whole(tensor) for name, tensor in self.objective.remembered().items()}
         tensors |= checkpoints.random_state(self.processes.device)
         if self.processes.is_first:
             folder = self.stage.folder / CHECKPOINTS
@@ -204,7 +213,8 @@ class Loop:
 
     def _batch(self, step: int) -> Batch:
         phase, _, first, _ = self.stage.position(step)
-        return self.rows.batch(self.processes.share(range(first, first + phase.rows)), phase.length, phase.mix)
+        samples = self.processes.share(range(first, first + phase.rows))
+        return self.rows.batch(samples, phase.length, phase.mix, with_notes=self.objective.wants_notes)
 
     def _next(self, reader: ThreadPoolExecutor) -> Future[Batch]:
         """The rows of the step after this one, made while this one is computed."""
@@ -213,18 +223,17 @@ class Loop:
     def _train(self, batch: Batch, phase: Phase) -> tuple[float, float]:
         """One update; returns the loss and the norm of its gradient, over all processes."""
         device, count = self.processes.device, self.processes.count
-        ids, weights = (part.to(device) for part in batch)
+        batch = batch.to(device)
         if self.objective.every_token:
-            weights = torch.ones_like(weights)
-        self.objective.network.sparse = self.stage.recipe.is_sparse(self.stage.name, phase)
-        weight = self.processes.total(weights.sum()).clamp(min=1e-6)
+            batch = batch._replace(weights=torch.ones_like(batch.weights))
+        self.objective.prepare(phase, self.stage.recipe.is_sparse(self.stage.name, phase))
+        num_rows, weight = len(batch.ids), self.processes.total(batch.weights.sum()).clamp(min=1e-6)
         total = torch.zeros((), device=device)
-        size = self.training.micro_rows or len(ids)
-        for start in range(0, len(ids), size):
-            part = slice(start, start + size)
-            with self.processes.unsynchronised(self.module, last=start + size >= len(ids)):
+        size = self.training.micro_rows or num_rows
+        for start in range(0, num_rows, size):
+            with self.processes.unsynchronised(self.module, last=start + size >= num_rows):
                 with self._autocast():
-                    loss = self.module(ids[part], weights[part])
+                    loss = self.module(*batch.rows(slice(start, start + size)))
                 (loss * (count / weight)).backward()  # gradients are averaged over the processes
             total += loss.detach()
         norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.training.clip or float("inf"))
@@ -252,9 +261,10 @@ class Loop:
             share, found = self.processes.share(range(count)), torch.zeros(4, device=self.processes.device)
             size = self.training.micro_rows or len(share)
             for start in range(0, len(share), size):
-                ids, weights = self.unseen.batch(share[start : start + size], phase.length, {kind: 1.0})
+                batch = self.unseen.batch(share[start : start + size], phase.length, {kind: 1.0})
+                ids, weights, _ = batch.to(self.processes.device)
                 with self._autocast():
-                    found += self.module(ids.to(self.processes.device), weights.to(self.processes.device), True)
+                    found += self.module(ids, weights, measure=True)
             sums.append(self.processes.total(found).tolist())
         (loss, tokens, *_), (_, asked, probability, hits) = sums
         asked = max(asked, 1e-6)

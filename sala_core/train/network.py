@@ -50,9 +50,8 @@ class SoftmaxMixer(nn.Module):
 
     def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
         """x: [B, T, D]; turn: [2, T, d / 2]. Returns what joins the residual stream, [B, T, D]."""
-        q, k, v = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = _placed(q, self.q_norm, turn, v.dtype), _placed(k, self.k_norm, turn, v.dtype)
-        scale = self.head_dim**-0.5
+        q, k = self.queries_keys(x, turn)
+        v, scale = _heads(self.v_proj(x), self.head_dim), self.head_dim**-0.5
         if sparse and not is_dense(x.shape[1], self.layout):
             o = differentiable_blocks(q, k, v, scale=scale, layout=self.layout)
         else:
@@ -60,6 +59,11 @@ class SoftmaxMixer(nn.Module):
             o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
         o = o.flatten(2)
         return self.o_proj(o if self.o_gate is None else o * torch.sigmoid(self.o_gate(x)))
+
+    def queries_keys(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What attention and the choice of blocks compare: q [B, T, H, d] and k [B, T, Hk, d] of x [B, T, D]."""
+        q, k = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj))
+        return _placed(q, self.q_norm, turn, q.dtype), _placed(k, self.k_norm, turn, k.dtype)
 
 
 class LightningMixer(nn.Module):

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sala_core.config import SalaConfig
+from sala_core.train.batches import Notes, num_scored
 from sala_core.train.network import LightningMixer, Network
+from sala_core.train.recipe import Phase
 
 _LOGIT_TOKENS = 2048  # whose logits are held at once
 
@@ -22,13 +24,14 @@ _LOGIT_TOKENS = 2048  # whose logits are held at once
 class Objective(nn.Module):
     """A loss and what it trains. network: the model whose `sparse` and `recompute` the loop sets.
 
-    every_token: whether all targets count alike, whatever the rows' weights say.
+    every_token: whether all targets count alike, whatever the rows' weights say. wants_notes: whether it is to be given
+    the rows' notes.
     """
 
-    every_token = False
+    every_token = wants_notes = False
     network: Network
 
-    def forward(self, ids: Tensor, weights: Tensor, measure: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
         """ids [B, T + 1], weights [B, T]: the weighted sum of losses.
 
         measure: returns instead [4]: that sum, the weights' sum, and the weighted sums of the probability of the right
@@ -36,9 +39,17 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def prepare(self, phase: Phase, sparse: bool) -> None:
+        """Set what a phase has of its own, before each step. Raises TrainError."""
+        self.network.sparse = sparse
+
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Parameters that learn, by their checkpoint names."""
         yield from self.network.named_parameters()
+
+    def remembered(self) -> dict[str, Tensor]:
+        """What `forward` changes in place and checkpoints keep, parameters apart."""
+        return {}
 
     def frozen(self) -> dict[str, Tensor]:
         """The rest of the result's tensors."""
@@ -51,20 +62,29 @@ class Objective(nn.Module):
 
 
 class NextToken(Objective):
-    """Cross-entropy of the next token."""
+    """Cross-entropy of the next token. target_share: of each row, where the rest has no weight and is not computed."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, target_share: float = 1.0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.target_share = network, target_share
 
-    def forward(self, ids: Tensor, weights: Tensor, measure: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
+        return self.next_token(hidden, ids, weights)
+
+    def next_token(self, hidden: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
+        """The weighted sum of losses. hidden: [B, T, D], the network's."""
+        hidden, right, weights = hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten()
+        if self.target_share < 1:
+            count = len(ids) * num_scored(ids.shape[1] - 1, self.target_share)
+            scored = weights.topk(count, sorted=False).indices
+            hidden, right, weights = hidden[scored], right[scored], weights[scored]
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in _parts(weights):
-            inputs = (hidden.flatten(0, 1)[part], self.network.vocabulary, ids[:, 1:].flatten()[part])
-            total = total + (_recomputed(_cross_entropy, weights, *inputs) * weights.flatten()[part]).sum()
+            inputs = (hidden[part], self.network.vocabulary, right[part])
+            total = total + (_recomputed(_cross_entropy, weights, *inputs) * weights[part]).sum()
         return total
 
 
@@ -75,7 +95,7 @@ class Distillation(Objective):
         super().__init__()
         self.network, self.teacher = network, teacher.requires_grad_(False)
 
-    def forward(self, ids: Tensor, weights: Tensor, measure: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
@@ -120,7 +140,7 @@ class Alignment(Objective):
     def frozen(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.teacher.named_parameters() if ".self_attn." not in name}
 
-    def forward(self, ids: Tensor, weights: Tensor, measure: bool = False) -> Tensor:
+    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
         seen: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             self.teacher(ids[:, :-1], lambda _, x, mixed: seen.append((x, mixed)))

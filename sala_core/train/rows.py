@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from functools import cached_property
 
-import numpy as np
-import torch
 from tokenizers import Tokenizer as PlainTokenizer
-from torch import Tensor
 
 from sala_core.errors import TrainError
 from sala_core.tokenizer import Tokenizer
+from sala_core.train.batches import Batch, collate, take_notes, thin
 from sala_core.train.corpus import read_texts
 from sala_core.train.recall import RECALL_KINDS
 from sala_core.train.recipe import Recipe
@@ -24,9 +22,6 @@ _TASKS = ("random_copy", "text_copy", "plain_text", "conversation")
 ROW_KINDS = (TEXT, *RECALL_KINDS, *_TASKS)
 """What a phase's `mix` may name: packed text, recall tasks, and the rows of `TaskMaker`."""
 
-Batch = tuple[Tensor, Tensor]
-"""ids [B, T + 1] int64; weights [B, T] fp32 of the targets ids[:, 1:]."""
-
 
 class Rows:
     """All rows of one stage. held_out: of the texts that training never sees."""
@@ -37,16 +32,26 @@ class Rows:
         self.recipe, self.held_out = recipe, held_out
         self.seed = f"{recipe.seed}/{stage}/{'held out' if held_out else 'train'}"
         self.tokens = cache.held_out if held_out else cache.train
+        self.target_share = 1.0 if held_out else recipe.training.target_share
         control, size = sorted(tokenizer.control_ids), tokenizer.vocab_size
         last = bool(control) and control[0] >= size // 2  # control tokens at the end of the vocabulary
         self.symbols = range(0, control[0]) if last else range(1 + max(control, default=-1), size)
 
-    def batch(self, samples: range | list[int], length: int, mix: dict[str, float]) -> Batch:
+    def batch(
+        self, samples: range | list[int], length: int, mix: dict[str, float], *, with_notes: bool = False
+    ) -> Batch:
         """Rows of the samples with these numbers. Raises TrainError."""
         rows = [self._row(sample, length, mix) for sample in samples]
-        ids = np.stack([np.asarray(row.ids[: length + 1], np.int64) for row in rows])
-        weights = np.stack([np.asarray(row.weights[1 : length + 1], np.float32) for row in rows])
-        return torch.from_numpy(ids), torch.from_numpy(weights)
+        batch = collate(rows, length)
+        if self.target_share < 1:
+            for weights, seed in zip(batch.weights, self._seeds(samples, "targets"), strict=True):
+                thin(weights, self.target_share, seed)
+        if with_notes:
+            batch = batch._replace(notes=take_notes(rows, length, self._seeds(samples, "notes")))
+        return batch
+
+    def _seeds(self, samples: range | list[int], purpose: str) -> list[int]:
+        return [random.Random(f"{self.seed}/{sample}/{purpose}").getrandbits(64) for sample in samples]
 
     def _row(self, sample: int, length: int, mix: dict[str, float]) -> Row:
         rng = random.Random(f"{self.seed}/{sample}")
@@ -70,7 +75,8 @@ class Rows:
         missing = [token for token in (TURN_START, TURN_END) if tokenizer.token_to_id(token) is None]
         if missing:
             raise TrainError(f"{file} has no token {missing[0]}, which rows of {', '.join(_TASKS)} are written with")
-        return TaskMaker(tokenizer, list(read_texts(data.texts, data.held_out, unseen=self.held_out)))
+        texts = read_texts(data.texts, data.held_out, unseen=self.held_out, library=data.python_library)
+        return TaskMaker(tokenizer, list(texts))
 
 
 def check_mix(mix: dict[str, float], where: str) -> None:

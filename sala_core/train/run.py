@@ -17,9 +17,11 @@ from sala_core.config import SalaConfig
 from sala_core.errors import TrainError
 from sala_core.tokenizer import Tokenizer
 from sala_core.train import checkpoints
+from sala_core.train.copying import begin_copying
 from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, Stopped
 from sala_core.train.export import write_model
 from sala_core.train.files import read_json, write_json
+from sala_core.train.guidance import Guided
 from sala_core.train.loop import CHECKPOINTS, Loop, Stage
 from sala_core.train.network import Network
 from sala_core.train.objectives import Alignment, Distillation, NextToken, Objective
@@ -33,7 +35,7 @@ from sala_core.train.token_cache import TokenCache
 MODEL = "model"
 ALL = "all"
 _CONTINUED = ("decay", "long")
-"""Stages that go on with the optimizer of the stage before."""
+"""Stages that go on with the last checkpoint of the stage before, its optimizer above all."""
 
 
 def never() -> bool:
@@ -164,7 +166,7 @@ class _Run:
     def _objective(self, name: str) -> Objective:
         recipe = self.recipe
         if name == "backbone":
-            return NextToken(self._random(backbone_config(recipe)))
+            return self._next_token(name, self._random(backbone_config(recipe)))
         if name == "align":
             teacher = load_network(self._teacher())
             config = hybrid_config(teacher.config, recipe.hybrid, ())
@@ -172,12 +174,30 @@ class _Run:
             students.load_state_dict(convert_tensors(teacher.state_dict(), config))
             return Alignment(students, teacher)
         before = self._before(name)
-        network = self._random(scratch_config(recipe)) if before is None else load_network(before)
-        return Distillation(network, load_network(self._teacher())) if name == "distill" else NextToken(network)
+        network = self._scratch() if before is None else load_network(before)
+        if name == "distill":
+            return Distillation(network, load_network(self._teacher()))
+        return self._next_token(name, network)
+
+    def _next_token(self, name: str, network: Network) -> NextToken:
+        share = self.recipe.training.target_share
+        if not self.recipe.is_guided(name):
+            return NextToken(network, share)
+        if self.processes.count > 1:
+            raise TrainError("block_loss and memory_loss are learnt in one process; start it without torchrun")
+        return Guided(network, share, self.recipe.seed)
 
     def _random(self, config: SalaConfig) -> Network:
         network = Network(config)
         network.initialise(torch.Generator().manual_seed(self.recipe.seed), self.recipe.training.init_std)
+        return network
+
+    def _scratch(self) -> Network:
+        config = scratch_config(self.recipe)
+        if self.recipe.hybrid.begin == "random":
+            return self._random(config)
+        network = Network(config)
+        begin_copying(network, torch.Generator().manual_seed(self.recipe.seed))
         return network
 
     def _before(self, name: str) -> Path | None:

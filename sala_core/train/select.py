@@ -38,9 +38,9 @@ def measure_layers(
             size = training.micro_rows or select.rows
             for start in range(0, select.rows, size):
                 samples = range(start, min(start + size, select.rows))
-                ids, weights = rows.batch(samples, select.length, {kind: 1.0})
+                batch = rows.batch(samples, select.length, {kind: 1.0}).to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=training.dtype == "bfloat16"):
-                    found += objective(ids.to(device), weights.to(device), True)
+                    found += objective(batch.ids, batch.weights, measure=True)
         if index >= 0:
             teacher.layers[index].self_attn = own[index]
         yield _measured(index, len(own), {kind: found.tolist() for kind, found in sums.items()})

@@ -41,10 +41,10 @@ def backbone_config(recipe: Recipe) -> SalaConfig:
 
 
 def scratch_config(recipe: Recipe) -> SalaConfig:
-    """The finished hybrid with the sizes of [model], for training it from nothing."""
+    """The finished hybrid, for training it from nothing. What [model] says goes before what a backbone's hybrid has."""
     base = backbone_config(recipe)
-    layers = base.num_hidden_layers
-    return hybrid_config(base, recipe.hybrid, place_layers(recipe.hybrid, layers, scores=None))
+    config = hybrid_config(base, recipe.hybrid, place_layers(recipe.hybrid, base.num_hidden_layers, scores=None))
+    return replace(config, **{name: getattr(base, name) for name in recipe.model})
 
 
 def place_layers(hybrid: Hybrid, num_layers: int, scores: Sequence[float] | None) -> tuple[int, ...]:

@@ -75,7 +75,10 @@ def _mix(text: str) -> int:
 
 def _digest(data: Data, tokenizer: Tokenizer, separator: int) -> str:
     """Changes with any file's name, size or time, the tokenizer, or what is held out."""
-    files = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for _, file in text_files(data.texts)]
+    files = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for _, _, file in text_files(data.texts, library=data.python_library)
+    ]
     facts = [_FORMAT, files, sorted(data.held_out), tokenizer.fingerprint, separator]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 
@@ -101,7 +104,8 @@ def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None
 
 
 def _documents(data: Data, tokenizer: Tokenizer, separator: int, *, unseen: bool) -> Iterator[np.ndarray]:
-    for source in read_texts(data.texts, data.held_out, unseen=unseen):
+    texts = read_texts(data.texts, data.held_out, unseen=unseen, library=data.python_library)
+    for source in texts:
         yield np.concatenate([np.array([separator], np.int32), tokenizer.encode_content(source.text)])
 
 

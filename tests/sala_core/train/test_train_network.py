@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.config import SalaConfig, SparseConfig
 from sala_core.engine import Engine
 from sala_core.model import SalaModel
 from sala_core.train.network import Network
 from sala_core.train.recipe import Hybrid
+from sala_core.train.run import load_network
 from sala_core.train.structure import DENSE, convert_tensors, hybrid_config, place_layers
 
 SPARSE = SparseConfig(kernel_size=8, kernel_stride=4, block_size=8, window_size=16, init_blocks=1, topk=3)
@@ -31,6 +33,7 @@ VARIANTS = {
     "without gates": replace(HYBRID, attn_use_output_gate=False, use_output_gate=False),
     "without norms": replace(HYBRID, qk_norm=False, use_output_norm=False),
     "shared lightning heads, tied": replace(HYBRID, lightning_nkv=3, tie_word_embeddings=True),
+    "lightning heads of another size": replace(HYBRID, lightning_nh=4, lightning_nkv=4, lightning_head_dim=6),
     "lightning alone": replace(HYBRID, mixer_types=("lightning-attn",) * 4),
 }
 
@@ -65,6 +68,15 @@ def test_engine_and_network_agree(name):
             dense = network.logits(ids[None])[0]
         assert (dense[:40] - logits[:40]).abs().max() < 1e-3
         assert (dense[80:] - logits[80:]).abs().max() > 1e-3  # blocks were really chosen
+
+
+def test_the_embedded_model_is_the_same_function_in_training():
+    network, engine = load_network(resolve_model(EMBEDDED)), Engine.load(EMBEDDED, dtype="float32")
+    ids = engine.tokenizer.encode_content("It was the best of times, it was the worst of times. " * 12)
+    ids = torch.as_tensor(ids[: len(ids) // 64 * 64])
+    with torch.no_grad():
+        logits = network.logits(ids.long()[None])[0]
+    torch.testing.assert_close(engine.forward(engine.new_state(), ids), logits, rtol=1e-3, atol=1e-3)
 
 
 def test_recomputing_activations_changes_no_gradient():

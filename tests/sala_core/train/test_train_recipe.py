@@ -1,10 +1,13 @@
 """Recipes are checked where they are read, and errors name the key."""
 
+from dataclasses import replace
+
 import pytest
 
 from sala_core.errors import TrainError
 from sala_core.train.optimizers import rate_at
-from sala_core.train.recipe import STAGES, Phase, read_recipe
+from sala_core.train.recipe import STAGES, Hybrid, Phase, read_recipe
+from sala_core.train.structure import scratch_config
 
 
 def test_the_toy_recipe_has_every_stage(toy):
@@ -52,6 +55,10 @@ def test_the_papers_recipe_has_its_tokens(toy):
         ("[backbone]\nsteps = 4", "[backbone]", "lacks the key 'steps'"),
         ("seed = 0", "seed = 0 0", "no TOML"),
         ("seed = 0", 'seed = 0\nstart = "."', "either"),
+        ("softmax_share = 0.5", 'softmax_share = 0.5\nbegin = "copying"', "without a backbone"),
+        ("[align]\nsteps = 3", "[align]\nsteps = 3\nmemory_loss = 0.1", "align. does not learn the next token"),
+        ("[stable]\nsteps = 2", "[stable]\nsteps = 2\nblock_loss = -0.1", "block_loss must not be negative"),
+        ("save_every = 2", "save_every = 2\ntarget_share = 0.0", "target_share must be in"),
     ],
 )
 def test_errors_name_what_is_wrong(write_recipe, old, new, word):
@@ -74,6 +81,30 @@ def test_a_stage_may_change_how_and_where_it_is_computed_but_not_what(write_reci
     (tmp_path / "e.toml").write_text(moved)
     assert read_recipe(tmp_path / "e.toml").identity("stable") == plain
     assert longer.identity("decay") == read_recipe(write_recipe(name="a")).identity("decay")
+
+
+def test_settings_that_came_later_change_an_identity_only_where_they_are_used(write_recipe):
+    plain = read_recipe(write_recipe(name="a"))
+    for later in ("begin", "block_loss", "memory_loss", "target_share", "python_library"):
+        assert later not in plain.identity("stable")
+    used = read_recipe(write_recipe(("[stable]\nsteps = 2", "[stable]\nsteps = 2\nblock_loss = 0.1"), name="b"))
+    assert used.identity("stable") != plain.identity("stable")
+    assert used.identity("decay") == plain.identity("decay")
+    library = read_recipe(write_recipe(("[data]", "[data]\npython_library = true"), name="c"))
+    assert library.identity("stable") != plain.identity("stable")
+
+
+def test_what_the_model_says_goes_before_what_a_backbones_hybrid_has(toy):
+    config = scratch_config(read_recipe(toy.parent / "embedded.toml"))
+    assert config.mixer_types == ("lightning-attn",) * 3 + ("minicpm4", "lightning-attn", "minicpm4")
+    assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 64)
+    assert (config.lightning_nh, config.lightning_nkv, config.lightning_head_dim) == (8, 8, 32)
+    assert config.attn_qk_norm
+    assert config.max_position_embeddings == 2097152
+    assert config.sparse_config.num_selected_blocks == 24
+    assert (config.attn_use_rope, config.lightning_use_rope) == (False, True)
+    plain = scratch_config(replace(read_recipe(toy), hybrid=Hybrid(placement="even")))
+    assert (plain.lightning_nh, plain.lightning_head_dim) == (2, 16)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential"])

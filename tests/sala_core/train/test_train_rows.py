@@ -1,6 +1,7 @@
 """Rows say what they claim; no window comes twice in an epoch, to no process twice, and none from held-out text."""
 
 import random
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from sala_core.errors import TrainError
 from sala_core.tokenizer import Tokenizer
-from sala_core.train.corpus import read_texts
+from sala_core.train.batches import num_scored
+from sala_core.train.corpus import read_texts, text_files
 from sala_core.train.processes import Processes
 from sala_core.train.recall import RECALL_KINDS
 from sala_core.train.recipe import read_recipe
@@ -62,13 +64,57 @@ def test_held_out_text_is_in_no_training_row(rows):
 
 @pytest.mark.parametrize("kind", ROW_KINDS)
 def test_rows_are_the_same_whenever_and_with_whatever_others_they_are_made(rows, kind):
-    ids, weights = rows[0].batch(range(4), 128, {kind: 1.0})
+    ids, weights, notes = rows[0].batch(range(4), 128, {kind: 1.0})
+    assert notes is None
     assert ids.shape == (4, 129)
     assert weights.shape == (4, 128)
     assert weights.sum() > 0
-    again, _ = rows[0].batch([2], 128, {kind: 1.0})
+    again = rows[0].batch([2], 128, {kind: 1.0}).ids
     assert torch.equal(ids[2:3], again)
     assert not torch.equal(ids[0], ids[1])
+
+
+def test_notes_and_chosen_targets_are_the_same_whenever_rows_are_made(toy, tmp_path):
+    recipe = read_recipe(toy)
+    recipe = replace(recipe, training=replace(recipe.training, target_share=0.3))
+    tokenizer = Tokenizer.from_folder(recipe.tokenizer)
+    some = Rows(recipe, "sft", tokenizer, TokenCache.open(recipe.data, tokenizer, 0, tmp_path))
+    mix = {"conversation": 1.0, "text": 1.0}
+    whole, again = (some.batch(samples, 200, mix, with_notes=True) for samples in (range(6), [3, 4]))
+    assert torch.equal(whole.weights[3:5], again.weights)
+    for a, b in zip(whole.rows(slice(3, 5)).notes, again.notes, strict=True):
+        assert torch.equal(a, b)
+    assert whole.notes.known.sum() > 0
+
+
+def test_a_share_of_a_rows_targets_is_scored_and_answers_come_first(toy, tmp_path):
+    recipe = read_recipe(toy)
+    tokenizer = Tokenizer.from_folder(recipe.tokenizer)
+    cache = TokenCache.open(recipe.data, tokenizer, 0, tmp_path)
+    thinned = replace(recipe, training=replace(recipe.training, target_share=0.4))
+    every, some = (Rows(one, "sft", tokenizer, cache).batch(range(8), 300, {"conversation": 1.0}).weights
+                   for one in (recipe, thinned))  # fmt: skip
+    assert num_scored(300, 0.4) == 120
+    assert ((some > 0).sum(1) <= 120).all()
+    assert (some[some > 0] == every[some > 0]).all()
+    for row, kept in zip(every, some, strict=True):
+        assert (kept > 0).sum() == min(120, (row > 0).sum())
+        if (row >= 0.5).sum() <= 120:
+            assert torch.equal(row >= 0.5, kept >= 0.5)
+
+
+def test_the_python_library_can_be_read_and_its_held_out_modules_are_told_by_their_paths():
+    held_out = ["json/", "heapq.py"]
+    names = [name for _, name, _ in text_files([], library=True)]
+    seen = {source.name: source for source in read_texts([], held_out, library=True)}
+    unseen = {source.name for source in read_texts([], held_out, unseen=True, library=True)}
+    assert {"json/decoder.py", "heapq.py"} <= unseen
+    assert "argparse.py" in seen
+    assert seen["argparse.py"].kind == "code"
+    assert not seen.keys() & unseen
+    assert sorted([*seen, *unseen]) == sorted(names)
+    assert not [name for name in names if name.startswith("test/") or "site-packages/" in name]
+    assert not list(read_texts([], held_out))
 
 
 @pytest.mark.parametrize("kind", RECALL_KINDS)

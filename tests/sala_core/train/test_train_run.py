@@ -188,6 +188,71 @@ def test_decay_goes_on_with_the_optimizer_of_stable(whole):
     assert all(int(value) == int(stable[name]) + 2 for name, value in counts.items())
 
 
+GUIDED = (
+    ("softmax_share = 0.5", 'placement = [0, 3]\nbegin = "copying"'),
+    ("[stable]\nsteps = 2\nlength = 64", "[stable]\nsteps = 4\nlength = 192\nblock_loss = 0.3\nmemory_loss = 0.2"),
+    ("learning_rate = 2e-3\n\n[decay]\nsteps = 2\nlength = 64",
+     "learning_rate = 2e-3\nmix = { conversation = 1.0 }\n\n[decay]\nsteps = 3\nlength = 192\nblock_loss = 0.2"),
+    ("final_learning_rate = 1e-4\nschedule = \"exponential\"",
+     "final_learning_rate = 1e-4\nschedule = \"exponential\"\nmix = { conversation = 1.0 }"),
+    ("log_every = 1", "log_every = 1\ntarget_share = 0.4"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def guided(write_recipe):
+    return write_recipe(*GUIDED, stages=["stable", "decay"], name="guided")
+
+
+@pytest.fixture
+def guided_run(guided, tmp_path):
+    run(guided, tmp_path / "guided")
+    return tmp_path / "guided"
+
+
+def test_a_guided_stage_leaves_the_network_alone_and_the_next_one_goes_on_with_its_bank_and_memory(guided_run):
+    stable, decay = (checkpoints.load(guided_run / stage / "checkpoints")[0] for stage in ("stable", "decay"))
+    memory = {name for name in stable if name.startswith("weights/memory.")}
+    assert len(memory) == 4
+    assert {name.removeprefix("weights/") for name in stable if name.startswith("weights/")} - {
+        name.removeprefix("weights/") for name in memory
+    } == weights(guided_run, "stable").keys()
+    pushed = 3 * 4 * ((192 - 8) // 4 + 1)
+    for name in memory:
+        assert (decay[name] - stable[name]).abs().max() < 0.1 < stable[name].abs().max()
+    assert decay["remembered/bank"].shape == (2, 1, 8192, 16)
+    assert torch.equal(decay["remembered/bank"][:, :, :-pushed], stable["remembered/bank"][:, :, pushed:])
+    ids = torch.randint(5, 8192, (200,), generator=torch.Generator().manual_seed(0))
+    network, engine = load_network(guided_run / "decay" / "model"), Engine.load(guided_run / "decay" / "model")
+    network.sparse = True
+    with torch.no_grad():
+        logits = network.logits(ids[None])[0]
+    torch.testing.assert_close(engine.forward(engine.new_state(), ids), logits, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("stage", "killed_after"), [("stable", 3), ("decay", 1)])
+def test_a_killed_guided_stage_goes_on_to_the_same_bits(guided_run, guided, tmp_path, stage, killed_after):
+    out = tmp_path / "killed"
+    if stage == "decay":
+        shutil.copytree(guided_run / "stable", out / "stable")
+    events = train(guided, out, stage=stage, device="cpu")
+    for event in events:
+        if isinstance(event, StepDone) and event.step == killed_after:
+            break
+    events.close()
+    run(guided, out, stage=stage)
+    killed, whole = (checkpoints.load(folder / stage / "checkpoints")[0] for folder in (out, guided_run))
+    assert_equal(*({name: t for name, t in kept.items() if "random/" not in name} for kept in (killed, whole)))
+    assert losses(out / stage / "log.csv") == losses(guided_run / stage / "log.csv")
+
+
+def test_a_stage_goes_on_without_what_it_does_not_learn(write_recipe, tmp_path):
+    changes = [(old, new.replace("\nblock_loss = 0.2", "")) for old, new in GUIDED]
+    run(write_recipe(*changes, stages=["stable", "decay"]), tmp_path / "out")
+    decay, _ = checkpoints.load(tmp_path / "out" / "decay" / "checkpoints")
+    assert not [name for name in decay if "memory" in name or "remembered" in name]
+
+
 def test_checkpoints_are_cut_into_files_of_the_size_asked_for(write_recipe, tmp_path):
     changes = [("log_every = 1", "log_every = 1\nmax_file_bytes = 200_000")]
     changes.append(("softmax_share = 0.5", 'softmax_share = 0.5\nplacement = "even"'))

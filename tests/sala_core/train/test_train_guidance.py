@@ -1,0 +1,141 @@
+"""The losses beside the next token are what they say, and what they need lives in training alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sala_core.config import SalaConfig, SparseConfig
+from sala_core.errors import TrainError
+from sala_core.train.batches import Notes
+from sala_core.train.guidance import Guided, block_loss, pooled_keys, window_targets
+from sala_core.train.network import Network
+from sala_core.train.objectives import NextToken
+from sala_core.train.recipe import Phase
+
+CONFIG = SalaConfig(
+    vocab_size=90, hidden_size=32, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=8, attn_qk_norm=True, lightning_nh=4, lightning_nkv=4, lightning_head_dim=8,
+    dim_model_base=32, mixer_types=("lightning-attn", "minicpm4", "minicpm4"),
+    sparse_config=SparseConfig(kernel_size=8, kernel_stride=4, block_size=8, window_size=16, init_blocks=1, topk=3),
+)  # fmt: skip
+PHASE = Phase(steps=1, length=48, rows=2, learning_rate=1e-3, block_loss=0.3, memory_loss=0.2)
+STRIDE, SIZE = 4, 8
+
+
+def some_notes():
+    """Of two rows of 48 tokens: two known queries in the first, one in the second."""
+    beginnings = torch.full((2, 3, 4), -1)
+    beginnings[0, 0] = torch.tensor([5, 6, 7, 8])
+    beginnings[1, 2, :2] = torch.tensor([9, 10])
+    return Notes(
+        queries=torch.tensor([[40, 44, 0], [30, 0, 0]]),
+        first=torch.tensor([[38, 38, 0], [24, 0, 0]]),
+        gold=torch.tensor([[[4, 10], [20, 26], [0, 0]], [[22, 27], [0, 0], [0, 0]]]),
+        known=torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
+        held=torch.tensor([[9, 0, 0], [0, 0, 17]]),
+        beginnings=beginnings,
+    )
+
+
+def guided(config=CONFIG, phase=PHASE):
+    torch.manual_seed(0)
+    network = Network(config)
+    network.initialise(torch.Generator().manual_seed(0), std=0.3)
+    objective = Guided(network)
+    objective.prepare(phase, sparse=False)
+    return objective, torch.randint(90, (2, 49)), torch.rand(2, 48)
+
+
+def test_window_targets_are_the_windows_that_hold_the_span():
+    hits = window_targets(torch.tensor([[[40, 50], [0, 0], [16, 64]]]), num_windows=6, stride=16, size=32)[0]
+    assert hits[0].nonzero().flatten().tolist() == [2]
+    assert not hits[1].any()
+    assert hits[2].nonzero().flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_block_loss_is_the_plain_computation():
+    torch.manual_seed(1)
+    q, k, bank, notes = torch.randn(2, 48, 4, 8), torch.randn(2, 48, 2, 8), torch.randn(2, 5, 8), some_notes()
+    windows = range((48 - SIZE) // STRIDE + 1)
+    losses = []
+    for row in range(2):
+        for (start, end), position, first, known in zip(
+            notes.gold[row].tolist(), notes.queries[row], notes.first[row], notes.known[row], strict=True
+        ):
+            if not known:
+                continue
+            shares = []
+            for head in range(4):
+                kind, right, total = head // 2, 0.0, 0.0
+                for other in range(2):
+                    for window in windows:
+                        at = window * STRIDE
+                        key = k[other, at : at + SIZE, kind].mean(0)
+                        weight = (q[row, position, head] @ key * 8**-0.5).exp()
+                        if other == row and at + SIZE > first:
+                            continue
+                        total += weight
+                        overlap = min(end, at + SIZE) - max(start, at)
+                        right += weight if other == row and overlap >= min(12, end - start) else 0.0
+                total += sum((q[row, position, head] @ key * 8**-0.5).exp() for key in bank[kind])
+                shares.append(right / total)
+            if sum(shares) > 0:
+                losses.append(-(sum(shares) / 4).log())
+    found = block_loss(q, pooled_keys(k, SIZE, STRIDE), bank, notes, STRIDE, SIZE)
+    assert len(losses) == 2  # the third's only window reaches into its own turn
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+
+
+def test_the_loss_is_that_of_the_next_token_and_the_factors_times_the_others():
+    objective, ids, weights = guided()
+    notes, bank = some_notes(), objective.bank.clone()
+    given = []
+    hidden = objective.network(ids[:, :-1], lambda layer, x, mixed: given.append(x) if layer else None)
+    text = NextToken(objective.network)(ids, weights)
+    blocks = []
+    for layer, x in zip((1, 2), given, strict=True):
+        q, k = objective.network.layers[layer].self_attn.queries_keys(x, None)
+        blocks.append(block_loss(q, pooled_keys(k, SIZE, STRIDE), bank[layer - 1], notes, STRIDE, SIZE))
+    told = []
+    for row, position, tokens in ((0, 9, (5, 6, 7, 8)), (1, 17, (9, 10))):
+        for tell, token in zip(objective.memory, tokens, strict=False):
+            told.append(-(objective.network.vocabulary @ tell(given[0][row, position])).log_softmax(0)[token])
+    expected = text / weights.sum() + 0.3 * sum(blocks) / 2 + 0.2 * sum(told) / 6
+    assert hidden.shape == (2, 48, 32)
+    torch.testing.assert_close(objective(ids, weights, notes) / weights.sum(), expected)
+
+
+def test_pooled_keys_push_the_oldest_out_of_the_bank():
+    objective, ids, weights = guided()
+    before = objective.bank.clone()
+    objective(ids, weights, some_notes()).backward()
+    assert objective.bank.shape == before.shape == (2, 2, 8192, 8)
+    assert torch.equal(objective.bank[:, :, :-22], before[:, :, 22:])
+    assert not torch.equal(objective.bank[:, :, -22:], before[:, :, -22:])
+
+
+def test_rows_without_notes_have_the_loss_of_the_next_token():
+    objective, ids, weights = guided()
+    notes = some_notes()
+    empty = notes._replace(known=torch.zeros(2, 3), beginnings=torch.full((2, 3, 4), -1))
+    torch.testing.assert_close(objective(ids, weights, empty), NextToken(objective.network)(ids, weights))
+
+
+def test_recomputing_activations_changes_no_gradient():
+    gradients = []
+    for recompute in (False, True):
+        objective, ids, weights = guided()
+        objective.network.recompute = recompute
+        objective(ids, weights, some_notes()).backward()
+        gradients.append({name: p.grad for name, p in objective.trained()})
+    assert "memory.3.weight" in gradients[0]
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+
+
+def test_what_cannot_be_guided_is_refused():
+    with pytest.raises(TrainError, match="softmax layer"):
+        Guided(Network(replace(CONFIG, mixer_types=("lightning-attn",) * 3)))
+    with pytest.raises(TrainError, match="8 tokens"):
+        guided(phase=replace(PHASE, length=7))
