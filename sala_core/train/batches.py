@@ -13,7 +13,7 @@ from torch import Tensor
 from sala_core.train.tasks import MEMORY_TOKENS, Row
 
 _QUERIES_A_ROW = 32
-_MEMORY_EVERY = 32  # tokens of a row for each position whose sentence is to be told
+_MEMORY_EVERY = 16  # tokens of a row for each position whose sentence is to be told
 _ANSWER_WEIGHT = 0.5  # and more: what is not mere text
 
 

@@ -34,7 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no qk norm": {"qk_norm": False},
 }
 """What a conversion changes of the recipe's [hybrid]; those that change no placement take that of SELECTED."""
-BACKBONE, SCRATCH, SELECTED = "backbone", "from scratch", "selected"
+BACKBONE, SCRATCH, SELECTED, LONGER = "backbone", "from scratch", "selected", "selected, longer"
+_LONGER = 3.0  # times the steps of stable and decay
 LENGTH_RUNS = (BACKBONE, SCRATCH, SELECTED, "rotary everywhere", "rotary nowhere")
 
 
@@ -75,6 +76,11 @@ def run_seed(base: Recipe, out: Path, variants: Iterable[str]) -> None:
     run(converted_recipe(base, start.resolve(), {}), out, SELECTED)
     layers = tuple(read_json(out / SELECTED / "select" / "importance.json")["softmax_layers"])
     run(scratch_recipe(base, layers), out, SCRATCH)
+    for stage in ("align", "distill"):
+        if not (out / LONGER / stage).exists():
+            shutil.copytree(out / SELECTED / stage, out / LONGER / stage)
+    more = {stage: scaled(base, _LONGER, base.seed).phases[stage] for stage in ("stable", "decay")}
+    run(converted_recipe(replace(base, phases={**base.phases, **more}), start.resolve(), {}), out, LONGER)
     for name in variants:
         changes = VARIANTS[name]
         if set(changes) == {"placement"} and not (out / name / "align").exists():

@@ -27,7 +27,7 @@ DOCUMENT_WEIGHT = 0.1
 _FIRST_WORDS_WEIGHT, _FIRST_WORDS_TOKENS = 6.0, 4
 _LISTS_SHARE = 0.1
 _KIND_WEIGHTS = {"books": 46, "peps": 12, "rust-book": 6, "tldr": 5, "medquad": 18, "code": 13}
-MEMORY_TOKENS, _MEMORY_EVERY = 4, 24
+MEMORY_TOKENS, _MEMORY_EVERY = 4, 10
 """How many of a sentence's first tokens are told, and of how many tokens one is asked."""
 _OTHER_KINDS_WEIGHT = 20
 _BEGINNING = re.compile(

@@ -86,7 +86,7 @@ def test_notes_have_fixed_shapes_and_hold_what_the_rows_know(maker):
     rows = [maker.conversation(random.Random(0), 300), maker.random_copy(random.Random(0), 300)]
     notes = take_notes(rows, 256, [5, 6])
     assert notes.queries.shape == notes.first.shape == notes.known.shape == (2, 32)
-    assert notes.beginnings.shape == (2, 8, 4)
+    assert notes.beginnings.shape == (2, 16, 4)
     usable = {query for query in rows[0].queries if query[0] < 256}
     found = {
         (int(q), *map(int, span), int(first))
