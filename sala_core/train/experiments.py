@@ -165,6 +165,8 @@ def draw(rows: list[dict[str, Any]], lengths: list[dict[str, Any]], folder: Path
         for row in rows:
             groups.setdefault(f"{row['run']}, {row['seed']}", []).append((row["tokens"] / 1e6, row[key]))
         lines(title, groups, axes, "million tokens, after the backbone's for converted runs")
+        if key == "valid_loss" and rows:  # text is no part of the first phases
+            axes.set_ylim(top=1.5 * min(row[key] for row in rows))
     figure.savefig(folder / "runs.png", dpi=100)
     if not lengths:
         return
