@@ -15,6 +15,7 @@ _SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")
+_QUOTED = (("", ""), ("", ""), ("“", "”"), ('"', '"'))
 _MENTIONS = (
     "Quote the sentence that mentions {}.",
     "What does the text say about {}?",
@@ -112,7 +113,8 @@ def _key_words(rng: random.Random, sentence: str, body: str, frequency: Mapping[
     rare = sorted(words, key=lambda word: frequency[word])[:5]
     if len(rare) < 3 or not any(body.count(word) == 1 for word in rare[:2]):
         return None
-    chosen = rng.sample(rare, rng.randint(2, min(4, len(rare))))
+    before, after = rng.choice(_QUOTED)
+    chosen = [f"{before}{word}{after}" for word in rng.sample(rare, rng.randint(2, min(4, len(rare))))]
     return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
 
 
@@ -129,4 +131,5 @@ def _key_phrase(rng: random.Random, sentence: str, body: str, frequency: Mapping
             first -= 1
         elif last + 1 < len(words):
             last += 1
-    return sentence[words[first].start() : words[last].end()]
+    before, after = rng.choice(_QUOTED)
+    return f"{before}{sentence[words[first].start() : words[last].end()]}{after}"
