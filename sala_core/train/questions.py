@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from sala_core.train.facts import Fact, invented_fact, invented_name
 
 WORD = re.compile(r"[A-Za-z][\w'’-]+")
-_SENTENCE = re.compile(r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)", re.DOTALL)
+_SENTENCE = re.compile(
+    r"(?:(?<=[.!?]\s)|(?<=[.!?][\"”]\s)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
+    r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)",
+    re.DOTALL,
+)
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")

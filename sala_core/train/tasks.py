@@ -31,7 +31,9 @@ MEMORY_TOKENS, _MEMORY_EVERY = 4, 10
 """How many of a sentence's first tokens are told, and of how many tokens one is asked."""
 _OTHER_KINDS_WEIGHT = 20
 _BEGINNING = re.compile(
-    r"""\A\s*|[.!?]["”’)]?\s+|\n\s*\n\s*|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""", re.MULTILINE
+    r"""\A\s*|(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]["”’)]?\s+|\n\s*\n\s*"""
+    r"""|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""",
+    re.MULTILINE,
 )
 
 
