@@ -168,7 +168,7 @@ def read_stop_and_continue(window, tmp_path):
     """A book with a file that cannot be read: watched, stopped, continued, finished."""
     junk = tmp_path / "photo.bin"
     junk.write_bytes(bytes(range(256)) * 20)
-    window.upload(write_book(tmp_path / "novel.txt", 45), junk)
+    window.upload(write_book(tmp_path / "novel.txt", 180), junk)
     window.wait_reading()
     assert "tokens/s" in window.page.locator("#progress .progress-facts").inner_text()
     window.stop_reading()
@@ -255,7 +255,7 @@ def test_read_ask_stop_reload_kill_restart_and_resume(program, browser, tmp_path
         before = program.session("novel")
         assert before.position == before.num_tokens
 
-        window.upload(write_book(tmp_path / "sequel.txt", 60))
+        window.upload(write_book(tmp_path / "sequel.txt", 120))
         wait_for(lambda: program.session("novel").position > before.position, "the first part to be saved", _PATIENCE_S)
         assert faults == []
         os.kill(process.pid, signal.SIGKILL)
