@@ -76,16 +76,21 @@ def run_seed(base: Recipe, out: Path, variants: Iterable[str]) -> None:
     run(converted_recipe(base, start.resolve(), {}), out, SELECTED)
     layers = tuple(read_json(out / SELECTED / "select" / "importance.json")["softmax_layers"])
     run(scratch_recipe(base, layers), out, SCRATCH)
-    for stage in ("align", "distill"):
-        if not (out / LONGER / stage).exists():
-            shutil.copytree(out / SELECTED / stage, out / LONGER / stage)
+    take_over(out, LONGER, "align", "distill")
     more = {stage: scaled(base, _LONGER, base.seed).phases[stage] for stage in ("stable", "decay")}
     run(converted_recipe(replace(base, phases={**base.phases, **more}), start.resolve(), {}), out, LONGER)
     for name in variants:
         changes = VARIANTS[name]
-        if set(changes) == {"placement"} and not (out / name / "align").exists():
-            shutil.copytree(out / SELECTED / "align", out / name / "align")
+        if set(changes) == {"placement"}:
+            take_over(out, name, "align")
         run(converted_recipe(base, start.resolve(), {"placement": layers, **changes}), out, name)
+
+
+def take_over(out: Path, name: str, *stages: str) -> None:
+    """Give the run `name` those finished stages of SELECTED that are the same in it, unless it has them."""
+    for stage in stages:
+        if not (out / name / stage).exists():
+            shutil.copytree(out / SELECTED / stage, out / name / stage)
 
 
 def scaled(base: Recipe, scale: float, seed: int) -> Recipe:

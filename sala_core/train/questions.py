@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from sala_core.train.facts import Fact, invented_fact, invented_name
 
 WORD = re.compile(r"[A-Za-z][\w'’-]+")
+SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?]\s)|(?<=[.!?][\"”]\s)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
-    r"[A-Z0-9`][^.!?\"“”]{25,220}?(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?](?=\s)",
+    rf"[A-Z0-9`][^.!?\"“”]{{25,220}}?{SENTENCE_END}(?=\s)",
     re.DOTALL,
 )
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)

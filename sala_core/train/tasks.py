@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from sala_core.train.corpus import SourceText
 from sala_core.train.facts import Fact, invented_fact, keyed_facts, similar_facts
-from sala_core.train.questions import WORD, Question, ask
+from sala_core.train.questions import SENTENCE_END, WORD, Question, ask
 from sala_core.train.tokenizer_training import CONTROL_TOKENS, END_OF_TEXT, TURN_END, TURN_START
 
 NOT_SAID = "The text does not say."
@@ -31,7 +31,7 @@ MEMORY_TOKENS, _MEMORY_EVERY = 4, 10
 """How many of a sentence's first tokens are told, and of how many tokens one is asked."""
 _OTHER_KINDS_WEIGHT = 20
 _BEGINNING = re.compile(
-    r"""\A\s*|(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]["”’)]?\s+|\n\s*\n\s*"""
+    rf"""\A\s*|{SENTENCE_END}["”’)]?\s+|\n\s*\n\s*"""
     r"""|(?<=[:;{})"])[ \t]*\n\s*|^[^\n]{0,44}\n[ \t]*""",
     re.MULTILINE,
 )
@@ -188,8 +188,9 @@ class TaskMaker:
         self.message(row, "user", self.encode(question.text))
         row.add([self.control[TURN_START], *self.encode("assistant\n")], 0.0)
         if not question.spans:
-            row.add(self.encode(NOT_SAID), 2.0)
-            row.weights[-len(self.encode(NOT_SAID))] = _FIRST_WORDS_WEIGHT
+            first, *rest = self.encode(NOT_SAID)
+            row.add([first], _FIRST_WORDS_WEIGHT)
+            row.add(rest, 2.0)
         else:
             middle = (asked_at + len(row.ids)) // 2
             for number, (start, end) in enumerate(question.spans):

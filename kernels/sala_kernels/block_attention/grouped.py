@@ -97,14 +97,9 @@ def _chosen_blocks(
     out.copy_(near.transpose(0, 1).reshape(T, H, -1))
     if mass is not None:
         for s, pieces, start, stop in kept:
-            s /= total[:, start:stop, :, None]
-            column = 0
-            for a, b in pieces:
-                mass[a:b] += s[..., column : column + b - a].sum((0, 1, 2))
-                column += b - a
+            reference.add_range_mass(mass, (s / total[:, start:stop, :, None]).sum(2), pieces)
         far /= total[:, :, None, :, None]
-        tokens = chosen.clamp(min=0)[..., None] * block + torch.arange(block, device=q.device)
-        mass.index_add_(0, tokens.reshape(-1), far.sum(3).reshape(-1).to(mass.dtype))
+        reference.add_chosen_mass(mass, far.sum(3), chosen, block)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,10 @@ def _tile(
     if chosen is not None:
         o = o + p[..., num_shared:].to(shared_v.dtype) @ picked_v
     if mass is not None:
-        _add_mass(mass, p, pieces, chosen, layout.block)
+        per_key = p.sum(2)  # [kv heads, T, keys]
+        add_range_mass(mass, per_key, pieces)
+        if chosen is not None:
+            add_chosen_mass(mass, per_key[..., num_shared:], chosen, layout.block)
     return o.transpose(0, 1).reshape(T, H, -1).to(q.dtype)
 
 
@@ -130,13 +133,15 @@ def gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:
     return together.view(kv_heads, chosen.shape[1], -1, d)
 
 
-def _add_mass(mass: Tensor, p: Tensor, pieces: list[tuple[int, int]], chosen: Tensor | None, block: int) -> None:
-    """Add every key's probability, summed over heads and queries, to `mass`. In place."""
-    per_key = p.sum(2)  # [kv heads, T, keys]
+def add_range_mass(mass: Tensor, per_key: Tensor, pieces: list[tuple[int, int]]) -> None:
+    """Add the probabilities per_key [kv heads, T, keys] of the tokens in `pieces`, in order, to `mass`. In place."""
     column = 0
     for a, b in pieces:
         mass[a:b] += per_key[..., column : column + b - a].sum((0, 1))
         column += b - a
-    if chosen is not None:
-        tokens = chosen.clamp(min=0)[..., None] * block + torch.arange(block, device=mass.device)
-        mass.index_add_(0, tokens.reshape(-1), per_key[..., column:].reshape(-1).to(mass.dtype))
+
+
+def add_chosen_mass(mass: Tensor, per_key: Tensor, chosen: Tensor, block: int) -> None:
+    """Add the probabilities per_key [kv heads, T, slots * block] of the chosen blocks' tokens to `mass`. In place."""
+    tokens = chosen.clamp(min=0)[..., None] * block + torch.arange(block, device=mass.device)
+    mass.index_add_(0, tokens.reshape(-1), per_key.reshape(-1).to(mass.dtype))
