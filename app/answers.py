@@ -25,8 +25,10 @@ FILE = "answers.json"
 MAX_TEMPERATURE = 2.0
 MAX_ANSWER_TOKENS = 100_000
 MAX_SEED = 2**63 - 1
+_QUOTATIONS: dict[bool | None, str] = {None: "", True: "Word for word", False: "In its own words"}
 _HINT = (
     "An empty field leaves it to the model, whose own value is shown in grey; without a seed each answer is another. "
+    "Quotations word for word are sentences of your documents, chosen among those that the model looked at. "
     "What you save holds from the next question on, in every session."
 )
 
@@ -43,6 +45,7 @@ class AnswerSettings:
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    verbatim: bool | None = None
 
     def __post_init__(self) -> None:
         """Raises SettingsError for a value out of range."""
@@ -51,26 +54,31 @@ class AnswerSettings:
         longest = f"a whole number from 1 to {MAX_ANSWER_TOKENS:,}"
         _check("Longest answer", self.max_tokens, 1, MAX_ANSWER_TOKENS, longest, kind=int)
         _check("Seed", self.seed, 0, MAX_SEED, "a whole number from 0 to 2^63 - 1, or nothing", kind=int)
+        if self.verbatim not in _QUOTATIONS:
+            raise SettingsError(f"Quotations must be true or false, not {self.verbatim}.")
 
     @classmethod
-    def from_texts(cls, temperature: str, top_p: str, max_tokens: str, seed: str) -> AnswerSettings:
-        """What was typed into the four fields. Raises SettingsError."""
+    def from_texts(
+        cls, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str = ""
+    ) -> AnswerSettings:
+        """What was typed into the four fields, and chosen of QUOTATIONS. Raises SettingsError."""
         return cls(
             temperature=_parse("Temperature", temperature, _decimal, "a number from 0 to 2"),
             top_p=_parse("Top-p", top_p, _decimal, "a number from 0.01 to 1"),
             max_tokens=_parse("Longest answer", max_tokens, _whole, "a whole number of tokens"),
             seed=_parse("Seed", seed, _whole, "a whole number, or nothing"),
+            verbatim=next(value for value, name in _QUOTATIONS.items() if name == quotations),
         )
 
     @property
-    def changes(self) -> dict[str, float | int]:
+    def changes(self) -> dict[str, float | int | bool]:
         """What differs from the model's own, as fields of SamplingParams."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def texts(self) -> list[str]:
-        """What stands in the four fields."""
+        """What stands in the four fields, and what is chosen of QUOTATIONS."""
         values = (self.temperature, self.top_p, self.max_tokens, self.seed)
-        return ["" if value is None else _written(value) for value in values]
+        return [*("" if value is None else _written(value) for value in values), _QUOTATIONS[self.verbatim]]
 
 
 def load_settings(folder: Path) -> AnswerSettings:
@@ -107,6 +115,7 @@ class SettingsPanel:
     top_p: gr.Textbox
     max_tokens: gr.Textbox
     seed: gr.Textbox
+    quotations: gr.Radio
     trouble: gr.Markdown
     save: gr.Button
     reset: gr.Button
@@ -114,7 +123,7 @@ class SettingsPanel:
 
     @property
     def fields(self) -> list[gr.Textbox]:
-        """The four fields, in the order of `AnswerSettings.texts`."""
+        """The four fields, in the order of `AnswerSettings.texts`, which has the quotations last."""
         return [self.temperature, self.top_p, self.max_tokens, self.seed]
 
 
@@ -127,6 +136,7 @@ def build() -> SettingsPanel:
             top_p = _field("Top-p", "top-p")
             max_tokens = _field("Longest answer", "max-tokens")
             seed = _field("Seed", "seed")
+        quotations = gr.Radio(quotation_choices(None), label="Quotations", elem_id="set-quotations")
         trouble = gr.Markdown("", elem_id="settings-trouble", latex_delimiters=[])
         gr.Markdown(block(_HINT, class_="hint"), latex_delimiters=[])
         with gr.Row(elem_classes="form-buttons"):
@@ -139,6 +149,7 @@ def build() -> SettingsPanel:
         top_p=top_p,
         max_tokens=max_tokens,
         seed=seed,
+        quotations=quotations,
         trouble=trouble,
         save=save,
         reset=reset,
@@ -158,6 +169,12 @@ def placeholders(defaults: SamplingParams | None) -> list[str]:
     return [_written(defaults.temperature), _written(defaults.top_p), longest, "random"]
 
 
+def quotation_choices(defaults: SamplingParams | None) -> list[tuple[str, str]]:
+    """How quotations may be made: what is shown, and its text in AnswerSettings.texts."""
+    own = "its own" if defaults is None else _QUOTATIONS[defaults.verbatim].lower()
+    return [(f"As the model has it ({own})", ""), *((name, name) for name in _QUOTATIONS.values() if name)]
+
+
 def trouble_html(words: str) -> str:
     """What is wrong with what was typed; '' where nothing is."""
     return tag("div", escape(words), class_="trouble", role="alert") if words else ""
@@ -174,6 +191,8 @@ def note_html(settings: AnswerSettings) -> str:
         words.append(f"at most {wording.plural(settings.max_tokens, 'token')}")
     if settings.seed is not None:
         words.append(f"seed {settings.seed}")
+    if settings.verbatim is not None:
+        words.append(f"quotations {_QUOTATIONS[settings.verbatim].lower()}")
     return block(escape("Answers with " + " · ".join(words)), class_="hint") if words else ""
 
 

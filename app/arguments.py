@@ -10,7 +10,7 @@ from app.arguments_bench import PARTS, BenchArguments, add_bench_options
 from app.arguments_eval import EvalArguments, add_eval_options
 from app.arguments_quantize import QuantizeArguments, add_quantize_options
 from app.arguments_train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
-from app.arguments_values import not_blank, number, seed, whole_number
+from app.arguments_values import VERBATIM_HELP, not_blank, number, seed, whole_number
 
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
@@ -44,6 +44,8 @@ class Arguments:
     json: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    verbatim: bool | None = None
+    """None leaves it to the model."""
     seed: int | None = None
     operations: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
@@ -132,6 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     ask.add_argument("--max-tokens", type=whole_number(1, 2**31 - 1), metavar="N", help="longest answer, in tokens")
     ask.add_argument("--temperature", type=number(0, 100), metavar="T", help="0 takes the likeliest token every time")
+    ask.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
     ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text")
 
     sessions = _command(commands, "sessions", "list the sessions")

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from app.arguments_values import lengths, names, number_above, seed, whole_number
+from app.arguments_values import VERBATIM_HELP, lengths, names, number_above, seed, whole_number
 
 SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
 _EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Stopped or
@@ -26,6 +26,7 @@ class EvalArguments:
     text: tuple[Path, ...]
     """Empty: the program's own."""
     max_tokens: int | None
+    verbatim: bool | None
     endpoint: str | None
     tokenizer: str | None
     api_key_variable: str
@@ -49,6 +50,8 @@ class EvalArguments:
             return "--endpoint needs --model NAME, as the server calls it"
         if self.tokenizer and not self.endpoint:
             return "--tokenizer goes with --endpoint; a local model has its own"
+        if self.verbatim is not None and (self.endpoint or self.suite == "ppl"):
+            return "--verbatim is for the answers of a local model"
         return None
 
 
@@ -96,6 +99,7 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of every answer (default: what each task needs; more to think)",
     )
+    parser.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
     parser.add_argument("--restart", action="store_true", help="throw away the suite's earlier samples in that folder")
     _add_endpoint_options(parser.add_argument_group("a model elsewhere"))

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable
 
+VERBATIM_HELP = "quotations are sentences of the documents, word for word (default: as the model has it)"
 _LENGTH = re.compile(r"(\d+)([KM]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 

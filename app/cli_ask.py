@@ -65,6 +65,7 @@ def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingP
         "max_tokens": arguments.max_tokens,
         "temperature": arguments.temperature,
         "seed": arguments.seed,
+        "verbatim": arguments.verbatim,
     }
     return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
 

@@ -59,7 +59,7 @@ def _local(arguments: Arguments, asked: EvalArguments) -> LocalModel:
     from sala_core.evals import LocalModel
 
     engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
-    return LocalModel(engine, max_tokens=asked.max_tokens)
+    return LocalModel(engine, max_tokens=asked.max_tokens, verbatim=asked.verbatim)
 
 
 def _endpoint(arguments: Arguments, asked: EvalArguments) -> Endpoint:

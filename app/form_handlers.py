@@ -14,6 +14,7 @@ from app.answers import (
     load_settings,
     note_html,
     placeholders,
+    quotation_choices,
     save_settings,
     trouble_html,
 )
@@ -37,17 +38,19 @@ class SettingsHandlers:
 
     def open(self) -> Changes:
         """Show what is set, and in grey what the model would do."""
-        texts = load_settings(self._workspace.library.folder).texts()
-        greys = placeholders(self._workspace.model_info().sampling)
+        *texts, quotations = load_settings(self._workspace.library.folder).texts()
+        own = self._workspace.model_info().sampling
+        greys = placeholders(own)
         changes: Changes = {self._panel.form: gr.update(visible=True), self._panel.trouble: ""}
         for field, text, grey in zip(self._panel.fields, texts, greys, strict=True):
             changes[field] = gr.update(value=text, placeholder=grey)
+        changes[self._panel.quotations] = gr.update(choices=quotation_choices(own), value=quotations)
         return changes
 
-    def save(self, temperature: str, top_p: str, max_tokens: str, seed: str) -> Changes:
-        """Keep what was typed, or say what is wrong with it and keep the form open."""
+    def save(self, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str) -> Changes:
+        """Keep what was typed and chosen, or say what is wrong with it and keep the form open."""
         try:
-            return self._keep(AnswerSettings.from_texts(temperature, top_p, max_tokens, seed))
+            return self._keep(AnswerSettings.from_texts(temperature, top_p, max_tokens, seed, quotations))
         except SettingsError as error:
             return {self._panel.trouble: trouble_html(str(error))}
 

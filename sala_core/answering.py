@@ -1,6 +1,6 @@
 """From a prompt that has been read to an answer: tokens, drafts that copy what was read, text that may be shown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sala_core.decode import MAX_PASS_TOKENS, Decoder
 from sala_core.model import AttentionTrace, SalaModel
+from sala_core.quoting import Quoting
 from sala_core.sampling import Sampler, SamplingParams, StopMatcher
 from sala_core.speculation import DraftIndex, DraftLength
 from sala_core.state import SalaState
@@ -60,14 +61,18 @@ class Answering:
         max_tokens: int,
         trace: AttentionTrace | None,
         lookup: DraftIndex | None,
+        quoting: Quoting | None = None,
     ) -> None:
-        """ends: tokens that end an answer. lookup: all tokens of the state, if drafts are to be copied from them."""
+        """ends: tokens that end an answer. lookup: all tokens of the state, if drafts are to be copied from them.
+        quoting: what may follow a quotation mark, if not all may; needs the trace."""
         self._model, self._state, self._sampler, self._writer = model, state, sampler, writer
         self._ends, self._max_tokens, self._trace, self._lookup = ends, max_tokens, trace, lookup
         self._made: list[int] = []
         self._passes = 0
         self._decoder: Decoder | None = None
         self._lengths = DraftLength()
+        self._quoting = quoting
+        self._settled: list[int] = []  # tokens of a quotation that are still to be said
 
     def answer(
         self, hidden: Tensor, should_stop: Callable[[], bool], decoder: Callable[[], Decoder]
@@ -85,20 +90,49 @@ class Answering:
                 if pending in self._ends:
                     reason = "stop"
                     break
-                draft = self._draft(pending)
-                chosen = self._decode(decoder).step(self._state, [pending, *draft], self._sampler)
-                held = next((n for n, token in enumerate(draft) if token != chosen[n]), len(draft))
-                self._lengths.learn(len(draft), held)
-                yield from self._say([pending, *draft[:held]])
+                run = self._decode(decoder)
+                if self._quotes(pending):
+                    self._settled = self._quotation(pending)
+                pending = yield from (self._quote if self._settled else self._speak)(run, pending)
                 if self._writer.stopped:
                     reason = "stop_string"
                     break
-                pending = chosen[held]
-                self._sampler.accept(chosen[: held + 1])
         finally:
             self._collect()
         yield from self._writer.flush()
         yield Finished(reason=reason, ids=tuple(self._made), passes=self._passes)
+
+    def _speak(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
+        """Say `pending` and what a draft of the model's own words holds; returns the token to be said next."""
+        draft = self._draft(pending)
+        chosen = decoder.step(self._state, [pending, *draft], self._sampler)
+        held = next((n for n, token in enumerate(draft) if token != chosen[n]), len(draft))
+        self._lengths.learn(len(draft), held)
+        yield from self._say([pending, *draft[:held]])
+        self._sampler.accept(chosen[: held + 1])
+        return chosen[held]
+
+    def _quote(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
+        """Say `pending` and more of the quotation; returns the token to be said next."""
+        left = min(MAX_PASS_TOKENS, self._max_tokens - len(self._made)) - 1
+        said, self._settled = self._settled[:left], self._settled[left:]
+        chosen = decoder.step(self._state, [pending, *said], self._sampler)
+        if self._lookup is not None:
+            self._lookup.extend([pending])
+        yield from self._say([pending, *said])
+        after = self._settled.pop(0) if self._settled else chosen[-1]
+        self._sampler.accept([*said, after])
+        return after
+
+    def _quotes(self, pending: int) -> bool:
+        return self._quoting is not None and not self._settled and self._quoting.opens(pending)
+
+    def _quotation(self, opening: int) -> list[int]:
+        """What follows a quotation mark that is about to be said."""
+        assert self._quoting is not None
+        assert self._trace is not None, "quotations are chosen by the trace"
+        self._collect()
+        return self._quoting.continuation(self._model, self._state, opening, self._trace)
 
     def _say(self, tokens: list[int]) -> Iterator[Token]:
         """Yield tokens of the last pass, up to a stop string; the state then holds those that were yielded."""

@@ -20,6 +20,7 @@ from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import state_fingerprint
 from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings, is_out_of_memory
 from sala_core.model import AttentionTrace, SalaModel
+from sala_core.quoting import Quoting
 from sala_core.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.speculation import DraftIndex
 from sala_core.state import KvKind, SalaState
@@ -170,6 +171,7 @@ class Engine:
         should_stop: Callable[[], bool] = lambda: False,
         think: bool = True,
         lookup: DraftIndex | None = None,
+        quoting: Quoting | None = None,
     ) -> Iterator[Progress | Token | Finished]:
         """Read the prompt ids, then answer.
 
@@ -177,7 +179,8 @@ class Engine:
         holds exactly the prompt and the tokens yielded, whenever the iterator is closed. think: tell a leading
         <think> block from the answer. should_stop is looked at before every pass and chunk; the iterator then ends
         without Finished. lookup: all tokens before the answer, those of the prompt too, from which drafts are copied;
-        what is said, or how likely, does not change. It is extended by the tokens yielded.
+        what is said, or how likely, does not change. It is extended by the tokens yielded. quoting: what quotations
+        are made of, if they are to be word for word; looks into the trace, which must be given.
         Raises as `read`; ValueError for an empty prompt.
         """
         params = sampling or self.sampling_defaults
@@ -201,6 +204,7 @@ class Engine:
             max_tokens=params.max_tokens,
             trace=trace,
             lookup=lookup,
+            quoting=quoting,
         )
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))

@@ -43,12 +43,12 @@ def find_evidence(
     neighbouring blocks that drew it are one place, cut to the lines that hold it. source_map: gives a document's map
     by its id, None where its text is lost.
     """
-    mass = _document_mass(trace, spans, turn_start, layout)
+    mass = document_mass(trace, spans, turn_start, layout)
     total = float(mass.sum())
     if total <= 0:
         return ()
     places = []
-    for start, end in _runs(_best_blocks(mass, layout.block)):
+    for start, end in _runs(best_blocks(mass, layout.block)):
         for span in spans:
             a, b = max(span.start, start * layout.block), min(span.end, end * layout.block)
             if a < b:
@@ -62,10 +62,10 @@ def find_evidence(
     return tuple(found)
 
 
-def _document_mass(
+def document_mass(
     trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
-    """Attention by token, [turn_start] float32: zero outside of documents and in the first blocks."""
+    """Attention by token, [turn_start] float32: of documents alone, as `find_evidence` counts it."""
     total = np.zeros(turn_start, dtype=np.float32)
     for held in trace.mass.values():
         total += held[:turn_start].to("cpu", torch.float32).numpy()
@@ -90,8 +90,8 @@ def _beyond_the_usual(mass: NDArray[np.float32], block: int) -> NDArray[np.float
     return (padded * share).reshape(-1)[: len(mass)].astype(np.float32)
 
 
-def _best_blocks(mass: NDArray[np.float32], block: int) -> list[int]:
-    """Blocks that drew most, in the order of the text."""
+def best_blocks(mass: NDArray[np.float32], block: int) -> list[int]:
+    """Blocks that drew most, in the order of the text. mass: [tokens] float32, of every token."""
     padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block).sum(1)
     best = np.argsort(-padded, kind="stable")[:_CANDIDATE_BLOCKS]
     enough = padded[best] >= _MIN_SHARE * padded[best[0]]

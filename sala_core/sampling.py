@@ -22,7 +22,8 @@ class SamplingParams:
     temperature: 0 takes the likeliest token. top_k: 0 keeps all. top_p: the smallest set of likeliest tokens
     with that much probability. min_p: drops tokens below that share of the likeliest one's probability.
     repetition_penalty: above 1 makes tokens already said less likely (arXiv:1909.05858). seed: the same seed
-    and logits give the same tokens; None draws one. stop: texts that end the answer and are left out of it.
+    and logits give the same tokens; None draws one. stop: texts that end the answer and are left out of it. verbatim:
+    what stands in quotation marks is a sentence of the documents, likeliest first whatever the temperature.
     """
 
     temperature: float = 0.9
@@ -33,6 +34,7 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
+    verbatim: bool = False
 
     @classmethod
     def from_generation_config(cls, raw: Mapping[str, Any]) -> "SamplingParams":
@@ -40,7 +42,7 @@ class SamplingParams:
 
         Raises ValueError for a value out of range.
         """
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "verbatim")
         values = {name: raw[name] for name in names if raw.get(name) is not None}
         if raw.get("do_sample") is False:
             values["temperature"] = 0
@@ -61,6 +63,7 @@ class SamplingParams:
         )
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "None or 0 to 2^63 - 1")
         valid = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
+        _require("verbatim", self.verbatim, isinstance(self.verbatim, bool), "true or false")
         _require("stop", self.stop, valid, "a tuple of texts that are not empty")
 
 

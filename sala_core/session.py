@@ -20,6 +20,7 @@ from sala_core.ingest import Limits, SkippedFile, SourceMap, encode_document, pr
 from sala_core.memory import ROOM_TOKENS, check_budget
 from sala_core.model import AttentionTrace
 from sala_core.quotations import verify_quotations
+from sala_core.quoting import Quoting
 from sala_core.sampling import SamplingParams
 from sala_core.session_state import SessionState
 from sala_core.store import Library, MessageDraft, PartDraft, SessionRow
@@ -238,13 +239,19 @@ class Session:
         base, trace = state.position, AttentionTrace()
         asked, said = MessageDraft(role="user", text=question), MessageDraft(role="assistant", text="")
         prompt = self._writer.question(question, asked.id)
-        longest = (sampling or self.sampling_defaults).max_tokens
-        self.state.make_room(len(prompt.token_ids) + min(longest, ROOM_TOKENS))
+        chosen = sampling or self.sampling_defaults
+        self.state.make_room(len(prompt.token_ids) + min(chosen.max_tokens, ROOM_TOKENS))
         turn = _Turn(started=time.monotonic())
         lookup = self.state.drafts()
         lookup.extend(prompt.token_ids)
         for event in self._engine.generate(
-            state, prompt.token_ids, sampling, trace=trace, should_stop=should_stop, lookup=lookup
+            state,
+            prompt.token_ids,
+            sampling,
+            trace=trace,
+            should_stop=should_stop,
+            lookup=lookup,
+            quoting=self._quoting(base) if chosen.verbatim else None,
         ):
             turn.take(event)
             if not isinstance(event, Finished):
@@ -277,9 +284,15 @@ class Session:
         name, end = self.state.save_run(base, ids, keep=True, commit=False)
         self._library.commit_turn(self._id, parts, messages, name, end)
 
-    def _answer(self, turn: "_Turn", trace: AttentionTrace, base: int, prompt_tokens: int) -> Answer:
-        spans = document_spans(self._library.parts(self._id), self._library.documents(self._id))
+    def _quoting(self, turn_start: int) -> Quoting:
         source_map = lru_cache(_SOURCE_MAPS)(self._source_map)
+        return Quoting(self._engine.tokenizer, self._spans(), turn_start, self._engine.model.layout, source_map)
+
+    def _spans(self) -> list[DocumentSpan]:
+        return document_spans(self._library.parts(self._id), self._library.documents(self._id))
+
+    def _answer(self, turn: "_Turn", trace: AttentionTrace, base: int, prompt_tokens: int) -> Answer:
+        spans, source_map = self._spans(), lru_cache(_SOURCE_MAPS)(self._source_map)
         text = turn.text.strip()
         evidence = find_evidence(trace, spans, base, self._engine.model.layout, source_map)
         quotations = verify_quotations(text, _likely_first(spans, evidence), source_map)

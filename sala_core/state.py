@@ -182,6 +182,10 @@ class SalaState:
             cache.set_length(position)
         self.position = position
 
+    def mark(self) -> "Mark":
+        """This place, to come back to."""
+        return Mark(self)
+
     def buffers_key(self) -> Hashable:
         """Another one whenever a buffer has moved or has grown."""
         return (self.linear_states.data_ptr(), *(buffer.key for _, _, buffer in self._buffers()))
@@ -257,3 +261,16 @@ class SalaState:
 def _plain(rows: Tensor | QuantizedRows) -> Tensor:
     assert isinstance(rows, Tensor), "pooled keys are never quantized"
     return rows
+
+
+class Mark:
+    """A place of a state to come back to. Unlike a copy it keeps the linear states alone: rows of keys are cut off."""
+
+    def __init__(self, state: SalaState) -> None:
+        self._state, self._position = state, state.position
+        self._linear = state.linear_states.clone()
+
+    def rewind(self) -> None:
+        """Make the state again what it was, however far it has been advanced since."""
+        self._state.set_position(self._position)
+        self._state.linear_states.copy_(self._linear)

@@ -16,6 +16,7 @@ from sala_core.ingest import SourceMap
 from sala_core.memory import check_budget
 from sala_core.model import AttentionTrace
 from sala_core.prompt import document_header
+from sala_core.quoting import Quoting
 from sala_core.sampling import SamplingParams
 from sala_core.state import SalaState
 
@@ -27,11 +28,13 @@ _ID = "text"
 class LocalModel:
     """An engine that reads a document as the program does: system message, document, question; greedy answers."""
 
-    def __init__(self, engine: Engine, *, max_tokens: int | None = None) -> None:
-        """max_tokens: of every answer; None takes what each task gives. Raises TokenizerError without a template."""
+    def __init__(self, engine: Engine, *, max_tokens: int | None = None, verbatim: bool | None = None) -> None:
+        """max_tokens: of every answer; None takes what each task gives. verbatim: whether quotations are word for word;
+        None: as the model has it. Raises TokenizerError without a template, ModelError."""
         self.engine = engine
         self.name = engine.name
         self.max_tokens = max_tokens
+        self.verbatim = engine.sampling_defaults.verbatim if verbatim is None else verbatim
         self._tokenizer, self._chat = engine.tokenizer, engine.chat
         self._short_tokens = lru_cache(1 << 14)(self._count)
         turns: tuple[Role, ...] = ("system", "user", "assistant")
@@ -39,7 +42,8 @@ class LocalModel:
 
     def identity(self) -> dict[str, str]:
         """What samples are bound to."""
-        return {"model": self.name, "fingerprint": self.engine.fingerprint}
+        quotations = {"quotations": "verbatim"} if self.verbatim else {}
+        return {"model": self.name, "fingerprint": self.engine.fingerprint, **quotations}
 
     def text_tokens(self, text: str) -> int:
         """Tokens of a text alone."""
@@ -74,18 +78,19 @@ class LocalModel:
             if should_stop():
                 return
         read_s = time.monotonic() - started
-        fork = Fork(state)
+        here = state.mark()
         document = reading.document
         lines = SourceMap(document.text, (), token_starts) if document else None
         for question in questions:
-            trace = AttentionTrace() if lines and question.needles else None
-            reply = self._answer(state, question, trace, should_stop)
-            fork.rewind()
+            trace = AttentionTrace() if lines else None
+            span = DocumentSpan(document_id=_ID, name=_ID, start=body, end=body + len(token_starts))
+            quoting = self._quoting(span, state.position, lines) if lines and self.verbatim else None
+            reply = self._answer(state, question, trace, quoting, should_stop)
+            here.rewind()
             if reply is None:
                 return
             seen = None
-            if trace and lines:
-                span = DocumentSpan(document_id=_ID, name=_ID, start=body, end=body + len(token_starts))
+            if trace and lines and question.needles:
                 seen = self._seen(trace, span, state.position, lines, question)
             yield replace(reply, read_s=read_s, seen=seen)
             read_s = 0.0
@@ -95,13 +100,16 @@ class LocalModel:
         state: SalaState,
         question: Question,
         trace: AttentionTrace | None,
+        quoting: Quoting | None,
         should_stop: Callable[[], bool],
     ) -> Reply | None:
         asked = self._chat.message("user", self._tokenizer.encode_content(question.text))
         prompt = np.concatenate([asked, self._chat.generation_prompt()])
         before, started, text = state.position, time.monotonic(), ""
         sampling = SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens)
-        for event in self.engine.generate(state, prompt, sampling, trace=trace, should_stop=should_stop):
+        for event in self.engine.generate(
+            state, prompt, sampling, trace=trace, should_stop=should_stop, quoting=quoting
+        ):
             if isinstance(event, Token) and not event.thinking:
                 text += event.text
             elif isinstance(event, Finished):
@@ -114,6 +122,9 @@ class LocalModel:
                     read_s=0.0,
                 )
         return None
+
+    def _quoting(self, span: DocumentSpan, turn_start: int, lines: SourceMap) -> Quoting:
+        return Quoting(self._tokenizer, [span], turn_start, self.engine.model.layout, lambda _: lines)
 
     def _seen(
         self, trace: AttentionTrace, span: DocumentSpan, asked_at: int, lines: SourceMap, question: Question
@@ -145,16 +156,3 @@ class LocalModel:
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.encode_content(text))
-
-
-class Fork:
-    """A state to come back to. Unlike a copy it keeps only the linear states: rows of keys are cut off again."""
-
-    def __init__(self, state: SalaState) -> None:
-        self._state, self._position = state, state.position
-        self._linear = state.linear_states.clone()
-
-    def rewind(self) -> None:
-        """Make the state again what it was."""
-        self._state.set_position(self._position)
-        self._state.linear_states.copy_(self._linear)

@@ -36,6 +36,11 @@ class SourceMap:
         self._page_starts = np.asarray(page_starts, np.int64)
         self._token_starts = np.asarray(token_starts, np.int64)
 
+    @property
+    def num_chars(self) -> int:
+        """Characters of the text."""
+        return len(self._text)
+
     def place(self, first_token: int, last_token: int) -> Place:
         """Where the tokens `first_token` to `last_token` of the body (inclusive) stand.
 

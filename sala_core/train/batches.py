@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sala_core.train.tasks import MEMORY_TOKENS, Row
 
-_QUERIES_A_ROW = 32
+_QUERIES_A_ROW = 64
 _MEMORY_EVERY = 16  # tokens of a row for each position whose sentence is to be told
 _ANSWER_WEIGHT = 0.5  # and more: what is not mere text
 

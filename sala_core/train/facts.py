@@ -48,11 +48,18 @@ _DEEDS = _listed("founded,discovered,designed,stole,repaired,bought,wrote about,
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A sentence and the questions that it answers; plural: those asked where several sentences answer."""
+    """A sentence and the questions that it answers.
+
+    plural: questions asked where several sentences answer; together: one about several keys at once, with {} for them,
+    of which this fact's is `key`; own_line: whether nothing else stands on the sentence's line.
+    """
 
     sentence: str
     questions: tuple[str, ...]
     plural: tuple[str, ...] = ()
+    together: str = ""
+    key: str = ""
+    own_line: bool = False
 
 
 def invented_name(rng: random.Random) -> str:
@@ -160,7 +167,8 @@ def _definition(rng: random.Random) -> Fact:
         (f"def {name}({arguments}):", f"{name.upper()} = {_number(rng)}", f"fn {name}({arguments}) {{")
     )
     symbol = name.upper() if " = " in sentence else name
-    return Fact(sentence=sentence, questions=(f"Where is {symbol} defined?", f"Show the definition of {symbol}."))
+    questions = (f"Where is {symbol} defined?", f"Show the definition of {symbol}.")
+    return Fact(sentence=sentence, questions=questions, own_line=True)
 
 
 _LABELS = _listed(
@@ -226,6 +234,8 @@ def keyed_facts(rng: random.Random, count: int) -> list[Fact]:
                         f"Which {label}s has {key}?",
                         f"Name every {label} that the text gives for {key}.",
                     ),
+                    together=f"What are the {label}s of {{}}?",
+                    key=key,
                 )
             )
     return facts[:count]

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sala_core.sentences import SENTENCE_END
 from sala_core.train.facts import Fact, invented_fact, invented_name
 
 WORD = re.compile(r"[A-Za-z][\w'’-]+")
-SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
 _SENTENCE = re.compile(
     r"(?:(?<=[.!?]\s)|(?<=[.!?][\"”]\s)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
     rf"[A-Z0-9`][^.!?\"“”]{{25,220}}?{SENTENCE_END}(?=\s)",
@@ -88,11 +88,27 @@ def _about_planted(rng: random.Random, body: str, planted: list[tuple[str, Fact]
         spans = tuple(sorted((start, end) for _, start, end in alike))
         texts = fact.plural if len(alike) > 1 and fact.plural else fact.questions
         questions.append(Question(text=rng.choice(texts), spans=spans))
+    questions += _about_several_keys(rng, found)
     if len(questions) > 1 and rng.random() < 0.3:
         pair = rng.sample(questions, 2)
         spans = tuple(span for question in pair for span in question.spans)
         questions.append(Question(text=" ".join(question.text for question in pair), spans=spans))
     return questions
+
+
+def _about_several_keys(rng: random.Random, found: list[tuple[Fact, int, int]]) -> list[Question]:
+    """One question about two to four keys, where so many have their one value each."""
+    times = Counter(fact.key for fact, _, _ in found)
+    alone = [one for one in found if one[0].together and times[one[0].key] == 1]
+    if len(alone) < 2 or rng.random() < 0.5:
+        return []
+    asked = [one for one in alone if one[0].together == alone[0][0].together]
+    asked = rng.sample(asked, min(len(asked), rng.randint(2, 4)))
+    keys = [fact.key for fact, _, _ in asked]
+    if len(keys) < 2:
+        return []
+    text = asked[0][0].together.format(f"{', '.join(keys[:-1])} and {keys[-1]}")
+    return [Question(text=text, spans=tuple((start, end) for _, start, end in asked))]
 
 
 def _about_absent(rng: random.Random, planted: list[tuple[str, Fact]], count: int) -> list[Question]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from tokenizers import Tokenizer
 
+from sala_core.sentences import SENTENCE_END
 from sala_core.train.corpus import SourceText
 from sala_core.train.facts import Fact, invented_fact, keyed_facts, similar_facts
-from sala_core.train.questions import SENTENCE_END, WORD, Question, ask
+from sala_core.train.questions import WORD, Question, ask
 from sala_core.train.tokenizer_training import CONTROL_TOKENS, END_OF_TEXT, TURN_END, TURN_START
 
 NOT_SAID = "The text does not say."
@@ -25,7 +26,7 @@ SYSTEM_TEXTS = (
 TEXT_WEIGHT = 0.3
 DOCUMENT_WEIGHT = 0.1
 _FIRST_WORDS_WEIGHT, _FIRST_WORDS_TOKENS = 6.0, 4
-_LISTS_SHARE = 0.1
+_LISTS_SHARE = 0.15
 _KIND_WEIGHTS = {"books": 46, "peps": 12, "rust-book": 6, "tldr": 5, "medquad": 18, "code": 13}
 MEMORY_TOKENS, _MEMORY_EVERY = 4, 10
 """How many of a sentence's first tokens are told, and of how many tokens one is asked."""
@@ -88,7 +89,7 @@ class TaskMaker:
     def random_copy(self, rng: random.Random, length: int) -> Row:
         """A random run of tokens, repeated to the end; only repeats can be predicted."""
         numbers = np.random.default_rng(rng.getrandbits(32))
-        symbols = numbers.integers(len(self.control), self.vocab_size, size=2 ** rng.randint(5, 12))
+        symbols = numbers.integers(len(self.control), self.vocab_size, size=2 ** rng.randint(3, 12))
         run = numbers.choice(symbols, size=rng.randint(8, max(9, length // 2))).tolist()
         row = Row()
         row.add(run, 0.01)
@@ -149,7 +150,8 @@ class TaskMaker:
             source, text = self._excerpt(rng, tokens)
             count = rng.randint(1, 3) if tokens < 400 else rng.randint(2, 8)
             alike = rng.random() < 0.5
-            facts = similar_facts(rng, count) if alike else [invented_fact(rng) for _ in range(count)]
+            makers = (similar_facts, keyed_facts) if alike else (_any_facts,)
+            facts = rng.choice(makers)(rng, count)
             text, planted = _plant(rng, text[: int(tokens * 3.4)], facts)
             name = source.name
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
@@ -192,7 +194,7 @@ class TaskMaker:
             row.add([first], _FIRST_WORDS_WEIGHT)
             row.add(rest, 2.0)
         else:
-            middle = (asked_at + len(row.ids)) // 2
+            asking = [(asked_at * (4 - part) + len(row.ids) * part) // 4 for part in (2, 3)]
             for number, (start, end) in enumerate(question.spans):
                 answer_at = len(row.ids)
                 row.add(self.encode(f'{" " if number else ""}"{reading.body[start:end]}"'), 1.0)
@@ -201,9 +203,9 @@ class TaskMaker:
                 gold = np.searchsorted(reading.starts, [start, end - 1], side="right") - 1
                 span = (reading.first + int(gold[0]), reading.first + int(gold[1]) + 1)
                 step = max(1, (len(row.ids) - answer_at) // 4)
-                asking = [] if number else [middle]
                 for position in (*asking, *range(answer_at - 1, len(row.ids) - 1, step)):
                     row.queries.append((position, *span, asked_at))
+                asking = []
         row.add([self.control[TURN_END]], 1.0)
         row.add(self.encode("\n"), 0.0)
 
@@ -222,13 +224,18 @@ class TaskMaker:
         return source, source.text[start : start + size]
 
 
+def _any_facts(rng: random.Random, count: int) -> list[Fact]:
+    return [invented_fact(rng) for _ in range(count)]
+
+
 def _plant(rng: random.Random, text: str, facts: list[Fact]) -> tuple[str, list[tuple[str, Fact]]]:
-    """Insert each fact's sentence between two sentences or as a paragraph of its own."""
+    """Insert each fact's sentence between two sentences, as a paragraph of its own, or as a line of its own."""
     planted = []
     for fact in facts:
-        gaps = [match.end() for match in re.finditer(r"[.!?][\"”]?\s+|\n+", text)] or [len(text)]
+        gaps = [match.end() for match in re.finditer(r"\n+" if fact.own_line else r"[.!?][\"”]?\s+|\n+", text)] or [0]
         at = rng.choice(gaps)
         after = " " if at and text[at - 1] == " " else rng.choice(("\n", "\n", "\n\n", " "))
+        after = "\n" if fact.own_line else after
         text = f"{text[:at]}{fact.sentence}{after}{text[at:]}"
         planted.append((fact.sentence, fact))
     return text, planted

@@ -14,6 +14,7 @@ from app.answers import (
     load_settings,
     note_html,
     placeholders,
+    quotation_choices,
     save_settings,
 )
 from sala_core import SamplingParams
@@ -24,6 +25,7 @@ SETTINGS = st.builds(
     top_p=st.none() | st.floats(0.01, 1),
     max_tokens=st.none() | st.integers(1, MAX_ANSWER_TOKENS),
     seed=st.none() | st.integers(0, 2**63 - 1),
+    verbatim=st.none() | st.booleans(),
 )
 
 
@@ -43,6 +45,8 @@ def test_whatever_can_be_set_can_be_used_and_comes_back(tmp_path_factory, settin
         (("0", "1", "1", "0"), {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "seed": 0}),
         ((" 0,7 ", ".9", "1,000", "42"), {"temperature": 0.7, "top_p": 0.9, "max_tokens": 1000, "seed": 42}),
         (("", "", "512 tokens", ""), {"max_tokens": 512}),
+        (("", "", "", "", "Word for word"), {"verbatim": True}),
+        (("", "", "", "", "In its own words"), {"verbatim": False}),
     ],
 )
 def test_numbers_are_taken_as_people_write_them(typed, changes):
@@ -74,7 +78,18 @@ def test_what_cannot_be_used_is_said_by_name(typed, words):
 
 
 @pytest.mark.parametrize(
-    "kept", ["", "[]", "null", "{", '{"temperature": "hot"}', '{"max_tokens": 2.5}', '{"top_p": NaN}', '{"seed": true}']
+    "kept",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        '{"temperature": "hot"}',
+        '{"max_tokens": 2.5}',
+        '{"top_p": NaN}',
+        '{"seed": true}',
+        '{"verbatim": 1.5}',
+    ],
 )
 def test_a_damaged_file_leaves_all_to_the_model(kept, tmp_path):
     (tmp_path / FILE).write_text(kept)
@@ -96,3 +111,10 @@ def test_the_note_says_what_is_set_and_nothing_else():
     assert note_html(AnswerSettings()) == ""
     shown = note_html(AnswerSettings(temperature=0.0, max_tokens=2000, seed=7))
     assert "Answers with temperature 0 · at most 2,000 tokens · seed 7" in shown
+    assert "quotations word for word" in note_html(AnswerSettings(verbatim=True))
+
+
+@pytest.mark.parametrize(("own", "words"), [(None, "its own"), (True, "word for word"), (False, "in its own words")])
+def test_how_the_model_itself_quotes_is_named(own, words):
+    defaults = None if own is None else SamplingParams(verbatim=own)
+    assert quotation_choices(defaults)[0] == (f"As the model has it ({words})", "")

@@ -8,14 +8,16 @@ import json
 import random
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sala_core import Engine, SalaState, SamplingParams, Token
+from sala_core import Engine, SalaState, Token
 from sala_core.evidence import DocumentSpan, find_evidence
 from sala_core.ingest import Document, SourceMap, encode_document
 from sala_core.model import AttentionTrace
+from sala_core.quoting import Quoting
 from sala_core.stream import StreamWriter
 
 _MILESTONES = [1 << n for n in range(14, 21)]
@@ -92,8 +94,10 @@ def main() -> None:
     for sentence, question, value in planted:
         fork, trace = state.clone(), AttentionTrace()
         prompt = writer.question(question, "m").token_ids
-        sampling = SamplingParams(temperature=0, max_tokens=48)
-        events = engine.generate(fork, prompt, sampling, trace=trace)
+        sampling = replace(engine.sampling_defaults, temperature=0, max_tokens=48)
+        quoting = Quoting(engine.tokenizer, [span], state.position, engine.model.layout, lambda _: source_map)
+        quoting_if = quoting if sampling.verbatim else None
+        events = engine.generate(fork, prompt, sampling, trace=trace, quoting=quoting_if)
         answer = "".join(event.text for event in events if isinstance(event, Token))
         places = find_evidence(trace, [span], state.position, engine.model.layout, lambda _: source_map)[:5]
         at = text.index(sentence)

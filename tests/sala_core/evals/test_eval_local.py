@@ -11,7 +11,6 @@ from eval_helpers import task_named
 from sala_core import Engine
 from sala_core.answering import Progress
 from sala_core.evals import LocalModel, TextSource
-from sala_core.evals.local import Fork
 from sala_core.evals.perplexity import bins, measure, summarise_losses
 from sala_core.evals.records import ReadingProgress, Reply
 
@@ -26,7 +25,7 @@ def test_a_rewound_state_is_the_state_that_was_bit_by_bit(model):
     for length in (1, 63, 64, 500, 641):
         state = engine.new_state()
         list(engine.read(state, ids[:length]))
-        copy, fork = state.clone(), Fork(state)
+        copy, fork = state.clone(), state.mark()
         for _ in range(2):
             list(engine.read(state, ids[200:257]))
             fork.rewind()

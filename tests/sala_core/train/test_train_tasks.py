@@ -85,7 +85,7 @@ def test_invented_facts_have_a_question_that_shares_words(seed):
 def test_notes_have_fixed_shapes_and_hold_what_the_rows_know(maker):
     rows = [maker.conversation(random.Random(0), 300), maker.random_copy(random.Random(0), 300)]
     notes = take_notes(rows, 256, [5, 6])
-    assert notes.queries.shape == notes.first.shape == notes.known.shape == (2, 32)
+    assert notes.queries.shape == notes.first.shape == notes.known.shape == (2, 64)
     assert notes.beginnings.shape == (2, 16, 4)
     usable = {query for query in rows[0].queries if query[0] < 256}
     found = {
@@ -95,7 +95,7 @@ def test_notes_have_fixed_shapes_and_hold_what_the_rows_know(maker):
     }
     assert found
     assert found <= usable
-    assert len(found) == min(32, len(usable))
+    assert len(found) == min(64, len(usable))
     told = set(zip(notes.held[0].tolist(), map(tuple, notes.beginnings[0].tolist()), strict=True))
     assert told & set(rows[0].memory)
     assert told <= {*rows[0].memory, (0, (-1, -1, -1, -1))}

@@ -1,0 +1,45 @@
+"""Where the sentences of a text begin and end: those of prose, and the lines of code, lists and registers."""
+
+import re
+from collections.abc import Iterator
+
+SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
+"""A pattern of what ends a sentence of prose."""
+
+_BREAK = re.compile(
+    rf"{SENTENCE_END}(?<!\b[A-Z]\.)[\"'”’)\]]*\s+"
+    r"|\n[ \t]*\n\s*"
+    r"|(?<=[:;{}),\]])[ \t]*\n\s*(?=[^\sa-z])"
+    r"|(?<=[:;{}])[ \t]*\n\s*"
+)
+_LINE_END = re.compile(r"[ \t]*\n[ \t]*")
+_FULL_LINE = 0.6  # a line shorter than this share of the longest does not go on in the next
+_AROUND_CHARS = 1000
+_OPENING, _CLOSING = "\"“‘«„'(*_#>-– \t\n", "\"”’»“' \t\n"
+
+
+def sentences(text: str) -> Iterator[tuple[int, int]]:
+    """The characters (start, end) of every sentence, without quotation marks and white space around it.
+
+    A line ends a sentence of its own where it is much shorter than the longest, or ends as lines of code do.
+    """
+    breaks = {match.start() + len(match[0].rstrip()): match.end() for match in _BREAK.finditer(text)}
+    longest, start = max(map(len, text.split("\n"))), 0
+    for match in _LINE_END.finditer(text):
+        if match.start() - start < _FULL_LINE * longest:
+            breaks.setdefault(match.start(), match.end())
+        start = match.end()
+    at = 0
+    for end, after in [*sorted(breaks.items()), (len(text), len(text))]:
+        inner = text[at:end].lstrip(_OPENING)
+        first = end - len(inner)
+        if kept := inner.rstrip(_CLOSING):
+            yield first, first + len(kept)
+        at = max(at, after)
+
+
+def sentences_around(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """The characters of the sentences that touch text[start:end], as `sentences` has them."""
+    begin = max(0, start - _AROUND_CHARS)
+    near = text[begin : end + _AROUND_CHARS]
+    return [(begin + a, begin + b) for a, b in sentences(near) if begin + a < end and begin + b > start]

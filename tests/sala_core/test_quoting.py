@@ -1,0 +1,175 @@
+"""What stands in quotation marks is a sentence of the documents that was looked at; the rest is as without."""
+
+import numpy as np
+import pytest
+import torch
+from sala_kernels import BlockLayout
+
+from sala_core import Finished, SamplingParams, Token
+from sala_core.evidence import DocumentSpan
+from sala_core.ingest import SourceMap
+from sala_core.model import AttentionTrace
+from sala_core.quoting import Quoting
+from sala_core.speculation import DraftIndex
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = ("Ada", "Bruno", "Cleo", "Dora", "Emil", "Fanny", "Gustav", "Hanna", "Igor", "Jutta", "Karl", "Lena")
+SENTENCES = [f"The ticket number of {name} is {1237 * (n + 3)}." for n, name in enumerate(NAMES * 4)]
+TEXT = " ".join(SENTENCES)
+
+
+class Book:
+    """TEXT in a state of the engine, with a question after it that `mass` says how it was looked at."""
+
+    def __init__(self, engine):
+        self.engine, self.ids = engine, None
+        self.ids, self.starts = engine.tokenizer.encode_content_with_offsets(TEXT)
+        self.lines = SourceMap(TEXT, (), self.starts)
+        self.span = DocumentSpan(document_id="book", name="book.txt", start=0, end=len(self.ids))
+        self.layout = BlockLayout(stride=16, block=64, init=1, local=1, slots=4)
+
+    def quoting(self):
+        return Quoting(self.engine.tokenizer, [self.span], len(self.ids), self.layout, lambda _: self.lines)
+
+    def trace(self, looked_at):
+        """looked_at: {sentence's index: attention}."""
+        trace = AttentionTrace()
+        mass = trace.buffer(0, len(self.ids), torch.device("cpu"))
+        for index, value in looked_at.items():
+            start = TEXT.index(SENTENCES[index])
+            first, last = self.lines.tokens_of_chars(start, start + len(SENTENCES[index]))
+            mass[first : last + 1] = value / (last + 1 - first)
+        return trace
+
+
+@pytest.fixture(scope="module")
+def book(talking_engine):
+    return Book(talking_engine)
+
+
+@pytest.fixture
+def opening(talking_engine, monkeypatch):
+    """The model's first words are a quotation mark, then what it would say after it."""
+    marks = talking_engine.tokenizer.encode_content('"').tolist()
+    whole, left = talking_engine.model.logits, list(marks)
+
+    def logits(hidden):
+        if not left:
+            return whole(hidden)
+        return torch.zeros(len(hidden), 8192).index_fill(1, torch.tensor([left.pop(0)]), 100.0)
+
+    monkeypatch.setattr(talking_engine.model, "logits", logits)
+
+
+def answer(book, sampling, quoting, trace, **options):
+    state = book.engine.new_state()
+    list(book.engine.read(state, book.ids))
+    asked = book.engine.tokenizer.encode_content("Which?")
+    events = list(book.engine.generate(state, asked, sampling, quoting=quoting, trace=trace, **options))
+    return events, state, [*book.ids.tolist(), *asked.tolist()]
+
+
+def text_of(events):
+    return "".join(event.text for event in events if isinstance(event, Token))
+
+
+def test_candidates_are_the_sentences_that_were_looked_at_whole_and_in_order(book):
+    found = book.quoting().candidates(book.trace({20: 3.0, 33: 1.0, 7: 2.0}))
+    assert [one.text for one in found[:3]] == [SENTENCES[20], SENTENCES[7], SENTENCES[33]]
+    assert [one.share for one in found[:3]] == pytest.approx([1 / 2, 1 / 3, 1 / 6], abs=1e-3)
+
+
+def test_there_are_few_candidates_however_much_was_looked_at(book):
+    assert len(book.quoting().candidates(book.trace(dict.fromkeys(range(8, 48), 1.0)))) == 16
+
+
+def test_where_nothing_was_looked_at_nothing_is_held_to_the_documents(book, talking_engine):
+    quoting, state = book.quoting(), talking_engine.new_state()
+    mark = int(talking_engine.tokenizer.encode_content('"')[0])
+    assert quoting.opens(mark)
+    assert quoting.continuation(talking_engine.model, state, mark, AttentionTrace()) == []
+    assert not quoting.opens(mark), "the second mark closes the model's own words"
+    assert quoting.opens(mark)
+
+
+def test_scoring_leaves_the_state_as_it_was(book, talking_engine):
+    state = talking_engine.new_state()
+    list(talking_engine.read(state, book.ids))
+    state.reserve(len(book.ids) + 64)
+    before = state.clone()
+    mark = int(talking_engine.tokenizer.encode_content('"')[0])
+    book.quoting().continuation(talking_engine.model, state, mark, book.trace({20: 1.0, 30: 1.0}))
+    assert state.position == before.position
+    after = book.ids[:50]
+    assert torch.equal(talking_engine.forward(state, after), talking_engine.forward(before, after))
+
+
+@pytest.mark.parametrize("opener", ['"', "“", ' "'])
+def test_the_likeliest_of_sentences_looked_at_alike_is_quoted_and_closed(book, talking_engine, opener):
+    engine, looked = talking_engine, {12: 1.0, 20: 1.0, 31: 1.0}
+    opened = engine.tokenizer.encode_content(opener).tolist()
+    state = engine.new_state()
+    list(engine.read(state, [*book.ids.tolist(), *opened[:-1]]))
+    state.reserve(state.position + 64)
+    said = book.quoting().continuation(engine.model, state, opened[-1], book.trace(looked))
+    closing = "”" if opener == "“" else '"'
+    chances = {}
+    for index in looked:
+        ids = engine.tokenizer.encode_content(engine.tokenizer.decode(opened[-1:]) + SENTENCES[index] + closing)
+        fresh = engine.new_state()
+        logits = engine.forward(fresh, [*book.ids.tolist(), *opened[:-1], *ids[:8].tolist()])
+        chances[index] = float(logits[-8:].log_softmax(-1).gather(1, torch.tensor(ids[1:9])[:, None]).sum())
+    best = max(chances, key=chances.__getitem__)
+    assert engine.tokenizer.decode(said) == SENTENCES[best] + closing
+
+
+def test_an_answer_that_opens_with_a_mark_quotes_and_goes_on(book, opening):
+    trace = book.trace({20: 1e9})
+    events, state, before = answer(book, SamplingParams(temperature=0, max_tokens=40), book.quoting(), trace)
+    assert text_of(events).startswith(f'"{SENTENCES[20]}"')
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.passes < len(finished.ids)
+    told = [event.id for event in events if isinstance(event, Token) and event.id is not None]
+    assert tuple(told) == finished.ids
+    assert state.position == len(before) + len(told)
+    check = book.engine.new_state()
+    list(book.engine.read(check, [*before, *told]))
+    assert torch.allclose(state.linear_states, check.linear_states, atol=1e-4)
+
+
+def test_drafts_change_nothing(book, opening):
+    params = SamplingParams(temperature=0, max_tokens=40)
+    index = DraftIndex(np.concatenate([book.ids, book.engine.tokenizer.encode_content("Which?")]))
+    events, _, before = answer(book, params, book.quoting(), book.trace({20: 1e9}), lookup=index)
+    assert text_of(events).startswith(f'"{SENTENCES[20]}"')
+    assert len(index) == len(before) + len(events[-1].ids)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 5, 12])
+def test_the_longest_answer_ends_a_quotation_too(book, opening, longest):
+    params = SamplingParams(temperature=0, max_tokens=longest)
+    events, state, before = answer(book, params, book.quoting(), book.trace({20: 1e9}))
+    assert len(events[-1].ids) == longest
+    assert events[-1].reason == "length"
+    assert f'"{SENTENCES[20]}"'.startswith(text_of(events))
+    assert state.position == len(before) + longest
+
+
+def test_a_stop_string_ends_a_quotation_too(book, opening):
+    params = SamplingParams(temperature=0, max_tokens=40, stop=(" number",))
+    events, *_ = answer(book, params, book.quoting(), book.trace({20: 1e9}))
+    assert text_of(events) == '"The ticket'
+    assert events[-1].reason == "stop_string"
+
+
+def test_no_sentence_is_quoted_twice(book, talking_engine):
+    quoting, trace = book.quoting(), book.trace({20: 2.0, 30: 1.0})
+    state = talking_engine.new_state()
+    list(talking_engine.read(state, book.ids))
+    mark = int(talking_engine.tokenizer.encode_content('"')[0])
+    said = {tuple(quoting.continuation(talking_engine.model, state, mark, trace)) for _ in range(2)}
+    texts = {talking_engine.tokenizer.decode(list(ids)) for ids in said}
+    assert len(texts) == 2
+    assert texts <= {f'{sentence}"' for sentence in SENTENCES}
