@@ -30,6 +30,8 @@ from sala_core.tokenizer import Tokenizer
 
 Ids = Sequence[int] | np.ndarray | Tensor
 
+_LOOKED_TOKENS = 256  # longer questions look as they are read: by choosing blocks
+_LOOKED_AT_ONCE = 16  # bounds the attention to every key that a CPU holds at once
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -187,8 +189,11 @@ class Engine:
         prompt = self._ids(ids)
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")
-        hidden = None
-        for done, last in self.read(state, prompt, trace=trace):
+        hidden, reading_trace = None, trace
+        if quoting is not None and len(prompt) <= _LOOKED_TOKENS:
+            self._look(state, prompt, trace)
+            reading_trace = None
+        for done, last in self.read(state, prompt, trace=reading_trace):
             hidden = last
             yield Progress(tokens_done=done, tokens_total=len(prompt))
             if should_stop():
@@ -208,6 +213,17 @@ class Engine:
         )
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
+
+    def _look(self, state: SalaState, ids: Tensor, trace: AttentionTrace | None) -> None:
+        """Add to `trace` what ids would look at if blocks were not chosen. The state is afterwards as it was.
+
+        Pooled keys blur a single word, so that the choice of blocks misses some of what attention would find.
+        """
+        with _out_of_memory_told(state, len(ids)):
+            here = state.mark()
+            for piece in ids.split(_LOOKED_AT_ONCE):
+                self.model.advance(state, piece, dense=True, trace=trace)
+            here.rewind()
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

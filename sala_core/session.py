@@ -241,7 +241,7 @@ class Session:
         prompt = self._writer.question(question, asked.id)
         chosen = sampling or self.sampling_defaults
         self.state.make_room(len(prompt.token_ids) + min(chosen.max_tokens, ROOM_TOKENS))
-        turn = _Turn(started=time.monotonic())
+        turn, sources = _Turn(started=time.monotonic()), self._sources()
         lookup = self.state.drafts()
         lookup.extend(prompt.token_ids)
         for event in self._engine.generate(
@@ -251,7 +251,7 @@ class Session:
             trace=trace,
             should_stop=should_stop,
             lookup=lookup,
-            quoting=self._quoting(base) if chosen.verbatim else None,
+            quoting=self._quoting(sources, base) if chosen.verbatim else None,
         ):
             turn.take(event)
             if not isinstance(event, Finished):
@@ -264,7 +264,7 @@ class Session:
         for _ in self._engine.read(state, rest):
             pass
         lookup.extend(rest)
-        answer = self._answer(turn, trace, base, len(prompt.token_ids))
+        answer = self._answer(turn, trace, base, len(prompt.token_ids), sources)
         stats = {key: value for key, value in answer.to_json().items() if key not in ("text", "thinking", "evidence")}
         said = MessageDraft(
             id=said.id,
@@ -284,18 +284,20 @@ class Session:
         name, end = self.state.save_run(base, ids, keep=True, commit=False)
         self._library.commit_turn(self._id, parts, messages, name, end)
 
-    def _quoting(self, turn_start: int) -> Quoting:
-        source_map = lru_cache(_SOURCE_MAPS)(self._source_map)
-        return Quoting(self._engine.tokenizer, self._spans(), turn_start, self._engine.model.layout, source_map)
+    def _sources(self) -> "_Sources":
+        spans = document_spans(self._library.parts(self._id), self._library.documents(self._id))
+        return _Sources(spans=spans, source_map=lru_cache(_SOURCE_MAPS)(self._source_map))
 
-    def _spans(self) -> list[DocumentSpan]:
-        return document_spans(self._library.parts(self._id), self._library.documents(self._id))
+    def _quoting(self, sources: "_Sources", turn_start: int) -> Quoting:
+        engine = self._engine
+        return Quoting(engine.tokenizer, sources.spans, turn_start, engine.model.layout, sources.source_map)
 
-    def _answer(self, turn: "_Turn", trace: AttentionTrace, base: int, prompt_tokens: int) -> Answer:
-        spans, source_map = self._spans(), lru_cache(_SOURCE_MAPS)(self._source_map)
+    def _answer(
+        self, turn: "_Turn", trace: AttentionTrace, base: int, prompt_tokens: int, sources: "_Sources"
+    ) -> Answer:
         text = turn.text.strip()
-        evidence = find_evidence(trace, spans, base, self._engine.model.layout, source_map)
-        quotations = verify_quotations(text, _likely_first(spans, evidence), source_map)
+        evidence = find_evidence(trace, sources.spans, base, self._engine.model.layout, sources.source_map)
+        quotations = verify_quotations(text, _likely_first(sources.spans, evidence), sources.source_map)
         return Answer(
             text=text,
             thinking=turn.thinking.strip(),
@@ -352,6 +354,14 @@ class _Batch:
     files: int = 0
     pages: int = 0
     tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    """The documents of a session: where they stand in the stream, and their maps by id."""
+
+    spans: list[DocumentSpan]
+    source_map: Callable[[str], SourceMap | None]
 
 
 @dataclass(kw_only=True)

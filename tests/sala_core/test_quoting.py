@@ -173,3 +173,29 @@ def test_no_sentence_is_quoted_twice(book, talking_engine):
     texts = {talking_engine.tokenizer.decode(list(ids)) for ids in said}
     assert len(texts) == 2
     assert texts <= {f'{sentence}"' for sentence in SENTENCES}
+
+
+@pytest.mark.parametrize("length", [1, 17, 40])
+def test_a_question_looks_at_every_key_and_leaves_the_state_as_it_was(small_engine, ids, length):
+    def traced(engine, trace, sampling, **options):
+        state = engine.new_state()
+        list(engine.read(state, ids[:280]))
+        before = state.clone()
+        next(iter(engine.generate(state, ids[280 : 280 + length], sampling, trace=trace, **options)))
+        return before, state
+
+    class Nothing(Quoting):
+        def __init__(self):
+            pass
+
+    found, params = AttentionTrace(), SamplingParams(temperature=0, max_tokens=1)
+    before, state = traced(small_engine, found, params, quoting=Nothing())
+    plain, wanted = traced(small_engine, AttentionTrace(), params)[1], AttentionTrace()
+    small_engine.model.advance(before, ids[280 : 280 + length], dense=True, trace=wanted)
+    assert torch.equal(state.linear_states, plain.linear_states)
+    mine, theirs = state.segment(0, 280 + length), plain.segment(0, 280 + length)
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert found.mass.keys() == wanted.mass.keys()
+    for layer, mass in wanted.mass.items():
+        assert torch.allclose(found.mass[layer][: 280 + length], mass[: 280 + length], atol=1e-4)
+        assert float(mass.sum()) == pytest.approx(4 * length, rel=1e-4)
