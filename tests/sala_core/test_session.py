@@ -2,8 +2,10 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from reading_helpers import (
     GREEDY,
     SEGMENT_TOKENS,
@@ -286,3 +288,46 @@ def test_a_session_without_documents_answers_without_evidence(engine, library):
         answer = last(session.ask("Who came?", GREEDY))
     assert answer.evidence == answer.quotations == ()
     assert answer.tokens_read == library.session("demo").num_tokens - 8 - len(engine.chat.message_suffix("assistant"))
+
+
+@pytest.fixture
+def opens_a_quotation(engine, monkeypatch):
+    """The first token of the next answer is a quotation mark; what follows is the model's own."""
+    mark, whole = int(engine.tokenizer.encode_content('"')[0]), engine.model.logits
+    left = [mark]
+
+    def logits(hidden):
+        if not left:
+            return whole(hidden)
+        return torch.zeros(len(hidden), engine.config.vocab_size).index_fill(1, torch.tensor([left.pop()]), 100.0)
+
+    monkeypatch.setattr(engine.model, "logits", logits)
+    return left
+
+
+def test_a_quotation_word_for_word_is_the_books_and_lives_through_a_restart(
+    engine, open_library, write_book, opens_a_quotation
+):
+    book, library = write_book(), open_library("quoting")
+    params = replace(GREEDY, verbatim=True, max_tokens=200)
+    with Session.open(library, engine, "demo", create=True) as session:
+        last(session.read([book]))
+        answer = last(session.ask("Who came?", params))
+        state = session.state.state
+    assert answer.text.startswith('"')
+    quotation = answer.quotations[0]
+    assert answer.text[1:].startswith(f'{quotation.text}"')
+    assert quotation.text in book.read_text()
+    assert answer.evidence
+    library.close()
+    library = open_library("quoting")
+    assert_equal_states(restored(library, engine, "demo"), state)
+    with Session.open(library, engine, "demo") as session:
+        assert last(session.ask("And then?", replace(GREEDY, verbatim=True))).tokens_read < 100
+
+
+def test_without_documents_nothing_holds_a_quotation(engine, library, opens_a_quotation):
+    with Session.open(library, engine, "demo", create=True) as session:
+        answer = last(session.ask("Who came?", replace(GREEDY, verbatim=True)))
+    assert answer.text.startswith('"')
+    assert answer.quotations == ()
