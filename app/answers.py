@@ -28,7 +28,7 @@ MAX_SEED = 2**63 - 1
 _QUOTATIONS: dict[bool | None, str] = {None: "", True: "Word for word", False: "In its own words"}
 _HINT = (
     "An empty field leaves it to the model, whose own value is shown in grey; without a seed each answer is another. "
-    "Quotations word for word are sentences of your documents, chosen among those that the model looked at. "
+    "Quotations word for word are sentences of your documents, each time the one that the model looked at most. "
     "What you save holds from the next question on, in every session."
 )
 

@@ -132,7 +132,7 @@ class Answering:
         assert self._quoting is not None
         assert self._trace is not None, "quotations are chosen by the trace"
         self._collect()
-        return self._quoting.continuation(self._model, self._state, opening, self._trace)
+        return self._quoting.continuation(opening, self._trace)
 
     def _say(self, tokens: list[int]) -> Iterator[Token]:
         """Yield tokens of the last pass, up to a stop string; the state then holds those that were yielded."""

@@ -1,37 +1,33 @@
-"""Quotations word for word: a model that begins to quote chooses among the sentences that it has looked at.
+"""Quotations word for word: a model that begins to quote says the sentence that it has looked at most.
 
-A small model finds a place more surely than it spells it. Where the documents' own sentences are all that can follow
-the quotation mark, what it says is theirs, and the choice is between a few: the sentences that drew most attention
-since the question, by how likely the model finds their beginnings as its answer.
+A small model finds a place more surely than it spells it. Whether it quotes, and how often, is its own decision; what
+stands between the quotation marks is the documents'.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from sala_kernels import BlockLayout
 
 from sala_core.evidence import DocumentSpan, best_blocks, document_mass
 from sala_core.ingest import SourceMap
-from sala_core.model import AttentionTrace, SalaModel
+from sala_core.model import AttentionTrace
 from sala_core.sentences import sentences_around
-from sala_core.state import SalaState
 from sala_core.tokenizer import Tokenizer
 
 MARKS = {'"': '"', "“": "”", "«": "»", "„": "“"}
 """What opens a quotation, and what closes it."""
 
-_MOST_SENTENCES = 16
-_SCORED_TOKENS = 8
-_SHARE_WEIGHT = 1.5  # nats, of each nat of a sentence's share of attention
 _MOST_CHARS = 600
 _MIN_CHARS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A sentence that may be quoted, and its share of the attention that the documents drew."""
+    """A sentence that may be quoted, and its share of what drew the model: attention squared, key by key.
+
+    A word that is meant draws much at one place; what every text of the same kind draws is spread over many.
+    """
 
     text: str
     share: float
@@ -62,34 +58,22 @@ class Quoting:
             return False
         return is_mark
 
-    def continuation(self, model: SalaModel, state: SalaState, opening: int, trace: AttentionTrace) -> list[int]:
-        """The tokens of a sentence and of its closing mark, after the token `opening`, which the state does not have.
-
-        [] where there is none to quote. state: is as it was afterwards; has room for some tokens more.
-        """
-        before = self._tokenizer.decode([opening])
-        closing = MARKS[before.strip()]
-        found = []
-        for candidate in self.candidates(trace):
-            ids = self._tokenizer.encode_content(f"{before}{candidate.text}{closing}").tolist()
-            if ids[:1] != [opening]:  # the mark is one token with what follows it: say it as two
-                ids = [opening, *self._tokenizer.encode_content(f"{candidate.text}{closing}").tolist()]
-            found.append((candidate, ids))
+    def continuation(self, opening: int, trace: AttentionTrace) -> list[int]:
+        """The tokens of a sentence and of its closing mark, after the token `opening`; [] where there is none."""
+        found = self.candidates(trace)
         if not found:
             self._is_open = True  # the model's own words, up to a mark that closes them
             return []
-        scores = _scores(model, state, [ids for _, ids in found])
-        ranked = [
-            score + _SHARE_WEIGHT * math.log(candidate.share)
-            for score, (candidate, _) in zip(scores, found, strict=True)
-        ]
-        candidate, ids = found[max(range(len(found)), key=ranked.__getitem__)]
-        self._quoted.add(candidate.text)
-        return ids[1:]
+        self._quoted.add(found[0].text)
+        before = self._tokenizer.decode([opening])
+        said = found[0].text + MARKS[before.strip()]
+        ids = self._tokenizer.encode_content(before + said).tolist()
+        # where the mark is one token with what follows it, they are said as two
+        return ids[1:] if ids[0] == opening else self._tokenizer.encode_content(said).tolist()
 
     def candidates(self, trace: AttentionTrace) -> list[Candidate]:
-        """The sentences that drew most attention and are not quoted yet, at most 16, the first the most."""
-        mass = document_mass(trace, self._spans, self._turn_start, self._layout)
+        """The sentences in the blocks that drew most, without those quoted before; the first drew most."""
+        mass = document_mass(trace, self._spans, self._turn_start, self._layout) ** 2
         total, size = float(mass.sum()), self._layout.block
         if total <= 0:
             return []
@@ -110,8 +94,8 @@ class Quoting:
         for text, share in shares.values():
             if share > 0 and text not in self._quoted:
                 by_text[text] = max(by_text.get(text, 0.0), share)
-        best = sorted(by_text.items(), key=lambda item: -item[1])[:_MOST_SENTENCES]
-        return [Candidate(text=text, share=share) for text, share in best]
+        found = [Candidate(text=text, share=share) for text, share in by_text.items()]
+        return sorted(found, key=lambda candidate: -candidate.share)
 
 
 def _sentences(lines: SourceMap, start: int, end: int) -> list[tuple[int, int]]:
@@ -119,16 +103,3 @@ def _sentences(lines: SourceMap, start: int, end: int) -> list[tuple[int, int]]:
     whole = lines.text(lines.place_of_chars(0, lines.num_chars))
     found = [(a, min(b, a + _MOST_CHARS)) for a, b in sentences_around(whole, start, end)]
     return [(a, b) for a, b in found if b - a >= _MIN_CHARS]
-
-
-@torch.inference_mode()
-def _scores(model: SalaModel, state: SalaState, beginnings: Sequence[Sequence[int]]) -> list[float]:
-    """How likely each run of tokens is to go on after its first one, in nats for so many tokens as are scored."""
-    here, scores = state.mark(), []
-    for ids in beginnings:
-        tokens = torch.tensor(ids[: _SCORED_TOKENS + 1], device=model.device)
-        hidden = model.advance(state, tokens[:-1])
-        chances = model.logits(hidden).float().log_softmax(-1)
-        scores.append(_SCORED_TOKENS * float(chances.gather(-1, tokens[1:, None]).mean()))
-        here.rewind()
-    return scores

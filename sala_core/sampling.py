@@ -23,7 +23,7 @@ class SamplingParams:
     with that much probability. min_p: drops tokens below that share of the likeliest one's probability.
     repetition_penalty: above 1 makes tokens already said less likely (arXiv:1909.05858). seed: the same seed
     and logits give the same tokens; None draws one. stop: texts that end the answer and are left out of it. verbatim:
-    what stands in quotation marks is a sentence of the documents, likeliest first whatever the temperature.
+    what stands in quotation marks is a sentence of the documents, the one that was looked at most.
     """
 
     temperature: float = 0.9
