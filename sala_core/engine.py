@@ -30,6 +30,7 @@ from sala_core.tokenizer import Tokenizer
 
 Ids = Sequence[int] | np.ndarray | Tensor
 
+_EMPTY_QUESTION = "Quote the sentence."
 _LOOKED_TOKENS = 256  # longer questions look as they are read: by choosing blocks
 _LOOKED_AT_ONCE = 16  # bounds the attention to every key that a CPU holds at once
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -190,7 +191,7 @@ class Engine:
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")
         hidden, reading_trace = None, trace
-        if quoting is not None and len(prompt) <= _LOOKED_TOKENS:
+        if quoting is not None and trace is not None and len(prompt) <= _LOOKED_TOKENS:
             self._look(state, prompt, trace)
             reading_trace = None
         for done, last in self.read(state, prompt, trace=reading_trace):
@@ -214,16 +215,28 @@ class Engine:
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
-    def _look(self, state: SalaState, ids: Tensor, trace: AttentionTrace | None) -> None:
-        """Add to `trace` what ids would look at if blocks were not chosen. The state is afterwards as it was.
+    def _look(self, state: SalaState, ids: Tensor, trace: AttentionTrace) -> None:
+        """Add to `trace` what a question looks at if blocks are not chosen, beyond what a question about nothing does.
 
-        Pooled keys blur a single word, so that the choice of blocks misses some of what attention would find.
+        Pooled keys blur a single word, so that the choice of blocks misses some of what attention finds; and some keys
+        draw every question. The state is afterwards as it was.
         """
-        with _out_of_memory_told(state, len(ids)):
-            here = state.mark()
-            for piece in ids.split(_LOOKED_AT_ONCE):
-                self.model.advance(state, piece, dense=True, trace=trace)
+        usual, found = AttentionTrace(), AttentionTrace()
+        here = state.mark()
+        for asked, seen in ((self._empty_question, usual), (ids, found)):
+            with _out_of_memory_told(state, len(asked)):
+                for piece in asked.split(_LOOKED_AT_ONCE):
+                    self.model.advance(state, piece, dense=True, trace=seen)
             here.rewind()
+        share = len(ids) / len(self._empty_question)
+        for layer, mass in found.mass.items():
+            beyond = mass[: state.position] - share * usual.mass[layer][: state.position]
+            trace.buffer(layer, state.position, mass.device).add_(beyond.clamp_(min=0))
+
+    @cached_property
+    def _empty_question(self) -> Tensor:
+        asked = self.chat.message("user", self.tokenizer.encode_content(_EMPTY_QUESTION))
+        return self._ids(np.concatenate([asked, self.chat.generation_prompt()]))
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

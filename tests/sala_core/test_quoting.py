@@ -152,27 +152,28 @@ def test_no_sentence_is_quoted_twice(book, talking_engine):
     assert said == [f'{SENTENCES[20]}"', f'{SENTENCES[30]}"']
 
 
-@pytest.mark.parametrize("length", [1, 17, 40])
-def test_a_question_looks_at_every_key_and_leaves_the_state_as_it_was(small_engine, ids, length):
-    def traced(engine, trace, sampling, **options):
-        state = engine.new_state()
-        list(engine.read(state, ids[:280]))
-        before = state.clone()
-        next(iter(engine.generate(state, ids[280 : 280 + length], sampling, trace=trace, **options)))
-        return before, state
+@pytest.mark.parametrize("asked", ["Who?", "What is the ticket number of Igor, and that of Lena? " * 3])
+def test_a_question_looks_at_every_key_beyond_the_usual_and_leaves_the_state_as_it_was(book, asked):
+    engine, prompt = book.engine, torch.from_numpy(book.engine.tokenizer.encode_content(asked)).long()
+    nothing = engine.chat.message("user", engine.tokenizer.encode_content("Quote the sentence."))
+    nothing = torch.from_numpy(np.concatenate([nothing, engine.chat.generation_prompt()])).long()
+    state, found = engine.new_state(), AttentionTrace()
+    list(engine.read(state, book.ids))
+    before = state.clone()
 
-    class Nothing(Quoting):
-        def __init__(self):
-            pass
+    def dense(ids):
+        trace = AttentionTrace()
+        engine.model.advance(before.clone(), ids, dense=True, trace=trace)
+        return {layer: mass[: len(book.ids)] for layer, mass in trace.mass.items()}
 
-    found, params = AttentionTrace(), SamplingParams(temperature=0, max_tokens=1)
-    before, state = traced(small_engine, found, params, quoting=Nothing())
-    plain, wanted = traced(small_engine, AttentionTrace(), params)[1], AttentionTrace()
-    small_engine.model.advance(before, ids[280 : 280 + length], dense=True, trace=wanted)
+    looking = engine.generate(state, prompt, SamplingParams(max_tokens=1), trace=found, quoting=book.quoting())
+    next(looking)
+    list(engine.read(plain := before.clone(), prompt))
     assert torch.equal(state.linear_states, plain.linear_states)
-    mine, theirs = state.segment(0, 280 + length), plain.segment(0, 280 + length)
+    mine, theirs = (one.segment(0, one.position) for one in (state, plain))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    assert found.mass.keys() == wanted.mass.keys()
-    for layer, mass in wanted.mass.items():
-        assert torch.allclose(found.mass[layer][: 280 + length], mass[: 280 + length], atol=1e-4)
-        assert float(mass.sum()) == pytest.approx(4 * length, rel=1e-4)
+    usual, wanted = dense(nothing), dense(prompt)
+    for layer, mass in wanted.items():
+        beyond = (mass - len(prompt) / len(nothing) * usual[layer]).clamp(min=0)
+        assert torch.allclose(found.mass[layer][: len(mass)], beyond, atol=1e-4)
+        assert beyond.any()
