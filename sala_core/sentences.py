@@ -9,8 +9,8 @@ SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
 _BREAK = re.compile(
     rf"{SENTENCE_END}(?<!\b[A-Z]\.)[\"'”’)\]]*\s+"
     r"|\n[ \t]*\n\s*"
-    r"|(?<=[:;{}),\]])[ \t]*\n\s*(?=[^\sa-z])"
-    r"|(?<=[:;{}])[ \t]*\n\s*"
+    r"|(?<=[:;{}),\]])[ \t]*\n(?=[ \t]+\S|[}\])@#])\s*"
+    r"|\n[ \t]*(?=(?:(?:async|pub|static|export) )*(?:def|fn|func|function) \w+[(<]|class \w+[(:{])"
 )
 _LINE_END = re.compile(r"[ \t]*\n[ \t]*")
 _FULL_LINE = 0.6  # a line shorter than this share of the longest does not go on in the next

@@ -8,7 +8,8 @@ from sala_core.sentences import sentences, sentences_around
 
 PROSE = (
     "It was late. Mr. Brown, who had waited since noon for J. Smith, went\n"
-    "home without a word to anyone who stood there! “Who was that?” asked\n"
+    "home without a word to Ann, to whom he owed so much; to Mary, Kate,\n"
+    "Jane: to anyone who stood there! “Who was that?” asked\n"
     'the porter, and nobody knew.\n\n"He is gone," said Ann. The end of it\n'
 )
 CODE = """import sys
@@ -19,6 +20,10 @@ def parse_args(argv, *, strict=True):
     for word in argv:
         options[word] = None
     return options
+
+
+# A comment that is as long as the longest line of all that stand here
+def after_a_comment(text):
 """
 
 
@@ -29,7 +34,8 @@ def texts(text):
 def test_prose_is_cut_at_the_ends_of_sentences_not_of_lines():
     assert texts(PROSE) == [
         "It was late.",
-        "Mr. Brown, who had waited since noon for J. Smith, went\nhome without a word to anyone who stood there!",
+        "Mr. Brown, who had waited since noon for J. Smith, went\nhome without a word to Ann, "
+        "to whom he owed so much; to Mary, Kate,\nJane: to anyone who stood there!",
         "Who was that?",
         "asked\nthe porter, and nobody knew.",
         'He is gone," said Ann.',
@@ -40,6 +46,7 @@ def test_prose_is_cut_at_the_ends_of_sentences_not_of_lines():
 def test_code_is_cut_at_its_lines():
     found = texts(CODE)
     assert {"import sys", "def parse_args(argv, *, strict=True):", "options = {}", "for word in argv:"} <= set(found)
+    assert "def after_a_comment(text):" in found
 
 
 def test_a_register_has_a_sentence_on_each_line():
