@@ -39,8 +39,8 @@ def find_evidence(
 
     trace: attention probability of every key, summed over the turn's queries, heads and layers. Only tokens of the
     documents count. First blocks, which every query keeps without choosing, are left out, and of the local ones what
-    the median of them drew, unless the documents lie wholly within them. Attention is summed over blocks;
-    neighbouring blocks that drew it are one place, cut to the lines that hold it. source_map: gives a document's map
+    the median of them drew, unless the documents lie wholly within them. Attention is squared, key by key, and summed over
+    blocks; neighbouring blocks that drew it are one place, cut to the lines that hold it. source_map: gives a document's map
     by its id, None where its text is lost.
     """
     mass = document_mass(trace, spans, turn_start, layout)
@@ -65,7 +65,10 @@ def find_evidence(
 def document_mass(
     trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
-    """Attention by token, [turn_start] float32: of documents alone, as `find_evidence` counts it."""
+    """What each token drew, [turn_start] float32: attention squared, of documents alone.
+
+    A word that is meant draws much at one place; what any text of the kind draws is spread over many.
+    """
     total = np.zeros(turn_start, dtype=np.float32)
     for held in trace.mass.values():
         total += held[:turn_start].to("cpu", torch.float32).numpy()
@@ -75,10 +78,10 @@ def document_mass(
     total[~inside] = 0
     first, local = layout.init * layout.block, max(0, turn_start // layout.block - layout.local + 1) * layout.block
     if not total[first:local].any():
-        return total
+        return np.square(total)
     total[:first] = 0
     total[local:] = _beyond_the_usual(total[local:], layout.block)
-    return total
+    return np.square(total)
 
 
 def _beyond_the_usual(mass: NDArray[np.float32], block: int) -> NDArray[np.float32]:

@@ -24,10 +24,7 @@ _MIN_CHARS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A sentence that may be quoted, and its share of what drew the model: attention squared, key by key.
-
-    A word that is meant draws much at one place; what every text of the same kind draws is spread over many.
-    """
+    """A sentence that may be quoted, and its share of what the documents drew (`document_mass`)."""
 
     text: str
     share: float
@@ -73,7 +70,7 @@ class Quoting:
 
     def candidates(self, trace: AttentionTrace) -> list[Candidate]:
         """The sentences in the blocks that drew most, without those quoted before; the first drew most."""
-        mass = document_mass(trace, self._spans, self._turn_start, self._layout) ** 2
+        mass = document_mass(trace, self._spans, self._turn_start, self._layout)
         total, size = float(mass.sum()), self._layout.block
         if total <= 0:
             return []

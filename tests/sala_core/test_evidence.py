@@ -55,7 +55,7 @@ def test_the_line_that_drew_most_comes_first():
         ("d1.txt", 80, 80),
         ("d0.txt", 50, 50),
     ]
-    assert [item.score for item in found] == pytest.approx([3 / 6, 2 / 6, 1 / 6], abs=1e-3)
+    assert [item.score for item in found] == pytest.approx([9 / 14, 4 / 14, 1 / 14], abs=1e-3)
     assert found[0].text in shelf.texts["d1"]
     assert "line 00000030" in found[0].text
     assert found[0].page is None
