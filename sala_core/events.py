@@ -54,7 +54,8 @@ class ReadReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A place of a document that an answer rests on; lines and pages count from 1. score: its share of attention squared."""
+    """A place of a document that an answer rests on; lines and pages count from 1. score: its share of what was drawn,
+    attention squared."""
 
     document: str
     document_id: str
