@@ -61,7 +61,7 @@ class AnswerSettings:
     def from_texts(
         cls, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str = ""
     ) -> AnswerSettings:
-        """What was typed into the four fields, and chosen of QUOTATIONS. Raises SettingsError."""
+        """What was typed into the four fields, and chosen of `quotation_choices`. Raises SettingsError."""
         return cls(
             temperature=_parse("Temperature", temperature, _decimal, "a number from 0 to 2"),
             top_p=_parse("Top-p", top_p, _decimal, "a number from 0.01 to 1"),
@@ -76,7 +76,7 @@ class AnswerSettings:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def texts(self) -> list[str]:
-        """What stands in the four fields, and what is chosen of QUOTATIONS."""
+        """What stands in the four fields, and what is chosen of `quotation_choices`."""
         values = (self.temperature, self.top_p, self.max_tokens, self.seed)
         return [*("" if value is None else _written(value) for value in values), _QUOTATIONS[self.verbatim]]
 

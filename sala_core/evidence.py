@@ -1,6 +1,6 @@
 """The places an answer rests on: where the sparse layers looked while it was written, as document, page and lines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,8 @@ def find_evidence(
         return ()
     places = []
     for start, end in _runs(best_blocks(mass, layout.block)):
-        for span in spans:
-            a, b = max(span.start, start * layout.block), min(span.end, end * layout.block)
-            if a < b:
-                places.append((span, *_tighten(mass, a, b)))
+        for span, a, b in inside_documents(spans, start * layout.block, end * layout.block):
+            places.append((span, *_tighten(mass, a, b)))
     scored = [(float(mass[a:b].sum()) / total, span, a, b) for span, a, b in places]
     scored.sort(key=lambda item: -item[0])
     found = []
@@ -60,6 +58,14 @@ def find_evidence(
         if score > 0 and (lines := source_map(span.document_id)) is not None:
             found.append(_evidence(span, a, b, score, lines))
     return tuple(found)
+
+
+def inside_documents(spans: Sequence[DocumentSpan], start: int, end: int) -> Iterator[tuple[DocumentSpan, int, int]]:
+    """Of the tokens start ... end - 1 those of documents: each document with its first, and the one after its last."""
+    for span in spans:
+        first, after = max(span.start, start), min(span.end, end)
+        if first < after:
+            yield span, first, after
 
 
 def document_mass(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sala_kernels import BlockLayout
 
-from sala_core.evidence import DocumentSpan, best_blocks, document_mass
+from sala_core.evidence import DocumentSpan, best_blocks, document_mass, inside_documents
 from sala_core.ingest import SourceMap
 from sala_core.model import AttentionTrace
 from sala_core.sentences import sentences_around
@@ -76,9 +76,8 @@ class Quoting:
             return []
         shares: dict[tuple[str, int], tuple[str, float]] = {}
         for block in best_blocks(mass, size):
-            for span in self._spans:
-                a, b = max(span.start, block * size), min(span.end, (block + 1) * size)
-                lines = self._source_map(span.document_id) if a < b else None
+            for span, a, b in inside_documents(self._spans, block * size, (block + 1) * size):
+                lines = self._source_map(span.document_id)
                 if lines is None:
                     continue
                 place = lines.place(a - span.start, b - 1 - span.start)

@@ -62,8 +62,8 @@ class SamplingParams:
             "1 or more",
         )
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "None or 0 to 2^63 - 1")
-        valid = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
         _require("verbatim", self.verbatim, isinstance(self.verbatim, bool), "true or false")
+        valid = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
         _require("stop", self.stop, valid, "a tuple of texts that are not empty")
 
 

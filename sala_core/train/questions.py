@@ -107,7 +107,7 @@ def _about_several_keys(rng: random.Random, found: list[tuple[Fact, int, int]]) 
     keys = [fact.key for fact, _, _ in asked]
     if len(keys) < 2:
         return []
-    text = asked[0][0].together.format(f"{', '.join(keys[:-1])} and {keys[-1]}")
+    text = asked[0][0].together.format(_listed(keys))
     return [Question(text=text, spans=tuple((start, end) for _, start, end in asked))]
 
 
@@ -136,7 +136,11 @@ def _key_words(rng: random.Random, sentence: str, body: str, frequency: Mapping[
         return None
     before, after = rng.choice(_QUOTED)
     chosen = [f"{before}{word}{after}" for word in rng.sample(rare, rng.randint(2, min(4, len(rare))))]
-    return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
+    return _listed(chosen)
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _key_phrase(rng: random.Random, sentence: str, body: str, frequency: Mapping[str, int]) -> str | None:

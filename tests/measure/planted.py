@@ -96,8 +96,7 @@ def main() -> None:
         prompt = writer.question(question, "m").token_ids
         sampling = replace(engine.sampling_defaults, temperature=0, max_tokens=48)
         quoting = Quoting(engine.tokenizer, [span], state.position, engine.model.layout, lambda _: source_map)
-        quoting_if = quoting if sampling.verbatim else None
-        events = engine.generate(fork, prompt, sampling, trace=trace, quoting=quoting_if)
+        events = engine.generate(fork, prompt, sampling, trace=trace, quoting=quoting if sampling.verbatim else None)
         answer = "".join(event.text for event in events if isinstance(event, Token))
         places = find_evidence(trace, [span], state.position, engine.model.layout, lambda _: source_map)[:5]
         at = text.index(sentence)
