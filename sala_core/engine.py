@@ -18,6 +18,7 @@ from sala_core.config import SalaConfig
 from sala_core.decode import Decoder
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import state_fingerprint
+from sala_core.looking import LOOKED_TOKENS, Looking
 from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings, is_out_of_memory
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.quoting import Quoting
@@ -30,9 +31,6 @@ from sala_core.tokenizer import Tokenizer
 
 Ids = Sequence[int] | np.ndarray | Tensor
 
-_EMPTY_QUESTION = "Quote the sentence."
-_LOOKED_TOKENS = 256  # longer questions look as they are read: by choosing blocks
-_LOOKED_AT_ONCE = 16  # bounds the attention to every key that a CPU holds at once
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -191,8 +189,9 @@ class Engine:
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")
         hidden, reading_trace = None, trace
-        if quoting is not None and trace is not None and len(prompt) <= _LOOKED_TOKENS:
-            self._look(state, prompt, trace)
+        if quoting is not None and trace is not None and len(prompt) <= LOOKED_TOKENS:
+            with _out_of_memory_told(state, len(prompt)):
+                self._looking.look(state, prompt, trace)
             reading_trace = None
         for done, last in self.read(state, prompt, trace=reading_trace):
             hidden = last
@@ -215,28 +214,9 @@ class Engine:
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
-    def _look(self, state: SalaState, ids: Tensor, trace: AttentionTrace) -> None:
-        """Add to `trace` what a question looks at if blocks are not chosen, beyond what a question about nothing does.
-
-        Pooled keys blur a single word, so that the choice of blocks misses some of what attention finds; and some keys
-        draw every question. The state is afterwards as it was.
-        """
-        usual, found = AttentionTrace(), AttentionTrace()
-        here = state.mark()
-        for asked, seen in ((self._empty_question, usual), (ids, found)):
-            with _out_of_memory_told(state, len(asked)):
-                for piece in asked.split(_LOOKED_AT_ONCE):
-                    self.model.advance(state, piece, dense=True, trace=seen)
-            here.rewind()
-        share = len(ids) / len(self._empty_question)
-        for layer, mass in found.mass.items():
-            beyond = mass[: state.position] - share * usual.mass[layer][: state.position]
-            trace.buffer(layer, state.position, mass.device).add_(beyond.clamp_(min=0))
-
     @cached_property
-    def _empty_question(self) -> Tensor:
-        asked = self.chat.message("user", self.tokenizer.encode_content(_EMPTY_QUESTION))
-        return self._ids(np.concatenate([asked, self.chat.generation_prompt()]))
+    def _looking(self) -> Looking:
+        return Looking(self.model, self.tokenizer, self.chat)
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

@@ -150,30 +150,3 @@ def test_no_sentence_is_quoted_twice(book, talking_engine):
     mark = int(talking_engine.tokenizer.encode_content('"')[0])
     said = [talking_engine.tokenizer.decode(quoting.continuation(mark, trace)) for _ in range(2)]
     assert said == [f'{SENTENCES[20]}"', f'{SENTENCES[30]}"']
-
-
-@pytest.mark.parametrize("asked", ["Who?", "What is the ticket number of Igor, and that of Lena? " * 3])
-def test_a_question_looks_at_every_key_beyond_the_usual_and_leaves_the_state_as_it_was(book, asked):
-    engine, prompt = book.engine, torch.from_numpy(book.engine.tokenizer.encode_content(asked)).long()
-    nothing = engine.chat.message("user", engine.tokenizer.encode_content("Quote the sentence."))
-    nothing = torch.from_numpy(np.concatenate([nothing, engine.chat.generation_prompt()])).long()
-    state, found = engine.new_state(), AttentionTrace()
-    list(engine.read(state, book.ids))
-    before = state.clone()
-
-    def dense(ids):
-        trace = AttentionTrace()
-        engine.model.advance(before.clone(), ids, dense=True, trace=trace)
-        return {layer: mass[: len(book.ids)] for layer, mass in trace.mass.items()}
-
-    looking = engine.generate(state, prompt, SamplingParams(max_tokens=1), trace=found, quoting=book.quoting())
-    next(looking)
-    list(engine.read(plain := before.clone(), prompt))
-    assert torch.equal(state.linear_states, plain.linear_states)
-    mine, theirs = (one.segment(0, one.position) for one in (state, plain))
-    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    usual, wanted = dense(nothing), dense(prompt)
-    for layer, mass in wanted.items():
-        beyond = (mass - len(prompt) / len(nothing) * usual[layer]).clamp(min=0)
-        assert torch.allclose(found.mass[layer][: len(mass)], beyond, atol=1e-4)
-        assert beyond.any()
