@@ -13,6 +13,7 @@ from torch import Tensor
 from sala_core.train.tasks import MEMORY_TOKENS, Row
 
 _QUERIES_A_ROW = 64
+_TURN_EVERY, _TOKENS_A_TURN, _SPANS_A_TURN = 512, 40, 4  # tokens of a row for each turn whose looking is taught
 _MEMORY_EVERY = 16  # tokens of a row for each position whose sentence is to be told
 _ANSWER_WEIGHT = 0.5  # and more: what is not mere text
 
@@ -23,6 +24,8 @@ class Notes(NamedTuple):
     queries [B, Q] int64: positions whose choice of blocks is taught; first [B, Q]: where their turn starts; gold
     [B, Q, 2]: the token span that answers; known [B, Q] fp32: 1 where there is a query. held [B, M] int64: positions of
     text; beginnings [B, M, MEMORY_TOKENS]: first tokens of the sentences that they stand in, -1 where there is none.
+    documents [B, T] fp32: 1 for their own tokens. asking [B, S, Q] int64: positions of questions that documents answer,
+    -1 where there is none; answers [B, S, A, 2]: the spans that answer, empty ones where there are fewer.
     """
 
     queries: Tensor
@@ -31,6 +34,9 @@ class Notes(NamedTuple):
     known: Tensor
     held: Tensor
     beginnings: Tensor
+    documents: Tensor
+    asking: Tensor
+    answers: Tensor
 
 
 class Batch(NamedTuple):
@@ -75,18 +81,32 @@ def take_notes(rows: Sequence[Row], length: int, seeds: Sequence[int]) -> Notes:
     queries = np.zeros((len(rows), _QUERIES_A_ROW, 5), np.int64)
     memory = np.full((len(rows), max(1, length // _MEMORY_EVERY), 1 + MEMORY_TOKENS), -1, np.int64)
     memory[..., 0] = 0
+    documents = np.zeros((len(rows), length), np.float32)
+    num_turns = max(1, length // _TURN_EVERY)
+    asking = np.full((len(rows), num_turns, _TOKENS_A_TURN), -1, np.int64)
+    answers = np.zeros((len(rows), num_turns, _SPANS_A_TURN, 2), np.int64)
     for index, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
         rng = random.Random(seed)
         _fill(queries[index], [(*query, 1) for query in row.queries if query[0] < length], rng)
         _fill(memory[index], [(position, *first) for position, first in row.memory if position < length], rng)
-    asked, told = torch.from_numpy(queries), torch.from_numpy(memory)
+        for start, end in row.documents:
+            documents[index, start:end] = 1
+        turns = [turn for turn in row.turns if turn[1] <= length]
+        for slot, (start, end, spans) in enumerate(rng.sample(turns, min(len(turns), num_turns))):
+            tokens = np.unique(np.linspace(start, end - 1, min(end - start, _TOKENS_A_TURN)).astype(np.int64))
+            asking[index, slot, : len(tokens)] = tokens
+            answers[index, slot, : len(spans)] = spans[:_SPANS_A_TURN]
+    taught, told = torch.from_numpy(queries), torch.from_numpy(memory)
     return Notes(
-        queries=asked[..., 0],
-        first=asked[..., 3],
-        gold=asked[..., 1:3],
-        known=asked[..., 4].float(),
+        queries=taught[..., 0],
+        first=taught[..., 3],
+        gold=taught[..., 1:3],
+        known=taught[..., 4].float(),
         held=told[..., 0],
         beginnings=told[..., 1:],
+        documents=torch.from_numpy(documents),
+        asking=torch.from_numpy(asking),
+        answers=torch.from_numpy(answers),
     )
 
 

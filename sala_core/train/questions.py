@@ -17,10 +17,11 @@ _SENTENCE = re.compile(
     rf"[A-Z0-9`][^.!?\"“”]{{25,220}}?{SENTENCE_END}(?=\s)",
     re.DOTALL,
 )
+_ANY_END = re.compile(r"[.!?]")
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
 _ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")
-_QUOTED = (("", ""), ("", ""), ("“", "”"), ('"', '"'))
+_QUOTED = (("", ""),) * 6 + (("“", "”"), ('"', '"'))
 _MENTIONS = (
     "Quote the sentence that mentions {}.",
     "What does the text say about {}?",
@@ -129,14 +130,16 @@ def _about_absent(rng: random.Random, planted: list[tuple[str, Fact]], count: in
 
 
 def _key_words(rng: random.Random, sentence: str, body: str, frequency: Mapping[str, int]) -> str | None:
-    """Two to four rarer words of `sentence`, apart and in any order, of which one stands nowhere else."""
+    """Two to four rarer words of `sentence`, apart and in any order, that no other sentence holds together."""
     words = [word for word in dict.fromkeys(WORD.findall(sentence)) if len(word) > 3]
     rare = sorted(words, key=lambda word: frequency[word])[:5]
-    if len(rare) < 3 or not any(body.count(word) == 1 for word in rare[:2]):
+    if len(rare) < 3:
+        return None
+    chosen = rng.sample(rare, rng.randint(2, min(4, len(rare))))
+    if sum(all(word in part for word in chosen) for part in _ANY_END.split(body)) > 1:
         return None
     before, after = rng.choice(_QUOTED)
-    chosen = [f"{before}{word}{after}" for word in rng.sample(rare, rng.randint(2, min(4, len(rare))))]
-    return _listed(chosen)
+    return _listed([f"{before}{word}{after}" for word in chosen])
 
 
 def _listed(words: list[str]) -> str:

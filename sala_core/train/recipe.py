@@ -23,7 +23,8 @@ _SPARSE_STAGES = ("long", "sft")
 _MEASURED = "select"
 _FREE = ("compile", "recompute", "micro_rows", "parallel", "save_every", "log_every", "max_file_bytes")
 """Settings that a run may change when it goes on."""
-_ADDED = {"begin": "random", "block_loss": 0.0, "memory_loss": 0.0, "target_share": 1.0}
+_GUIDING = ("block_loss", "memory_loss", "look_loss")
+_ADDED = {"begin": "random", "block_loss": 0.0, "memory_loss": 0.0, "look_loss": 0.0, "target_share": 1.0}
 """Settings that came later, and what was before them: runs begun without them can still go on."""
 _GUIDED_STAGES = ("backbone", "stable", "decay", "long", "sft")
 
@@ -107,8 +108,8 @@ class Phase:
     """A stretch of a stage at one length. rows: of a step, over all processes; mix: weights of the kinds of rows.
 
     The rate goes from learning_rate to final_learning_rate by the schedule, after warmup_steps from 0. sparse: whether
-    blocks are chosen; without it, only in `long` and `sft`. block_loss, memory_loss: factors of the losses of
-    `guidance`, which teach where an answer stands.
+    blocks are chosen; without it, only in `long` and `sft`. block_loss, memory_loss, look_loss: factors of the
+    losses of `guidance`, which teach where an answer stands.
     """
 
     steps: int
@@ -122,6 +123,7 @@ class Phase:
     sparse: bool | None = None
     block_loss: float = 0.0
     memory_loss: float = 0.0
+    look_loss: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "length", "rows"):
@@ -131,7 +133,7 @@ class Phase:
         _require(
             final is None or final > 0 or self.schedule != "exponential", "an exponential schedule cannot end at 0"
         )
-        for name in ("block_loss", "memory_loss"):
+        for name in _GUIDING:
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(bool(self.mix) and min(self.mix.values()) >= 0, f"mix must hold weights, found {self.mix}")
 
@@ -143,7 +145,7 @@ class Phase:
     @property
     def is_guided(self) -> bool:
         """Whether it has a loss beside the next token's."""
-        return self.block_loss > 0 or self.memory_loss > 0
+        return any(getattr(self, name) > 0 for name in _GUIDING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,7 @@ class Recipe:
             )
         for stage in self.stages:
             guided = stage not in _GUIDED_STAGES and self.is_guided(stage)
-            _require(not guided, f"[{stage}] does not learn the next token: it has no block_loss and memory_loss")
+            _require(not guided, f"[{stage}] does not learn the next token: it has none of {', '.join(_GUIDING)}")
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -43,13 +43,16 @@ class Row:
     """One training row under construction.
 
     queries: (position, gold start, gold end, turn start) of positions that must find a span; memory: (position, first
-    tokens of the sentence it stands in, as a quotation begins; -1 for those that come after the position).
+    tokens of the sentence it stands in, as a quotation begins; -1 for those that come after the position). documents:
+    (start, end) of their own tokens. turns: (start of a question's turn, start of its answer, spans that answer it).
     """
 
     ids: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
     queries: list[tuple[int, int, int, int]] = field(default_factory=list)
     memory: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    documents: list[tuple[int, int]] = field(default_factory=list)
+    turns: list[tuple[int, int, list[tuple[int, int]]]] = field(default_factory=list)
 
     def add(self, ids: list[int], weight: float) -> None:
         self.ids.extend(ids)
@@ -163,6 +166,7 @@ class TaskMaker:
             body=body, first=len(row.ids), starts=np.array([start for start, _ in offsets]), planted=planted
         )
         row.add(ids, DOCUMENT_WEIGHT)
+        row.documents.append((reading.first, len(row.ids)))
         row.memory.extend(self._sentence_memory(rng, reading))
         row.add([self.control[TURN_END], *self.encode("\n")], 0.0)
         return reading
@@ -194,6 +198,8 @@ class TaskMaker:
             row.add([first], _FIRST_WORDS_WEIGHT)
             row.add(rest, 2.0)
         else:
+            spans: list[tuple[int, int]] = []
+            row.turns.append((asked_at, len(row.ids), spans))
             asking = [(asked_at * (4 - part) + len(row.ids) * part) // 4 for part in (2, 3)]
             for number, (start, end) in enumerate(question.spans):
                 answer_at = len(row.ids)
@@ -202,6 +208,7 @@ class TaskMaker:
                     row.weights[position] = _FIRST_WORDS_WEIGHT
                 gold = np.searchsorted(reading.starts, [start, end - 1], side="right") - 1
                 span = (reading.first + int(gold[0]), reading.first + int(gold[1]) + 1)
+                spans.append(span)
                 step = max(1, (len(row.ids) - answer_at) // 4)
                 for position in (*asking, *range(answer_at - 1, len(row.ids) - 1, step)):
                     row.queries.append((position, *span, asked_at))

@@ -8,7 +8,7 @@ import torch
 from sala_core.config import SalaConfig, SparseConfig
 from sala_core.errors import TrainError
 from sala_core.train.batches import Notes
-from sala_core.train.guidance import Guided, block_loss, pooled_keys, window_targets
+from sala_core.train.guidance import Guided, attention_drawn, block_loss, look_loss, pooled_keys, window_targets
 from sala_core.train.network import Network
 from sala_core.train.objectives import NextToken
 from sala_core.train.recipe import Phase
@@ -19,12 +19,22 @@ CONFIG = SalaConfig(
     dim_model_base=32, mixer_types=("lightning-attn", "minicpm4", "minicpm4"),
     sparse_config=SparseConfig(kernel_size=8, kernel_stride=4, block_size=8, window_size=16, init_blocks=1, topk=3),
 )  # fmt: skip
-PHASE = Phase(steps=1, length=48, rows=2, learning_rate=1e-3, block_loss=0.3, memory_loss=0.2)
+PHASE = Phase(steps=1, length=48, rows=2, learning_rate=1e-3, block_loss=0.3, memory_loss=0.2, look_loss=0.4)
 STRIDE, SIZE = 4, 8
 
 
 def some_notes():
-    """Of two rows of 48 tokens: two known queries in the first, one in the second."""
+    """Of two rows of 48 tokens: two known queries and two questions in the first, one in the second."""
+    documents, asking, answers = (
+        torch.zeros(2, 48),
+        torch.full((2, 2, 3), -1),
+        torch.zeros(2, 2, 2, 2, dtype=torch.int64),
+    )
+    documents[0, 3:28] = documents[1, 10:16] = documents[1, 18:30] = 1
+    asking[0] = torch.tensor([[38, 39, -1], [41, 43, 45]])
+    asking[1, 0] = torch.tensor([24, 25, 26])
+    answers[0] = torch.tensor([[[4, 10], [20, 26]], [[20, 26], [0, 0]]])
+    answers[1, 0, 0] = torch.tensor([22, 27])
     beginnings = torch.full((2, 3, 4), -1)
     beginnings[0, 0] = torch.tensor([5, 6, 7, 8])
     beginnings[1, 2, :2] = torch.tensor([9, 10])
@@ -35,6 +45,9 @@ def some_notes():
         known=torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]),
         held=torch.tensor([[9, 0, 0], [0, 0, 17]]),
         beginnings=beginnings,
+        documents=documents,
+        asking=asking,
+        answers=answers,
     )
 
 
@@ -87,21 +100,48 @@ def test_block_loss_is_the_plain_computation():
     torch.testing.assert_close(found, torch.stack(losses).mean())
 
 
+def test_look_loss_is_the_plain_computation():
+    torch.manual_seed(2)
+    layers = [(torch.randn(2, 48, 4, 8), torch.randn(2, 48, 2, 8), torch.randn(2, 5, 8)) for _ in range(2)]
+    notes, losses = some_notes(), []
+    for row, asked, spans in (
+        (0, (38, 39), ((4, 10), (20, 26))),
+        (0, (41, 43, 45), ((20, 26),)),
+        (1, (24, 25, 26), ((22, 27),)),
+    ):
+        drawn = torch.zeros(48 + 5 * 8)  # of the row, and of eight tokens for each key of the bank
+        for q, k, bank in layers:
+            for position in asked:
+                for head in range(4):
+                    keys = torch.cat([k[row, : position + 1, head // 2], bank[head // 2].repeat_interleave(8, 0)])
+                    share = (keys @ q[row, position, head] * 8**-0.5).softmax(0)
+                    drawn[: position + 1] += share[: position + 1]
+                    drawn[48:] += share[position + 1 :]
+        drawn[:48] *= notes.documents[row]
+        squared = drawn.square()
+        right = [squared[start:end].sum() for start, end in spans]
+        losses += [-(one / (one + squared.sum() - sum(right))).log() for one in right]
+    mass, beside = (sum(part) for part in zip(*(attention_drawn(*layer, notes) for layer in layers), strict=True))
+    torch.testing.assert_close(look_loss(mass, beside, notes), torch.stack(losses).mean())
+
+
 def test_the_loss_is_that_of_the_next_token_and_the_factors_times_the_others():
     objective, ids, weights = guided()
-    notes, bank = some_notes(), objective.bank.clone()
+    notes, bank, keys = some_notes(), objective.bank.clone(), objective.keys.clone()
     given = []
     hidden = objective.network(ids[:, :-1], lambda layer, x, mixed: given.append(x) if layer else None)
     text = NextToken(objective.network)(ids, weights)
-    blocks = []
+    blocks, drawn = [], []
     for layer, x in zip((1, 2), given, strict=True):
         q, k = objective.network.layers[layer].self_attn.queries_keys(x, None)
         blocks.append(block_loss(q, pooled_keys(k, SIZE, STRIDE), bank[layer - 1], notes, STRIDE, SIZE))
+        drawn.append(attention_drawn(q, k, keys[layer - 1], notes))
+    looked = look_loss(drawn[0][0] + drawn[1][0], drawn[0][1] + drawn[1][1], notes)
     told = []
     for row, position, tokens in ((0, 9, (5, 6, 7, 8)), (1, 17, (9, 10))):
         for tell, token in zip(objective.memory, tokens, strict=False):
             told.append(-(objective.network.vocabulary @ tell(given[0][row, position])).log_softmax(0)[token])
-    expected = text / weights.sum() + 0.3 * sum(blocks) / 2 + 0.2 * sum(told) / 6
+    expected = text / weights.sum() + 0.3 * sum(blocks) / 2 + 0.2 * sum(told) / 6 + 0.4 * looked
     assert hidden.shape == (2, 48, 32)
     torch.testing.assert_close(objective(ids, weights, notes) / weights.sum(), expected)
 
@@ -115,10 +155,31 @@ def test_pooled_keys_push_the_oldest_out_of_the_bank():
     assert not torch.equal(objective.bank[:, :, -22:], before[:, :, -22:])
 
 
+def test_keys_of_documents_push_the_oldest_out():
+    objective, ids, weights = guided()
+    before = objective.keys.clone()
+    given = []
+    objective.network(ids[:, :-1], lambda layer, x, mixed: given.append(x) if layer else None)
+    objective(ids, weights, some_notes())
+    assert objective.keys.shape == before.shape == (2, 2, 8192, 8)
+    assert torch.equal(objective.keys[:, :, :-6], before[:, :, 6:])
+    for layer, x in enumerate(given):
+        k = objective.network.layers[layer + 1].self_attn.queries_keys(x, None)[1]
+        new = objective.keys[layer, :, -6:]
+        torch.testing.assert_close(new[:, 0], k[0, 9])
+        torch.testing.assert_close(new[:, 5], k[1, 17])
+        assert torch.equal(new[:, 1:5], before[layer, :, 1:5])  # held nothing: the oldest stay
+
+
 def test_rows_without_notes_have_the_loss_of_the_next_token():
     objective, ids, weights = guided()
     notes = some_notes()
-    empty = notes._replace(known=torch.zeros(2, 3), beginnings=torch.full((2, 3, 4), -1))
+    empty = notes._replace(
+        known=torch.zeros(2, 3),
+        beginnings=torch.full((2, 3, 4), -1),
+        asking=torch.full((2, 2, 3), -1),
+        answers=torch.zeros(2, 2, 2, 2, dtype=torch.int64),
+    )
     torch.testing.assert_close(objective(ids, weights, empty), NextToken(objective.network)(ids, weights))
 
 

@@ -44,6 +44,22 @@ def test_answers_quote_the_documents_and_queries_point_at_what_they_quote(maker,
         assert any(sentence in span for sentence in said)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_turns_are_questions_about_the_documents_before_them(maker, seed):
+    row = maker.conversation(random.Random(seed), 700)
+    inside = {token for start, end in row.documents for token in range(start, end)}
+    assert row.turns
+    for start, answer, spans in row.turns:
+        asked = maker.tokenizer.decode(row.ids[start:answer], skip_special_tokens=False)
+        assert asked.startswith("<|im_start|>user\n")
+        assert asked.endswith("<|im_end|>\n<|im_start|>assistant\n")
+        said = maker.tokenizer.decode(row.ids[answer:]).split("\n")[0]
+        for first, after in spans:
+            assert set(range(first, after)) <= inside
+            assert after <= start
+            assert maker.tokenizer.decode(row.ids[first:after]).strip()[:8] in said
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_memory_is_the_first_tokens_of_the_sentence_as_it_is_quoted(maker, seed):
     row, told_of = maker.conversation(random.Random(seed), 700), 0
@@ -100,4 +116,16 @@ def test_notes_have_fixed_shapes_and_hold_what_the_rows_know(maker):
     assert told & set(rows[0].memory)
     assert told <= {*rows[0].memory, (0, (-1, -1, -1, -1))}
     assert not notes.known[1].any()
+    assert notes.documents.shape == (2, 256)
+    assert set(notes.documents[0].nonzero().flatten().tolist()) == {
+        token for start, end in rows[0].documents for token in range(start, min(end, 256))
+    }
+    asked = {
+        (int(tokens.clamp(min=0)[0]), tuple((a, b) for a, b in spans.tolist() if b))
+        for tokens, spans in zip(notes.asking[0], notes.answers[0], strict=True)
+        if tokens[0] >= 0
+    }
+    assert asked
+    assert asked <= {(start, tuple(spans)) for start, _, spans in rows[0].turns}
+    assert (notes.asking[1] == -1).all()
     assert (notes.beginnings[1] == -1).all()
