@@ -216,7 +216,7 @@ class Engine:
 
     @cached_property
     def _looking(self) -> Looking:
-        return Looking(self.model, self.tokenizer, self.chat)
+        return Looking(self.model, self.tokenizer)
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

@@ -1,13 +1,11 @@
 """What a question looks at in all that was read, if blocks are not chosen: what quotations are found by."""
 
 import re
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sala_core.chat import ChatLayout
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.state import SalaState
 from sala_core.tokenizer import Tokenizer
@@ -15,8 +13,8 @@ from sala_core.tokenizer import Tokenizer
 LOOKED_TOKENS = 256
 """Longer questions look as they are read: by choosing blocks."""
 
-_EMPTY_QUESTION = "Quote the sentence."
-_AT_ONCE = 16  # bounds the attention to every key that a CPU holds at once
+_MEANT = 0.125  # of a head's attention: what a key draws that is one of a few
+_AT_ONCE = 16  # tokens of a question; bounds the attention to every key that is held at once
 _MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
 _LINE_START = re.compile(r"\n(?=\w)")
 
@@ -24,31 +22,43 @@ _LINE_START = re.compile(r"\n(?=\w)")
 class Looking:
     """Questions to a model that are asked of every key, and leave the state as it was."""
 
-    def __init__(self, model: SalaModel, tokenizer: Tokenizer, chat: ChatLayout) -> None:
-        self._model, self._tokenizer, self._chat = model, tokenizer, chat
+    def __init__(self, model: SalaModel, tokenizer: Tokenizer) -> None:
+        self._model, self._tokenizer = model, tokenizer
 
+    @torch.inference_mode()
     def look(self, state: SalaState, prompt: Tensor, trace: AttentionTrace) -> None:
-        """Add to `trace` what a prompt [T] looks at, beyond what a question about nothing does.
+        """Add to `trace` how much every key was meant by a prompt [T].
 
-        Pooled keys blur a single word, so that the choice of blocks misses some of what attention finds; and some keys
-        draw every question. Words are spelt as within a text (`words_of_a_text`).
+        The attention of each of its tokens counts by itself, and the less the more there is of it: a sentence with
+        three words of a question is meant more than one with any of them alone. What is added is the root of the sum
+        of log(1 + (attention / _MEANT)^2), for what a key draws is squared (`document_mass`). The first sparse layer
+        alone is asked, which looks for words; later ones look for what an answer says next. Pooled keys blur a single
+        word, so that the choice of blocks would miss some. Words are spelt as within a text (`words_of_a_text`).
         """
-        usual, found = AttentionTrace(), AttentionTrace()
-        asked = words_of_a_text(self._tokenizer, prompt.cpu().numpy())
-        here = state.mark()
-        for ids, seen in ((self._empty_question, usual), (asked, found)):
-            for piece in torch.from_numpy(ids).to(prompt).split(_AT_ONCE):
-                self._model.advance(state, piece, dense=True, trace=seen)
-            here.rewind()
-        share = len(asked) / len(self._empty_question)
-        for layer, mass in found.mass.items():
-            beyond = mass[: state.position] - share * usual.mass[layer][: state.position]
-            trace.buffer(layer, state.position, mass.device).add_(beyond.clamp_(min=0))
+        asked = torch.from_numpy(words_of_a_text(self._tokenizer, prompt.cpu().numpy())).to(prompt)
+        layer, heads = self._model.config.sparse_layers[0], self._model.config.num_attention_heads
+        here, meant = state.mark(), trace.buffer(layer, state.position, prompt.device)
+        points = torch.zeros_like(meant)
+        for piece in asked.split(_AT_ONCE):
+            seen = _ByQuery(layer, len(piece))
+            self._model.advance(state, piece, dense=True, trace=seen)
+            points += seen.mass[layer][:, : len(points)].div_(heads * _MEANT).square_().log1p_().sum(0)
+        here.rewind()
+        meant += points.sqrt_()
 
-    @cached_property
-    def _empty_question(self) -> np.ndarray:
-        asked = self._chat.message("user", self._tokenizer.encode_content(_EMPTY_QUESTION))
-        return words_of_a_text(self._tokenizer, np.concatenate([asked, self._chat.generation_prompt()]))
+
+class _ByQuery(AttentionTrace):
+    """The attention of one layer, each query's own: mass [T, n]. Of the other layers, [n], nothing is wanted."""
+
+    def __init__(self, layer: int, num_queries: int) -> None:
+        super().__init__()
+        self._layer, self._num_queries = layer, num_queries
+
+    def buffer(self, layer: int, num_keys: int, device: torch.device) -> Tensor:
+        if layer != self._layer:
+            return super().buffer(layer, num_keys, device)
+        self.mass[layer] = torch.zeros(self._num_queries, num_keys, device=device)
+        return self.mass[layer]
 
 
 def words_of_a_text(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:

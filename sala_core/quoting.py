@@ -31,7 +31,7 @@ class Candidate:
 
 
 class Quoting:
-    """The quotations of one answer. No sentence is quoted twice in it."""
+    """The quotations of one answer: by what was looked at before the first of them. No sentence is quoted twice."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Quoting:
         """spans, turn_start, source_map: as `find_evidence` takes them."""
         self._tokenizer, self._spans, self._layout = tokenizer, spans, layout
         self._turn_start, self._source_map = turn_start, source_map
-        self._quoted: set[str] = set()
+        self._left: list[Candidate] | None = None
         self._is_open = False
 
     def opens(self, token: int) -> bool:
@@ -57,19 +57,19 @@ class Quoting:
 
     def continuation(self, opening: int, trace: AttentionTrace) -> list[int]:
         """The tokens of a sentence and of its closing mark, after the token `opening`; [] where there is none."""
-        found = self.candidates(trace)
-        if not found:
+        if self._left is None:  # the tokens of a quotation look at what they quote, and at all that is like it
+            self._left = self.candidates(trace)
+        if not self._left:
             self._is_open = True  # the model's own words, up to a mark that closes them
             return []
-        self._quoted.add(found[0].text)
         before = self._tokenizer.decode([opening])
-        said = found[0].text + MARKS[before.strip()]
+        said = self._left.pop(0).text + MARKS[before.strip()]
         ids = self._tokenizer.encode_content(before + said).tolist()
         # where the mark is one token with what follows it, they are said as two
         return ids[1:] if ids[0] == opening else self._tokenizer.encode_content(said).tolist()
 
     def candidates(self, trace: AttentionTrace) -> list[Candidate]:
-        """The sentences in the blocks that drew most, without those quoted before; the first drew most."""
+        """The sentences in the blocks that drew most; the first drew most."""
         mass = document_mass(trace, self._spans, self._turn_start, self._layout)
         total, size = float(mass.sum()), self._layout.block
         if total <= 0:
@@ -88,7 +88,7 @@ class Quoting:
                     shares[span.document_id, start] = text, drawn / total
         by_text: dict[str, float] = {}
         for text, share in shares.values():
-            if share > 0 and text not in self._quoted:
+            if share > 0:
                 by_text[text] = max(by_text.get(text, 0.0), share)
         found = [Candidate(text=text, share=share) for text, share in by_text.items()]
         return sorted(found, key=lambda candidate: -candidate.share)

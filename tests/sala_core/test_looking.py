@@ -13,32 +13,52 @@ TEXT = "The ticket number of Igor is 4948. That of Lena, whom nobody knew, was n
 
 
 @pytest.mark.parametrize("asked", ["Who?", "What is the ticket number of “Igor”, and that of Lena? " * 3])
-def test_a_question_looks_at_every_key_beyond_the_usual_and_leaves_the_state_as_it_was(talking_engine, asked):
+def test_a_question_s_tokens_count_each_by_itself_and_the_state_stays_as_it_was(talking_engine, asked):
     engine, tokenizer = talking_engine, talking_engine.tokenizer
-    prompt, nothing = (
-        np.concatenate([engine.chat.message("user", tokenizer.encode_content(text)), engine.chat.generation_prompt()])
-        for text in (asked, "Quote the sentence.")
-    )
+    prompt = engine.chat.message("user", tokenizer.encode_content(asked))
     state, found = engine.new_state(), AttentionTrace()
     list(engine.read(state, tokenizer.encode_content(TEXT)))
     before = state.clone()
+    first = engine.config.sparse_layers[0]
+    found.buffer(first, 3, engine.model.device).fill_(0.25)
 
-    def dense(ids):
-        trace = AttentionTrace()
-        engine.model.advance(before.clone(), torch.from_numpy(ids), dense=True, trace=trace)
-        return {layer: mass[: before.position] for layer, mass in trace.mass.items()}
-
-    Looking(engine.model, tokenizer, engine.chat).look(state, torch.from_numpy(prompt).long(), found)
+    Looking(engine.model, tokenizer).look(state, torch.from_numpy(prompt).long(), found)
     assert state.position == before.position
     assert torch.equal(state.linear_states, before.linear_states)
     mine, theirs = (one.segment(0, one.position) for one in (state, before))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    prompt, nothing = words_of_a_text(tokenizer, prompt), words_of_a_text(tokenizer, nothing)
-    usual, wanted = dense(nothing), dense(prompt)
-    for layer, mass in wanted.items():
-        beyond = (mass - len(prompt) / len(nothing) * usual[layer]).clamp(min=0)
-        assert torch.allclose(found.mass[layer][: len(mass)], beyond, atol=1e-4)
-        assert beyond.any()
+    points = torch.zeros(before.position)
+    for token in torch.from_numpy(words_of_a_text(tokenizer, prompt)):
+        trace = AttentionTrace()
+        engine.model.advance(before, token[None], dense=True, trace=trace)
+        points += (trace.mass[first][: len(points)] / (engine.config.num_attention_heads / 8)).square().log1p()
+    wanted = points.sqrt()
+    wanted[:3] += 0.25
+    assert set(found.mass) == {first}
+    assert torch.allclose(found.mass[first][: len(points)], wanted, atol=1e-3)
+    assert points.any()
+
+
+def test_a_sentence_with_each_word_once_is_meant_more_than_one_with_a_word_thrice(talking_engine, monkeypatch):
+    """Attention as it would be: three tokens of a question, one of them at three keys of the second sentence."""
+    engine = talking_engine
+    first, heads = engine.config.sparse_layers[0], engine.config.num_attention_heads
+    shares = torch.tensor([[0, 0, 0, 1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0, 0.5, 0, 0], [0, 0.5, 0, 0, 0, 0]]) * heads
+
+    def advance(state, ids, *, dense, trace):
+        assert dense
+        trace.buffer(first, 6 + len(ids), ids.device)[:, :6] = shares[: len(ids)]
+
+    state, found = engine.new_state(), AttentionTrace()
+    state.reserve(64)
+    state.position = 6
+    monkeypatch.setattr(engine.model, "advance", advance)
+    question = torch.from_numpy(engine.tokenizer.encode_content(" a b c")).long()
+    assert len(question) == 3
+    Looking(engine.model, engine.tokenizer).look(state, question, found)
+    points = found.mass[first][:6].square()
+    wanted = (shares / heads * 8).square().log1p().sum(0)
+    torch.testing.assert_close(points, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("opening", "closing"), ["“”", '""', "''", "‘’", "``", "«»", "„“"])

@@ -140,6 +140,25 @@ def test_mass_is_the_probability_of_every_key_summed_over_heads_and_queries(bloc
         assert float((mass - 2).double().sum()) == pytest.approx(6 * T, rel=1e-5)
 
 
+def test_mass_may_be_each_query_s_own(block_attention, layout):
+    for T in (1, 16):
+        position = 2 * layout.max_blocks * layout.block - 5
+        q, k, v, _ = draw(position, T, layout, heads=6)
+        mass = torch.full((T, position + T), 2.0)
+        block_attention(q, k, v, None, position=position, scale=SCALE, layout=layout, mass=mass)
+        everything = torch.ones(2, T, position + T, dtype=torch.bool)
+        expected = probabilities(q, k, everything, position).sum(1)
+        torch.testing.assert_close(mass.double() - 2, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_query_s_own_mass_is_of_few_queries_and_dense(block_attention, layout):
+    q, k, v, chosen = draw(100, 17, layout)
+    with pytest.raises(ValueError, match="own mass"):
+        block_attention(q, k, v, None, position=100, scale=SCALE, layout=layout, mass=torch.zeros(17, 117))
+    with pytest.raises(ValueError, match="own mass"):
+        block_attention(q[:2], k, v, chosen[:, :2], position=100, scale=SCALE, layout=layout, mass=torch.zeros(2, 117))
+
+
 def test_later_tokens_and_the_rest_of_the_tile_change_nothing(block_attention, layout):
     position, T = layout.max_blocks * layout.block + 3, layout.block
     q, k, v, chosen = draw(position, T, layout)

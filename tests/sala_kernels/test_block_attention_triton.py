@@ -159,6 +159,17 @@ def test_rows_beyond_two_billion_numbers_are_found(device):
     check(q, rows, rows, far, position, LARGE)
 
 
+def test_each_query_s_own_mass_is_that_of_the_reference(device):
+    q, k, v, _ = draw(70, 3, SMALL, device)
+    found = []
+    for backend in ("triton", "reference"):
+        mass = torch.full((3, 73), 2.0, device=device)
+        out = block_attention(q, k, v, None, position=70, scale=SCALE, layout=SMALL, mass=mass, backend=backend)
+        found.append((out, mass))
+    for a, b in zip(*found, strict=True):
+        assert relative_error(a, b) < 2e-6
+
+
 def test_what_the_kernels_cannot_compute_is_refused(device):
     q, k, v, chosen = draw(100, 2, SMALL, device)
 

@@ -1,5 +1,8 @@
 """Softmax attention of every query over its own blocks of keys (InfLLM-V2, arXiv:2509.24663), or over all before it."""
 
+from functools import partial
+
+import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
@@ -30,7 +33,7 @@ def block_attention(
     chosen: [kv heads, T, slots] from `choose_blocks`; -1 in empty slots. None makes attention dense, as it is for
     queries with at most `layout.max_blocks` blocks up to their own, whatever `chosen` holds for them.
     mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
-    in place.
+    in place. Or [T, n], for each query's own, summed over heads; of dense attention and T <= 16 only.
     position: a number, or int64 [1] on the device for at most 16 tokens; k, v and mass may then hold more rows, of any
     values, as they may anyway.
     Returns [T, H, dv] in q's dtype. Scores and softmax are float32 (float64 for float64): scores of some hundreds, as
@@ -40,7 +43,13 @@ def block_attention(
     scale > 0; raises ValueError for others. The same inputs give the same bits, but for `mass` (atomic additions).
     """
     check_position(position, q.shape[0], q.device)
+    if mass is not None and mass.dim() == 2 and (chosen is not None or q.shape[0] > MAX_TOKENS):
+        raise ValueError(f"each query's own mass is of dense attention and at most {MAX_TOKENS} queries")
     if use_triton(backend, q, *_stored(k), *_stored(v), chosen, mass):
+        if mass is not None and mass.dim() == 2:
+            one = partial(block_attention, scale=scale, layout=layout, backend=backend)
+            alone = [one(q[t : t + 1], k, v, None, position=position + t, mass=mass[t]) for t in range(len(q))]
+            return torch.cat(alone)
         from sala_kernels.block_attention import kernels
 
         return kernels.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)

@@ -28,7 +28,8 @@ def block_attention(
     while start < T:
         stop = min(T, start + layout.block - (position + start) % layout.block)
         tile = chosen[:, start:stop] if chosen is not None else None
-        out[start:stop] = _tile(q[start:stop], k, v, tile, position + start, scale, layout, mass)
+        rows = mass[start:stop] if mass is not None and mass.dim() == 2 else mass
+        out[start:stop] = _tile(q[start:stop], k, v, tile, position + start, scale, layout, rows)
         start = stop
     return out
 
@@ -134,10 +135,13 @@ def gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:
 
 
 def add_range_mass(mass: Tensor, per_key: Tensor, pieces: list[tuple[int, int]]) -> None:
-    """Add the probabilities per_key [kv heads, T, keys] of the tokens in `pieces`, in order, to `mass`. In place."""
+    """Add the probabilities per_key [kv heads, T, keys] of the tokens in `pieces`, in order, to `mass`. In place.
+
+    mass: [n], or [T, n] for each query's own.
+    """
     column = 0
     for a, b in pieces:
-        mass[a:b] += per_key[..., column : column + b - a].sum((0, 1))
+        mass[..., a:b] += per_key[..., column : column + b - a].sum((0, 1) if mass.dim() == 1 else 0)
         column += b - a
 
 
