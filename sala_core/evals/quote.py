@@ -12,7 +12,7 @@ from sala_core.evals.scoring import match_quotation
 from sala_core.prompt import SYSTEM_PROMPT
 
 _SENTENCE = re.compile(
-    r"(?:(?<=[.!?] )|(?<=[.!?]\n)|(?<=\n\n))(?<!Mr.\s)(?<!Mrs.\s)(?<!Dr.\s)(?<!St.\s)(?<! [A-Z].\s)"
+    r"(?:(?<=[.!?] )|(?<=[.!?]\n)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)(?<! [A-Z]\.\s)"
     r"[A-Z][^.!?\"“”*|#:_]{40,220}"
     r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)(?<! [A-Z])[.!?](?=\s)"
 )

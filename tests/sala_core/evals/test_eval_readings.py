@@ -225,6 +225,7 @@ def test_a_quoted_sentence_stands_once_and_its_words_in_no_other(make, own):
         ((start, end),) = question.needles
         assert " ".join(text[start:end].split()) == question.gold[0]
         assert flat.count(question.gold[0]) == 1
+        assert not re.search(r"\b(?:Mrs?|Dr|St|[A-Z])\.\s$", text[:start])  # else it is a sentence's second half
         words = re.findall(r"“(\w+)”", question.text)
         assert len(words) == 3
         holders = [s for s in re.split(r"(?<=[.!?])\s", flat) if all(re.search(rf"\b{w}\b", s) for w in words)]
