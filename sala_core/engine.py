@@ -18,7 +18,7 @@ from sala_core.config import SalaConfig
 from sala_core.decode import Decoder
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import state_fingerprint
-from sala_core.looking import LOOKED_TOKENS, Looking
+from sala_core.looking import LOOKED_TOKENS, look
 from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings, is_out_of_memory
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.quoting import Quoting
@@ -191,7 +191,7 @@ class Engine:
         hidden, reading_trace = None, trace
         if quoting is not None and trace is not None and len(prompt) <= LOOKED_TOKENS:
             with _out_of_memory_told(state, len(prompt)):
-                self._looking.look(state, prompt, trace)
+                look(self.model, self.tokenizer, state, prompt, trace)
             reading_trace = None
         for done, last in self.read(state, prompt, trace=reading_trace):
             hidden = last
@@ -213,10 +213,6 @@ class Engine:
         )
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
-
-    @cached_property
-    def _looking(self) -> Looking:
-        return Looking(self.model, self.tokenizer)
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

@@ -38,7 +38,7 @@ def find_evidence(
     """Rank places by the attention they drew during a turn that began at token `turn_start`.
 
     trace: attention probability of every key, summed over the turn's queries, heads and layers, and what a question
-    that looked for itself added (`Looking.look`). Only tokens of the documents count. First blocks, which every query
+    that looked for itself added (`look`). Only tokens of the documents count. First blocks, which every query
     keeps without choosing, are left out, and of the local ones what the median of them drew, unless the documents lie
     wholly within them. Attention is squared, key by key, and summed over blocks; neighbouring blocks that drew it are
     one place, cut to the lines that hold it. source_map: gives a document's map by its id, None where its text is lost.

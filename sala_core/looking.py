@@ -19,32 +19,26 @@ _MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
 _LINE_START = re.compile(r"\n(?=\w)")
 
 
-class Looking:
-    """Questions to a model that are asked of every key, and leave the state as it was."""
+@torch.inference_mode()
+def look(model: SalaModel, tokenizer: Tokenizer, state: SalaState, prompt: Tensor, trace: AttentionTrace) -> None:
+    """Add to `trace` how much every key was meant by a prompt [T]. The state is afterwards as it was.
 
-    def __init__(self, model: SalaModel, tokenizer: Tokenizer) -> None:
-        self._model, self._tokenizer = model, tokenizer
-
-    @torch.inference_mode()
-    def look(self, state: SalaState, prompt: Tensor, trace: AttentionTrace) -> None:
-        """Add to `trace` how much every key was meant by a prompt [T].
-
-        The attention of each of its tokens counts by itself, and the less the more there is of it: a sentence with
-        three words of a question is meant more than one with any of them alone. What is added is the root of the sum
-        of log(1 + (attention / _MEANT)^2), for what a key draws is squared (`document_mass`). The first sparse layer
-        alone is asked, which looks for words; later ones look for what an answer says next. Pooled keys blur a single
-        word, so that the choice of blocks would miss some. Words are spelt as within a text (`words_of_a_text`).
-        """
-        asked = torch.from_numpy(words_of_a_text(self._tokenizer, prompt.cpu().numpy())).to(prompt)
-        layer, heads = self._model.config.sparse_layers[0], self._model.config.num_attention_heads
-        here, meant = state.mark(), trace.buffer(layer, state.position, prompt.device)
-        points = torch.zeros_like(meant)
-        for piece in asked.split(_AT_ONCE):
-            seen = _ByQuery(layer, len(piece))
-            self._model.advance(state, piece, dense=True, trace=seen)
-            points += seen.mass[layer][:, : len(points)].div_(heads * _MEANT).square_().log1p_().sum(0)
-        here.rewind()
-        meant += points.sqrt_()
+    The attention of each of its tokens counts by itself, and the less the more there is of it: a sentence with
+    three words of a question is meant more than one with any of them alone. What is added is the root of the sum
+    of log(1 + (attention / _MEANT)^2), for what a key draws is squared (`document_mass`). The first sparse layer
+    alone is asked, which looks for words; later ones look for what an answer says next. Pooled keys blur a single
+    word, so that the choice of blocks would miss some. Words are spelt as within a text (`words_of_a_text`).
+    """
+    asked = torch.from_numpy(words_of_a_text(tokenizer, prompt.cpu().numpy())).to(prompt)
+    layer, heads = model.config.sparse_layers[0], model.config.num_attention_heads
+    here, meant = state.mark(), trace.buffer(layer, state.position, prompt.device)
+    points = torch.zeros_like(meant)
+    for piece in asked.split(_AT_ONCE):
+        seen = _ByQuery(layer, len(piece))
+        model.advance(state, piece, dense=True, trace=seen)
+        points += seen.mass[layer][:, : len(points)].div_(heads * _MEANT).square_().log1p_().sum(0)
+    here.rewind()
+    meant += points.sqrt_()
 
 
 class _ByQuery(AttentionTrace):
@@ -68,15 +62,9 @@ def words_of_a_text(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
     key is known by its tokens. Quotation marks go; control tokens stay.
     """
     control = tokenizer.is_control(ids)
-    parts = [
-        run if is_control else tokenizer.encode_content(_LINE_START.sub("\n ", _MARK.sub("", tokenizer.decode(run))))
-        for run, is_control in _runs(ids, control)
-    ]
-    return np.concatenate(parts).astype(np.int64)
+    runs = np.split(ids, np.flatnonzero(control[1:] != control[:-1]) + 1)
+    return np.concatenate([run if tokenizer.is_control(run).all() else _spelt(tokenizer, run) for run in runs])
 
 
-def _runs(ids: np.ndarray, control: np.ndarray) -> list[tuple[np.ndarray, bool]]:
-    """Neighbours that are all control tokens, or all none."""
-    edges = np.flatnonzero(control[1:] != control[:-1]) + 1
-    starts = [0, *edges.tolist()]
-    return [(run, bool(control[start])) for run, start in zip(np.split(ids, edges), starts, strict=True)]
+def _spelt(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
+    return tokenizer.encode_content(_LINE_START.sub("\n ", _MARK.sub("", tokenizer.decode(ids))))

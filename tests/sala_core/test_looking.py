@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sala_core.looking import Looking, words_of_a_text
+from sala_core.looking import look, words_of_a_text
 from sala_core.model import AttentionTrace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -22,7 +22,7 @@ def test_a_question_s_tokens_count_each_by_itself_and_the_state_stays_as_it_was(
     first = engine.config.sparse_layers[0]
     found.buffer(first, 3, engine.model.device).fill_(0.25)
 
-    Looking(engine.model, tokenizer).look(state, torch.from_numpy(prompt).long(), found)
+    look(engine.model, tokenizer, state, torch.from_numpy(prompt).long(), found)
     assert state.position == before.position
     assert torch.equal(state.linear_states, before.linear_states)
     mine, theirs = (one.segment(0, one.position) for one in (state, before))
@@ -55,7 +55,7 @@ def test_a_sentence_with_each_word_once_is_meant_more_than_one_with_a_word_thric
     monkeypatch.setattr(engine.model, "advance", advance)
     question = torch.from_numpy(engine.tokenizer.encode_content(" a b c")).long()
     assert len(question) == 3
-    Looking(engine.model, engine.tokenizer).look(state, question, found)
+    look(engine.model, engine.tokenizer, state, question, found)
     points = found.mass[first][:6].square()
     wanted = (shares / heads * 8).square().log1p().sum(0)
     torch.testing.assert_close(points, wanted, rtol=1e-4, atol=1e-5)
