@@ -43,10 +43,11 @@ def block_attention(
     scale > 0; raises ValueError for others. The same inputs give the same bits, but for `mass` (atomic additions).
     """
     check_position(position, q.shape[0], q.device)
-    if mass is not None and mass.dim() == 2 and (chosen is not None or q.shape[0] > MAX_TOKENS):
+    by_query = mass is not None and mass.dim() == 2
+    if by_query and (chosen is not None or q.shape[0] > MAX_TOKENS):
         raise ValueError(f"each query's own mass is of dense attention and at most {MAX_TOKENS} queries")
     if use_triton(backend, q, *_stored(k), *_stored(v), chosen, mass):
-        if mass is not None and mass.dim() == 2:
+        if mass is not None and by_query:
             one = partial(block_attention, scale=scale, layout=layout, backend=backend)
             alone = [one(q[t : t + 1], k, v, None, position=position + t, mass=mass[t]) for t in range(len(q))]
             return torch.cat(alone)
