@@ -15,7 +15,7 @@ from sala_core.errors import TrainError
 from sala_core.train.batches import Notes
 from sala_core.train.network import Network, SoftmaxMixer
 from sala_core.train.objectives import NextToken
-from sala_core.train.recipe import Phase
+from sala_core.train.recipe import GUIDING, Phase
 from sala_core.train.tasks import MEMORY_TOKENS
 
 _BANK_WINDOWS, _WINDOWS_A_STEP = 8192, 512
@@ -42,7 +42,7 @@ class Guided(NextToken):
         super().__init__(network, target_share)
         config, generator = network.config, torch.Generator().manual_seed(seed)
         if not config.sparse_layers:
-            raise TrainError("block_loss, memory_loss and look_loss need a softmax layer; the model has none")
+            raise TrainError(f"{', '.join(GUIDING)} need a softmax layer; the model has none")
         self.softmax, D = config.sparse_layers, config.hidden_size
         self.memory = nn.ModuleList(nn.Linear(D, D, bias=False) for _ in range(MEMORY_TOKENS))
         for parameter in self.memory.parameters():
@@ -106,7 +106,7 @@ class Guided(NextToken):
             kept.append(pooled.detach().transpose(0, 1).flatten(1, 2).float())
         new = torch.stack(kept)
         new = new[:, :, :: -(-new.shape[2] // _WINDOWS_A_STEP)]
-        self.bank.copy_(torch.cat([self.bank, new], 2)[:, :, -_BANK_WINDOWS:])
+        _push(self.bank, new)
         return torch.stack(losses).mean()
 
     def _look(self, compared: list[tuple[Tensor, Tensor]], notes: Notes) -> Tensor:
@@ -118,7 +118,7 @@ class Guided(NextToken):
         new = torch.stack([k[rows, held].detach().transpose(0, 1).float() for _, k in compared])
         is_text = (notes.beginnings[..., 0] >= 0).flatten()[:, None]
         new = torch.where(is_text, new, self.keys[:, :, : new.shape[2]])  # where there is none, the oldest stays
-        self.keys.copy_(torch.cat([self.keys, new], 2)[:, :, -_BANK_KEYS:])
+        _push(self.keys, new)
         return look_loss(mass, beside, notes)
 
     def _memory(self, given: Tensor, notes: Notes) -> Tensor:
@@ -128,6 +128,11 @@ class Guided(NextToken):
         wanted = notes.beginnings.flatten()
         lost = F.cross_entropy(logits.flatten(0, 2), wanted, ignore_index=-1, reduction="sum")
         return lost / (wanted >= 0).sum().clamp(min=1)
+
+
+def _push(bank: Tensor, new: Tensor) -> None:
+    """Add new keys [layers, Hk, n, d] to a bank, from which the oldest go. In place."""
+    bank.copy_(torch.cat([bank, new], 2)[:, :, -bank.shape[2] :])
 
 
 def pooled_keys(k: Tensor, size: int, stride: int) -> Tensor:

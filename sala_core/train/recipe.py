@@ -23,7 +23,8 @@ _SPARSE_STAGES = ("long", "sft")
 _MEASURED = "select"
 _FREE = ("compile", "recompute", "micro_rows", "parallel", "save_every", "log_every", "max_file_bytes")
 """Settings that a run may change when it goes on."""
-_GUIDING = ("block_loss", "memory_loss", "look_loss")
+GUIDING = ("block_loss", "memory_loss", "look_loss")
+"""A phase's factors of the losses of `guidance`."""
 _ADDED = {"begin": "random", "block_loss": 0.0, "memory_loss": 0.0, "look_loss": 0.0, "target_share": 1.0}
 """Settings that came later, and what was before them: runs begun without them can still go on."""
 _GUIDED_STAGES = ("backbone", "stable", "decay", "long", "sft")
@@ -133,7 +134,7 @@ class Phase:
         _require(
             final is None or final > 0 or self.schedule != "exponential", "an exponential schedule cannot end at 0"
         )
-        for name in _GUIDING:
+        for name in GUIDING:
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(bool(self.mix) and min(self.mix.values()) >= 0, f"mix must hold weights, found {self.mix}")
 
@@ -145,7 +146,7 @@ class Phase:
     @property
     def is_guided(self) -> bool:
         """Whether it has a loss beside the next token's."""
-        return any(getattr(self, name) > 0 for name in _GUIDING)
+        return any(getattr(self, name) > 0 for name in GUIDING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +191,7 @@ class Recipe:
             )
         for stage in self.stages:
             guided = stage not in _GUIDED_STAGES and self.is_guided(stage)
-            _require(not guided, f"[{stage}] does not learn the next token: it has none of {', '.join(_GUIDING)}")
+            _require(not guided, f"[{stage}] does not learn the next token: it has none of {', '.join(GUIDING)}")
 
     @property
     def stages(self) -> tuple[str, ...]:

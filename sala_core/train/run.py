@@ -26,7 +26,7 @@ from sala_core.train.loop import CHECKPOINTS, Loop, Stage
 from sala_core.train.network import Network
 from sala_core.train.objectives import Alignment, Distillation, NextToken, Objective
 from sala_core.train.processes import Processes, open_processes
-from sala_core.train.recipe import Recipe, read_recipe
+from sala_core.train.recipe import GUIDING, Recipe, read_recipe
 from sala_core.train.rows import Rows, check_mix
 from sala_core.train.select import importances, measure_layers, report
 from sala_core.train.structure import backbone_config, convert_tensors, hybrid_config, place_layers, scratch_config
@@ -184,7 +184,7 @@ class _Run:
         if not self.recipe.is_guided(name):
             return NextToken(network, share)
         if self.processes.count > 1:
-            raise TrainError("block_loss and memory_loss are learnt in one process; start it without torchrun")
+            raise TrainError(f"{', '.join(GUIDING)} are learnt in one process; start it without torchrun")
         return Guided(network, share, self.recipe.seed)
 
     def _random(self, config: SalaConfig) -> Network:
