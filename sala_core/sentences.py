@@ -6,6 +6,9 @@ from collections.abc import Iterator
 SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
 """A pattern of what ends a sentence of prose."""
 
+NOT_AFTER_A_TITLE = r"(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
+"""A pattern of where one may begin, after white space."""
+
 _BREAK = re.compile(
     rf"{SENTENCE_END}(?<!\b[A-Z]\.)[\"'”’)\]]*\s+"
     r"|\n[ \t]*\n\s*"

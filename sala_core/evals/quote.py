@@ -10,11 +10,12 @@ from sala_core.evals.lists import listed
 from sala_core.evals.records import Order, Question, Reading, Task, require
 from sala_core.evals.scoring import match_quotation
 from sala_core.prompt import SYSTEM_PROMPT
+from sala_core.sentences import NOT_AFTER_A_TITLE, SENTENCE_END
 
 _SENTENCE = re.compile(
-    r"(?:(?<=[.!?] )|(?<=[.!?]\n)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)(?<! [A-Z]\.\s)"
+    rf"(?:(?<=[.!?] )|(?<=[.!?]\n)|(?<=\n\n)){NOT_AFTER_A_TITLE}(?<! [A-Z]\.\s)"
     r"[A-Z][^.!?\"“”*|#:_]{40,220}"
-    r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)(?<! [A-Z])[.!?](?=\s)"
+    rf"(?<! [A-Z]){SENTENCE_END}(?=\s)"
 )
 _WORD = re.compile(r"[A-Za-z][a-z'’-]{3,}")
 _STOPWORDS = frozenset(

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sala_core.sentences import SENTENCE_END
+from sala_core.sentences import NOT_AFTER_A_TITLE, SENTENCE_END
 from sala_core.train.facts import Fact, invented_fact, invented_name
 
 WORD = re.compile(r"[A-Za-z][\w'’-]+")
 _SENTENCE = re.compile(
-    r"(?:(?<=[.!?]\s)|(?<=[.!?][\"”]\s)|(?<=\n\n))(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
+    rf"(?:(?<=[.!?]\s)|(?<=[.!?][\"”]\s)|(?<=\n\n)){NOT_AFTER_A_TITLE}"
     rf"[A-Z0-9`][^.!?\"“”]{{25,220}}?{SENTENCE_END}(?=\s)",
     re.DOTALL,
 )
@@ -66,8 +66,12 @@ def ask(rng: random.Random, body: str, planted: list[tuple[str, Fact]], frequenc
         for match in _SENTENCE.finditer(body)
         if not any(planted_one in match[0] and planted_one != match[0] for planted_one, _ in planted)
     ]
+    parts = _ANY_END.split(body)
     for match in rng.sample(sentences, min(len(sentences), 2 + len(body) // 700)):
-        key = (_key_phrase if rng.random() < 0.5 else _key_words)(rng, match[0], body, frequency)
+        if rng.random() < 0.5:
+            key = _key_phrase(rng, match[0], body, frequency)
+        else:
+            key = _key_words(rng, match[0], parts, frequency)
         if key:
             questions.append(Question(text=rng.choice(_MENTIONS).format(key), spans=(match.span(),)))
     questions += _about_absent(rng, planted, 1 + len(questions) // 7)
@@ -129,14 +133,14 @@ def _about_absent(rng: random.Random, planted: list[tuple[str, Fact]], count: in
     return questions
 
 
-def _key_words(rng: random.Random, sentence: str, body: str, frequency: Mapping[str, int]) -> str | None:
-    """Two to four rarer words of `sentence`, apart and in any order, that no other sentence holds together."""
+def _key_words(rng: random.Random, sentence: str, parts: list[str], frequency: Mapping[str, int]) -> str | None:
+    """Two to four rarer words of `sentence`, apart and in any order, that no other part holds together."""
     words = [word for word in dict.fromkeys(WORD.findall(sentence)) if len(word) > 3]
     rare = sorted(words, key=lambda word: frequency[word])[:5]
     if len(rare) < 3:
         return None
     chosen = rng.sample(rare, rng.randint(2, min(4, len(rare))))
-    if sum(all(word in part for word in chosen) for part in _ANY_END.split(body)) > 1:
+    if sum(all(word in part for word in chosen) for part in parts) > 1:
         return None
     before, after = rng.choice(_QUOTED)
     return _listed([f"{before}{word}{after}" for word in chosen])
