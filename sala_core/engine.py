@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -19,7 +20,13 @@ from sala_core.decode import Decoder
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
 from sala_core.fingerprint import state_fingerprint
 from sala_core.looking import LOOKED_TOKENS, look
-from sala_core.memory_plan import ModelSize, check_weights_fit, device_settings, is_out_of_memory
+from sala_core.memory_plan import (
+    ModelSize,
+    check_weights_fit,
+    chunks_side_by_side,
+    device_settings,
+    is_out_of_memory,
+)
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.quoting import Quoting
 from sala_core.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
@@ -148,18 +155,24 @@ class Engine:
         return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
     def read(self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None) -> Iterator[tuple[int, Tensor]]:
-        """Read ids a chunk at a time. After each chunk yields (tokens done, last hidden state [1, D]).
+        """Read ids a chunk at a time, or as many chunks as a CPU computes side by side (`chunks_side_by_side`). After
+        them yields (tokens done, last hidden state [1, D]).
 
-        Closing the iterator stops between chunks, with the state at the end of the last one.
+        Closing the iterator stops there, with the state at the end of the last chunk.
         Raises MemoryBudgetError where the machine has not the memory, ValueError for ids outside the vocabulary.
         """
         tensor = self._ids(ids)
         done, pace = 0, _Pace(self.model.device)
-        for chunk in _on_grid(tensor, state.position, self.chunk_tokens):
+        together = 1 if trace else self._side_by_side(state.position + len(tensor))
+        chunks = _on_grid(tensor, state.position, self.chunk_tokens)
+        while batch := list(islice(chunks, together)):
             with _out_of_memory_told(state, len(tensor) - done):
-                hidden = self.model.advance(state, chunk, trace=trace)
+                if len(batch) > 1:
+                    hidden = self.model.advance_side_by_side(state, batch)
+                else:
+                    hidden = self.model.advance(state, batch[0], trace=trace)
             pace.wait()
-            done += len(chunk)
+            done += sum(map(len, batch))
             yield done, hidden[-1:]
 
     def generate(
@@ -213,6 +226,12 @@ class Engine:
         )
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
+
+    def _side_by_side(self, num_tokens: int) -> int:
+        """Chunks to compute at once of a stream of so many tokens."""
+        if self.model.device.type != "cpu" or self.model.backend == "triton":
+            return 1
+        return chunks_side_by_side(self.size, self.chunk_tokens, num_tokens)
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)

@@ -31,6 +31,7 @@ _SHORT_CHUNK_TOKENS = 2048
 _SCORED_QUERIES = 1024  # as in `sala_core.model`
 _SCRATCH_NUMBERS = 1 << 26  # a packed matrix made plain, by `sala_kernels.int4_linear`
 _DECODE_BYTES = 96 << 20  # buffers and graphs of decode steps of up to 16 tokens
+_SIDE_BY_SIDE_BYTES = 2 << 30  # that chunks computed side by side may take; the cores share those of large models
 _RUNTIME_BYTES = 512 << 20  # CUDA's context, kernels and cuBLAS' workspace
 _OTHERS = 1 / 16  # of a card: what the desktop and other programs take
 _GIB = 2**30
@@ -72,7 +73,7 @@ class MemoryPlan:
     """Keys, values and pooled keys."""
     linear_bytes: int
     activation_bytes: int
-    """Tensors alive at the peak of a chunk."""
+    """Tensors alive at the peak of a chunk, or of the chunks that are computed side by side."""
     saving_bytes: int
     """Copies of the linear states that wait to be written."""
     answer_bytes: int
@@ -150,6 +151,14 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     return 2 * T * D * item + turn + max(mlp, lightning, sparse)
 
 
+def chunks_side_by_side(size: ModelSize, chunk_tokens: int, num_tokens: int) -> int:
+    """Chunks that a CPU computes at once, one a core, while it reads up to `num_tokens`: 1 where they are too large,
+    and all cores share each."""
+    cores = min(torch.get_num_threads(), -(num_tokens // -chunk_tokens))
+    bytes_each = activation_bytes(size, chunk_tokens, num_tokens, on_card=False)
+    return cores if cores * bytes_each <= _SIDE_BY_SIDE_BYTES else 1
+
+
 def _reference_bytes(size: ModelSize, num_tokens: int) -> int:
     """What the reference has beside q, o and gate of a sparse layer."""
     config, sparse = size.config, size.config.sparse_config
@@ -166,6 +175,8 @@ def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card
     config = size.config
     linear = linear_bytes(config)
     activations = activation_bytes(size, settings.chunk_tokens, num_tokens, on_card=on_card)
+    if not on_card:
+        activations *= chunks_side_by_side(size, settings.chunk_tokens, num_tokens)
     evidence = len(config.sparse_layers) * num_tokens * 5  # fp32, grown by a quarter
     return MemoryPlan(
         num_tokens=num_tokens,

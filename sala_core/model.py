@@ -1,6 +1,7 @@
 """The forward pass of MiniCPM-SALA (arXiv:2602.11761); where paper and released checkpoint differ, the checkpoint's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -19,12 +20,13 @@ from sala_kernels import (
 )
 from torch import Tensor
 
+from sala_core.chunk_pipeline import Turns, side_by_side
 from sala_core.config import SalaConfig
 from sala_core.layers import Layers
 from sala_core.state import KvKind, SalaState, SparseCache
 
 _QUERIES_SCORED = 1024  # by Triton at once: at a million tokens their scores take 128 MiB
-_SCORES_CACHED = 1 << 16  # of a head, that a CPU computes at once: more do not stay in its cache
+_QUERIES_SCORED_BY_CPU = 256  # the keys of the windows are laid out anew for each so many
 
 
 class AttentionTrace:
@@ -91,43 +93,89 @@ class SalaModel(Layers):
         dense: sparse layers attend to every key. trace: is added to. choices: if given, receives every sparse layer's
         chosen blocks, [kv heads, T, slots]. Returns the hidden states before the final norm, [T, D].
         """
-        turn = None  # the same in every layer: cos and sin of the positions
-        if self.config.lightning_use_rope:
-            turn = self.turn(state.position, ids.shape[0], self.config.lightning_head_dim)
-        hidden = self.forward(
-            ids,
-            sparse=partial(self._sparse_mixer, state=state, dense=dense, trace=trace, choices=choices),
-            lightning=partial(self._lightning_mixer, state=state, turn=turn),
-        )
+        hidden = self._advance(state, ids, state.position, dense=dense, trace=trace, choices=choices)
         state.position += ids.shape[0]
         return hidden
 
-    def _lightning_mixer(self, i: int, x: Tensor, *, state: SalaState, turn: Tensor | None) -> Tensor:
+    def advance_side_by_side(self, state: SalaState, chunks: Sequence[Tensor]) -> Tensor:
+        """Read the tokens of several chunks as `advance` would one after another, on a CPU, one core for each.
+
+        chunks: ids [T] each. `state` moves on by all. Returns what `advance` would for the last one.
+        """
+        starts = [state.position + sum(map(len, chunks[:n])) for n in range(len(chunks))]
+
+        @torch.inference_mode()
+        def compute(n: int, turns: Turns) -> Tensor:
+            return self._advance(state, chunks[n], starts[n], my_turn=partial(turns.take, n))
+
+        hidden = side_by_side(compute, len(chunks))
+        state.position += sum(map(len, chunks))
+        return hidden[-1]
+
+    def _advance(
+        self,
+        state: SalaState,
+        ids: Tensor,
+        position: int,
+        *,
+        dense: bool = False,
+        trace: AttentionTrace | None = None,
+        choices: dict[int, Tensor] | None = None,
+        my_turn: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext(),
+    ) -> Tensor:
+        """As `advance`, from `position` on, which the state is not told. my_turn: entered where a layer remembers."""
+        turn = None  # the same in every layer: cos and sin of the positions
+        if self.config.lightning_use_rope:
+            turn = self.turn(position, ids.shape[0], self.config.lightning_head_dim)
+        sparse = partial(
+            self._sparse_mixer,
+            state=state,
+            position=position,
+            dense=dense,
+            trace=trace,
+            choices=choices,
+            my_turn=my_turn,
+        )
+        return self.forward(
+            ids, sparse=sparse, lightning=partial(self._lightning_mixer, state=state, turn=turn, my_turn=my_turn)
+        )
+
+    def _lightning_mixer(
+        self,
+        i: int,
+        x: Tensor,
+        *,
+        state: SalaState,
+        turn: Tensor | None,
+        my_turn: Callable[[int], AbstractContextManager[None]],
+    ) -> Tensor:
         """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns [T, D]."""
         q, k, v = self.lightning_qkv(i, x)
         q_norm, k_norm = self.lightning_norms(i)
         scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, state.linear[i][None]
         if x.shape[0] == 1:
-            o = lightning_decode(
-                q,
-                k,
-                v,
-                held,
-                self.log_decay,
-                scale=scale,
-                q_norm=q_norm,
-                k_norm=k_norm,
-                eps=eps,
-                cos_sin=turn,
-                backend=self.backend,
-            )
+            with my_turn(i):
+                o = lightning_decode(
+                    q,
+                    k,
+                    v,
+                    held,
+                    self.log_decay,
+                    scale=scale,
+                    q_norm=q_norm,
+                    k_norm=k_norm,
+                    eps=eps,
+                    cos_sin=turn,
+                    backend=self.backend,
+                )
         else:
             q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=eps, backend=self.backend)
-            out, after = lightning_attention(
-                q[None], k[None], v[None], held, self.log_decay, scale=scale, backend=self.backend
-            )
+            with my_turn(i):
+                out, after = lightning_attention(
+                    q[None], k[None], v[None], held, self.log_decay, scale=scale, backend=self.backend
+                )
+                held.copy_(after)
             o = out[0]
-            held.copy_(after)
         return self.lightning_out(i, x, o)
 
     def _sparse_mixer(
@@ -136,14 +184,17 @@ class SalaModel(Layers):
         x: Tensor,
         *,
         state: SalaState,
+        position: int,
         dense: bool,
         trace: AttentionTrace | None,
         choices: dict[int, Tensor] | None,
+        my_turn: Callable[[int], AbstractContextManager[None]],
     ) -> Tensor:
         """x: [T, D] normed; the layer's cache is appended to. Returns [T, D]."""
-        position, cache = state.position, state.sparse[i]
+        cache = state.sparse[i]
         q, k, v = self.sparse_qkv(i, x, position)
-        cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
+        with my_turn(i):
+            cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
         scale = self.config.head_dim**-0.5
         chosen = None if dense else self._choose(q, cache, position, scale)
         if choices is not None and chosen is not None:
@@ -171,9 +222,7 @@ class SalaModel(Layers):
         if (position + T - 1) // layout.block < layout.max_blocks:
             return None
         fine, coarse = cache.fine, cache.coarse
-        if not self._triton:  # once, not for every block of queries
-            fine, coarse = fine.float(), coarse.float()
-        step = _QUERIES_SCORED if self._triton else _queries_cached(position + T, layout)
+        step = _QUERIES_SCORED if self._triton else _QUERIES_SCORED_BY_CPU
         tiles, start = [], 0
         while start < T:
             at = position + start
@@ -185,9 +234,3 @@ class SalaModel(Layers):
             del scored  # or it would lie beside the next ones
             start = stop
         return torch.cat(tiles, 1)
-
-
-def _queries_cached(num_tokens: int, layout: BlockLayout) -> int:
-    """Queries that the reference scores at once against the windows of so many tokens: one to four blocks of them."""
-    blocks = _SCORES_CACHED * layout.stride // num_tokens // layout.block
-    return layout.block * min(4, max(1, blocks))

@@ -1,20 +1,27 @@
 """`sala_kernels.block_attention` for many queries on a CPU: a chosen block is read once for all that chose it.
 
 The reference copies every query's blocks, hundreds of kilobytes a query, and waits for memory. Here the pairs of query
-and chosen block are sorted by block and cut into groups of a few queries; each group is one small matrix product.
+and chosen block are sorted by block and cut into groups of a few queries; each group is one small matrix product. A few
+groups at a time go from scores to weighted values, while the scores are in the processor's cache; each block has its
+own highest score, and the blocks of a query are joined at the end.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import log
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding, embedding_bag
 
 from sala_kernels.block_attention import reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization.rows import QuantizedRows
 
-_QUERIES = 1024  # scored together: their scores stay near the processor
+_QUERIES = 1024  # grouped together
 _MOST_QUERIES_A_GROUP = 32
+_SCORES_CACHED = 1 << 17  # computed at once: they stay in the processor's cache
+_LOG2_E = 1 / log(2)  # powers of two: a CPU computes them in a third of the time
 
 
 def block_attention(
@@ -58,48 +65,122 @@ def _chosen_blocks(
 ) -> None:
     """All queries of q [T, H, d] choose; out [T, H, dv] is written."""
     T, H, d = q.shape
-    kv_heads, block = k.shape[0], layout.block
+    kv_heads, _, slots = chosen.shape
     G = H // kv_heads
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
-    size = _group_size(chosen[0].numel(), (position + T) // block)
-    groups = [_group(picked, size) for picked in chosen]
-    far = torch.stack([_far_scores(*x, block) for x in zip(queries, _heads(k), groups, strict=True)])
-    empty = chosen < 0
-    if bool(empty.any()):
-        far.masked_fill_(empty[..., None, None], -torch.inf)
-    top, total = far.amax((2, 4)), far.new_empty(kv_heads, T, G)  # far: [kv heads, T, slots, G, block]
-    near = far.new_empty(kv_heads, T, G, v.shape[-1])
-    kept: list[tuple[Tensor, list[tuple[int, int]], int, int]] = []
+    queries = (q.to(dtype) * (scale * _LOG2_E)).view(T, kv_heads, G, d).transpose(0, 1).contiguous()
+    keep = mass is not None
+    tiles = list(_tiles(T, position, layout))
+    near = _softmax(_near_scores(queries, k, v, tiles), 1, keep=keep)
+    near_top, near_total, near_weighed = (x.unflatten(1, (T, -1)) for x in (near.top, near.total, near.weighed))
+    size = _group_size(T * slots, (position + T) // layout.block)
+    results = out.view(T, kv_heads, G, -1)
+    for h, (keys, values, groups) in enumerate(zip(_heads(k), _heads(v), _group(chosen, size), strict=True)):
+        far = _softmax(_far_scores(queries[h], keys, values, groups, layout.block), 0, keep=keep)
+        rows = groups.rows(T, G)  # [T, G, slots]
+        top = far.top.view(-1)[rows].masked_fill_((chosen[h] < 0)[:, None], -torch.inf)
+        highest = torch.maximum(near_top[h], top.amax(-1))
+        share, near_share = torch.exp2(top - highest[..., None]), torch.exp2(near_top[h] - highest)
+        whole = (share * far.total.view(-1)[rows]).sum(-1) + near_share * near_total[h]
+        share /= whole[..., None]
+        near_share /= whole
+        far_part = embedding_bag(
+            rows.flatten(0, 1),
+            far.weighed.flatten(0, 1),
+            mode="sum",
+            per_sample_weights=share.flatten(0, 1).to(far.weighed.dtype),
+        )
+        results[:, h] = (near_weighed[h] * near_share[..., None]).add_(far_part.view(T, G, -1))
+        if mass is not None:
+            _add_near_mass(mass, [x[h] for x in near.powers], near_share, tiles)
+            _add_far_mass(mass, torch.cat(far.powers), share, rows, groups.block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Softmax:
+    """Some keys' part in the softmax of some rows, [..., rows]; parts are joined by their `top`.
+
+    top: the highest score. total: the sum of 2^(score - top). weighed: [..., rows, dv], the values weighed by that.
+    powers: 2^(score - top), in the pieces they were computed in; empty where they are not kept.
+    """
+
+    top: Tensor
+    total: Tensor
+    weighed: Tensor
+    powers: list[Tensor]
+
+
+def _softmax(pieces: Iterable[tuple[Tensor, Tensor]], dim: int, *, keep: bool) -> _Softmax:
+    """Of rows in pieces along `dim`: scores [batch, rows, keys], changed in place, and values [batch, keys, dv]."""
+    tops, totals, weighed, kept = [], [], [], []
+    for scores, values in pieces:
+        top = scores.amax(-1)
+        powers = scores.sub_(top[..., None]).exp2_()
+        tops.append(top)
+        totals.append(powers.sum(-1))
+        weighed.append(torch.bmm(powers.to(values.dtype), values))
+        if keep:
+            kept.append(powers)
+    return _Softmax(
+        top=torch.cat(tops, dim), total=torch.cat(totals, dim), weighed=torch.cat(weighed, dim), powers=kept
+    )
+
+
+_Tile = tuple[int, int, list[tuple[int, int]]]
+"""Queries start ... stop - 1, of one block, and the ranges of tokens that all of them attend to."""
+
+
+def _tiles(T: int, position: int, layout: BlockLayout) -> Iterator[_Tile]:
     start = 0
     while start < T:
-        own = (position + start) // block
-        stop = min(T, (own + 1) * block - position)
-        pieces = reference.shared_ranges(own, position + stop, layout, dense=False)
-        shared_k, shared_v = (torch.cat([reference.rows_between(x, a, b) for a, b in pieces], 1) for x in (k, v))
-        tile = queries[:, start:stop].reshape(kv_heads, -1, d)
-        s = torch.bmm(tile, shared_k.to(dtype).transpose(1, 2)).view(kv_heads, stop - start, G, -1)
-        reference.hide_future(s, stop - start)
-        peak = torch.maximum(top[:, start:stop], s.amax(-1))
-        s.sub_(peak[..., None]).exp_()
-        top[:, start:stop] = peak
-        torch.sum(s, -1, out=total[:, start:stop])
-        weighed = torch.bmm(s.view(kv_heads, -1, s.shape[-1]).to(shared_v.dtype), shared_v)
-        near[:, start:stop] = weighed.view(kv_heads, stop - start, G, -1)
-        if mass is not None:
-            kept.append((s, pieces, start, stop))
+        own = (position + start) // layout.block
+        stop = min(T, (own + 1) * layout.block - position)
+        yield start, stop, reference.shared_ranges(own, position + stop, layout, dense=False)
         start = stop
-    far.sub_(top[:, :, None, :, None]).exp_()
-    total += far.sum((2, 4))
-    for h, (values, group) in enumerate(zip(_heads(v), groups, strict=True)):
-        near[h] += _far_values(far[h], values, group, block)
-    near /= total[..., None]
-    out.copy_(near.transpose(0, 1).reshape(T, H, -1))
-    if mass is not None:
-        for s, pieces, start, stop in kept:
-            reference.add_range_mass(mass, (s / total[:, start:stop, :, None]).sum(2), pieces)
-        far /= total[:, :, None, :, None]
-        reference.add_chosen_mass(mass, far.sum(3), chosen, block)
+
+
+def _near_scores(
+    queries: Tensor, k: Tensor | QuantizedRows, v: Tensor | QuantizedRows, tiles: list[_Tile]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores and values of the first and local blocks: queries [kv heads, T, G, d] -> [kv heads, tile * G, keys]."""
+    kv_heads, _, G, d = queries.shape
+    for start, stop, ranges in tiles:
+        keys, values = (torch.cat([reference.rows_between(x, a, b) for a, b in ranges], 1) for x in (k, v))
+        tile = queries[:, start:stop].reshape(kv_heads, -1, d)
+        scores = torch.bmm(tile, keys.to(tile.dtype).transpose(1, 2))
+        reference.hide_future(scores.view(kv_heads, stop - start, G, -1), stop - start)
+        yield scores, values
+
+
+def _far_scores(
+    queries: Tensor, k: Tensor | QuantizedRows, v: Tensor | QuantizedRows, groups: "_Groups", block: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Scores and values of one kv head's chosen blocks: queries [T, G, d], k [1, n, d] -> [groups, size * G, block]."""
+    T, G, d = queries.shape
+    slots = len(groups.place) // T
+    query = (groups.pair // slots).view(len(groups.block), -1)
+    step = max(1, _SCORES_CACHED // (query.shape[1] * G * block))
+    for start in range(0, len(query), step):
+        picked = groups.block[None, None, start : start + step]
+        keys, values = (reference.gather(x, picked, block).view(-1, block, x.shape[-1]) for x in (k, v))
+        rows = embedding(query[start : start + step], queries.view(T, G * d)).view(len(keys), -1, d)
+        yield torch.bmm(rows, keys.to(rows.dtype).transpose(1, 2)), values
+
+
+def _add_near_mass(mass: Tensor, powers: list[Tensor], share: Tensor, tiles: list[_Tile]) -> None:
+    """powers: of each tile, [tile * G, keys]; share: [T, G], what each row's power counts."""
+    for (start, stop, ranges), power in zip(tiles, powers, strict=True):
+        reference.add_range_mass(mass, (share[start:stop].reshape(1, -1) @ power)[None], ranges)
+
+
+def _add_far_mass(mass: Tensor, powers: Tensor, share: Tensor, rows: Tensor, blocks: Tensor) -> None:
+    """powers: [groups, size * G, block]; share, rows: [T, G, slots], what each row's power counts; blocks: [groups]."""
+    count, num_rows, block = powers.shape
+    weights = share.new_zeros(count * num_rows)  # rows that no pair is in count nothing
+    weights[rows] = share
+    of_group = torch.bmm(weights.view(count, 1, num_rows), powers)[:, 0]
+    whole = len(mass) - len(mass) % block
+    mass[:whole].view(-1, block).index_add_(0, blocks, of_group.to(mass.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,17 +195,27 @@ class _Groups:
     pair: Tensor
     place: Tensor
 
+    def rows(self, num_queries: int, heads: int) -> Tensor:
+        """Where a query's heads are among the rows [groups * size * heads]: [T, heads, slots]."""
+        place = self.place.view(num_queries, 1, -1)
+        return place * heads + torch.arange(heads, device=place.device)[:, None]
+
 
 def _group_size(num_pairs: int, num_blocks: int) -> int:
-    """Four times the pairs a block has on average: popular blocks have more. What is chosen must not decide, or later
+    """Twice the pairs a block has on average: popular blocks have more. What is chosen must not decide, or later
     tokens would be felt, if only in the last bit."""
-    mean = 4 * num_pairs // num_blocks
+    mean = 2 * num_pairs // num_blocks
     return min(_MOST_QUERIES_A_GROUP, max(4, 1 << mean.bit_length() - 1 if mean else 0))
 
 
-def _group(chosen: Tensor, size: int) -> _Groups:
-    """chosen: [T, slots]; size: of a group, in pairs."""
-    blocks, order = chosen.clamp(min=0).flatten().sort(stable=True)
+def _group(chosen: Tensor, size: int) -> list[_Groups]:
+    """chosen: [kv heads, T, slots]; size: of a group, in pairs."""
+    blocks, order = chosen.clamp(min=0).flatten(1).sort(stable=True)
+    return [_group_sorted(*pairs, size) for pairs in zip(blocks, order, strict=True)]
+
+
+def _group_sorted(blocks: Tensor, order: Tensor, size: int) -> _Groups:
+    """blocks: [T * slots] chosen ones, ascending; order: the pair of each."""
     count = len(blocks)
     first = torch.ones(count, dtype=torch.bool, device=blocks.device)
     first[1:] = blocks[1:] != blocks[:-1]
@@ -138,25 +229,6 @@ def _group(chosen: Tensor, size: int) -> _Groups:
     place = torch.empty_like(order)
     place[order] = places
     return _Groups(block=blocks[opens], pair=pair, place=place)
-
-
-def _far_scores(queries: Tensor, keys: Tensor | QuantizedRows, groups: _Groups, block: int) -> Tensor:
-    """queries [T, G, d], keys [1, n, d] -> [T, slots, G, block]."""
-    T, G, d = queries.shape
-    slots = len(groups.place) // T
-    rows = queries.view(T, G * d).index_select(0, groups.pair // slots).view(len(groups.block), -1, d)
-    picked = reference.gather(keys, groups.block[None, None], block).view(len(groups.block), block, d)
-    s = torch.bmm(rows, picked.to(queries.dtype).transpose(1, 2)).view(-1, G * block)
-    return s.index_select(0, groups.place).view(T, slots, G, block)
-
-
-def _far_values(weights: Tensor, values: Tensor | QuantizedRows, groups: _Groups, block: int) -> Tensor:
-    """weights [T, slots, G, block], values [1, n, dv] -> [T, G, dv]."""
-    T, slots, G, _ = weights.shape
-    picked = reference.gather(values, groups.block[None, None], block).view(len(groups.block), block, -1)
-    rows = weights.view(T * slots, -1).to(picked.dtype).index_select(0, groups.pair)
-    o = torch.bmm(rows.view(len(groups.block), -1, block), picked).view(len(groups.pair), -1)
-    return o.index_select(0, groups.place).view(T, slots, G, -1).sum(1, dtype=weights.dtype)
 
 
 def _heads(x: Tensor | QuantizedRows) -> list[Tensor | QuantizedRows]:

@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sala_kernels.blocks import BlockLayout
 
-_GROUP = 16  # blocks searched together
+_GROUP = 8  # blocks searched together
 
 
 def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tensor:
@@ -19,30 +18,35 @@ def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tens
     if width == 0 or layout.slots == 0:
         return chosen
     candidates = scores[..., first : first + width]
-    if query_blocks[0] != query_blocks[-1]:
-        block = torch.arange(first, first + width, device=scores.device)
-        late = block > query_blocks[:, None] - layout.local
-        candidates = candidates.masked_fill(late, -torch.inf)
-    best = _top(candidates, min(layout.slots, width))
-    hidden = candidates.gather(-1, best) == -torch.inf  # +inf is a score: exp overflows where a window stands out
-    block = torch.where(hidden, num_blocks, best + first).sort(-1).values
-    chosen[..., : best.shape[-1]] = block.masked_fill_(block == num_blocks, -1)
+    sure = min(width, max(0, int(query_blocks[0]) - layout.local + 1 - first))  # candidates of the first query
+    sure -= sure % _GROUP
+    block = torch.arange(first, first + width, device=scores.device)
+    late = block[sure:] > query_blocks[:, None] - layout.local
+    tail = candidates[..., sure:].masked_fill(late, -torch.inf)
+    best = _top(candidates[..., :sure], tail, min(layout.slots, width))
+    hidden = (best + first > query_blocks[:, None] - layout.local) | (candidates.gather(-1, best) == -torch.inf)
+    found = torch.where(hidden, num_blocks, best + first).sort(-1).values
+    chosen[..., : found.shape[-1]] = found.masked_fill_(found == num_blocks, -1)
     return chosen
 
 
-def _top(scores: Tensor, count: int) -> Tensor:
-    """Indices [..., count] of the largest scores [..., n]; of equal ones the first.
+def _top(scores: Tensor, tail: Tensor, count: int) -> Tensor:
+    """Indices [..., count] of the largest of scores [..., n] and, behind them, tail [..., m]; of equal ones the first.
 
-    The best of `count` lie in the `count` groups with the best maxima, so only those are searched.
+    n is a multiple of the group's size. The best of `count` lie in the `count` groups with the best maxima, or in the
+    tail, so only those are searched.
     """
     n = scores.shape[-1]
-    if n <= 4 * _GROUP * count:
-        return _order(scores).topk(count, dim=-1, sorted=False).indices
-    groups = pad(scores, (0, -n % _GROUP), value=-torch.inf).unflatten(-1, (-1, _GROUP))
-    group = _top(groups.amax(-1), count).sort(-1).values
+    if n <= 3 * _GROUP * count:
+        return _order(torch.cat([scores, tail], -1)).topk(count, dim=-1, sorted=False).indices
+    groups = scores.unflatten(-1, (-1, _GROUP))
+    best = groups.amax(-1)
+    whole = best.shape[-1] - best.shape[-1] % _GROUP
+    group = _top(best[..., :whole], best[..., whole:], count).sort(-1).values
     member = groups.gather(-2, group[..., None].expand(*group.shape, _GROUP)).flatten(-2)
-    within = _top(member, count)
-    return group.gather(-1, within // _GROUP) * _GROUP + within % _GROUP
+    within = _order(torch.cat([member, tail], -1)).topk(count, dim=-1, sorted=False).indices
+    of_group = group.gather(-1, (within // _GROUP).clamp(max=count - 1)) * _GROUP + within % _GROUP
+    return torch.where(within < count * _GROUP, of_group, within - count * _GROUP + n)
 
 
 def _order(scores: Tensor) -> Tensor:

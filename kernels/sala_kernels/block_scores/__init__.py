@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sala_kernels.backend import Backend, use_triton
-from sala_kernels.block_scores import reference
+from sala_kernels.block_scores import interleaved, reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import num_windows
-from sala_kernels.positions import Position, check_position
+from sala_kernels.positions import MAX_TOKENS, Position, check_position
 
 __all__ = ["block_scores"]
 
@@ -55,6 +55,7 @@ def block_scores(
 
         return kernels.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     if isinstance(position, int):
-        return reference.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
+        plain = reference if backend == "reference" or T <= MAX_TOKENS else interleaved
+        return plain.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     scores = reference.block_scores(q, k1, k2, position=int(position), scale=scale, layout=layout)
     return pad(scores, (0, layout.num_touched(k1.shape[1]) - scores.shape[-1]))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
 
-_LOG2_E = 1 / log(2)  # powers of two: a CPU's exp takes ten to seventy times longer where its result underflows
+LOG2_E = 1 / log(2)  # powers of two: a CPU's exp takes ten to seventy times longer where its result underflows
 _SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in the CPU's cache
 
 
@@ -21,10 +21,10 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     n1 = max(0, (last + 1 - 2 * stride) // stride + 1) if last + 1 >= 2 * stride else 0
     n2 = (last + 1 - 8 * stride) // (4 * stride) + 1 if last + 1 >= 8 * stride else 0
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    queries = (q.to(dtype) * (scale * _LOG2_E)).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
+    queries = (q.to(dtype) * (scale * LOG2_E)).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
     positions = torch.arange(position, last + 1, device=q.device)
 
-    lse = _coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
+    lse = coarse_lse(queries, k2[:, :n2].to(dtype), positions.repeat(G), stride)  # [kv heads, G*T]
     shifted = torch.cat([queries, -lse[..., None]], -1)  # log2(p) as one matrix product
     num_blocks = layout.num_touched(n1)
     scores = queries.new_empty(kv_heads, T, num_blocks * per_block)
@@ -42,12 +42,12 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     return best.float()
 
 
-def _coarse_lse(queries: Tensor, k2: Tensor, positions: Tensor, stride: int) -> Tensor:
+def coarse_lse(queries: Tensor, k2: Tensor, positions: Tensor, stride: int, windows_at_once: int = _SLICE) -> Tensor:
     """log2 sum exp2 over the coarse windows seen; 0 for a query that sees none. queries: [kv heads, R, d] -> [., R]."""
     top = queries.new_full(queries.shape[:2], -torch.inf)
     total = queries.new_zeros(queries.shape[:2])
-    for start in range(0, k2.shape[1], _SLICE):
-        s = torch.bmm(queries, k2[:, start : start + _SLICE].transpose(1, 2))
+    for start in range(0, k2.shape[1], windows_at_once):
+        s = torch.bmm(queries, k2[:, start : start + windows_at_once].transpose(1, 2))
         s = _hide_future(s, positions, start, 8 * stride, 4 * stride, -torch.inf)
         higher = torch.maximum(top, s.amax(-1))
         safe = torch.where(higher.isinf(), 0.0, higher)

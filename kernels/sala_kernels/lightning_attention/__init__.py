@@ -24,7 +24,7 @@ def lightning_attention(
     log_decay: Tensor,
     *,
     scale: float,
-    chunk: int = 128,
+    chunk: int = 64,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Attend linearly over T tokens: S_t = exp(log_decay) S_{t-1} + k_t^T v_t, o_t = scale q_t S_t.

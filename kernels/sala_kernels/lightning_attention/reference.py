@@ -25,47 +25,47 @@ def lightning_log_decay(num_heads: int, device: torch.device | str = "cpu") -> T
 
 
 def lightning_attention(
-    q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 128
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 64
 ) -> tuple[Tensor, Tensor]:
     """As `sala_kernels.lightning_attention.lightning_attention`."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    B, T, H, _ = q.shape
+    T, H = q.shape[1:3]
     C = min(chunk, T)
     N = -(-T // C)
-    decay = log_decay.to(dtype)
+    decay = log_decay.to(dtype)[:, None]
     k, v = _every_head(k, H), _every_head(v, H)
-    wide = (q.to(dtype) * scale, k.to(dtype), v.to(dtype))
-    queries, keys, values = (_chunks(x, N, C) for x in wide)  # [B, H, N, C, .]
+    queries, keys, values = (_chunks(x, N, C).to(dtype, memory_format=torch.contiguous_format) for x in (q, k, v))
     step = torch.arange(C, device=q.device, dtype=dtype)
     length = torch.full((N,), C, device=q.device, dtype=dtype)
     length[-1] = T - (N - 1) * C
 
     # within a chunk: scores decay with the distance
     distance = step[:, None] - step[None, :]
-    mask = torch.where(distance >= 0, torch.exp(decay[:, None, None] * distance.clamp(min=0)), 0.0)
-    intra = (queries @ keys.transpose(-1, -2)) * mask[:, None] @ values
+    mask = torch.where(distance >= 0, scale * torch.exp(decay[..., None] * distance.clamp(min=0)), 0.0)
+    intra = ((queries @ keys.transpose(-1, -2)) * mask[:, None]) @ values  # [B, H, N, C, V]
 
     # across chunks: what each chunk adds at its end, summed with the decay of the chunks between
     to_end = length[:, None] - 1 - step  # [N, C]; negative behind the last token, where keys are zero
-    fade = torch.exp(decay[:, None, None] * to_end.clamp(min=0))  # [H, N, C]
+    fade = torch.exp(decay[..., None] * to_end.clamp(min=0))  # [H, N, C]
     added = (keys * fade[..., None]).transpose(-1, -2) @ values  # [B, H, N, K, V]
     end = torch.cumsum(length, 0)
     start = end - length
     gap = start[:, None] - end[None, :]  # tokens from the end of chunk m to the start of chunk n
-    passing = torch.where(gap >= 0, torch.exp(decay[:, None, None] * gap.clamp(min=0)), 0.0)  # [H, N, N]
-    before = torch.einsum("hnm,bhmkv->bhnkv", passing, added)
-    before = before + torch.exp(decay[:, None] * start)[..., None, None] * state.to(dtype)[:, :, None]
-    inter = (queries * torch.exp(decay[:, None] * (step + 1))[:, None, :, None]) @ before
+    passing = torch.where(gap >= 0, torch.exp(decay[..., None] * gap.clamp(min=0)), 0.0)  # [H, N, N]
+    before = (passing @ added.flatten(-2)).view_as(added)
+    before = before + torch.exp(decay * start)[..., None, None] * state.to(dtype)[:, :, None]
+    inter = (queries * (scale * torch.exp(decay * (step + 1)))[:, None, :, None]) @ before
 
-    o = (intra + inter).permute(0, 2, 3, 1, 4).reshape(B, N * C, H, -1)[:, :T]
-    after = torch.exp(decay * length[-1])[:, None, None] * before[:, :, -1] + added[:, :, -1]
-    return o.to(q.dtype), after
+    o = (intra + inter).permute(0, 2, 3, 1, 4).to(q.dtype).flatten(1, 2)[:, :T]
+    after = torch.exp(decay * length[-1])[..., None] * before[:, :, -1] + added[:, :, -1]
+    return o, after
 
 
 def _chunks(x: Tensor, num_chunks: int, chunk: int) -> Tensor:
     """[B, T, H, D] -> [B, H, N, C, D], zeros behind the last token."""
-    B, T, H, D = x.shape
-    return pad(x, (0, 0, 0, 0, 0, num_chunks * chunk - T)).view(B, num_chunks, chunk, H, D).permute(0, 3, 1, 2, 4)
+    missing = num_chunks * chunk - x.shape[1]
+    whole = pad(x, (0, 0, 0, 0, 0, missing)) if missing else x
+    return whole.unflatten(1, (num_chunks, chunk)).permute(0, 3, 1, 2, 4)
 
 
 def _every_head(x: Tensor, num_heads: int) -> Tensor:
