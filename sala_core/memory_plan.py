@@ -29,9 +29,10 @@ PENDING_SAVES = 2
 _FEWER_TOKENS = 1 << 17  # where the tokens planned for do not fit
 _SHORT_CHUNK_TOKENS = 2048
 _SCORED_QUERIES = 1024  # as in `sala_core.model`
+_QUERIES_SCORED_BY_CPU = 256  # too
 _SCRATCH_NUMBERS = 1 << 26  # a packed matrix made plain, by `sala_kernels.int4_linear`
 _DECODE_BYTES = 96 << 20  # buffers and graphs of decode steps of up to 16 tokens
-_SIDE_BY_SIDE_BYTES = 2 << 30  # that chunks computed side by side may take; the cores share those of large models
+_SIDE_BY_SIDE_BYTES = 1 << 30  # that chunks computed side by side may take; the cores share larger ones
 _RUNTIME_BYTES = 512 << 20  # CUDA's context, kernels and cuBLAS' workspace
 _OTHERS = 1 / 16  # of a card: what the desktop and other programs take
 _GIB = 2**30
@@ -128,8 +129,8 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     Through a layer live the residual stream and its norm: 2 D a token. On
     top comes the most of: gate, up and their product (3 F, or 2 F and a packed matrix made plain); q, k, v of a
     lightning layer before and after norm and rotation, and its states at the segments' beginnings; q, o and gate of a
-    sparse layer, with the scores [kv heads, 1024, blocks] of the queries at hand. The reference
-    has, for a block of queries, the rows of their chosen blocks instead, and float32 copies of the pooled keys.
+    sparse layer, with the scores [kv heads, 1024, blocks] of the queries at hand. A CPU has other things instead of
+    these.
     """
     config = size.config
     T, D, F, item = min(chunk_tokens, num_tokens), config.hidden_size, config.intermediate_size, size.itemsize
@@ -143,7 +144,7 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     blocks = -(num_tokens // -config.sparse_config.block_size)
     scores = config.num_key_value_heads * min(T, _SCORED_QUERIES) * blocks * 4
     if not on_card:
-        scores = _reference_bytes(size, num_tokens)
+        scores = _cpu_bytes(size, T, num_tokens)
     chosen = 2 * config.num_key_value_heads * T * config.sparse_config.num_selected_blocks * 8
     q = config.num_attention_heads * config.head_dim
     sparse = T * (2 * q + 2 * config.num_key_value_heads * config.head_dim) * item + chosen + max(scores, q * T * item)
@@ -159,15 +160,19 @@ def chunks_side_by_side(size: ModelSize, chunk_tokens: int, num_tokens: int) -> 
     return cores if cores * bytes_each <= _SIDE_BY_SIDE_BYTES else 1
 
 
-def _reference_bytes(size: ModelSize, num_tokens: int) -> int:
-    """What the reference has beside q, o and gate of a sparse layer."""
+def _cpu_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int:
+    """What a CPU has beside q, o and gate of a sparse layer: first the scores [kv heads, 256, blocks] of the queries at
+    hand, what is searched of them, and coarse pooled keys in float32; then float32 queries, and of one kv head the
+    values that every chosen block gives, in groups at least half full, in pieces and then in one.
+    """
     config, sparse = size.config, size.config.sparse_config
     row = config.num_key_value_heads * config.head_dim
-    windows = num_windows(num_tokens, sparse.kernel_size, sparse.kernel_stride)
-    pooled = windows * row * 4 * 5 // 4 if size.itemsize < 4 else 0
-    keys = min(num_tokens, sparse.num_selected_blocks * sparse.block_size)
-    attended = sparse.block_size * keys * (3 * row + 3 * config.num_attention_heads) * 4
-    return pooled + attended
+    blocks = -(num_tokens // -sparse.block_size)
+    scores = 2 * config.num_key_value_heads * min(num_queries, _QUERIES_SCORED_BY_CPU) * blocks * 4
+    coarse = num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride) * row * 4
+    q = num_queries * config.num_attention_heads * config.head_dim
+    values = 4 * q // config.num_key_value_heads * sparse.num_selected_blocks * size.itemsize
+    return max(scores + coarse, 4 * q + values)
 
 
 def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card: bool = True) -> MemoryPlan:

@@ -19,6 +19,7 @@ from sala_core.memory_plan import (
     ModelSize,
     Settings,
     activation_bytes,
+    chunks_side_by_side,
     kv_bytes,
     linear_bytes,
     plan_memory,
@@ -190,6 +191,20 @@ def test_on_the_cpu_nothing_depends_on_memory(make_model):
     assert (engine.model.kv, engine.chunk_tokens) == ("plain", 1024)
     engine = Engine.load(make_model(), kv="fp8")
     assert (engine.model.kv, engine.chunk_tokens) == ("fp8", 1024)
+
+
+def test_a_cpu_computes_chunks_side_by_side_unless_they_are_large(make_model, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    small = Engine.load(make_model()).size
+    assert [chunks_side_by_side(small, 64, tokens) for tokens in (1, 64, 65, 300, 5000)] == [1, 1, 2, 5, 8]
+    one, eight = (
+        activation_bytes(small, 64, 5000, on_card=False),
+        plan_memory(small, 5000, Settings(kv="plain", chunk_tokens=64), on_card=False).activation_bytes,
+    )
+    assert eight == 8 * one
+    config = SalaConfig.from_dict(RELEASED)
+    large = ModelSize.of(config, meta_weights(config, int4=True), torch.bfloat16)
+    assert chunks_side_by_side(large, 1024, MILLION) == 1
 
 
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(make_model, monkeypatch):

@@ -1,5 +1,6 @@
 """Attention over chosen blocks against a dense softmax whose mask is written out, in float64."""
 
+import importlib
 from functools import partial
 
 import pytest
@@ -90,6 +91,17 @@ def test_float32_and_bfloat16_are_close(block_attention, layout, dtype, limit):
     expected = expected_output(q, k, v, key_mask(chosen, position, position + T, layout), position)
     assert out.dtype == dtype
     assert (out.double() - expected).square().mean().sqrt() < limit * expected.square().mean().sqrt()
+
+
+def test_blocks_a_few_at_a_time_give_the_same(layout, monkeypatch):
+    position, T = 2 * layout.max_blocks * layout.block - 5, 40
+    q, k, v, chosen = draw(position, T, layout)
+    mass, again = torch.zeros(2, position + T, dtype=torch.float64)
+    whole = operation(q, k, v, chosen, position=position, scale=SCALE, layout=layout, mass=mass)
+    monkeypatch.setattr(importlib.import_module("sala_kernels.block_attention.grouped"), "_SCORES_CACHED", 1)
+    out = operation(q, k, v, chosen, position=position, scale=SCALE, layout=layout, mass=again)
+    torch.testing.assert_close(out, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(again, mass, rtol=1e-12, atol=1e-12)
 
 
 def test_empty_slots_hold_nothing(block_attention):

@@ -105,6 +105,32 @@ def test_taking_the_windows_in_slices_changes_nothing(layout, width, monkeypatch
     torch.testing.assert_close(scored(q[-7:], keys, n - 7, layout), whole, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_many_queries_in_slices_of_windows_are_the_same_to_the_bit(layout, dtype, monkeypatch):
+    n = 20 * layout.stride + 3
+    q, keys = draw(n, 4, 2)
+    whole = scored(q, keys, 0, layout, dtype)
+    monkeypatch.setattr(importlib.import_module("sala_kernels.block_scores.interleaved"), "_SCORES_CACHED", 1)
+    torch.testing.assert_close(
+        scored(q, keys, 0, layout, dtype), whole, rtol=1e-12 if dtype.itemsize > 4 else 0, atol=0
+    )
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), GROUPS)
+def test_many_queries_in_bfloat16_lose_little_even_where_scores_are_in_the_hundreds(layout, heads, kv_heads):
+    """A part that all keys share makes scores great, as in trained models; it must not cost the small differences."""
+    n = 10 * layout.stride + layout.block
+    q, keys = draw(n, heads, kv_heads, dim=64)
+    q[..., 0] = 16 + q[..., 0].round()
+    keys[..., 0] = 20
+    q, keys = q.bfloat16().double(), keys.bfloat16().double()
+    fine, coarse = (x.bfloat16() for x in pooled(keys, layout, torch.float64))
+    found = block_scores(q.bfloat16(), fine, coarse, position=0, scale=0.6, layout=layout).double()
+    exact = block_scores(q, fine.double(), coarse.double(), position=0, scale=0.6, layout=layout, backend="reference")
+    seen = slice(8 * layout.stride, None)  # before there is no coarse window, and scores are whatever they are
+    assert ((found - exact)[:, seen].abs() <= 0.06 * exact[:, seen] + 1e-4).all()
+
+
 def test_long_rows_beyond_one_slice_are_the_definition():
     layout = BlockLayout(stride=1, block=4, init=1, local=1, slots=1)
     q, keys = draw(4100 + 8, 1, 1)
