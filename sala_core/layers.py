@@ -41,12 +41,15 @@ class Layers:
         self.dtype, self.device = embedding.dtype, embedding.device
         self._head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
 
-    def forward(self, ids: Tensor, *, sparse: Mixer, lightning: Mixer) -> Tensor:
-        """ids [T] int64 to the hidden states before the final norm, [T, D]; the mixers are given."""
+    def forward(self, ids: Tensor, *, sparse: Mixer, lightning: Mixer, num_layers: int | None = None) -> Tensor:
+        """ids [T] int64 to the hidden states before the final norm, [T, D]; the mixers are given.
+
+        num_layers: compute no more than the first so many; what is returned then means nothing.
+        """
         config = self.config
         h = self._embedding[ids] * config.scale_emb
         x = self._norm(0, "input_layernorm", h)
-        for i, kind in enumerate(config.mixer_types):
+        for i, kind in enumerate(config.mixer_types[:num_layers]):
             # what a mixer or an MLP gives has no name, so that it is gone when the next one needs the memory
             x = self._add_norm(
                 i, "post_attention_layernorm", h, sparse(i, x) if kind == "minicpm4" else lightning(i, x)

@@ -34,23 +34,21 @@ def look(model: SalaModel, tokenizer: Tokenizer, state: SalaState, prompt: Tenso
     here, meant = state.mark(), trace.buffer(layer, state.position, prompt.device)
     points = torch.zeros_like(meant)
     for piece in asked.split(_AT_ONCE):
-        seen = _ByQuery(layer, len(piece))
-        model.advance(state, piece, dense=True, trace=seen)
+        seen = _ByQuery(len(piece))
+        model.advance(state, piece, dense=True, trace=seen, num_layers=layer + 1)
         points += seen.mass[layer][:, : len(points)].div_(heads * _MEANT).square_().log1p_().sum(0)
     here.rewind()
     meant += points.sqrt_()
 
 
 class _ByQuery(AttentionTrace):
-    """The attention of one layer, each query's own: mass [T, n]. Of the other layers, [n], nothing is wanted."""
+    """The attention of every layer computed, each query's own: mass [T, n]."""
 
-    def __init__(self, layer: int, num_queries: int) -> None:
+    def __init__(self, num_queries: int) -> None:
         super().__init__()
-        self._layer, self._num_queries = layer, num_queries
+        self._num_queries = num_queries
 
     def buffer(self, layer: int, num_keys: int, device: torch.device) -> Tensor:
-        if layer != self._layer:
-            return super().buffer(layer, num_keys, device)
         self.mass[layer] = torch.zeros(self._num_queries, num_keys, device=device)
         return self.mass[layer]
 

@@ -87,13 +87,17 @@ class SalaModel(Layers):
         dense: bool = False,
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
+        num_layers: int | None = None,
     ) -> Tensor:
         """Read T tokens: ids [T] int64 on the model's device. `state` moves on by T.
 
         dense: sparse layers attend to every key. trace: is added to. choices: if given, receives every sparse layer's
-        chosen blocks, [kv heads, T, slots]. Returns the hidden states before the final norm, [T, D].
+        chosen blocks, [kv heads, T, slots]. num_layers: as in `forward`; what the other layers remember does not move,
+        so the state is good for nothing but to be rewound. Returns the hidden states before the final norm, [T, D].
         """
-        hidden = self._advance(state, ids, state.position, dense=dense, trace=trace, choices=choices)
+        hidden = self._advance(
+            state, ids, state.position, dense=dense, trace=trace, choices=choices, num_layers=num_layers
+        )
         state.position += ids.shape[0]
         return hidden
 
@@ -121,6 +125,7 @@ class SalaModel(Layers):
         dense: bool = False,
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
+        num_layers: int | None = None,
         my_turn: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext(),
     ) -> Tensor:
         """As `advance`, from `position` on, which the state is not told. my_turn: entered where a layer remembers."""
@@ -136,9 +141,8 @@ class SalaModel(Layers):
             choices=choices,
             my_turn=my_turn,
         )
-        return self.forward(
-            ids, sparse=sparse, lightning=partial(self._lightning_mixer, state=state, turn=turn, my_turn=my_turn)
-        )
+        lightning = partial(self._lightning_mixer, state=state, turn=turn, my_turn=my_turn)
+        return self.forward(ids, sparse=sparse, lightning=lightning, num_layers=num_layers)
 
     def _lightning_mixer(
         self,

@@ -45,8 +45,8 @@ def test_a_sentence_with_each_word_once_is_meant_more_than_one_with_a_word_thric
     first, heads = engine.config.sparse_layers[0], engine.config.num_attention_heads
     shares = torch.tensor([[0, 0, 0, 1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0, 0.5, 0, 0], [0, 0.5, 0, 0, 0, 0]]) * heads
 
-    def advance(state, ids, *, dense, trace):
-        assert dense
+    def advance(state, ids, *, dense, trace, num_layers):
+        assert (dense, num_layers) == (True, first + 1)
         trace.buffer(first, 6 + len(ids), ids.device)[:, :6] = shares[: len(ids)]
 
     state, found = engine.new_state(), AttentionTrace()

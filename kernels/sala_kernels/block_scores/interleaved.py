@@ -34,7 +34,7 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     low = (lse - high).to(narrow)
     shifted = torch.cat([queries, -high[..., None], -low[..., None]], -1)  # log2(p) as one matrix product
     num_blocks = layout.num_touched(n1)
-    scores = q.new_empty(kv_heads, T, num_blocks, dtype=torch.float32)
+    scores = [q.new_zeros(kv_heads, T, 0, dtype=torch.float32)]
     reaching = None  # p of the window before the slice, which reaches into its first block
     for start in range(0, num_blocks * per_block, slice_windows):
         stop = min(start + slice_windows, num_blocks * per_block)
@@ -46,14 +46,13 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
         for g in range(1, G):
             p += every_head[:, g]
         _hide_future(p, positions, start, stride)
-        blocks = slice(start // per_block, stop // per_block)
-        best = scores[..., blocks].copy_(p.amax(2))
-        last = p[:, :, -1]
-        torch.maximum(best[..., 1:], last[..., :-1], out=best[..., 1:])
+        best, last = p.amax(2), p[:, :, -1]
+        best[..., 1:] = torch.maximum(best[..., 1:], last[..., :-1])
         if reaching is not None:
-            torch.maximum(best[..., 0], reaching, out=best[..., 0])
+            best[..., 0] = torch.maximum(best[..., 0], reaching)
         reaching = last[..., -1].clone()
-    return scores
+        scores.append(best.float())
+    return torch.cat(scores, -1)
 
 
 def _hide_future(p: Tensor, positions: Tensor, start: int, stride: int) -> None:
