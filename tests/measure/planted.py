@@ -49,12 +49,15 @@ def plant(text: str, planted: list[tuple[str, str, str]]) -> str:
 
 
 def read(engine: Engine, state: SalaState, ids: np.ndarray) -> None:
-    """Read ids, printing the speed over the 8K tokens before some positions."""
-    clock = {state.position: time.monotonic()}
+    """Read ids, printing the speed over the 8K tokens or so before some positions."""
+    clock = [(state.position, time.monotonic())]
+    ahead = [milestone for milestone in _MILESTONES if milestone > state.position]
     for _ in engine.read(state, ids):
-        clock[state.position] = time.monotonic()
-        if state.position in _MILESTONES:
-            rate = 8192 / (clock[state.position] - clock[state.position - 8192])
+        clock.append((state.position, time.monotonic()))
+        if ahead and state.position >= ahead[0]:
+            ahead.pop(0)
+            position, at = max(x for x in clock if x[0] <= max(clock[0][0], state.position - 8192))
+            rate = (state.position - position) / (clock[-1][1] - at)
             print(json.dumps({"position": state.position, "tokens_per_s": round(rate)}), flush=True)
 
 
