@@ -14,6 +14,7 @@ from sala_core.checkpoint import weight_files
 from sala_core.config import SalaConfig
 from sala_core.errors import MemoryBudgetError
 from sala_core.fingerprint import CHUNK_TOKENS
+from sala_core.model import QUERIES_SCORED, QUERIES_SCORED_BY_CPU
 from sala_core.state import KvKind
 
 PLANNED_TOKENS = 1 << 20
@@ -28,8 +29,6 @@ PENDING_SAVES = 2
 
 _FEWER_TOKENS = 1 << 17  # where the tokens planned for do not fit
 _SHORT_CHUNK_TOKENS = 2048
-_SCORED_QUERIES = 1024  # as in `sala_core.model`
-_QUERIES_SCORED_BY_CPU = 256  # too
 _SCRATCH_NUMBERS = 1 << 26  # a packed matrix made plain, by `sala_kernels.int4_linear`
 _DECODE_BYTES = 96 << 20  # buffers and graphs of decode steps of up to 16 tokens
 _SIDE_BY_SIDE_BYTES = 1 << 30  # that chunks computed side by side may take; the cores share larger ones
@@ -142,7 +141,7 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     states = config.lightning_nh * config.lightning_head_dim**2 * 4 * (1 + T // 512)
     lightning = T * (2 * heads + 2 * kv_heads + kv_heads) * item + max(states, scratch)
     blocks = -(num_tokens // -config.sparse_config.block_size)
-    scores = config.num_key_value_heads * min(T, _SCORED_QUERIES) * blocks * 4
+    scores = config.num_key_value_heads * min(T, QUERIES_SCORED) * blocks * 4
     if not on_card:
         scores = _cpu_bytes(size, T, num_tokens)
     chosen = 2 * config.num_key_value_heads * T * config.sparse_config.num_selected_blocks * 8
@@ -168,7 +167,7 @@ def _cpu_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int:
     config, sparse = size.config, size.config.sparse_config
     row = config.num_key_value_heads * config.head_dim
     blocks = -(num_tokens // -sparse.block_size)
-    scores = 2 * config.num_key_value_heads * min(num_queries, _QUERIES_SCORED_BY_CPU) * blocks * 4
+    scores = 2 * config.num_key_value_heads * min(num_queries, QUERIES_SCORED_BY_CPU) * blocks * 4
     coarse = num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride) * row * 4
     q = num_queries * config.num_attention_heads * config.head_dim
     values = 4 * q // config.num_key_value_heads * sparse.num_selected_blocks * size.itemsize

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import accumulate
 
 import torch
 from sala_kernels import (
@@ -25,8 +26,14 @@ from sala_core.config import SalaConfig
 from sala_core.layers import Layers
 from sala_core.state import KvKind, SalaState, SparseCache
 
-_QUERIES_SCORED = 1024  # by Triton at once: at a million tokens their scores take 128 MiB
-_QUERIES_SCORED_BY_CPU = 256  # the keys of the windows are laid out anew for each so many
+QUERIES_SCORED = 1024
+"""By Triton at once: at a million tokens their scores take 128 MiB."""
+
+QUERIES_SCORED_BY_CPU = 256
+"""The keys of the windows are laid out anew for each so many."""
+
+_MyTurn = Callable[[int], AbstractContextManager[None]]
+"""Of a layer: entered where it remembers."""
 
 
 class AttentionTrace:
@@ -106,14 +113,14 @@ class SalaModel(Layers):
 
         chunks: ids [T] each. `state` moves on by all. Returns what `advance` would for the last one.
         """
-        starts = [state.position + sum(map(len, chunks[:n])) for n in range(len(chunks))]
+        *starts, end = accumulate(map(len, chunks), initial=state.position)
 
         @torch.inference_mode()
         def compute(n: int, turns: Turns) -> Tensor:
             return self._advance(state, chunks[n], starts[n], my_turn=partial(turns.take, n))
 
         hidden = side_by_side(compute, len(chunks))
-        state.position += sum(map(len, chunks))
+        state.position = end
         return hidden[-1]
 
     def _advance(
@@ -126,9 +133,9 @@ class SalaModel(Layers):
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
         num_layers: int | None = None,
-        my_turn: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext(),
+        my_turn: _MyTurn = lambda layer: nullcontext(),
     ) -> Tensor:
-        """As `advance`, from `position` on, which the state is not told. my_turn: entered where a layer remembers."""
+        """As `advance`, from `position` on, which the state is not told."""
         turn = None  # the same in every layer: cos and sin of the positions
         if self.config.lightning_use_rope:
             turn = self.turn(position, ids.shape[0], self.config.lightning_head_dim)
@@ -151,7 +158,7 @@ class SalaModel(Layers):
         *,
         state: SalaState,
         turn: Tensor | None,
-        my_turn: Callable[[int], AbstractContextManager[None]],
+        my_turn: _MyTurn,
     ) -> Tensor:
         """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns [T, D]."""
         q, k, v = self.lightning_qkv(i, x)
@@ -192,7 +199,7 @@ class SalaModel(Layers):
         dense: bool,
         trace: AttentionTrace | None,
         choices: dict[int, Tensor] | None,
-        my_turn: Callable[[int], AbstractContextManager[None]],
+        my_turn: _MyTurn,
     ) -> Tensor:
         """x: [T, D] normed; the layer's cache is appended to. Returns [T, D]."""
         cache = state.sparse[i]
@@ -226,7 +233,7 @@ class SalaModel(Layers):
         if (position + T - 1) // layout.block < layout.max_blocks:
             return None
         fine, coarse = cache.fine, cache.coarse
-        step = _QUERIES_SCORED if self._triton else _QUERIES_SCORED_BY_CPU
+        step = QUERIES_SCORED if self._triton else QUERIES_SCORED_BY_CPU
         tiles, start = [], 0
         while start < T:
             at = position + start

@@ -70,7 +70,7 @@ def _chosen_blocks(
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     queries = (q.to(dtype) * (scale * _LOG2_E)).view(T, kv_heads, G, d).transpose(0, 1).contiguous()
     keep = mass is not None
-    tiles = list(_tiles(T, position, layout))
+    tiles = _tiles(T, position, layout)
     near = _softmax(_near_scores(queries, k, v, tiles), 1, keep=keep)
     near_top, near_total, near_weighed = (x.unflatten(1, (T, -1)) for x in (near.top, near.total, near.weighed))
     size = _group_size(T * slots, (position + T) // layout.block)
@@ -130,13 +130,11 @@ _Tile = tuple[int, int, list[tuple[int, int]]]
 """Queries start ... stop - 1, of one block, and the ranges of tokens that all of them attend to."""
 
 
-def _tiles(T: int, position: int, layout: BlockLayout) -> Iterator[_Tile]:
-    start = 0
-    while start < T:
-        own = (position + start) // layout.block
-        stop = min(T, (own + 1) * layout.block - position)
-        yield start, stop, reference.shared_ranges(own, position + stop, layout, dense=False)
-        start = stop
+def _tiles(T: int, position: int, layout: BlockLayout) -> list[_Tile]:
+    return [
+        (start, stop, reference.shared_ranges((position + start) // layout.block, position + stop, layout, dense=False))
+        for start, stop in reference.tiles(T, position, layout.block)
+    ]
 
 
 def _near_scores(

@@ -1,5 +1,7 @@
 """The definition of `sala_kernels.block_attention`, in PyTorch."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
@@ -24,14 +26,20 @@ def block_attention(
     local blocks and differ in the chosen ones, so memory does not grow with T."""
     T, H, _ = q.shape
     out = q.new_empty(T, H, v.shape[-1])
-    start = 0
-    while start < T:
-        stop = min(T, start + layout.block - (position + start) % layout.block)
+    for start, stop in tiles(T, position, layout.block):
         tile = chosen[:, start:stop] if chosen is not None else None
         rows = mass[start:stop] if mass is not None and mass.dim() == 2 else mass
         out[start:stop] = _tile(q[start:stop], k, v, tile, position + start, scale, layout, rows)
-        start = stop
     return out
+
+
+def tiles(num_queries: int, position: int, block: int) -> Iterator[tuple[int, int]]:
+    """The queries start ... stop - 1 of every block, of `num_queries` from `position` on."""
+    start = 0
+    while start < num_queries:
+        stop = min(num_queries, start + block - (position + start) % block)
+        yield start, stop
+        start = stop
 
 
 def add_key_mass(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
+from sala_kernels.key_compression import num_windows
 
 LOG2_E = 1 / log(2)  # powers of two: a CPU's exp takes ten to seventy times longer where its result underflows
 _SLICE = 4096  # windows scored at once: the scores of a tile of queries stay in the CPU's cache
@@ -18,8 +19,7 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     G = H // kv_heads
     stride, per_block = layout.stride, layout.block // layout.stride
     last = position + T - 1
-    n1 = max(0, (last + 1 - 2 * stride) // stride + 1) if last + 1 >= 2 * stride else 0
-    n2 = (last + 1 - 8 * stride) // (4 * stride) + 1 if last + 1 >= 8 * stride else 0
+    n1, n2 = num_windows(last + 1, 2 * stride, stride), num_windows(last + 1, 8 * stride, 4 * stride)
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     queries = (q.to(dtype) * (scale * LOG2_E)).view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
     positions = torch.arange(position, last + 1, device=q.device)
