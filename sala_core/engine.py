@@ -170,7 +170,7 @@ class Engine:
                 if len(batch) > 1:
                     hidden = self.model.advance_side_by_side(state, batch)
                 else:
-                    hidden = self.model.advance(state, batch[0], trace=trace)
+                    hidden = self.model.advance(state, batch[0], trace=trace, last_only=trace is None)
             pace.wait()
             done += sum(map(len, batch))
             yield done, hidden[-1:]

@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 from sala_core.config import SalaConfig
 
 Mixer = Callable[[int, Tensor], Tensor]
-"""(layer, normed hidden states [T, D]) -> [T, D]."""
+"""(layer, normed hidden states [T, D]) -> [T, D], or of the last layer what is wanted: [t, D] of the last t tokens."""
 
 
 class Layers:
@@ -42,7 +42,7 @@ class Layers:
         self._head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
 
     def forward(self, ids: Tensor, *, sparse: Mixer, lightning: Mixer, num_layers: int | None = None) -> Tensor:
-        """ids [T] int64 to the hidden states before the final norm, [T, D]; the mixers are given.
+        """ids [T] int64 to the hidden states before the final norm, [T, D] or [t, D]; the mixers are given.
 
         num_layers: compute no more than the first so many; what is returned then means nothing.
         """
@@ -50,10 +50,11 @@ class Layers:
         h = self._embedding[ids] * config.scale_emb
         x = self._norm(0, "input_layernorm", h)
         for i, kind in enumerate(config.mixer_types[:num_layers]):
-            # what a mixer or an MLP gives has no name, so that it is gone when the next one needs the memory
-            x = self._add_norm(
-                i, "post_attention_layernorm", h, sparse(i, x) if kind == "minicpm4" else lightning(i, x)
-            )
+            # what a mixer or an MLP gives has no name where the next one runs, or it would need memory beside it
+            mixed = sparse(i, x) if kind == "minicpm4" else lightning(i, x)
+            h = h[-len(mixed) :]
+            x = self._add_norm(i, "post_attention_layernorm", h, mixed)
+            del mixed
             if i + 1 < config.num_hidden_layers:
                 x = self._add_norm(i + 1, "input_layernorm", h, self._mlp(i, x))
             else:

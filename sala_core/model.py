@@ -95,21 +95,32 @@ class SalaModel(Layers):
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
         num_layers: int | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         """Read T tokens: ids [T] int64 on the model's device. `state` moves on by T.
 
         dense: sparse layers attend to every key. trace: is added to. choices: if given, receives every sparse layer's
         chosen blocks, [kv heads, T, slots]. num_layers: as in `forward`; what the other layers remember does not move,
-        so the state is good for nothing but to be rewound. Returns the hidden states before the final norm, [T, D].
+        so the state is good for nothing but to be rewound. last_only: the last layer's output serves no token but the
+        next one, so compute what that layer remembers and, of its output, the last token's. The state is the same.
+        Returns the hidden states before the final norm, [T, D], or [1, D] with last_only.
         """
         hidden = self._advance(
-            state, ids, state.position, dense=dense, trace=trace, choices=choices, num_layers=num_layers
+            state,
+            ids,
+            state.position,
+            dense=dense,
+            trace=trace,
+            choices=choices,
+            num_layers=num_layers,
+            last_only=last_only,
         )
         state.position += ids.shape[0]
         return hidden
 
     def advance_side_by_side(self, state: SalaState, chunks: Sequence[Tensor]) -> Tensor:
-        """Read the tokens of several chunks as `advance` would one after another, on a CPU, one core for each.
+        """Read the tokens of several chunks as `advance` with last_only would one after another, on a CPU, one core
+        for each.
 
         chunks: ids [T] each. `state` moves on by all. Returns what `advance` would for the last one.
         """
@@ -117,7 +128,7 @@ class SalaModel(Layers):
 
         @torch.inference_mode()
         def compute(n: int, turns: Turns) -> Tensor:
-            return self._advance(state, chunks[n], starts[n], my_turn=partial(turns.take, n))
+            return self._advance(state, chunks[n], starts[n], last_only=True, my_turn=partial(turns.take, n))
 
         hidden = side_by_side(compute, len(chunks))
         state.position = end
@@ -133,6 +144,7 @@ class SalaModel(Layers):
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
         num_layers: int | None = None,
+        last_only: bool = False,
         my_turn: _MyTurn = lambda layer: nullcontext(),
     ) -> Tensor:
         """As `advance`, from `position` on, which the state is not told."""
@@ -146,9 +158,10 @@ class SalaModel(Layers):
             dense=dense,
             trace=trace,
             choices=choices,
+            last_only=last_only,
             my_turn=my_turn,
         )
-        lightning = partial(self._lightning_mixer, state=state, turn=turn, my_turn=my_turn)
+        lightning = partial(self._lightning_mixer, state=state, turn=turn, last_only=last_only, my_turn=my_turn)
         return self.forward(ids, sparse=sparse, lightning=lightning, num_layers=num_layers)
 
     def _lightning_mixer(
@@ -158,9 +171,10 @@ class SalaModel(Layers):
         *,
         state: SalaState,
         turn: Tensor | None,
+        last_only: bool,
         my_turn: _MyTurn,
     ) -> Tensor:
-        """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns [T, D]."""
+        """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns a `Mixer`'s."""
         q, k, v = self.lightning_qkv(i, x)
         q_norm, k_norm = self.lightning_norms(i)
         scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, state.linear[i][None]
@@ -187,7 +201,8 @@ class SalaModel(Layers):
                 )
                 held.copy_(after)
             o = out[0]
-        return self.lightning_out(i, x, o)
+        first = self._first_wanted(i, last_only)
+        return self.lightning_out(i, x[first:], o[first:])
 
     def _sparse_mixer(
         self,
@@ -199,13 +214,16 @@ class SalaModel(Layers):
         dense: bool,
         trace: AttentionTrace | None,
         choices: dict[int, Tensor] | None,
+        last_only: bool,
         my_turn: _MyTurn,
     ) -> Tensor:
-        """x: [T, D] normed; the layer's cache is appended to. Returns [T, D]."""
+        """x: [T, D] normed; the layer's cache is appended to. Returns a `Mixer`'s."""
         cache = state.sparse[i]
         q, k, v = self.sparse_qkv(i, x, position)
         with my_turn(i):
             cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
+        first = self._first_wanted(i, last_only)
+        q, x, position = q[first:], x[first:], position + len(x[:first])
         scale = self.config.head_dim**-0.5
         chosen = None if dense else self._choose(q, cache, position, scale)
         if choices is not None and chosen is not None:
@@ -224,17 +242,23 @@ class SalaModel(Layers):
         )
         return self.sparse_out(i, x, o)
 
+    def _first_wanted(self, layer: int, last_only: bool) -> int:
+        """From which of its tokens on a layer's output is needed; -1 is the last one."""
+        return -1 if last_only and layer == self.config.num_hidden_layers - 1 else 0
+
     def _choose(self, q: Tensor, cache: SparseCache, position: int, scale: float) -> Tensor | None:
-        """Chosen blocks of every query, [kv heads, T, slots]; None where all attend to everything before them.
+        """Chosen blocks of every query, [kv heads, T, slots], -1 for those that attend to everything before them; None
+        where all do.
 
         Scored some queries at a time, so that the scores [kv heads, queries, blocks] stay small whatever T is.
         """
         layout, T = self.layout, q.shape[0]
-        if (position + T - 1) // layout.block < layout.max_blocks:
+        start = max(0, layout.max_blocks * layout.block - position)
+        if start >= T:
             return None
         fine, coarse = cache.fine, cache.coarse
         step = QUERIES_SCORED if self._triton else QUERIES_SCORED_BY_CPU
-        tiles, start = [], 0
+        tiles = [torch.full((self.config.num_key_value_heads, start, layout.slots), -1, device=q.device)]
         while start < T:
             at = position + start
             stop = min(T, start + step - at % step)

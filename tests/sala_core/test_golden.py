@@ -60,9 +60,8 @@ def run(engine, ids, split):
             nothing = torch.full((engine.config.num_key_value_heads, len(piece), 1), -1)
             chosen = choices.get(layer, nothing)
             mask = selected_mask(chosen, position=position, num_blocks=NUM_BLOCKS, layout=model.layout)
-            if layer not in choices:
-                own = torch.arange(position, position + len(piece)) // model.layout.block
-                mask |= torch.arange(NUM_BLOCKS) <= own[:, None]
+            own = (torch.arange(position, position + len(piece)) // model.layout.block)[:, None]
+            mask |= (own < model.layout.max_blocks) & (torch.arange(NUM_BLOCKS) <= own)  # attention is dense there
             parts.append(mask.transpose(0, 1))
     return torch.cat(logits), {layer: torch.cat(parts) for layer, parts in masks.items()}, state
 
@@ -130,13 +129,15 @@ def test_our_choice_differs_only_between_blocks_of_exactly_equal_score(golden, m
     monkeypatch.setattr(model_module, "choose_blocks", both)
     monkeypatch.setattr(model_module, "block_attention", record)
     run(engine, expected["ids"], [NUM_TOKENS])
-    per_layer = torch.cat(ours, 1).split(NUM_TOKENS, 1)
+    layout = engine.model.layout
+    first = layout.max_blocks * layout.block  # that chooses
+    per_layer = torch.cat(ours, 1).split(NUM_TOKENS - first, 1)
     differences = 0
     for layer, chosen, q, k in zip(engine.config.sparse_layers, per_layer, queries, keys, strict=True):
-        mask = selected_mask(chosen, position=0, num_blocks=NUM_BLOCKS, layout=engine.model.layout).transpose(0, 1)
-        theirs = expected[f"selected.{layer}"]
+        mask = selected_mask(chosen, position=first, num_blocks=NUM_BLOCKS, layout=layout).transpose(0, 1)
+        theirs = expected[f"selected.{layer}"][first:]
         assert torch.equal(mask.sum(-1), theirs.sum(-1))
-        scores = float64_scores(q, k, engine.config)
+        scores = float64_scores(q, k, engine.config)[first:]
         for t, head in (mask != theirs).any(-1).nonzero().tolist():
             gained, lost = mask[t, head] & ~theirs[t, head], theirs[t, head] & ~mask[t, head]
             assert scores[t, head][gained].tolist() == pytest.approx(scores[t, head][lost].tolist(), rel=1e-12)

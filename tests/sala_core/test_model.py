@@ -174,12 +174,38 @@ def test_cuts_on_the_chunk_grid_leave_no_trace_in_a_single_bit(engine, ids, data
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.parametrize("count", [1, 2, 64, 290])
+def test_the_last_layer_alone_is_spared_and_only_what_nobody_needs(engine, ids, count, monkeypatch):
+    model, states = engine.model, []
+    for _ in range(2):
+        states.append(engine.new_state())
+        engine.forward(states[-1], ids[:40])
+    whole = model.advance(states[0], ids[40 : 40 + count])
+    rows, mlp = [], type(model)._mlp
+    monkeypatch.setattr(type(model), "_mlp", lambda self, i, x: rows.append(len(x)) or mlp(self, i, x))
+    last = model.advance(states[1], ids[40 : 40 + count], last_only=True)
+    assert rows == [count] * (engine.config.num_hidden_layers - 1) + [1]
+    torch.testing.assert_close(last, whole[-1:], rtol=0, atol=1e-5)
+    expected, found = ({**s.segment(0, s.position), **s.snapshot()} for s in states)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
 def test_nothing_depends_on_later_tokens(engine, ids, whole):
     """Bit for bit with other tokens behind, and up to rounding with none."""
     for n in (1, 97, 200, 329):
         other = torch.cat([ids[:n], (ids[n:] + 1) % engine.config.vocab_size])
         assert torch.equal(forward(engine, other)[0][:n], whole[0][:n])
         torch.testing.assert_close(forward(engine, ids[:n])[0], whole[0][:n], rtol=0, atol=1e-4)
+
+
+def test_nothing_is_chosen_for_queries_that_attend_to_everything(engine, ids):
+    choices = []
+    engine.forward(engine.new_state(), ids, choices=choices)
+    layout = engine.model.layout
+    first = layout.max_blocks * layout.block
+    for chosen in choices[0].values():
+        assert (chosen[:, :first] == -1).all()
+        assert not layout.slots or (chosen[:, first:] >= 0).all()
 
 
 def test_choices_do_not_depend_on_later_tokens(engine, ids):

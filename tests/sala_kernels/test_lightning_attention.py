@@ -55,10 +55,33 @@ def test_float32_and_bfloat16_are_close(K, V, dtype, limit):
     assert rms_error(after, end) < 1e-6
 
 
-def test_inputs_are_left_alone():
-    given = inputs(1, 40, 2, 4, 4)
+@pytest.mark.parametrize(("K", "V"), [(32, 32), (8, 24)])
+def test_without_gradients_scores_are_rounded_and_states_are_not(K, V):
+    """In bfloat16; what is left out of the sums is less than what each input has been rounded by."""
+    q, k, v, state = inputs(1, 333, 8, K, V, torch.bfloat16)
+    decay = lightning_log_decay(8)
+    expected, end = recurrence(q, k, v, state, decay, K**-0.5)
+    exact, _ = lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend="reference")
+    with torch.no_grad():
+        o, after = lightning_attention(q, k, v, state, decay, scale=K**-0.5)
+        kept, _ = lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend="reference")
+        wide = [x.float() for x in (q, k, v)]
+        same, _ = lightning_attention(*wide, state, decay, scale=K**-0.5)
+    assert (o.dtype, after.dtype) == (torch.bfloat16, torch.float32)
+    assert rms_error(after, end) < 1e-6
+    assert rms_error(same, expected) < 1e-6
+    assert torch.equal(kept, exact)
+    assert not torch.equal(o, exact)
+    assert rms_error(o, expected) < 2**-8
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("B", "T", "H"), [(1, 40, 2), (1, 64, 1), (2, 1, 1)])
+def test_inputs_are_left_alone(B, T, H, dtype):
+    given = inputs(B, T, H, 4, 4, dtype)
     before = [x.clone() for x in given]
-    lightning_attention(*given, lightning_log_decay(2), scale=1.0)
+    with torch.no_grad():
+        lightning_attention(*given, lightning_log_decay(H), scale=1.0)
     assert all(torch.equal(x, y) for x, y in zip(given, before, strict=True))
 
 

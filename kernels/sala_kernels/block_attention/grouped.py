@@ -37,19 +37,38 @@ def block_attention(
 ) -> Tensor:
     """As `sala_kernels.block_attention.block_attention`."""
     T = q.shape[0]
-    dense = T if chosen is None or not layout.slots else min(T, max(0, layout.max_blocks * layout.block - position))
     out = q.new_empty(T, q.shape[1], v.shape[-1])
-    if dense:
-        early = None if chosen is None else chosen[:, :dense]
-        out[:dense] = reference.block_attention(
-            q[:dense], k, v, early, position=position, scale=scale, layout=layout, mass=mass
-        )
-    for start in range(dense, T, _QUERIES):
+    # queries that choose nothing; of those that choose, the first ones have no blocks to choose from
+    near = T if chosen is None or not layout.slots else min(T, max(0, layout.max_blocks * layout.block - position))
+    dense = chosen is None or bool(layout.slots)
+    _shared_blocks(out[:near], q[:near], k, v, _tiles(near, position, layout, dense=dense), scale, mass)
+    for start in range(near, T, _QUERIES):
         assert chosen is not None
         stop = min(T, start + _QUERIES)
         part, tile = q[start:stop], chosen[:, start:stop]
         _chosen_blocks(out[start:stop], part, k, v, tile, position + start, scale, layout, mass)
     return out
+
+
+def _shared_blocks(
+    out: Tensor,
+    q: Tensor,
+    k: Tensor | QuantizedRows,
+    v: Tensor | QuantizedRows,
+    tiles: "list[_Tile]",
+    scale: float,
+    mass: Tensor | None,
+) -> None:
+    """No query of q [T, H, d] chooses; out [T, H, dv] is written."""
+    queries = _queries(q, k.shape[0], scale)
+    results = out.unflatten(1, queries.shape[::2]).transpose(0, 1)
+    for tile, scored in zip(tiles, _near_scores(queries, k, v, tiles), strict=True):
+        part = _softmax([scored], 1, keep=mass is not None)
+        result = results[:, slice(*tile[:2])]
+        result[:] = (part.weighed / part.total[..., None]).view_as(result)
+        if mass is not None:
+            for power, total in zip(*part.powers, part.total, strict=True):
+                _add_near_mass(mass, [power], 1 / total, [tile])
 
 
 def _chosen_blocks(
@@ -64,13 +83,12 @@ def _chosen_blocks(
     mass: Tensor | None,
 ) -> None:
     """All queries of q [T, H, d] choose; out [T, H, dv] is written."""
-    T, H, d = q.shape
+    T = len(q)
     kv_heads, _, slots = chosen.shape
-    G = H // kv_heads
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    queries = (q.to(dtype) * (scale * _LOG2_E)).view(T, kv_heads, G, d).transpose(0, 1).contiguous()
+    queries = _queries(q, kv_heads, scale)
+    G = queries.shape[2]
     keep = mass is not None
-    tiles = _tiles(T, position, layout)
+    tiles = _tiles(T, position, layout, dense=False)
     near = _softmax(_near_scores(queries, k, v, tiles), 1, keep=keep)
     near_top, near_total, near_weighed = (x.unflatten(1, (T, -1)) for x in (near.top, near.total, near.weighed))
     size = _group_size(T * slots, (position + T) // layout.block)
@@ -92,8 +110,14 @@ def _chosen_blocks(
         )
         results[:, h] = (near_weighed[h] * near_share[..., None]).add_(far_part.view(T, G, -1))
         if mass is not None:
-            _add_near_mass(mass, [x[h] for x in near.powers], near_share, tiles)
+            _add_near_mass(mass, [x[h] for x in near.powers], near_share.flatten(), tiles)
             _add_far_mass(mass, torch.cat(far.powers), share, rows, groups.block)
+
+
+def _queries(q: Tensor, kv_heads: int, scale: float) -> Tensor:
+    """q [T, H, d] as scores in powers of two need it: [kv heads, T, G, d], wide."""
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return (q.to(dtype) * (scale * _LOG2_E)).unflatten(1, (kv_heads, -1)).transpose(0, 1).contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +154,9 @@ _Tile = tuple[int, int, list[tuple[int, int]]]
 """Queries start ... stop - 1, of one block, and the ranges of tokens that all of them attend to."""
 
 
-def _tiles(T: int, position: int, layout: BlockLayout) -> list[_Tile]:
+def _tiles(T: int, position: int, layout: BlockLayout, *, dense: bool) -> list[_Tile]:
     return [
-        (start, stop, reference.shared_ranges((position + start) // layout.block, position + stop, layout, dense=False))
+        (start, stop, reference.shared_ranges((position + start) // layout.block, position + stop, layout, dense=dense))
         for start, stop in reference.tiles(T, position, layout.block)
     ]
 
@@ -140,10 +164,10 @@ def _tiles(T: int, position: int, layout: BlockLayout) -> list[_Tile]:
 def _near_scores(
     queries: Tensor, k: Tensor | QuantizedRows, v: Tensor | QuantizedRows, tiles: list[_Tile]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores and values of the first and local blocks: queries [kv heads, T, G, d] -> [kv heads, tile * G, keys]."""
+    """Scores and values of what all queries of a tile attend to: queries [kv heads, T, G, d] -> [kv heads, tile * G, keys]."""
     kv_heads, _, G, d = queries.shape
     for start, stop, ranges in tiles:
-        keys, values = (torch.cat([reference.rows_between(x, a, b) for a, b in ranges], 1) for x in (k, v))
+        keys, values = (reference.rows_in(x, ranges) for x in (k, v))
         tile = queries[:, start:stop].reshape(kv_heads, -1, d)
         scores = torch.bmm(tile, keys.to(tile.dtype).transpose(1, 2))
         reference.hide_future(scores.view(kv_heads, stop - start, G, -1), stop - start)
@@ -166,9 +190,10 @@ def _far_scores(
 
 
 def _add_near_mass(mass: Tensor, powers: list[Tensor], share: Tensor, tiles: list[_Tile]) -> None:
-    """powers: of each tile, [tile * G, keys]; share: [T, G], what each row's power counts."""
-    for (start, stop, ranges), power in zip(tiles, powers, strict=True):
-        reference.add_range_mass(mass, (share[start:stop].reshape(1, -1) @ power)[None], ranges)
+    """powers: of each tile, [tile * G, keys]; share: [T * G], what each row's power counts."""
+    shares = share.split([len(power) for power in powers])
+    for (_, _, ranges), power, of_tile in zip(tiles, powers, shares, strict=True):
+        reference.add_range_mass(mass, (of_tile[None] @ power)[None], ranges)
 
 
 def _add_far_mass(mass: Tensor, powers: Tensor, share: Tensor, rows: Tensor, blocks: Tensor) -> None:

@@ -79,7 +79,7 @@ def _tile(
     if own < layout.max_blocks:
         chosen = None
     pieces = shared_ranges(own, end, layout, dense=chosen is None)
-    shared_k, shared_v = (torch.cat([rows_between(x, a, b) for a, b in pieces], 1) for x in (k, v))
+    shared_k, shared_v = (rows_in(x, pieces) for x in (k, v))
     queries = (q.to(dtype) * scale).view(T, kv_heads, G, d).transpose(0, 1)  # [kv heads, T, G, d]
     s = (queries.reshape(kv_heads, T * G, d) @ shared_k.to(dtype).transpose(1, 2)).view(kv_heads, T, G, -1)
     hide_future(s, T)
@@ -106,8 +106,8 @@ def _tile(
 
 def hide_future(scores: Tensor, num_queries: int) -> None:
     """Hide from a tile's queries the keys behind them: of scores [kv heads, T, G, keys] the last T are its own."""
-    later = torch.ones(num_queries, num_queries, dtype=torch.bool, device=scores.device).triu(1)
-    scores[..., -num_queries:].masked_fill_(later[:, None], -torch.inf)
+    later = scores.new_full((num_queries, num_queries), -torch.inf).triu_(1)
+    scores[..., -num_queries:] += later[:, None]
 
 
 def shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list[tuple[int, int]]:
@@ -119,11 +119,13 @@ def shared_ranges(own: int, end: int, layout: BlockLayout, dense: bool) -> list[
     return [(0, first), (local, end)] if first else [(local, end)]
 
 
-def rows_between(x: Tensor | QuantizedRows, start: int, stop: int) -> Tensor:
-    """The rows start ... stop - 1 of every head, in float32 where they are quantized."""
+def rows_in(x: Tensor | QuantizedRows, ranges: list[tuple[int, int]]) -> Tensor:
+    """The rows start ... stop - 1 of every head and range, in float32 where they are quantized."""
     if isinstance(x, Tensor):
-        return x[:, start:stop]
-    return dequantize_rows(x.tokens(start, stop), torch.float32)
+        found = [x[:, start:stop] for start, stop in ranges]
+    else:
+        found = [dequantize_rows(x.tokens(start, stop), torch.float32) for start, stop in ranges]
+    return torch.cat(found, 1) if len(found) > 1 else found[0]
 
 
 def gather(x: Tensor | QuantizedRows, chosen: Tensor, block: int) -> Tensor:

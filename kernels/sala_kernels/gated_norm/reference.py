@@ -11,4 +11,4 @@ def gated_norm(o: Tensor, gate: Tensor, weight: Tensor | None, *, eps: float) ->
     o = o.reshape(gate.shape)
     if weight is not None:
         o = rms_norm(o, weight, eps)
-    return o * torch.sigmoid(gate)
+    return torch.sigmoid(gate).mul_(o)

@@ -1,5 +1,6 @@
 """Linear attention with a constant decay per head (Lightning Attention, arXiv:2401.04658)."""
 
+import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
@@ -34,15 +35,17 @@ def lightning_attention(
     token. log_decay: [H], <= 0. Returns o [B, T, H, V] in q's dtype and the state after the last token, in the
     computing dtype. Nothing is changed in place. chunk: tokens that the reference takes at a time; its memory is
     linear in T, T * chunk scores and T / chunk states, and gradients flow through every argument of it, not of the
-    kernels. The kernels multiply in the inputs' dtype and add in float32. Raises ValueError for shapes or dtypes that
-    do not fit.
+    kernels. The kernels multiply in the inputs' dtype and add in float32. Where no gradient is wanted, "auto" on a CPU
+    rounds scores, and what they weigh, to q's dtype; the states are not rounded. Raises ValueError for shapes or dtypes
+    that do not fit.
     """
     _check(q, k, v, state, log_decay, leading=2)
     if use_triton(backend, q, k, v, state, log_decay):
         from sala_kernels.lightning_attention import kernels_prefill
 
         return kernels_prefill.lightning_attention(q, k, v, state, log_decay, scale=scale)
-    return reference.lightning_attention(q, k, v, state, log_decay, scale=scale, chunk=chunk)
+    rounded = backend != "reference" and not torch.is_grad_enabled()
+    return reference.lightning_attention(q, k, v, state, log_decay, scale=scale, chunk=chunk, rounded=rounded)
 
 
 def lightning_decode(

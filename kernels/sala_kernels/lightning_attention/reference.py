@@ -25,16 +25,18 @@ def lightning_log_decay(num_heads: int, device: torch.device | str = "cpu") -> T
 
 
 def lightning_attention(
-    q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 64
+    q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, scale: float, chunk: int = 64, rounded: bool
 ) -> tuple[Tensor, Tensor]:
-    """As `sala_kernels.lightning_attention.lightning_attention`."""
+    """As `sala_kernels.lightning_attention.lightning_attention`. rounded: what passes within a chunk, scores and what
+    they weigh, is rounded to q's dtype; the states are not."""
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    within = q.dtype if rounded else dtype
     T, H = q.shape[1:3]
     C = min(chunk, T)
     N = -(-T // C)
     decay = log_decay.to(dtype)[:, None]
     k, v = _every_head(k, H), _every_head(v, H)
-    queries, keys, values = (_chunks(x, N, C).to(dtype, memory_format=torch.contiguous_format) for x in (q, k, v))
+    queries, keys, values = (_chunks(x, N, C).contiguous() for x in (q, k, v))
     step = torch.arange(C, device=q.device, dtype=dtype)
     length = torch.full((N,), C, device=q.device, dtype=dtype)
     length[-1] = T - (N - 1) * C
@@ -42,21 +44,23 @@ def lightning_attention(
     # within a chunk: scores decay with the distance
     distance = step[:, None] - step[None, :]
     mask = torch.where(distance >= 0, scale * torch.exp(decay[..., None] * distance.clamp(min=0)), 0.0)
-    intra = ((queries @ keys.transpose(-1, -2)) * mask[:, None]) @ values  # [B, H, N, C, V]
+    scores = (queries.to(within) @ keys.to(within).transpose(-1, -2)).mul_(mask[:, None].to(within))
+    intra = scores @ values.to(within)  # [B, H, N, C, V]
 
     # across chunks: what each chunk adds at its end, summed with the decay of the chunks between
     to_end = length[:, None] - 1 - step  # [N, C]; negative behind the last token, where keys are zero
     fade = torch.exp(decay[..., None] * to_end.clamp(min=0))  # [H, N, C]
-    added = (keys * fade[..., None]).transpose(-1, -2) @ values  # [B, H, N, K, V]
+    added = (keys * fade[..., None]).transpose(-1, -2) @ values.to(dtype)  # [B, H, N, K, V]
     end = torch.cumsum(length, 0)
     start = end - length
     gap = start[:, None] - end[None, :]  # tokens from the end of chunk m to the start of chunk n
     passing = torch.where(gap >= 0, torch.exp(decay[..., None] * gap.clamp(min=0)), 0.0)  # [H, N, N]
     before = (passing @ added.flatten(-2)).view_as(added)
     before = before + torch.exp(decay * start)[..., None, None] * state.to(dtype)[:, :, None]
-    inter = (queries * (scale * torch.exp(decay * (step + 1)))[:, None, :, None]) @ before
+    from_start = scale * torch.exp(decay * (step + 1))  # [H, C]
+    inter = (queries * from_start[:, None, :, None]) @ before
 
-    o = (intra + inter).permute(0, 2, 3, 1, 4).to(q.dtype).flatten(1, 2)[:, :T]
+    o = inter.add_(intra).permute(0, 2, 3, 1, 4).to(q.dtype).flatten(1, 2)[:, :T]
     after = torch.exp(decay * length[-1])[..., None] * before[:, :, -1] + added[:, :, -1]
     return o, after
 

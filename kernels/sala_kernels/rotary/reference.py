@@ -16,11 +16,12 @@ def rotary_cos_sin(position: Position, num_tokens: int, dim: int, theta: float, 
 
 
 def apply_rotary(x: Tensor, cos_sin: Tensor) -> Tensor:
-    """As `sala_kernels.rotary.apply_rotary`."""
-    wide = x if x.dtype == torch.float64 else x.float()
+    """As `sala_kernels.rotary.apply_rotary`; over whole heads, as half of one may be too short for a CPU's vectors."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     cos, sin = cos_sin[:, :, None]
-    a, b = wide.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+    a, b = x.chunk(2, -1)
+    turned = torch.cat([b, a], -1).to(dtype).mul_(torch.cat([-sin, sin], -1))
+    return x.to(dtype, copy=True).mul_(torch.cat([cos, cos], -1)).add_(turned).to(x.dtype)
 
 
 def qk_norm_rotary(

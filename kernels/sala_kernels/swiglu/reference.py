@@ -6,4 +6,4 @@ from torch.nn.functional import silu
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """As `sala_kernels.swiglu.swiglu`."""
-    return silu(gate) * up
+    return silu(gate).mul_(up)
