@@ -59,6 +59,7 @@ class FullAttentionModel:
         """Read the text [T] int64 into an empty cache. Returns the likeliest next token, int64 [1].
 
         Attention takes the whole text at once: square and causal, as its kernels are fastest. All else goes by slices.
+        Of the last layer, every token but the last one needs only its keys and values.
         """
         config, T = self.config, len(ids)
         assert cache.length == 0
@@ -68,16 +69,19 @@ class FullAttentionModel:
             h[part] = self._embedding[ids[part]]
             x = self._first_norm(h[part])
             q[part], cache.keys[0, part], cache.values[0, part] = self._project(0, x, cache.turn[:, part])
-        for layer in range(config.num_hidden_layers):
+        last = config.num_hidden_layers - 1
+        for layer in range(last):
             mixed = self._attention.read(q, cache.keys[layer, :T], cache.values[layer, :T])
             for part in _slices(T):
                 x = self._finish_layer(layer, h[part], mixed[part])
-                if layer + 1 < config.num_hidden_layers:
-                    keys, values = cache.keys[layer + 1], cache.values[layer + 1]
-                    q[part], keys[part], values[part] = self._project(layer + 1, x, cache.turn[:, part])
+                keys, values = cache.keys[layer + 1], cache.values[layer + 1]
+                q[part], keys[part], values[part] = self._project(layer + 1, x, cache.turn[:, part])
             del mixed
+        num_keys = torch.tensor([T], dtype=torch.int32, device=ids.device)
+        mixed = self._attention.step(q[-1:], cache.keys[last, :T], cache.values[last, :T], num_keys)
+        x = self._finish_layer(last, h[-1:], mixed)
         cache.length = T
-        return self._likeliest(x[-1:])
+        return self._likeliest(x)
 
     @torch.inference_mode()
     def step(self, token: Tensor, position: Tensor, cache: FullCache) -> Tensor:

@@ -4,6 +4,7 @@ FLOPs: multiplications and additions counted apart. Bytes of a reading: the weig
 of a decoded token: the weights, what it looks at, and the linear states read and written.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,10 +32,11 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixWork:
-    """Of the weights: bytes and FLOPs a token of the layers' matrices, and of the head."""
+    """Of the weights: bytes and FLOPs a token of the layers' matrices, of the last layer's alone, and of the head."""
 
     layer_bytes: int
     layer_flops: int
+    last_layer_flops: int
     head_bytes: int
     head_flops: int
 
@@ -43,18 +45,32 @@ def matrix_work(weights: Mapping[str, Tensor | Int4Matrix], *, tied: bool) -> Ma
     """Of the layers' matrices and norms, and of the head; an embedding of which one row is read is left out."""
     head = weights["model.embed_tokens.weight" if tied else "lm_head.weight"]
     layers = {name: w for name, w in weights.items() if name.startswith("model.layers.")}
+    of_layer: Counter[int] = Counter()
+    for name, w in layers.items():
+        if len(w.shape) == 2:
+            of_layer[int(name.split(".")[2])] += 2 * w.shape[0] * w.shape[1]
     return MatrixWork(
         layer_bytes=sum(_num_bytes(w) for w in layers.values()),
-        layer_flops=sum(2 * w.shape[0] * w.shape[1] for w in layers.values() if len(w.shape) == 2),
+        layer_flops=of_layer.total(),
+        last_layer_flops=of_layer[max(of_layer)],
         head_bytes=_num_bytes(head),
         head_flops=2 * head.shape[0] * head.shape[1],
     )
 
 
 def sala_reading(config: SalaConfig, matrices: MatrixWork, num_tokens: int, state_bytes: int) -> Work:
-    """Reading `num_tokens` into a state of `state_bytes` and computing the logits of the next token."""
+    """Reading `num_tokens` into a state of `state_bytes` and computing the logits of the next token.
+
+    Of the last layer, every token but the last one needs only what the layer remembers.
+    """
     at = np.arange(num_tokens, dtype=np.int64)
-    flops = matrices.layer_flops * num_tokens + matrices.head_flops + int(_mixer_flops(config, at).sum())
+    if config.mixer_types[-1] == "minicpm4":
+        remembered, spared = config.num_key_value_heads * config.head_dim, _sparse_flops(config, at[:-1]).sum()
+    else:
+        remembered, d = config.lightning_nkv * config.lightning_head_dim, config.lightning_head_dim
+        spared = (num_tokens - 1) * (_lightning_flops(config) - 2 * config.lightning_nh * d * d)
+    flops = _matrix_flops(matrices, num_tokens, 4 * config.hidden_size * remembered)
+    flops += int(_mixer_flops(config, at).sum() - spared)
     return Work(num_bytes=matrices.layer_bytes + matrices.head_bytes + state_bytes, num_flops=flops)
 
 
@@ -75,8 +91,10 @@ def sala_decoding(config: SalaConfig, matrices: MatrixWork, position: int, kv_ro
 def full_reading(config: FullConfig, matrices: MatrixWork, num_tokens: int, state_bytes: int) -> Work:
     """As `sala_reading`; every query meets every key before it and its own."""
     pairs = num_tokens * (num_tokens + 1) // 2
-    attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * pairs
-    flops = matrices.layer_flops * num_tokens + matrices.head_flops + attention
+    pairs = (config.num_hidden_layers - 1) * pairs + num_tokens
+    attention = 4 * config.num_attention_heads * config.head_dim * pairs
+    remembered = config.num_key_value_heads * config.head_dim
+    flops = _matrix_flops(matrices, num_tokens, 4 * config.hidden_size * remembered) + attention
     return Work(num_bytes=matrices.layer_bytes + matrices.head_bytes + state_bytes, num_flops=flops)
 
 
@@ -95,14 +113,29 @@ def _num_bytes(weight: Tensor | Int4Matrix) -> int:
     return weight.num_bytes if isinstance(weight, Int4Matrix) else weight.numel() * weight.itemsize
 
 
+def _matrix_flops(matrices: MatrixWork, num_tokens: int, kept: int) -> int:
+    """Of all matrices, in a reading. kept: FLOPs of the last layer's that make keys and values."""
+    spared = matrices.last_layer_flops - kept
+    return num_tokens * matrices.layer_flops - (num_tokens - 1) * spared + matrices.head_flops
+
+
 def _mixer_flops(config: SalaConfig, at: np.ndarray) -> np.ndarray:
     """Of all layers' mixers without their matrices, for the queries at positions `at`."""
+    lightning = len(config.lightning_layers) * _lightning_flops(config)
+    return len(config.sparse_layers) * _sparse_flops(config, at) + lightning
+
+
+def _sparse_flops(config: SalaConfig, at: np.ndarray) -> np.ndarray:
+    """Of a layer, for each query."""
     width = config.num_attention_heads * config.head_dim
     scored = np.where(_chooses(config, at), _windows_seen(config, at), 0)
-    sparse = 4 * width * _keys_attended(config, at) + 2 * width * scored
+    return 4 * width * _keys_attended(config, at) + 2 * width * scored
+
+
+def _lightning_flops(config: SalaConfig) -> int:
+    """Of a layer, for a token."""
     d = config.lightning_head_dim
-    lightning = config.lightning_nh * d * (4 * d + 2 * _LIGHTNING_BLOCK)
-    return len(config.sparse_layers) * sparse + len(config.lightning_layers) * lightning
+    return config.lightning_nh * d * (4 * d + 2 * _LIGHTNING_BLOCK)
 
 
 def _keys_attended(config: SalaConfig, at: np.ndarray) -> np.ndarray:

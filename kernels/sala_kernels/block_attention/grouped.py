@@ -164,7 +164,7 @@ def _tiles(T: int, position: int, layout: BlockLayout, *, dense: bool) -> list[_
 def _near_scores(
     queries: Tensor, k: Tensor | QuantizedRows, v: Tensor | QuantizedRows, tiles: list[_Tile]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Scores and values of what all queries of a tile attend to: queries [kv heads, T, G, d] -> [kv heads, tile * G, keys]."""
+    """Scores and values of keys that all of a tile attend to: queries [kv heads, T, G, d] -> [kv heads, rows, keys]."""
     kv_heads, _, G, d = queries.shape
     for start, stop, ranges in tiles:
         keys, values = (reference.rows_in(x, ranges) for x in (k, v))

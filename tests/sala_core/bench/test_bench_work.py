@@ -1,5 +1,7 @@
 """Counted bytes and FLOPs, against counting one token at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sala_kernels.key_compression import num_windows
@@ -38,7 +40,8 @@ def meta_weights(config):
     return {name: torch.empty(shape, dtype=torch.bfloat16, device=META) for name, shape in config.items()}
 
 
-def brute_mixer_flops(config, position):
+def brute_mixer_flops(config, position, num_layers=None):
+    """Of the first so many layers."""
     sparse, d = config.sparse_config, config.head_dim
     own = position // sparse.block_size
     blocks = range(own + 1)
@@ -51,14 +54,21 @@ def brute_mixer_flops(config, position):
         windows += num_windows(position + 1, sparse.coarse_size, sparse.coarse_stride)
     one = config.num_attention_heads * d * (4 * keys + 2 * windows)
     lightning = config.lightning_nh * config.lightning_head_dim * (4 * config.lightning_head_dim + 128)
-    return len(config.sparse_layers) * one + len(config.lightning_layers) * lightning
+    return sum(one if kind == "minicpm4" else lightning for kind in config.mixer_types[:num_layers])
 
 
-def test_reading_is_the_sum_over_its_tokens():
-    matrices = matrix_work(meta_weights(expected_shapes(TINY)), tied=False)
-    work = sala_reading(TINY, matrices, 400, state_bytes=1000)
-    expected = 400 * matrices.layer_flops + matrices.head_flops
-    assert work.num_flops == expected + sum(brute_mixer_flops(TINY, position) for position in range(400))
+@pytest.mark.parametrize("last", ["minicpm4", "lightning-attn"])
+def test_reading_is_the_sum_over_its_tokens(last):
+    """All but the last one need of the last layer what it remembers: keys and values, or what they add to a state."""
+    config = replace(TINY, mixer_types=(*TINY.mixer_types[:2], last))
+    shapes = expected_shapes(config)
+    matrices = matrix_work(meta_weights(shapes), tied=False)
+    work = sala_reading(config, matrices, 400, state_bytes=1000)
+    kept = sum(2 * a * b for name in "kv" for a, b in [shapes[f"model.layers.2.self_attn.{name}_proj.weight"]])
+    kept += matrices.layer_flops - matrices.last_layer_flops + (0 if last == "minicpm4" else 6 * 2 * 8 * 8)
+    expected = matrices.layer_flops + brute_mixer_flops(config, 399) + matrices.head_flops
+    expected += sum(kept + brute_mixer_flops(config, position, 2) for position in range(399))
+    assert work.num_flops == expected
     assert work.num_bytes == matrices.layer_bytes + matrices.head_bytes + 1000
 
 
@@ -87,7 +97,9 @@ def test_full_attention_meets_every_key():
     )  # fmt: skip
     matrices = matrix_work(meta_weights(full_shapes(config)), tied=False)
     reading = full_reading(config, matrices, 10, state_bytes=5)
-    assert reading.num_flops == 10 * matrices.layer_flops + matrices.head_flops + 4 * 2 * 32 * 55
+    spared = matrices.last_layer_flops - 2 * 2 * 16 * 32
+    assert matrices.last_layer_flops == matrices.layer_flops // 2
+    assert reading.num_flops == 10 * matrices.layer_flops - 9 * spared + matrices.head_flops + 4 * 32 * (55 + 10)
     decoding = full_decoding(config, matrices, 9, itemsize=2)
     assert decoding.num_bytes == matrices.layer_bytes + matrices.head_bytes + 10 * 2 * 2 * 2 * 8 * 2
     assert decoding.num_flops == matrices.layer_flops + matrices.head_flops + 4 * 2 * 32 * 10
