@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from sala_core.checkpoint import EMBEDDED, load_config_json, resolve_model
+from sala_core.config import SalaConfig
 from sala_core.errors import TrainError
 from sala_core.train.optimizers import rate_at
 from sala_core.train.recipe import STAGES, Hybrid, Phase, read_recipe
@@ -101,7 +103,9 @@ def test_what_the_model_says_goes_before_what_a_backbones_hybrid_has(toy):
     assert (config.lightning_nh, config.lightning_nkv, config.lightning_head_dim) == (8, 8, 32)
     assert config.attn_qk_norm
     assert config.max_position_embeddings == 2097152
-    assert config.sparse_config.num_selected_blocks == 24
+    shipped = SalaConfig.from_dict(load_config_json(resolve_model(EMBEDDED)))
+    assert config.sparse_config.num_selected_blocks == 12
+    assert config.sparse_config == shipped.sparse_config
     assert (config.attn_use_rope, config.lightning_use_rope) == (False, True)
     plain = scratch_config(replace(read_recipe(toy), hybrid=Hybrid(placement="even")))
     assert (plain.lightning_nh, plain.lightning_head_dim) == (2, 16)
