@@ -243,15 +243,23 @@ def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(session
     assert "closed" in session.calls
 
 
+@pytest.fixture
+def heeded_interrupt():
+    """A shell's background jobs are born ignoring SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupt")
 def test_a_second_signal_takes_its_usual_course():
-    before = signal.getsignal(signal.SIGINT)
     stop = StopSignals()
     with stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.is_set()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_answer_stopped_before_it_began_prints_no_json(session, folder, capsys):
