@@ -223,7 +223,8 @@ class SalaModel(Layers):
         with my_turn(i):
             cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
         first = self._first_wanted(i, last_only)
-        q, x, position = q[first:], x[first:], position + len(x[:first])
+        q, x = q[first:], x[first:]
+        position += len(k) - len(q)
         scale = self.config.head_dim**-0.5
         chosen = None if dense else self._choose(q, cache, position, scale)
         if choices is not None and chosen is not None:

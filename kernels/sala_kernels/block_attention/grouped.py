@@ -60,14 +60,16 @@ def _shared_blocks(
     mass: Tensor | None,
 ) -> None:
     """No query of q [T, H, d] chooses; out [T, H, dv] is written."""
-    queries = _queries(q, k.shape[0], scale)
-    results = out.unflatten(1, queries.shape[::2]).transpose(0, 1)
+    kv_heads = k.shape[0]
+    queries = _queries(q, kv_heads, scale)
+    results = out.unflatten(1, (kv_heads, -1)).transpose(0, 1)
     for tile, scored in zip(tiles, _near_scores(queries, k, v, tiles), strict=True):
+        start, stop, _ = tile
         part = _softmax([scored], 1, keep=mass is not None)
-        result = results[:, slice(*tile[:2])]
-        result[:] = (part.weighed / part.total[..., None]).view_as(result)
+        results[:, start:stop] = (part.weighed / part.total[..., None]).unflatten(1, (stop - start, -1))
         if mass is not None:
-            for power, total in zip(*part.powers, part.total, strict=True):
+            (powers,) = part.powers
+            for power, total in zip(powers, part.total, strict=True):
                 _add_near_mass(mass, [power], 1 / total, [tile])
 
 
