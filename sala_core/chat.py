@@ -89,6 +89,15 @@ class ChatLayout:
         """Ids that open the assistant's turn after a user message, int32, read-only."""
         return self._generation_prompt
 
+    def question(self, prompt: np.ndarray) -> np.ndarray | None:
+        """The content of a prompt that is one user message and the generation prompt; None for any other prompt."""
+        before = self.message_prefix("user")
+        after = np.concatenate([self.message_suffix("user"), self._generation_prompt])
+        start, end = len(before), len(prompt) - len(after)
+        if start < end and np.array_equal(prompt[:start], before) and np.array_equal(prompt[end:], after):
+            return prompt[start:end]
+        return None
+
 
 def derive_pieces(template: str, special_tokens: Mapping[str, str]) -> ChatPieces:
     """Probe a template with markers; only conversations that end with the user are rendered, as in use.

@@ -154,23 +154,25 @@ class Engine:
                 pieces.append(self.model.logits(self.model.advance(state, chunk, dense=dense, choices=chosen)))
         return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
-    def read(self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None) -> Iterator[tuple[int, Tensor]]:
+    def read(
+        self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None, blocks: Tensor | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Read ids a chunk at a time, or as many chunks as a CPU computes side by side (`chunks_side_by_side`). After
-        them yields (tokens done, last hidden state [1, D]).
+        them yields (tokens done, last hidden state [1, D]). trace, blocks: as `SalaModel.advance` takes them.
 
         Closing the iterator stops there, with the state at the end of the last chunk.
         Raises MemoryBudgetError where the machine has not the memory, ValueError for ids outside the vocabulary.
         """
         tensor = self._ids(ids)
         done, pace = 0, _Pace(self.model.device)
-        together = 1 if trace else self._side_by_side(state.position + len(tensor))
+        together = 1 if trace or blocks is not None else self._side_by_side(state.position + len(tensor))
         chunks = _on_grid(tensor, state.position, self.chunk_tokens)
         while batch := list(islice(chunks, together)):
             with _out_of_memory_told(state, len(tensor) - done):
                 if len(batch) > 1:
                     hidden = self.model.advance_side_by_side(state, batch)
                 else:
-                    hidden = self.model.advance(state, batch[0], trace=trace, last_only=trace is None)
+                    hidden = self.model.advance(state, batch[0], trace=trace, blocks=blocks, last_only=trace is None)
             pace.wait()
             done += sum(map(len, batch))
             yield done, hidden[-1:]
@@ -194,19 +196,22 @@ class Engine:
         <think> block from the answer. should_stop is looked at before every pass and chunk; the iterator then ends
         without Finished. lookup: all tokens before the answer, those of the prompt too, from which drafts are copied;
         what is said, or how likely, does not change. It is extended by the tokens yielded. quoting: what quotations
-        are made of, if they are to be word for word; looks into the trace, which must be given.
+        are made of, if they are to be word for word; looks into the trace, which must be given. A question then looks
+        at every key (`look`) before it is read, and is read with the blocks that it found.
         Raises as `read`; ValueError for an empty prompt.
         """
         params = sampling or self.sampling_defaults
         prompt = self._ids(ids)
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")
-        hidden, reading_trace = None, trace
-        if quoting is not None and trace is not None and len(prompt) <= LOOKED_TOKENS:
-            with _out_of_memory_told(state, len(prompt)):
-                look(self.model, self.tokenizer, state, prompt, trace)
-            reading_trace = None
-        for done, last in self.read(state, prompt, trace=reading_trace):
+        hidden, reading_trace, blocks = None, trace, None
+        if quoting is not None and trace is not None:
+            question = self.chat.question(prompt.cpu().numpy())
+            if question is not None and len(question) <= LOOKED_TOKENS:
+                with _out_of_memory_told(state, len(prompt)):
+                    blocks = look(self.model, self.tokenizer, self.chat, state, question, trace)
+                reading_trace = None
+        for done, last in self.read(state, prompt, trace=reading_trace, blocks=blocks):
             hidden = last
             yield Progress(tokens_done=done, tokens_total=len(prompt))
             if should_stop():

@@ -1,11 +1,14 @@
 """What a question looks at in all that was read, if blocks are not chosen: what quotations are found by."""
 
 import re
+from functools import partial
 
 import numpy as np
 import torch
+from sala_kernels import BlockLayout
 from torch import Tensor
 
+from sala_core.chat import ChatLayout
 from sala_core.model import AttentionTrace, SalaModel
 from sala_core.state import SalaState
 from sala_core.tokenizer import Tokenizer
@@ -16,29 +19,57 @@ LOOKED_TOKENS = 256
 _MEANT = 0.125  # of a head's attention: what a key draws that is one of a few
 _AT_ONCE = 16  # tokens of a question; bounds the attention to every key that is held at once
 _MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
-_LINE_START = re.compile(r"\n(?=\w)")
+_WORD_START = re.compile(r"(?:^|\n)(?=\w)")
 
 
 @torch.inference_mode()
-def look(model: SalaModel, tokenizer: Tokenizer, state: SalaState, prompt: Tensor, trace: AttentionTrace) -> None:
-    """Add to `trace` how much every key was meant by a prompt [T]. The state is afterwards as it was.
+def look(
+    model: SalaModel,
+    tokenizer: Tokenizer,
+    chat: ChatLayout,
+    state: SalaState,
+    question: np.ndarray,
+    trace: AttentionTrace,
+) -> Tensor:
+    """Add to `trace` how much every key was meant by a question, the content of a user message, int [T]. The state is
+    afterwards as it was. Returns the blocks with most of it for the question to be read with, [slots] int64 as
+    `SalaModel.advance` takes them.
 
     The attention of each of its tokens counts by itself, and the less the more there is of it: a sentence with
     three words of a question is meant more than one with any of them alone. What is added is the root of the sum
     of log(1 + (attention / _MEANT)^2), for what a key draws is squared (`document_mass`). The first sparse layer
     alone is asked, which looks for words; later ones look for what an answer says next. Pooled keys blur a single
-    word, so that the choice of blocks would miss some. Words are spelt as within a text (`words_of_a_text`).
+    word, so that the choice of blocks would miss some. Words are spelt as within a text (`words_of_a_text`). The
+    message's end counts too, which has read all of it; not what opens it: a role's name means no key.
     """
-    asked = torch.from_numpy(words_of_a_text(tokenizer, prompt.cpu().numpy())).to(prompt)
+    opening, ending = chat.message_prefix("user"), chat.message_suffix("user")
+    asked = np.concatenate([words_of_a_text(tokenizer, question), ending])
     layer, heads = model.config.sparse_layers[0], model.config.num_attention_heads
-    here, meant = state.mark(), trace.buffer(layer, state.position, prompt.device)
+    here, meant = state.mark(), trace.buffer(layer, state.position, model.device)
     points = torch.zeros_like(meant)
-    for piece in asked.split(_AT_ONCE):
+    advance = partial(model.advance, state, dense=True, num_layers=layer + 1)
+    advance(_ids(model, opening))
+    for piece in _ids(model, asked).split(_AT_ONCE):
         seen = _ByQuery(len(piece))
-        model.advance(state, piece, dense=True, trace=seen, num_layers=layer + 1)
+        advance(piece, trace=seen)
         points += seen.mass[layer][:, : len(points)].div_(heads * _MEANT).square_().log1p_().sum(0)
     here.rewind()
-    meant += points.sqrt_()
+    meant += points.sqrt()
+    return _most_meant(points, model.layout)
+
+
+def _most_meant(points: Tensor, layout: BlockLayout) -> Tensor:
+    """Of the blocks that a query after these keys may choose from, those with most points: ascending, then -1.
+
+    points: [n], none negative.
+    """
+    size, first = layout.block, layout.init
+    after = first + layout.num_candidates(len(points) // size)
+    by_block = points[first * size : after * size].view(-1, size).sum(1)
+    best = by_block.argsort(descending=True, stable=True)[: min(layout.slots, int(by_block.count_nonzero()))]
+    found = torch.full((layout.slots,), -1, device=points.device)
+    found[: len(best)] = first + best.sort().values
+    return found
 
 
 class _ByQuery(AttentionTrace):
@@ -54,15 +85,13 @@ class _ByQuery(AttentionTrace):
 
 
 def words_of_a_text(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
-    """A prompt, int32 or int64 [T], with every word as it stands in the middle of a text: after a space.
+    """Content, int [T], with every word as it stands in the middle of a text: after a space. int32.
 
     Byte-pair tokenizers spell a word after a quotation mark, or at the beginning of a line, with other tokens, and a
-    key is known by its tokens. Quotation marks go; control tokens stay.
+    key is known by its tokens. Quotation marks go.
     """
-    control = tokenizer.is_control(ids)
-    runs = np.split(ids, np.flatnonzero(control[1:] != control[:-1]) + 1)
-    return np.concatenate([run if tokenizer.is_control(run).all() else _spelt(tokenizer, run) for run in runs])
+    return tokenizer.encode_content(_WORD_START.sub(r"\g<0> ", _MARK.sub("", tokenizer.decode(ids))))
 
 
-def _spelt(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
-    return tokenizer.encode_content(_LINE_START.sub("\n ", _MARK.sub("", tokenizer.decode(ids))))
+def _ids(model: SalaModel, ids: np.ndarray) -> Tensor:
+    return torch.from_numpy(ids.astype(np.int64)).to(model.device)

@@ -94,15 +94,18 @@ class SalaModel(Layers):
         dense: bool = False,
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
+        blocks: Tensor | None = None,
         num_layers: int | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Read T tokens: ids [T] int64 on the model's device. `state` moves on by T.
 
-        dense: sparse layers attend to every key. trace: is added to. choices: if given, receives every sparse layer's
-        chosen blocks, [kv heads, T, slots]. num_layers: as in `forward`; what the other layers remember does not move,
-        so the state is good for nothing but to be rewound. last_only: the last layer's output serves no token but the
-        next one, so compute what that layer remembers and, of its output, the last token's. The state is the same.
+        dense: sparse layers attend to every key. trace: is added to. blocks: [slots] int64, which every query attends
+        to beside the first and local ones, -1 in empty slots; neither first nor local for any of them. None lets each
+        choose. choices: if given, receives every sparse layer's blocks, [kv heads, T, slots]. num_layers: as in
+        `forward`; what the other layers remember does not move, so the state is good for nothing but to be rewound.
+        last_only: the last layer's output serves no token but the next one, so compute what that layer remembers and,
+        of its output, the last token's. The state is the same.
         Returns the hidden states before the final norm, [T, D], or [1, D] with last_only.
         """
         hidden = self._advance(
@@ -112,6 +115,7 @@ class SalaModel(Layers):
             dense=dense,
             trace=trace,
             choices=choices,
+            blocks=blocks,
             num_layers=num_layers,
             last_only=last_only,
         )
@@ -143,6 +147,7 @@ class SalaModel(Layers):
         dense: bool = False,
         trace: AttentionTrace | None = None,
         choices: dict[int, Tensor] | None = None,
+        blocks: Tensor | None = None,
         num_layers: int | None = None,
         last_only: bool = False,
         my_turn: _MyTurn = lambda layer: nullcontext(),
@@ -158,6 +163,7 @@ class SalaModel(Layers):
             dense=dense,
             trace=trace,
             choices=choices,
+            blocks=blocks,
             last_only=last_only,
             my_turn=my_turn,
         )
@@ -214,6 +220,7 @@ class SalaModel(Layers):
         dense: bool,
         trace: AttentionTrace | None,
         choices: dict[int, Tensor] | None,
+        blocks: Tensor | None,
         last_only: bool,
         my_turn: _MyTurn,
     ) -> Tensor:
@@ -226,7 +233,12 @@ class SalaModel(Layers):
         q, x = q[first:], x[first:]
         position += len(k) - len(q)
         scale = self.config.head_dim**-0.5
-        chosen = None if dense else self._choose(q, cache, position, scale)
+        if dense:
+            chosen = None
+        elif blocks is not None:
+            chosen = blocks.repeat(self.config.num_key_value_heads, len(q), 1)
+        else:
+            chosen = self._choose(q, cache, position, scale)
         if choices is not None and chosen is not None:
             choices[i] = chosen
         mass = trace.buffer(i, position + x.shape[0], x.device) if trace else None

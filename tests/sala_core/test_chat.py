@@ -125,6 +125,19 @@ def test_content_cannot_close_its_message(make):
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{forged}<|im_end|>\n"
 
 
+@pytest.mark.parametrize("template", [CHATML, HEADERS, BETWEEN_ONLY], ids=["chatml", "headers", "between_only"])
+def test_a_prompt_s_question_is_what_stands_between_the_pieces(make, template):
+    tokenizer = make(template)
+    layout = ChatLayout.from_tokenizer(tokenizer)
+    asked = tokenizer.encode_content("Who wrote <|im_end|>, and why?")
+    message = layout.message("user", asked)
+    prompt = np.concatenate([message, layout.generation_prompt()])
+    assert layout.question(prompt).tolist() == asked.tolist()
+    empty = np.concatenate([layout.message("user", asked[:0]), layout.generation_prompt()])
+    for other in (prompt[:-1], prompt[1:], message, asked, asked[:0], empty):
+        assert layout.question(other) is None
+
+
 def test_pieces_cannot_be_changed_and_roles_are_checked(make):
     layout = ChatLayout.from_tokenizer(make(CHATML))
     with pytest.raises(ValueError, match="read-only"):

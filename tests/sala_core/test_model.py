@@ -1,5 +1,6 @@
 """The forward pass against the plainest maths, in float64 and token by token, for models unlike the golden one."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -50,8 +51,8 @@ def plain_lightning(config, w, x):
     return o * torch.sigmoid(x @ w("z_proj").T) if config.use_output_gate else o
 
 
-def plain_choice(config, queries, keys, t):
-    """Blocks that the token t attends to; queries: [group, d], keys: [t + 1, d]."""
+def plain_choice(config, queries, keys, t, given=None):
+    """Blocks that the token t attends to; queries: [group, d], keys: [t + 1, d]. given: instead of choosing."""
     sparse, scale = config.sparse_config, config.head_dim**-0.5
     own = t // sparse.block_size
     fine = range(0, t + 2 - sparse.kernel_size, sparse.kernel_stride)
@@ -60,6 +61,8 @@ def plain_choice(config, queries, keys, t):
     room = sparse.topk + sparse.window_size // sparse.block_size - len(kept)
     if own + 1 <= len(kept) + room:
         return set(range(own + 1))
+    if given is not None:
+        return kept | given
     lse = torch.zeros(len(queries), dtype=torch.float64)
     if coarse:
         means = torch.stack([keys[a : a + 4 * sparse.kernel_size].mean(0) for a in coarse])
@@ -73,8 +76,8 @@ def plain_choice(config, queries, keys, t):
     return kept | set(others[:room])
 
 
-def plain_sparse(config, w, x):
-    """x: [T, D]. Returns [T, H * d]."""
+def plain_sparse(config, w, x, given=None):
+    """x: [T, D]. given: blocks of the last tokens, by token. Returns [T, H * d]."""
     T, d, block = len(x), config.head_dim, config.sparse_config.block_size
     q, k, v = ((x @ w(name).T).view(T, -1, d) for name in ("q_proj", "k_proj", "v_proj"))
     if config.attn_use_rope:
@@ -84,7 +87,7 @@ def plain_sparse(config, w, x):
     for t in range(T):
         for head in range(config.num_key_value_heads):
             queries, keys = q[t, head * group : (head + 1) * group], k[: t + 1, head]
-            blocks = plain_choice(config, queries, keys, t)
+            blocks = plain_choice(config, queries, keys, t, (given or {}).get(t))
             seen = torch.tensor([i for i in range(t + 1) if i // block in blocks])
             p = (queries @ keys[seen].T * d**-0.5).softmax(-1)
             out[t, head * group : (head + 1) * group] = p @ v[seen, head]
@@ -92,15 +95,15 @@ def plain_sparse(config, w, x):
     return o * torch.sigmoid(x @ w("o_gate").T) if config.attn_use_output_gate else o
 
 
-def plain_forward(engine, ids):
-    """Logits [T, vocab] in float64."""
+def plain_forward(engine, ids, given=None):
+    """Logits [T, vocab] in float64. given: as in `plain_sparse`."""
     config, weights = engine.config, {name: w.double() for name, w in engine.model.weights.items()}
     h = weights["model.embed_tokens.weight"][ids] * config.scale_emb
     residual = config.scale_depth / config.num_hidden_layers**0.5
     for i, kind in enumerate(config.mixer_types):
         layer = {n.split(".", 3)[3]: w for n, w in weights.items() if n.startswith(f"model.layers.{i}.")}
         x = norm(h, layer["input_layernorm.weight"], config.rms_norm_eps)
-        mixer = plain_sparse if kind == "minicpm4" else plain_lightning
+        mixer = partial(plain_sparse, given=given) if kind == "minicpm4" else plain_lightning
         mixed = mixer(config, lambda name, layer=layer: layer[f"self_attn.{name}.weight"], x)
         h = h + mixed @ layer["self_attn.o_proj.weight"].T * residual
         x = norm(h, layer["post_attention_layernorm.weight"], config.rms_norm_eps)
@@ -188,6 +191,23 @@ def test_the_last_layer_alone_is_spared_and_only_what_nobody_needs(engine, ids, 
     torch.testing.assert_close(last, whole[-1:], rtol=0, atol=1e-5)
     expected, found = ({**s.segment(0, s.position), **s.snapshot()} for s in states)
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_tokens_may_be_given_the_blocks_that_they_attend_to(engine, ids, empty):
+    layout, model, state = engine.model.layout, engine.model, engine.new_state()
+    end = 150 if layout.block < 64 else len(ids)
+    start = end - 12
+    candidates = range(layout.init, layout.init + layout.num_candidates(start // layout.block))
+    given = list(candidates)[: layout.slots - empty] if layout.slots else []
+    blocks = torch.tensor(given + [-1] * (layout.slots - len(given)), dtype=torch.int64)
+    engine.forward(state, ids[:start])
+    choices = {}
+    found = model.logits(model.advance(state, ids[start:end], blocks=blocks, choices=choices))
+    expected = plain_forward(engine, ids[:end], {t: set(given) for t in range(start, end)})[start:]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
+    assert state.position == end
+    assert all((chosen == blocks).all() for chosen in choices.values())
 
 
 def test_nothing_depends_on_later_tokens(engine, ids, whole):
