@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
@@ -32,9 +33,6 @@ QUERIES_SCORED = 1024
 QUERIES_SCORED_BY_CPU = 256
 """The keys of the windows are laid out anew for each so many."""
 
-_MyTurn = Callable[[int], AbstractContextManager[None]]
-"""Of a layer: entered where it remembers."""
-
 
 class AttentionTrace:
     """How much the sparse layers looked at every key while tokens were computed; the raw material of evidence.
@@ -54,6 +52,22 @@ class AttentionTrace:
                 grown[: held.shape[0]] = held
             self.mass[layer] = held = grown
         return held[:num_keys]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """One call of `SalaModel.advance`, with its options; position: of its first token. my_turn: entered where a layer
+    remembers."""
+
+    state: SalaState
+    position: int
+    dense: bool = False
+    trace: AttentionTrace | None = None
+    choices: dict[int, Tensor] | None = None
+    blocks: Tensor | None = None
+    num_layers: int | None = None
+    last_only: bool = False
+    my_turn: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext()
 
 
 class SalaModel(Layers):
@@ -108,10 +122,9 @@ class SalaModel(Layers):
         of its output, the last token's. The state is the same.
         Returns the hidden states before the final norm, [T, D], or [1, D] with last_only.
         """
-        hidden = self._advance(
-            state,
-            ids,
-            state.position,
+        call = _Call(
+            state=state,
+            position=state.position,
             dense=dense,
             trace=trace,
             choices=choices,
@@ -119,6 +132,7 @@ class SalaModel(Layers):
             num_layers=num_layers,
             last_only=last_only,
         )
+        hidden = self._compute(ids, call)
         state.position += ids.shape[0]
         return hidden
 
@@ -132,60 +146,32 @@ class SalaModel(Layers):
 
         @torch.inference_mode()
         def compute(n: int, turns: Turns) -> Tensor:
-            return self._advance(state, chunks[n], starts[n], last_only=True, my_turn=partial(turns.take, n))
+            call = _Call(state=state, position=starts[n], last_only=True, my_turn=partial(turns.take, n))
+            return self._compute(chunks[n], call)
 
         hidden = side_by_side(compute, len(chunks))
         state.position = end
         return hidden[-1]
 
-    def _advance(
-        self,
-        state: SalaState,
-        ids: Tensor,
-        position: int,
-        *,
-        dense: bool = False,
-        trace: AttentionTrace | None = None,
-        choices: dict[int, Tensor] | None = None,
-        blocks: Tensor | None = None,
-        num_layers: int | None = None,
-        last_only: bool = False,
-        my_turn: _MyTurn = lambda layer: nullcontext(),
-    ) -> Tensor:
-        """As `advance`, from `position` on, which the state is not told."""
+    def _compute(self, ids: Tensor, call: _Call) -> Tensor:
+        """The hidden states that `advance` returns; the state is not told that it has moved."""
         turn = None  # the same in every layer: cos and sin of the positions
         if self.config.lightning_use_rope:
-            turn = self.turn(position, ids.shape[0], self.config.lightning_head_dim)
-        sparse = partial(
-            self._sparse_mixer,
-            state=state,
-            position=position,
-            dense=dense,
-            trace=trace,
-            choices=choices,
-            blocks=blocks,
-            last_only=last_only,
-            my_turn=my_turn,
+            turn = self.turn(call.position, ids.shape[0], self.config.lightning_head_dim)
+        return self.forward(
+            ids,
+            sparse=partial(self._sparse_mixer, call=call),
+            lightning=partial(self._lightning_mixer, call=call, turn=turn),
+            num_layers=call.num_layers,
         )
-        lightning = partial(self._lightning_mixer, state=state, turn=turn, last_only=last_only, my_turn=my_turn)
-        return self.forward(ids, sparse=sparse, lightning=lightning, num_layers=num_layers)
 
-    def _lightning_mixer(
-        self,
-        i: int,
-        x: Tensor,
-        *,
-        state: SalaState,
-        turn: Tensor | None,
-        last_only: bool,
-        my_turn: _MyTurn,
-    ) -> Tensor:
+    def _lightning_mixer(self, i: int, x: Tensor, *, call: _Call, turn: Tensor | None) -> Tensor:
         """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns a `Mixer`'s."""
         q, k, v = self.lightning_qkv(i, x)
         q_norm, k_norm = self.lightning_norms(i)
-        scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, state.linear[i][None]
+        scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, call.state.linear[i][None]
         if x.shape[0] == 1:
-            with my_turn(i):
+            with call.my_turn(i):
                 o = lightning_decode(
                     q,
                     k,
@@ -201,47 +187,34 @@ class SalaModel(Layers):
                 )
         else:
             q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=eps, backend=self.backend)
-            with my_turn(i):
+            with call.my_turn(i):
                 out, after = lightning_attention(
                     q[None], k[None], v[None], held, self.log_decay, scale=scale, backend=self.backend
                 )
                 held.copy_(after)
             o = out[0]
-        first = self._first_wanted(i, last_only)
+        first = self._first_wanted(i, call)
         return self.lightning_out(i, x[first:], o[first:])
 
-    def _sparse_mixer(
-        self,
-        i: int,
-        x: Tensor,
-        *,
-        state: SalaState,
-        position: int,
-        dense: bool,
-        trace: AttentionTrace | None,
-        choices: dict[int, Tensor] | None,
-        blocks: Tensor | None,
-        last_only: bool,
-        my_turn: _MyTurn,
-    ) -> Tensor:
+    def _sparse_mixer(self, i: int, x: Tensor, *, call: _Call) -> Tensor:
         """x: [T, D] normed; the layer's cache is appended to. Returns a `Mixer`'s."""
-        cache = state.sparse[i]
+        cache, position = call.state.sparse[i], call.position
         q, k, v = self.sparse_qkv(i, x, position)
-        with my_turn(i):
+        with call.my_turn(i):
             cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
-        first = self._first_wanted(i, last_only)
+        first = self._first_wanted(i, call)
         q, x = q[first:], x[first:]
         position += len(k) - len(q)
         scale = self.config.head_dim**-0.5
-        if dense:
+        if call.dense:
             chosen = None
-        elif blocks is not None:
-            chosen = blocks.repeat(self.config.num_key_value_heads, len(q), 1)
+        elif call.blocks is not None:
+            chosen = call.blocks.repeat(self.config.num_key_value_heads, len(q), 1)
         else:
             chosen = self._choose(q, cache, position, scale)
-        if choices is not None and chosen is not None:
-            choices[i] = chosen
-        mass = trace.buffer(i, position + x.shape[0], x.device) if trace else None
+        if call.choices is not None and chosen is not None:
+            call.choices[i] = chosen
+        mass = call.trace.buffer(i, position + x.shape[0], x.device) if call.trace else None
         o = block_attention(
             q,
             cache.keys,
@@ -255,9 +228,9 @@ class SalaModel(Layers):
         )
         return self.sparse_out(i, x, o)
 
-    def _first_wanted(self, layer: int, last_only: bool) -> int:
+    def _first_wanted(self, layer: int, call: _Call) -> int:
         """From which of its tokens on a layer's output is needed; -1 is the last one."""
-        return -1 if last_only and layer == self.config.num_hidden_layers - 1 else 0
+        return -1 if call.last_only and layer == self.config.num_hidden_layers - 1 else 0
 
     def _choose(self, q: Tensor, cache: SparseCache, position: int, scale: float) -> Tensor | None:
         """Chosen blocks of every query, [kv heads, T, slots], -1 for those that attend to everything before them; None
