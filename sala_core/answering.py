@@ -113,13 +113,14 @@ class Answering:
         return chosen[held]
 
     def _quote(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
-        """Say `pending` and more of the quotation; returns the token to be said next."""
+        """Say `pending` and more of the quotation, whose looks do not count; returns the token to be said next."""
         left = min(MAX_PASS_TOKENS, self._max_tokens - len(self._made)) - 1
         said, self._settled = self._settled[:left], self._settled[left:]
         chosen = decoder.step(self._state, [pending, *said], self._sampler)
         if self._lookup is not None:
             self._lookup.extend([pending])
         yield from self._say([pending, *said])
+        decoder.forget_looks()  # they look at what they quote, and at all that is like it
         after = self._settled.pop(0) if self._settled else chosen[-1]
         self._sampler.accept([*said, after])
         return after

@@ -85,13 +85,19 @@ class Decoder:
         state.set_position(state.position + count)
 
     @torch.inference_mode()
+    def forget_looks(self) -> None:
+        """Let go what was looked at since the last time it was collected."""
+        if self._mass is not None:
+            self._mass.zero_()
+
+    @torch.inference_mode()
     def collect(self, trace: AttentionTrace, state: SalaState) -> None:
         """Add what was looked at since the last time to `trace`, and begin anew."""
         if self._mass is None:
             return
         for row, layer in zip(self._mass, state.sparse, strict=True):
             trace.buffer(layer, state.position, row.device).add_(row[: state.position])
-        self._mass.zero_()
+        self.forget_looks()
 
 
 class Pass:

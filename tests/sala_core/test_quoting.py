@@ -120,6 +120,22 @@ def test_an_answer_that_opens_with_a_mark_quotes_and_goes_on(book, opening):
     assert torch.allclose(state.linear_states, check.linear_states, atol=1e-4)
 
 
+@pytest.mark.parametrize("longest", [4, 12])
+def test_what_a_quotation_s_own_tokens_look_at_is_no_evidence(book, opening, longest):
+    asked, trace = book.engine.tokenizer.encode_content("Which?"), book.trace({20: 1e3})
+    state = book.engine.new_state()
+    list(book.engine.read(state, book.ids))
+    list(book.engine.read(state, asked, trace=trace))
+    found = book.trace({20: 1e3})
+    events, *_ = answer(book, SamplingParams(temperature=0, max_tokens=longest), book.quoting(), found)
+    assert f'"{SENTENCES[20]}"'.startswith(text_of(events))
+    assert set(found.mass) == set(trace.mass)
+    for layer, mass in trace.mass.items():
+        n = min(len(mass), len(found.mass[layer]))
+        assert torch.equal(found.mass[layer][:n], mass[:n])
+        assert not found.mass[layer][n:].any()
+
+
 def test_drafts_change_nothing(book, opening):
     params = SamplingParams(temperature=0, max_tokens=40)
     index = DraftIndex(np.concatenate([book.ids, book.engine.tokenizer.encode_content("Which?")]))
