@@ -59,12 +59,14 @@ class Handlers:
         """Draw the page again if anything on it has changed since `seen`, here or in another window.
 
         It does not choose the session: the reader may be opening another one at this moment. A window that has seen
-        nothing yet waits for `load`, which knows the session its address names.
+        nothing yet waits for `load`, which knows the session its address names. What was on its way while a job was
+        begun can make the window forget that job: it is followed again.
         """
         if not seen:
             return self._nothing()
-        is_over = bool(job_id) and running_job(self._workspace, session_id, job_id) is None
-        if not is_over and self._stamp(session_id, search) == seen:
+        active = self._workspace.active_job(session_id) if session_id else None
+        is_followed = job_id == (active.id if active is not None else "")
+        if is_followed and self._stamp(session_id, search) == seen:
             return {self._panels.meter: self._meter(session_id)} if job_id else self._nothing()
         changes = self._page_of(session_id, search)
         del changes[self._panels.session]

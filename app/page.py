@@ -51,7 +51,7 @@ class Wiring:
         self._on([page.load], handlers.load, [])
         changes = [panels.clock.tick, panels.session.change, panels.job.change]
         known: list[Component] = [panels.session, panels.job, panels.stamp, panels.library.search]
-        self._on(changes, handlers.watch, known, trigger_mode="once")
+        self._on(changes, handlers.watch, known, trigger_mode="always_last")
         self._on([panels.pulse.tick], handlers.pulse, [panels.session, panels.job], panels.live(), trigger_mode="once")
         self._connect_library()
         self._connect_header()

@@ -240,6 +240,19 @@ def test_a_window_that_is_still_loading_is_not_drawn_without_its_session():
     assert panels.header.title in handlers.watch("", "", "an older stamp", "")
 
 
+def test_a_window_that_lost_its_job_follows_it_again(tmp_path):
+    workspace = FakeWorkspace()
+    handlers = Handlers(workspace, (panels := build_in_a_page()))
+    row = workspace.new_session("a")
+    workspace.script.reading_s = 60
+    job_id = workspace.submit_read(row.id, [tmp_path])
+    seen = view.stamp(workspace, row.id, "")
+    assert list(handlers.watch(row.id, job_id, seen, "")) == [panels.meter]
+    for lost in ("", "another"):
+        assert handlers.watch(row.id, lost, seen, "")[panels.job] == job_id
+    workspace.close()
+
+
 def build_in_a_page():
     with gr.Blocks():
         return build_panels()

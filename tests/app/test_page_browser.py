@@ -17,6 +17,7 @@ LONG_ANSWER = " ".join(f"word{number}" for number in range(120))
 
 
 def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
+    workspace.script.reading_s = 6
     window.upload(book)
     window.wait_reading()
     assert "1 file · 48,000 tokens read" in window.wait_read()
@@ -69,6 +70,30 @@ def test_a_reload_and_a_second_tab_follow_a_running_reading(window, context, ser
     assert "Reading finished" in second.wait_read()
     assert second.documents() == ["novel.txt"]
     assert len(workspace.calls) == 1
+
+
+def test_an_answer_from_before_a_reading_does_not_end_its_progress(window, context, book, workspace):
+    held = []
+
+    def hold(route):
+        is_of_no_job = route.request.post_data_json["data"] == ["", ""]
+        if held or not is_of_no_job:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    context.route("**/run/predict*", hold)
+    workspace.script.reading_s = 20
+    window.reload()
+    wait_for(lambda: window.page.wait_for_timeout(50) or held, "the pulse of a page at rest")
+    window.upload(book)
+    expect(window.page.locator("#job-id").locator("textarea, input")).not_to_have_value("")
+    window.page.wait_for_timeout(1500)
+    ((route, response),) = held
+    route.fulfill(response=response)
+    window.wait_reading()
+    window.stop_reading()
+    assert "Stopped; what was read is kept" in window.wait_read()
 
 
 def test_stop_reading_keeps_what_was_read(window, book, workspace):
@@ -174,6 +199,7 @@ def test_an_interrupted_reading_can_be_continued(window, context, served, book, 
     job_id = workspace.submit_read(row.id, [book])
     wait_for(lambda: workspace.job(job_id).status == "done", "the reading")
     workspace.library.work[job_id].status = "interrupted"
+    workspace.script.reading_s = 6
     window.open("Cut short")
     expect(window.page.locator("#notice")).to_contain_text("The reading was interrupted")
     window.page.locator("#continue").click()

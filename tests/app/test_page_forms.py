@@ -132,6 +132,7 @@ def test_space_is_freed_after_a_question_and_the_session_is_read_again(window, w
     assert window.documents() == ["novel.txt"]
     again = window.page.locator("#continue")
     expect(again).to_have_text("Read again")
+    workspace.script.reading_s = 6
     again.click()
     window.wait_reading()
     assert workspace.calls[-1] == ("read", [])
