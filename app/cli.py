@@ -15,6 +15,7 @@ from sala_core.errors import SalaError
 
 APP_NAME = "sala-desktop"
 _BROKEN_PIPE = 128 + 13
+_MOST_TEST_PROCESSES = 4  # each with a Python, torch and, for the page, a browser of its own
 
 
 def run(arguments: Arguments) -> int:
@@ -83,9 +84,9 @@ def _dispatch(arguments: Arguments) -> int:
             return convert(arguments, folder)
         case "test":
             root = Path(__file__).resolve().parent.parent
-            return subprocess.run(
-                [sys.executable, "-m", "pytest", *arguments.pytest_args], cwd=root, check=False
-            ).returncode
+            num_processes = min(_MOST_TEST_PROCESSES, os.cpu_count() or 1)
+            command = [sys.executable, "-m", "pytest", f"--numprocesses={num_processes}", "--dist=loadfile"]
+            return subprocess.run([*command, *arguments.pytest_args], cwd=root, check=False).returncode
     from app.cli_sessions import COMMANDS
 
     return COMMANDS[arguments.command](arguments, folder)

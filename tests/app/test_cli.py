@@ -341,8 +341,10 @@ def test_fork_onto_a_name_that_is_taken_is_refused(folder, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_pytest_is_run_in_the_repository_with_its_own_arguments(monkeypatch, root):
+@pytest.mark.parametrize(("cores", "processes"), [(2, 2), (64, 4), (None, 1)])
+def test_pytest_is_run_in_the_repository_with_its_own_arguments(monkeypatch, root, cores, processes):
     calls = []
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
 
     def record(command, **options):
         calls.append((command[1:], options["cwd"]))
@@ -350,7 +352,7 @@ def test_pytest_is_run_in_the_repository_with_its_own_arguments(monkeypatch, roo
 
     monkeypatch.setattr(subprocess, "run", record)
     assert cli.run(parse(["test", "-k", "x y"])) == 5
-    assert calls == [(["-m", "pytest", "-k", "x y"], root)]
+    assert calls == [(["-m", "pytest", f"--numprocesses={processes}", "--dist=loadfile", "-k", "x y"], root)]
 
 
 def test_the_library_is_the_users_data_folder_unless_given(monkeypatch, tmp_path):

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +27,24 @@ def poisoned() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def products_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of `tl.dot` has the same bits among whichever others, as on a card.
+
+    The interpreter multiplies by the BLAS at hand, which sums a row otherwise for another number of rows, or place
+    among them. Summed in float64 and rounded once, that is too little to see.
+    """
+    if torch.cuda.is_available():
+        return
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def dot(_: Any, a: Any, b: Any, d: Any, *__: Any) -> Any:
+        product = np.matmul(a.data, b.data, dtype=np.float64) + d.data
+        return TensorHandle(product.astype(d.data.dtype), d.dtype.scalar)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", dot)
 
 
 @pytest.fixture(scope="module", autouse=True)

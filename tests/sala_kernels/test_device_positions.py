@@ -121,7 +121,7 @@ def test_a_text_read_in_steps_is_the_text_read_at_once(kind, backend, device):
             assert found.scale[:, n:].isnan().all()
 
 
-@pytest.mark.usefixtures("poisoned")
+@pytest.mark.usefixtures("poisoned", "products_by_row")
 @pytest.mark.parametrize(("n", "heads", "kv_heads"), [(280, 16, 1), (280, 6, 2), (40, 6, 2)])
 def test_bits_depend_neither_on_the_number_of_tokens_nor_on_the_room_nor_on_who_knows_the_position(
     n, heads, kv_heads, device

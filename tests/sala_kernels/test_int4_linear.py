@@ -168,7 +168,7 @@ def test_same_input_gives_the_same_bits(device):
     assert torch.equal(int4_linear(x, matrix, backend="triton"), int4_linear(x, matrix, backend="triton"))
 
 
-@pytest.mark.usefixtures("poisoned")
+@pytest.mark.usefixtures("poisoned", "products_by_row")
 def test_a_row_has_the_same_bits_among_two_rows_and_among_sixteen(device):
     """A row alone goes another way, and may differ in its last bits."""
     gate, up = (random_matrix(640, 136, 64, symmetric=False, permuted=False, device=device, seed=s) for s in (0, 1))
