@@ -58,9 +58,10 @@ class Handlers:
     def watch(self, session_id: str, job_id: str, seen: str, search: str) -> Changes:
         """Draw the page again if anything on it has changed since `seen`, here or in another window.
 
-        It does not choose the session: the reader may be opening another one at this moment. A window that has seen
-        nothing yet waits for `load`, which knows the session its address names. What was on its way while a job was
-        begun can make the window forget that job: it is followed again.
+        It does not choose the session, for the reader may be opening another one at this moment, nor put away a form
+        that was opened for a session which is still there. A window that has seen nothing yet waits for `load`, which
+        knows the session its address names. What was on its way while a job was begun can make the window forget that
+        job: it is followed again.
         """
         if not seen:
             return self._nothing()
@@ -68,8 +69,10 @@ class Handlers:
         is_followed = job_id == (active.id if active is not None else "")
         if is_followed and self._stamp(session_id, search) == seen:
             return {self._panels.meter: self._meter(session_id)} if job_id else self._nothing()
-        changes = self._page_of(session_id, search)
-        del changes[self._panels.session]
+        row, header = find_session(self._workspace, session_id), self._panels.header
+        changes = self._page(row, search)
+        for kept in [self._panels.session, *([header.rename_form, header.delete_form] if row is not None else [])]:
+            del changes[kept]
         return changes
 
     def pulse(self, session_id: str, job_id: str) -> Changes:

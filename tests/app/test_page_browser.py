@@ -59,7 +59,7 @@ def test_an_uploaded_file_leaves_the_web_servers_folder(window, book, workspace)
 
 
 def test_a_reload_and_a_second_tab_follow_a_running_reading(window, context, served, book, workspace):
-    workspace.script.reading_s = 6
+    workspace.script.reading_s = 15
     window.upload(book)
     window.wait_reading()
     second = Window(context.new_page(), served).open()

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from page_driver import Window
+from page_driver import Window, wait_for
 from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
@@ -105,6 +105,19 @@ def test_a_redrawn_page_leaves_what_is_being_typed(window, workspace, book):
     field(window, "seed").fill("123")
     window.wait_read()
     expect(field(window, "seed")).to_have_value("123")
+
+
+def test_a_redrawn_page_leaves_a_form_of_its_session_open(window, workspace):
+    row = workspace.new_session("Alpha")
+    window.open("Alpha")
+    for button, form in (("#rename", "#rename-form"), ("#delete", "#delete-form")):
+        window.page.locator(button).click()
+        expect(window.page.locator(form)).to_be_visible()
+        other = workspace.new_session(f"While {form} is open")
+        wait_for(lambda name=other.name: name in window.session_names(), "the redrawn page")
+        expect(window.page.locator(form)).to_be_visible()
+    workspace.library.delete_session(row.id)
+    expect(window.page.locator("#delete-form")).to_be_hidden()
 
 
 def test_space_is_freed_after_a_question_and_the_session_is_read_again(window, workspace, book):
