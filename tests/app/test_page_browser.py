@@ -17,7 +17,7 @@ LONG_ANSWER = " ".join(f"word{number}" for number in range(120))
 
 
 def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
-    workspace.script.reading_s = 6
+    workspace.script = Script(reading_s=6, token_s=0.25)
     window.upload(book)
     window.wait_reading()
     assert "1 file · 48,000 tokens read" in window.wait_read()
@@ -105,7 +105,7 @@ def test_stop_reading_keeps_what_was_read(window, book, workspace):
 
 
 def test_a_reload_in_the_middle_of_an_answer_goes_on_streaming(window, context, served, workspace):
-    workspace.script = Script(answer=LONG_ANSWER, token_s=0.05)
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.08)
     window.ask("Tell me everything")
     early = window.wait_streaming(20)
     assert window.questions() == ["Tell me everything"]
@@ -140,13 +140,14 @@ def test_escape_stops_the_answer_too(window, workspace):
     workspace.script = Script(answer=LONG_ANSWER, token_s=0.1)
     window.ask("Tell me everything")
     window.wait_streaming(20)
+    expect(window.page.locator("#stop")).to_be_visible()
     window.page.keyboard.press("Escape")
     (answer,) = window.wait_answers(1)
     assert answer.endswith("Stopped here.")
 
 
 def test_a_second_question_while_answering_is_refused_and_kept(window, workspace):
-    workspace.script = Script(answer=LONG_ANSWER, token_s=0.03)
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.06)
     window.ask("First?")
     window.wait_streaming()
     expect(window.page.locator("#question textarea")).to_have_value("")
@@ -158,7 +159,7 @@ def test_a_second_question_while_answering_is_refused_and_kept(window, workspace
 
 
 def test_switching_the_session_while_one_answers_shows_the_right_one(window, workspace):
-    workspace.script = Script(answer=LONG_ANSWER, token_s=0.04)
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.08)
     workspace.new_session("Other")
     window.open_session("Other") if window.title != "Other" else None
     window.page.locator("#new-session").click()
