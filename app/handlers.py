@@ -65,14 +65,13 @@ class Handlers:
         """
         if not seen:
             return self._nothing()
-        active = self._workspace.active_job(session_id) if session_id else None
-        is_followed = job_id == (active.id if active is not None else "")
-        if is_followed and self._stamp(session_id, search) == seen:
+        running = running_job(self._workspace, session_id)
+        is_followed = job_id == (running.id if running is not None else "")
+        if is_followed and stamp(self._workspace, session_id, job_id, search) == seen:
             return {self._panels.meter: self._meter(session_id)} if job_id else self._nothing()
-        row, header = find_session(self._workspace, session_id), self._panels.header
-        changes = self._page(row, search)
-        for kept in [self._panels.session, *([header.rename_form, header.delete_form] if row is not None else [])]:
-            del changes[kept]
+        row = find_session(self._workspace, session_id)
+        changes = self._drawn(row, search) if row is not None else self._page(None, search)
+        del changes[self._panels.session]
         return changes
 
     def pulse(self, session_id: str, job_id: str) -> Changes:
@@ -216,7 +215,7 @@ class Handlers:
         question = question.strip()
         if not question:
             return self._nothing()
-        active = self._workspace.active_job(session_id) if session_id else None
+        active = running_job(self._workspace, session_id)
         if active is not None:
             doing = "reading" if active.kind in READING else "answering"
             return self._refused(f"Still {doing}. Ask again when it is done, or press Stop.")
@@ -268,12 +267,16 @@ class Handlers:
         return self._page(find_session(self._workspace, session_id), search)
 
     def _page(self, row: SessionRow | None, search: str) -> Changes:
+        """The whole page, forms put away."""
+        return self._drawn(row, search) | self.close_forms()
+
+    def _drawn(self, row: SessionRow | None, search: str) -> Changes:
         rows = self._workspace.library.sessions(search.strip() or None)
         info = self._workspace.model_info()
         view = session_view(self._workspace, row) if row is not None else None
-        return render_page(self._panels, info, rows, view, self._sources, search.strip(), self._settings()) | {
-            self._panels.stamp: self._stamp(row.id if row is not None else "", search)
-        }
+        changes = render_page(self._panels, info, rows, view, self._sources, search.strip(), self._settings())
+        session_id, job_id = changes[self._panels.session], changes[self._panels.job]
+        return changes | {self._panels.stamp: stamp(self._workspace, session_id, job_id, search)}
 
     def _settings(self) -> AnswerSettings:
         return load_settings(self._workspace.library.folder)
@@ -282,9 +285,6 @@ class Handlers:
         """The meter while a job runs."""
         row = find_session(self._workspace, session_id)
         return meter_html(self._workspace.meter(row.id), at_work=True) if row is not None else ""
-
-    def _stamp(self, session_id: str, search: str) -> str:
-        return stamp(self._workspace, session_id, search)
 
 
 def _listed(rows: list[SessionRow], session_id: str) -> str | None:

@@ -28,7 +28,7 @@ def render_page(
     search: str,
     settings: answers.AnswerSettings,
 ) -> Changes:
-    """Every control, for the page at rest or at the start of following a job. rows: the listed sessions."""
+    """Every control but forms, for the page at rest or at the start of following a job. rows: the listed sessions."""
     row = view.row if view is not None else None
     active = view.active if view is not None else None
     chosen = row.id if row is not None and any(one.id == row.id for one in rows) else None
@@ -40,8 +40,6 @@ def render_page(
         panels.library.empty: library.empty_html(search, len(rows)),
         panels.header.title: library.title_html(row),
         panels.header.actions: gr.update(visible=row is not None),
-        panels.header.rename_form: gr.update(visible=False),
-        panels.header.delete_form: gr.update(visible=False),
         panels.banner: meter.banner_html(info),
         panels.free_space: gr.update(visible=view is not None),
         panels.settings_note: answers.note_html(settings),

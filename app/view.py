@@ -84,7 +84,7 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
     )
 
 
-def running_job(workspace: Workspace, session_id: str, job_id: str) -> JobView | None:
+def running_job(workspace: Workspace, session_id: str, job_id: str = "") -> JobView | None:
     """The job this window knows of, if it still runs, else whatever runs in the session."""
     if job_id:
         try:
@@ -95,13 +95,14 @@ def running_job(workspace: Workspace, session_id: str, job_id: str) -> JobView |
     return workspace.active_job(session_id) if session_id else None
 
 
-def stamp(workspace: Workspace, session_id: str, search: str) -> str:
-    """A short text that changes whenever the page would look different, a running job's own progress apart."""
+def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> str:
+    """A short text that changes whenever the page would look different, a running job's own progress apart.
+
+    job_id: what runs in the session, '' for nothing.
+    """
     rows = workspace.library.sessions()
     facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
-    active = workspace.active_job(session_id) if session_id else None
     info = workspace.model_info()
-    job_id = active.id if active is not None else ""
     settings = load_settings(workspace.library.folder).changes
     seen = repr((facts, settings, info.status, info.name, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()

@@ -224,7 +224,7 @@ def test_the_stamp_changes_with_what_the_page_shows():
     row = workspace.new_session("a")
 
     def now():
-        return view.stamp(workspace, row.id, "")
+        return view.stamp(workspace, row.id, "", "")
 
     first = now()
     assert now() == first
@@ -246,7 +246,7 @@ def test_a_window_that_lost_its_job_follows_it_again(tmp_path):
     row = workspace.new_session("a")
     workspace.script.reading_s = 60
     job_id = workspace.submit_read(row.id, [tmp_path])
-    seen = view.stamp(workspace, row.id, "")
+    seen = view.stamp(workspace, row.id, job_id, "")
     assert list(handlers.watch(row.id, job_id, seen, "")) == [panels.meter]
     for lost in ("", "another"):
         assert handlers.watch(row.id, lost, seen, "")[panels.job] == job_id
