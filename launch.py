@@ -18,8 +18,8 @@ def main(argv: list[str]) -> int:
         found = ".".join(map(str, sys.version_info[:3]))
         sys.stderr.write(f"error: Python 3.11 or later is needed; this is {found} ({sys.executable})\n")
         return 1
-    from app.arguments import parse
-    from app.environment import SetupError, enter
+    from app.grammar.parser import parse
+    from app.setup.environment import SetupError, enter
 
     arguments = parse(argv)
     try:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import platformdirs
 
-from app.arguments import Arguments
+from app.grammar.parser import Arguments
+from sala_core.assets import ROOT
 from sala_core.errors import SalaError
 
 APP_NAME = "sala-desktop"
@@ -47,47 +48,46 @@ def _dispatch(arguments: Arguments) -> int:
     folder = library_folder(arguments)
     match arguments.command:
         case "page":
-            from app.server import serve
+            from app.server.app import serve
 
             return serve(arguments, folder)
         case "read":
-            from app.cli_read import read
+            from app.commands.read import read
 
             return read(arguments, folder)
         case "ask":
-            from app.cli_ask import ask
+            from app.commands.ask import ask
 
             return ask(arguments, folder)
         case "kernels":
-            from app.cli_kernels import kernels
+            from app.commands.kernels import kernels
 
             return kernels(arguments, folder)
         case "quantize":
-            from app.cli_quantize import quantize
+            from app.commands.quantize import quantize
 
             return quantize(arguments, folder)
         case "bench":
-            from app.cli_bench import bench
+            from app.commands.bench import bench
 
             return bench(arguments, folder)
         case "eval":
-            from app.cli_eval import evaluate
+            from app.commands.eval import evaluate
 
             return evaluate(arguments, folder)
         case "train":
-            from app.cli_train import train
+            from app.commands.train import train
 
             return train(arguments, folder)
         case "convert":
-            from app.cli_train import convert
+            from app.commands.train import convert
 
             return convert(arguments, folder)
         case "test":
-            root = Path(__file__).resolve().parent.parent
             num_processes = min(_MOST_TEST_PROCESSES, os.cpu_count() or 1)
             command = [sys.executable, "-m", "pytest", f"--numprocesses={num_processes}", "--dist=loadfile"]
-            return subprocess.run([*command, *arguments.pytest_args], cwd=root, check=False).returncode
-    from app.cli_sessions import COMMANDS
+            return subprocess.run([*command, *arguments.pytest_args], cwd=ROOT, check=False).returncode
+    from app.commands.sessions import COMMANDS
 
     return COMMANDS[arguments.command](arguments, folder)
 

@@ -6,10 +6,10 @@ import os
 # soon as anything else runs, and a web server is always something else.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from sala_core.answering import Finished, Progress, Token
-from sala_core.engine import Engine
+from sala_core.engine.engine import Engine
+from sala_core.engine.generate import Finished, Progress, Token
+from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import SalaError
-from sala_core.sampling import SamplingParams
-from sala_core.state import SalaState
+from sala_core.model.state import SalaState
 
 __all__ = ["Engine", "Finished", "Progress", "SalaError", "SalaState", "SamplingParams", "Token"]

@@ -68,8 +68,8 @@ def write_random_model(folder: Path, seed: int) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from sala_core.checkpoint import expected_shapes
-    from sala_core.config import SalaConfig
+    from sala_core.model.checkpoint import expected_shapes
+    from sala_core.model.config import SalaConfig
 
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from app.arguments import Arguments, parse
-from app.environment import SETTINGS, Environment, SetupError, Stamp, child_environ, enter
-from app.install_lock import InstallLock
-from app.install_log import InstallLog
+from app.grammar.parser import Arguments, parse
+from app.setup.environment import SETTINGS, Environment, SetupError, Stamp, child_environ, enter
+from app.setup.install_lock import InstallLock
+from app.setup.install_log import InstallLog
 
 
 def test_without_a_command_it_is_the_page():
@@ -260,7 +260,7 @@ def test_two_first_runs_take_turns(environment, monkeypatch, capsys):
 def test_a_killed_holder_frees_the_lock(tmp_path, root):
     code = (
         f"import sys, time, pathlib; sys.path.insert(0, {str(root)!r})\n"
-        "from app.install_lock import InstallLock\n"
+        "from app.setup.install_lock import InstallLock\n"
         f"with InstallLock(pathlib.Path({str(tmp_path / 'lock')!r}), on_wait=print):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
@@ -327,7 +327,7 @@ def test_it_goes_on_in_the_environment_from_any_folder(environment, monkeypatch,
     made, calls = environment
     replaced = []
     monkeypatch.setattr(os, "execve", lambda *args: replaced.append(args))
-    monkeypatch.setattr("app.environment._run_and_wait", lambda command, environ: 0)
+    monkeypatch.setattr("app.setup.environment._run_and_wait", lambda command, environ: 0)
     monkeypatch.chdir(tmp_path)
     script, line = str(made.root / "launch.py"), ["--library", "x y", "sessions"]
     enter(dataclasses.replace(parse(line)), script, line)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sala_core.bench.child import BenchError
-from sala_core.bench.kernels import bench_kernels
-from sala_core.bench.models import PARTS, ModelPlan, bench_model
+from sala_core.bench.kernels.run import bench_kernels
+from sala_core.bench.models.run import PARTS, ModelPlan, bench_model
 from sala_core.bench.records import KernelRow, ModelRow
-from sala_core.bench.sizes import length_name
 
 __all__ = [
     "PARTS",
@@ -19,7 +18,6 @@ __all__ = [
     "bench_model",
     "draw_kernels",
     "draw_models",
-    "length_name",
 ]
 
 

@@ -6,8 +6,8 @@ import sys
 
 from sala_core.bench.child import OUT_OF_MEMORY_CODE
 from sala_core.bench.jobs import JOBS
+from sala_core.engine.memory_plan import is_out_of_memory
 from sala_core.errors import MemoryBudgetError
-from sala_core.memory_plan import is_out_of_memory
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ Records = Iterator[dict[str, Any]]
 
 def machine(device: str, dtype: str, shrink: int = 1) -> Records:
     """The machine and its ceilings."""
-    from sala_core.bench.ceilings import measure_ceilings
+    from sala_core.bench.kernels.ceilings import measure_ceilings
     from sala_core.bench.machine import Machine
 
     place = torch.device(device)
@@ -24,34 +24,34 @@ def machine(device: str, dtype: str, shrink: int = 1) -> Records:
 
 def answer(**options: Any) -> Records:
     """One `AnswerJob`."""
-    from sala_core.bench.answers import AnswerJob, measure_answer
+    from sala_core.bench.models.answers import AnswerJob, measure_answer
 
     yield asdict(measure_answer(AnswerJob(**options)))
 
 
 def saving(**options: Any) -> Records:
     """Reading with and without segments written to disk."""
-    from sala_core.bench.answers import AnswerJob
-    from sala_core.bench.saving import measure_saving
+    from sala_core.bench.models.answers import AnswerJob
+    from sala_core.bench.models.saving import measure_saving
 
     yield from (asdict(row) for row in measure_saving(AnswerJob(**options)))
 
 
 def speculation(**options: Any) -> Records:
     """Decoding with and without drafts: quoting for real at embedded size, forced with random weights."""
-    from sala_core.bench.answers import AnswerJob
+    from sala_core.bench.models.answers import AnswerJob
 
     job = AnswerJob(**options)
     if job.size == "embedded":
-        from sala_core.bench.quoting import measure_quoting as measure
+        from sala_core.bench.models.verbatim import measure_quoting as measure
     else:
-        from sala_core.bench.speculation import measure_speculation as measure
+        from sala_core.bench.models.speculation import measure_speculation as measure
     yield from (asdict(row) for row in measure(job))
 
 
 def kernels(**options: Any) -> Records:
     """Operations one by one."""
-    from sala_core.bench.kernel_times import kernel_records
+    from sala_core.bench.kernels.times import kernel_records
 
     yield from kernel_records(**options)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from sala_core.assets import ROOT
+
 Device = torch.device  # under a name that no field below has
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _NONE = ""
 
 
@@ -81,8 +82,8 @@ def _commit() -> str:
     in SALA_COMMIT."""
     if told := os.environ.get("SALA_COMMIT"):
         return told
-    commit = _output(["git", "-C", str(_ROOT), "rev-parse", "--short=12", "HEAD"])
-    changed = commit and _output(["git", "-C", str(_ROOT), "status", "--porcelain", "--untracked-files=no"])
+    commit = _output(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
+    changed = commit and _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
     return commit + ("+" if changed else "")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sala_core.bench.records import MEASURED, OUT_OF_MEMORY, KernelRow, ModelRow
-from sala_core.bench.sizes import length_name
+from sala_core.text.lengths import length_name
 
 _COLOURS = {"sala": "#1f5fa8", "full": "#c8561b"}
 _FRACTION_COLOURS = {"bytes": "#1f5fa8", "FLOPs": "#6a9a2d"}

@@ -7,8 +7,8 @@ from sala_kernels import Int4Matrix
 from torch import Tensor
 
 from sala_core.bench.sizes import FullConfig
-from sala_core.checkpoint import expected_shapes
-from sala_core.config import SalaConfig
+from sala_core.model.checkpoint import expected_shapes
+from sala_core.model.config import SalaConfig
 
 Weights = dict[str, Tensor | Int4Matrix]
 

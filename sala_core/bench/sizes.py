@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sala_core.checkpoint import EMBEDDED, load_config_json, resolve_model
-from sala_core.config import SalaConfig
+from sala_core.model.checkpoint import EMBEDDED, load_config_json, resolve_model
+from sala_core.model.config import SalaConfig
 
 Size = Literal["9b", "embedded"]
 _NO_TOKEN = (-1,)  # the end of an answer: a benchmark decodes as many tokens as it was asked for
@@ -82,11 +82,3 @@ def full_config(size: Size) -> FullConfig:
         head_dim=same.head_dim,
         tie_word_embeddings=same.tie_word_embeddings,
     )
-
-
-def length_name(num_tokens: int) -> str:
-    """65536 -> "64K", 1048576 -> "1M"; other counts in digits."""
-    for unit, name in ((1 << 20, "M"), (1 << 10, "K")):
-        if num_tokens % unit == 0:
-            return f"{num_tokens // unit}{name}"
-    return str(num_tokens)

@@ -1,7 +1,6 @@
 """Long-context evaluations of a model of ours or of a peer behind an OpenAI-compatible endpoint."""
 
 from sala_core.evals.endpoint import Access, Endpoint
-from sala_core.evals.lengths import length_name
 from sala_core.evals.local import LocalModel
 from sala_core.evals.peer_tokens import PeerTokens
 from sala_core.evals.records import ReadingProgress, SampleDone
@@ -22,5 +21,4 @@ __all__ = [
     "SampleDone",
     "TextSource",
     "evaluate",
-    "length_name",
 ]

@@ -3,8 +3,7 @@
 import textwrap
 from random import Random
 
-from sala_core.evals.lists import listed
-from sala_core.evals.words import name, names
+from sala_core.evals.words import listed, name, names
 
 LINE_CHARS = 80
 """Lines of generated text are at most so long: evidence counts in lines."""

@@ -11,11 +11,11 @@ from http.client import HTTPException
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from sala_core.answering import Progress
+from sala_core.engine.generate import Progress
 from sala_core.errors import EvalError
 from sala_core.evals.peer_tokens import PeerTokens
 from sala_core.evals.records import Question, Reading, Reply
-from sala_core.thinking import ThinkSplitter
+from sala_core.text.thinking import ThinkSplitter
 
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _MOST_WAIT_S = 60.0

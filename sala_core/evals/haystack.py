@@ -8,7 +8,7 @@ from functools import cached_property
 
 from sala_core.evals.fit import fit
 from sala_core.evals.records import Message, Order, Question, Reading, Span
-from sala_core.prompt import SYSTEM_PROMPT
+from sala_core.text.prompt import SYSTEM_PROMPT
 
 DOCUMENT = "text.txt"
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)]*\s+(?=[\"'“‘(]?[A-Z0-9])")

@@ -7,18 +7,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from sala_core.answering import Finished, Progress, Token
-from sala_core.chat import Role
-from sala_core.engine import Engine
+from sala_core.engine.engine import Engine
+from sala_core.engine.generate import Finished, Progress, Token
+from sala_core.engine.memory_budget import check_budget
+from sala_core.engine.sampling import SamplingParams
 from sala_core.evals.records import Question, Reading, Reply, Seen
-from sala_core.evidence import DocumentSpan, find_evidence
+from sala_core.evidence.places import DocumentSpan, find_evidence
+from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import SourceMap
-from sala_core.memory import check_budget
-from sala_core.model import AttentionTrace
-from sala_core.prompt import document_header
-from sala_core.quoting import Quoting
-from sala_core.sampling import SamplingParams
-from sala_core.state import SalaState
+from sala_core.model.forward import AttentionTrace
+from sala_core.model.state import SalaState
+from sala_core.text.chat_template import Role
+from sala_core.text.prompt import document_header
 
 _FIRST_PLACES = 5
 _SHORT_CHARS = 4096  # counts of texts up to so long are remembered: conversations repeat theirs while they are fitted

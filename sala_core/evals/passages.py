@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from sala_core.evals.lists import listed
-from sala_core.evals.words import name
+from sala_core.evals.words import listed, name
 
 _COLOURS = listed("white red grey black yellow blue green brown")
 _GOODS = listed("wool glass salt paper copper cheese rope leather slate honey")

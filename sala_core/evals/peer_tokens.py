@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 
 from sala_core.errors import EvalError
 from sala_core.evals.records import Message, Question, Reading
-from sala_core.prompt import document_header
+from sala_core.text.prompt import document_header
 
 
 class PeerTokens:

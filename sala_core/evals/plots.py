@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sala_core.errors import EvalError
-from sala_core.evals.lengths import length_name
 from sala_core.evals.summary import Row
+from sala_core.text.lengths import length_name
 
 _DEPTHS = 10
 

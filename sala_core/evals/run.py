@@ -7,16 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
 
-from sala_core.answering import Progress
+from sala_core.engine.generate import Progress
 from sala_core.errors import EvalError
-from sala_core.evals.absent import ABSENT
-from sala_core.evals.lengths import length_name
 from sala_core.evals.local import LocalModel
-from sala_core.evals.mrcr import MRCR
-from sala_core.evals.nolima import NOLIMA
-from sala_core.evals.perplexity import measure, summarise_losses
 from sala_core.evals.plots import draw_heat_map, draw_losses
-from sala_core.evals.quote import QUOTE
 from sala_core.evals.records import (
     Order,
     Question,
@@ -28,9 +22,15 @@ from sala_core.evals.records import (
     TokenCounter,
 )
 from sala_core.evals.results import Results
-from sala_core.evals.ruler import RULER
+from sala_core.evals.suites.absent import ABSENT
+from sala_core.evals.suites.mrcr import MRCR
+from sala_core.evals.suites.nolima import NOLIMA
+from sala_core.evals.suites.perplexity import measure, summarise_losses
+from sala_core.evals.suites.quote import QUOTE
+from sala_core.evals.suites.ruler import RULER
 from sala_core.evals.summary import Row, summarise, write_csv
 from sala_core.evals.texts import TextSource
+from sala_core.text.lengths import length_name
 
 SuiteName = Literal["ruler", "mrcr", "nolima", "quote", "absent", "ppl"]
 SUITES: dict[str, tuple[Task, ...]] = {

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
+from sala_core.assets import ASSETS
 from sala_core.errors import EvalError
 from sala_core.evals.chronicle import LINE_CHARS, chronicle
 
-_ASSETS = Path(__file__).resolve().parents[2] / "assets" / "quantize"
+_TEXTS = ASSETS / "quantize"
 OWN_TEXTS = (
-    _ASSETS / "calibration" / "prose.md",
-    _ASSETS / "calibration" / "dialogue.md",
-    _ASSETS / "held-out" / "letter.md",
+    _TEXTS / "calibration" / "prose.md",
+    _TEXTS / "calibration" / "dialogue.md",
+    _TEXTS / "held-out" / "letter.md",
 )
 """Prose written for this program. It is small, so that long haystacks repeat it."""
 

@@ -3,7 +3,11 @@
 import uuid
 from random import Random
 
-from sala_core.evals.lists import listed
+
+def listed(text: str) -> tuple[str, ...]:
+    """The parts of a text, between commas if it has any, else between spaces."""
+    return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text.split())
+
 
 ADJECTIVES = listed(
     "amber ancient arctic blue bold brass brave brief bright broad broken bronze calm careful cedar clever cloudy "

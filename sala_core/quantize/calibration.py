@@ -9,22 +9,22 @@ import torch
 import xxhash
 from torch import Tensor
 
-from sala_core.chat import ChatLayout
+from sala_core.assets import ASSETS, ROOT
 from sala_core.errors import QuantizeError
 from sala_core.ingest import Limits, SkippedFile, prepare, walk
-from sala_core.prompt import SYSTEM_PROMPT, document_header
 from sala_core.quantize.solver import Stopped, never
-from sala_core.tokenizer import Tokenizer
+from sala_core.text.chat_template import ChatLayout
+from sala_core.text.prompt import SYSTEM_PROMPT, document_header
+from sala_core.text.tokenizer import Tokenizer
 
-_ROOT = Path(__file__).resolve().parents[2]
-_TEXTS = _ROOT / "assets" / "quantize"
+_TEXTS = ASSETS / "quantize"
 DEFAULT_CALIBRATION = (
     _TEXTS / "calibration",
-    _ROOT / "README.md",
-    _ROOT / "CHANGELOG.md",
-    _ROOT / "LICENSE",
-    _ROOT / "assets" / "embedded" / "README.md",
-    _ROOT / "sala_core",
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "LICENSE",
+    ASSETS / "embedded" / "README.md",
+    ROOT / "sala_core",
 )
 """Prose, dialogue and data in several languages written for this purpose; the program's own guides, licence, source."""
 DEFAULT_HELD_OUT = (_TEXTS / "held-out",)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sala_core.checkpoint import expected_shapes
+from sala_core.model.checkpoint import expected_shapes
 from sala_core.quantize.plan import Plan
 from sala_core.quantize.report import REPORT_FILE
 from sala_core.quantize.settings import QuantizeSettings

@@ -1,4 +1,4 @@
-"""One layer of the forward pass in the steps between which matrices are quantized; `sala_core.model` is the definition.
+"""One layer of the forward pass, in the steps between which matrices are quantized; `model/forward.py` defines it.
 
 Batches of short texts from an empty state: no text is longer than the sparse layers attend to densely, so no block
 is chosen and no cache is kept.
@@ -9,7 +9,7 @@ from sala_kernels import apply_rotary, lightning_attention, lightning_log_decay,
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
-from sala_core.config import SalaConfig
+from sala_core.model.config import SalaConfig
 
 STEPS: tuple[tuple[str, ...], ...] = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_gate", "self_attn.z_proj"),

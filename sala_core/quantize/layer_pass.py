@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sala_core.config import SalaConfig
 from sala_core.errors import QuantizeError
-from sala_core.gptq import GPTQConfig, pack
+from sala_core.model.config import SalaConfig
+from sala_core.model.gptq import GPTQConfig, pack
 from sala_core.quantize.layer import STEPS, Layer
 from sala_core.quantize.report import MatrixReport
 from sala_core.quantize.settings import QuantizeSettings

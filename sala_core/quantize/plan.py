@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from sala_core.checkpoint import expected_shapes
-from sala_core.config import SalaConfig
 from sala_core.errors import QuantizeError
+from sala_core.model.checkpoint import expected_shapes
+from sala_core.model.config import SalaConfig
 from sala_core.quantize.settings import OPTIONAL, QuantizeSettings
 
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sala_core.engine import resolve_device
+from sala_core.engine.engine import resolve_device
+from sala_core.engine.memory_plan import is_out_of_memory
 from sala_core.errors import MemoryBudgetError, QuantizeError
-from sala_core.memory_plan import is_out_of_memory
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Samples, read_samples
 from sala_core.quantize.export import Exporter
 from sala_core.quantize.layer import dense_tokens
@@ -31,7 +31,7 @@ from sala_core.quantize.solver import Hessian, Stopped, never
 from sala_core.quantize.source import EMBEDDING, Source
 from sala_core.quantize.texts import Batches, Score
 from sala_core.quantize.work import WorkFolder, check_space
-from sala_core.tokenizer import Tokenizer
+from sala_core.text.tokenizer import Tokenizer
 
 HELD_OUT_TEXTS = 16
 _HEAD = "lm_head"

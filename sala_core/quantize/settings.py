@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sala_core.errors import QuantizeError
-from sala_core.gptq import BITS, FORMATS, GPTQConfig
+from sala_core.model.gptq import BITS, FORMATS, GPTQConfig
 from sala_core.quantize.grid import Grid
 
 Layout = Literal["gptqmodel", "autogptq"]

@@ -10,15 +10,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sala_core.checkpoint import (
+from sala_core.errors import CheckpointError, QuantizeError
+from sala_core.model.checkpoint import (
     expected_shapes,
     load_config_json,
     load_gptq_config,
     resolve_model,
     weight_files,
 )
-from sala_core.config import SalaConfig
-from sala_core.errors import CheckpointError, QuantizeError
+from sala_core.model.config import SalaConfig
 from sala_core.quantize.plan import layer_prefix
 
 EMBEDDING = "model.embed_tokens.weight"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sala_core.config import SalaConfig
+from sala_core.model.config import SalaConfig
 from sala_core.quantize.solver import Stopped, never
 
 _BATCH_NUMBERS = 1 << 26  # in the widest activation of a batch: 128 MiB in bfloat16

@@ -15,10 +15,10 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sala_core.disk.files import TEMPORARY_SUFFIX, format_bytes, publish, stage_file
+from sala_core.disk.safetensors import encode_tensors
 from sala_core.errors import DiskFullError, LibraryError, QuantizeError
 from sala_core.quantize.source import Source
-from sala_core.store.files import TEMPORARY_SUFFIX, format_bytes, publish, stage_file
-from sala_core.store.layout import encode_tensors
 
 FOLDER = ".quantizing"
 PART_SUFFIX = ".part"

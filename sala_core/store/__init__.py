@@ -12,7 +12,6 @@ from sala_core.store.rows import (
     PartRow,
     SessionRow,
     Usage,
-    new_id,
 )
 from sala_core.store.states import StateStore
 
@@ -29,5 +28,4 @@ __all__ = [
     "SessionRow",
     "StateStore",
     "Usage",
-    "new_id",
 ]

@@ -10,12 +10,12 @@ import torch
 import xxhash
 from torch import Tensor
 
+from sala_core.disk.files import checksum, publish, read_whole, stage_file
+from sala_core.disk.safetensors import decode_tensors, encode_tensors
 from sala_core.errors import CorruptStateError, LibraryError
 from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.store.base import LibraryBase
 from sala_core.store.database import insert_row
-from sala_core.store.files import checksum, publish, read_whole, stage_file
-from sala_core.store.layout import decode_tensors, encode_tensors
 from sala_core.store.rows import DocumentRow
 from sala_core.store.streams import as_token_ids
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import psutil
 
+from sala_core.disk.files import new_id
 from sala_core.errors import LibraryError
 from sala_core.store.base import LibraryBase, find_session
 from sala_core.store.database import insert_row
-from sala_core.store.rows import JobRow, JobStatus, new_id
+from sala_core.store.rows import JobRow, JobStatus
 
 _CLOCK_SLACK_S = 2.0
 """A process's start time is computed from the boot time, which moves a little when the clock is set."""

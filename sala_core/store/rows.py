@@ -3,18 +3,14 @@
 Times are seconds since 1970 in UTC, sizes are bytes.
 """
 
-import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from sala_core.disk.files import new_id
+
 JobStatus = Literal["queued", "running", "done", "failed", "stopped", "interrupted"]
-
-
-def new_id() -> str:
-    """Return a fresh random identifier, 32 hexadecimal digits."""
-    return uuid.uuid4().hex
 
 
 @dataclass(frozen=True, kw_only=True)

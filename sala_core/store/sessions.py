@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from sala_core.disk.files import new_id
 from sala_core.errors import LibraryError, SessionExistsError
 from sala_core.store.base import SESSION_QUERY, LibraryBase, find_session, session_row
 from sala_core.store.checkpoints import Forest, delete_checkpoints, drop_rolling_snapshots
 from sala_core.store.database import insert_row
 from sala_core.store.locks import forget_lock, hold_lock
-from sala_core.store.rows import SessionRow, new_id
+from sala_core.store.rows import SessionRow
 
 _MAX_NAME_CHARS = 200
 _TRIGRAM_CHARS = 3

@@ -15,6 +15,8 @@ import numpy as np
 import xxhash
 from torch import Tensor
 
+from sala_core.disk.files import StagedFile, checksum, format_bytes, publish, read_whole, stage_file
+from sala_core.disk.safetensors import decode_tensors, encode_tensors
 from sala_core.errors import CorruptStateError, DiskFullError, StateError, StateMismatchError
 from sala_core.store.checkpoints import (
     SEGMENT_SUFFIX,
@@ -27,8 +29,6 @@ from sala_core.store.checkpoints import (
     touch_chain,
 )
 from sala_core.store.database import insert_row
-from sala_core.store.files import StagedFile, checksum, format_bytes, publish, read_whole, stage_file
-from sala_core.store.layout import decode_tensors, encode_tensors
 from sala_core.store.library import Library
 from sala_core.store.rows import CheckpointRow
 from sala_core.store.space import states_bytes

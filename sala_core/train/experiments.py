@@ -13,15 +13,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sala_core.tokenizer import Tokenizer
+from sala_core.text.tokenizer import Tokenizer
 from sala_core.train.curves import read_curve
+from sala_core.train.data.rows import TEXT, Rows
+from sala_core.train.data.token_cache import TokenCache
 from sala_core.train.events import LayersSelected, Measured, StageDone
 from sala_core.train.files import read_json, write_text
 from sala_core.train.lengths import measure_lengths
 from sala_core.train.recipe import Recipe, read_recipe
-from sala_core.train.rows import TEXT, Rows
 from sala_core.train.run import MODEL, load_network, train
-from sala_core.train.token_cache import TokenCache
 
 _RECIPE = Path(__file__).parent / "recipes" / "claims.toml"
 _CONVERTED = ("align", "select", "distill", "stable", "decay")

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sala_core.checkpoint import expected_shapes
-from sala_core.config import SalaConfig
+from sala_core.model.checkpoint import expected_shapes
+from sala_core.model.config import SalaConfig
 from sala_core.train.files import split, write_json, write_tensors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")

@@ -11,9 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from sala_core.disk.files import publish, stage_file
+from sala_core.disk.safetensors import encode_tensors
 from sala_core.errors import TrainError
-from sala_core.store.files import publish, stage_file
-from sala_core.store.layout import encode_tensors
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

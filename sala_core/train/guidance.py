@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sala_core.errors import TrainError
-from sala_core.train.batches import Notes
-from sala_core.train.network import Network, SoftmaxMixer
+from sala_core.train.data.batches import Notes
+from sala_core.train.data.tasks import MEMORY_TOKENS
+from sala_core.train.network.network import Network, SoftmaxMixer
 from sala_core.train.objectives import NextToken
 from sala_core.train.recipe import GUIDING, Phase
-from sala_core.train.tasks import MEMORY_TOKENS
 
 _BANK_WINDOWS, _WINDOWS_A_STEP = 8192, 512
 _BANK_KEYS, _KEY_COPIES = 8192, 8  # each key of the bank counts as so many: as if 65,536 more tokens had been read

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sala_core.train.network import Network
+from sala_core.train.data.rows import Rows
+from sala_core.train.network.network import Network
 from sala_core.train.objectives import NextToken
-from sala_core.train.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

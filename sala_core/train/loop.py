@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from sala_core.errors import TrainError
 from sala_core.train import checkpoints
-from sala_core.train.batches import Batch
 from sala_core.train.curves import Curve, draw
+from sala_core.train.data.batches import Batch
+from sala_core.train.data.rows import TEXT, Rows
+from sala_core.train.data.token_cache import num_windows
 from sala_core.train.events import Event, Measured, StageStarted, StepDone, Stopped
 from sala_core.train.objectives import Objective
 from sala_core.train.optimizers import Optimizers, fit, rate_at, whole
 from sala_core.train.processes import Processes
 from sala_core.train.recipe import Phase, Recipe
-from sala_core.train.rows import TEXT, Rows
-from sala_core.train.token_cache import num_windows
 
 CHECKPOINTS = "checkpoints"
 

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sala_core.config import SalaConfig
-from sala_core.train.batches import Notes, num_scored
-from sala_core.train.network import LightningMixer, Network
+from sala_core.model.config import SalaConfig
+from sala_core.train.data.batches import Notes, num_scored
+from sala_core.train.network.network import LightningMixer, Network
 from sala_core.train.recipe import Phase
 
 _LOGIT_TOKENS = 2048  # whose logits are held at once

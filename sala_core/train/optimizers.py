@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sala_core.errors import TrainError
-from sala_core.train.network import is_inner_matrix
+from sala_core.train.network.network import is_inner_matrix
 from sala_core.train.recipe import Phase, Training
 
 

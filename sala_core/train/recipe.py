@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from sala_core.config import SalaConfig, SparseConfig
 from sala_core.errors import TrainError
+from sala_core.model.config import SalaConfig, SparseConfig
 from sala_core.train.tables import read_table
 
 STAGES = ("backbone", "align", "select", "distill", "stable", "decay", "long", "sft")

@@ -12,25 +12,31 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from sala_core.checkpoint import load_config_json, load_weights
-from sala_core.config import SalaConfig
 from sala_core.errors import TrainError
-from sala_core.tokenizer import Tokenizer
+from sala_core.model.checkpoint import load_config_json, load_weights
+from sala_core.model.config import SalaConfig
+from sala_core.text.tokenizer import Tokenizer
 from sala_core.train import checkpoints
-from sala_core.train.copying import begin_copying
+from sala_core.train.data.rows import Rows, check_mix
+from sala_core.train.data.token_cache import TokenCache
 from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, Stopped
 from sala_core.train.export import write_model
 from sala_core.train.files import read_json, write_json
 from sala_core.train.guidance import Guided
 from sala_core.train.loop import CHECKPOINTS, Loop, Stage
-from sala_core.train.network import Network
+from sala_core.train.network.copying import begin_copying
+from sala_core.train.network.network import Network
+from sala_core.train.network.structure import (
+    backbone_config,
+    convert_tensors,
+    hybrid_config,
+    place_layers,
+    scratch_config,
+)
 from sala_core.train.objectives import Alignment, Distillation, NextToken, Objective
 from sala_core.train.processes import Processes, open_processes
 from sala_core.train.recipe import GUIDING, Recipe, read_recipe
-from sala_core.train.rows import Rows, check_mix
 from sala_core.train.select import importances, measure_layers, report
-from sala_core.train.structure import backbone_config, convert_tensors, hybrid_config, place_layers, scratch_config
-from sala_core.train.token_cache import TokenCache
 
 MODEL = "model"
 ALL = "all"

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from sala_core.train.data.rows import TEXT, Rows
 from sala_core.train.events import LayerMeasured
-from sala_core.train.network import Network
+from sala_core.train.network.network import Network
 from sala_core.train.objectives import NextToken
 from sala_core.train.recipe import Select, Training
-from sala_core.train.rows import TEXT, Rows
 
 
 @torch.no_grad()

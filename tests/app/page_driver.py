@@ -17,7 +17,7 @@ from urllib.parse import quote
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from app.server import create_app, listening_socket
+from app.server.app import create_app, listening_socket
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

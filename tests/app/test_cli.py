@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 import sala_core
-import sala_core.session
-from app import cli, cli_read
-from app.arguments import Arguments, parse
-from app.cli_session import StopSignals
-from app.live_line import LiveLine
-from sala_core.answering import Progress, Token
+import sala_core.session.session
+from app import cli
+from app.commands import read
+from app.commands.live_line import LiveLine
+from app.commands.open_session import StopSignals
+from app.grammar.parser import Arguments, parse
+from sala_core.engine.generate import Progress, Token
+from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import DiskFullError
 from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
 from sala_core.ingest.document import SkippedFile
-from sala_core.sampling import SamplingParams
 from sala_core.store.library import Library
 
 PROGRESS = ReadProgress(
@@ -117,7 +118,7 @@ class FakeEngine:
 
 @pytest.fixture
 def session(monkeypatch):
-    monkeypatch.setattr(sala_core.session, "Session", FakeSession)
+    monkeypatch.setattr(sala_core.session.session, "Session", FakeSession)
     monkeypatch.setattr(sala_core, "Engine", FakeEngine)
     monkeypatch.setattr(FakeSession, "events", [])
     monkeypatch.setattr(FakeSession, "calls", [])
@@ -303,7 +304,7 @@ def test_a_closed_pipe_ends_quietly(root, folder):
         "def chatty(arguments, folder):\n"
         "    for _ in range(100000): print('x' * 100)\n"
         "cli_sessions.COMMANDS['sessions'] = chatty\n"
-        "from app.arguments import Arguments\n"
+        "from app.grammar.parser import Arguments\n"
         "sys.exit(cli.run(Arguments(command='sessions')))"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "kernels")])}
@@ -364,11 +365,11 @@ def test_the_library_is_the_users_data_folder_unless_given(monkeypatch, tmp_path
 def test_progress_names_what_it_knows():
     known = PROGRESS.to_json()
     preparing = ReadProgress(**{**known, "phase": "preparing", "files_done": 3, "tokens_total": 5000})
-    assert cli_read.progress_text(preparing) == "Preparing war.txt: 3 files, 5,000 tokens so far"
+    assert read.progress_text(preparing) == "Preparing war.txt: 3 files, 5,000 tokens so far"
     restoring = ReadProgress(**{**known, "phase": "restoring"})
-    assert cli_read.progress_text(restoring).endswith("250,000 of 1,000,000 tokens")
+    assert read.progress_text(restoring).endswith("250,000 of 1,000,000 tokens")
     unknown = ReadProgress(**{**known, "tokens_per_s": 0.0, "seconds_left": None, "tokens_total": 0, "tokens_done": 0})
-    assert cli_read.progress_text(unknown) == "Reading war.txt: 0 of 0 tokens (100%)"
+    assert read.progress_text(unknown) == "Reading war.txt: 0 of 0 tokens (100%)"
 
 
 class Terminal:

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from sala_core import Engine, SalaState, Token
-from sala_core.evidence import DocumentSpan, find_evidence
+from sala_core.evidence.places import DocumentSpan, find_evidence
+from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import Document, SourceMap, encode_document
-from sala_core.model import AttentionTrace
-from sala_core.quoting import Quoting
-from sala_core.stream import StreamWriter
+from sala_core.model.forward import AttentionTrace
+from sala_core.session.stream import StreamWriter
 
 _MILESTONES = [1 << n for n in range(14, 21)]
 _ROLES = ("harbour master", "lighthouse keeper", "archivist", "ferryman", "glassblower", "clockmaker", "bell ringer")

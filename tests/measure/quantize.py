@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from sala_core.checkpoint import EMBEDDED, expected_shapes, resolve_model
-from sala_core.config import SalaConfig
+from sala_core.model.checkpoint import EMBEDDED, expected_shapes, resolve_model
+from sala_core.model.config import SalaConfig
 from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Finished, QuantizeSettings, Report, quantize
 
 _HUNDRED_MILLION = {

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sala_core import Engine, stream
-from sala_core.checkpoint import EMBEDDED, expected_shapes, resolve_model
-from sala_core.config import SalaConfig
+from sala_core import Engine
 from sala_core.events import ReadReceipt
-from sala_core.session import Session
+from sala_core.model.checkpoint import EMBEDDED, expected_shapes, resolve_model
+from sala_core.model.config import SalaConfig
+from sala_core.session.session import Session, stream
 from sala_core.store import Library
 
 sys.path.append(str(Path(__file__).resolve().parent))

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from sala_core import Engine, SamplingParams
-from sala_core.answering import Token
-from sala_core.session import Session
-from sala_core.state import SalaState
+from sala_core.engine.generate import Token
+from sala_core.model.state import SalaState
+from sala_core.session.session import Session
 from sala_core.store import Library
 
 SEGMENT_TOKENS = 1024

@@ -98,7 +98,7 @@ def test_blocks_a_few_at_a_time_give_the_same(layout, monkeypatch):
     q, k, v, chosen = draw(position, T, layout)
     mass, again = torch.zeros(2, position + T, dtype=torch.float64)
     whole = operation(q, k, v, chosen, position=position, scale=SCALE, layout=layout, mass=mass)
-    monkeypatch.setattr(importlib.import_module("sala_kernels.block_attention.grouped"), "_SCORES_CACHED", 1)
+    monkeypatch.setattr(importlib.import_module("sala_kernels.block_attention.cpu"), "_SCORES_CACHED", 1)
     out = operation(q, k, v, chosen, position=position, scale=SCALE, layout=layout, mass=again)
     torch.testing.assert_close(out, whole, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(again, mass, rtol=1e-12, atol=1e-12)

@@ -110,7 +110,7 @@ def test_many_queries_in_slices_of_windows_are_the_same_to_the_bit(layout, dtype
     n = 20 * layout.stride + 3
     q, keys = draw(n, 4, 2)
     whole = scored(q, keys, 0, layout, dtype)
-    monkeypatch.setattr(importlib.import_module("sala_kernels.block_scores.interleaved"), "_SCORES_CACHED", 1)
+    monkeypatch.setattr(importlib.import_module("sala_kernels.block_scores.cpu"), "_SCORES_CACHED", 1)
     torch.testing.assert_close(
         scored(q, keys, 0, layout, dtype), whole, rtol=1e-12 if dtype.itemsize > 4 else 0, atol=0
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
-from sala_kernels.block_attention import grouped, reference
+from sala_kernels.block_attention import cpu, reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
 from sala_kernels.positions import MAX_TOKENS, Position, check_position
@@ -54,7 +54,7 @@ def block_attention(
         from sala_kernels.block_attention import kernels
 
         return kernels.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)
-    plain = reference if backend == "reference" or q.shape[0] <= MAX_TOKENS else grouped
+    plain = reference if backend == "reference" or q.shape[0] <= MAX_TOKENS else cpu
     return plain.block_attention(q, k, v, chosen, position=int(position), scale=scale, layout=layout, mass=mass)
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sala_kernels.backend import Backend, use_triton
-from sala_kernels.block_scores import interleaved, reference
+from sala_kernels.block_scores import cpu, reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import num_windows
 from sala_kernels.positions import MAX_TOKENS, Position, check_position
@@ -55,7 +55,7 @@ def block_scores(
 
         return kernels.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     if isinstance(position, int):
-        plain = reference if backend == "reference" or T <= MAX_TOKENS else interleaved
+        plain = reference if backend == "reference" or T <= MAX_TOKENS else cpu
         return plain.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     scores = reference.block_scores(q, k1, k2, position=int(position), scale=scale, layout=layout)
     return pad(scores, (0, layout.num_touched(k1.shape[1]) - scores.shape[-1]))

@@ -8,14 +8,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from sala_core.bench import BenchError, ModelPlan, bench_model, child, models
-from sala_core.bench.answers import AnswerJob, measure_answer, random_ids
-from sala_core.bench.ceilings import Ceilings
+from sala_core.bench import BenchError, ModelPlan, bench_model, child
 from sala_core.bench.child import ChildFailed, ChildOutOfMemory
-from sala_core.bench.quoting import measure_quoting
+from sala_core.bench.kernels.ceilings import Ceilings
+from sala_core.bench.models import run as models
+from sala_core.bench.models.answers import AnswerJob, measure_answer, random_ids
+from sala_core.bench.models.saving import measure_saving
+from sala_core.bench.models.speculation import measure_speculation
+from sala_core.bench.models.verbatim import measure_quoting
 from sala_core.bench.records import ModelRow, read_model_rows
-from sala_core.bench.saving import measure_saving
-from sala_core.bench.speculation import measure_speculation
 from sala_core.errors import DeviceError
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 from eval_helpers import task_named
 
-from sala_core.checkpoint import EMBEDDED, resolve_model
 from sala_core.errors import EvalError
 from sala_core.evals import Access, Endpoint, EvalPlan, PeerTokens, SampleDone, evaluate
 from sala_core.evals.records import Reply
+from sala_core.model.checkpoint import EMBEDDED, resolve_model
 
 
 class Server:

@@ -9,10 +9,10 @@ import torch
 from eval_helpers import task_named
 
 from sala_core import Engine
-from sala_core.answering import Progress
+from sala_core.engine.generate import Progress
 from sala_core.evals import LocalModel, TextSource
-from sala_core.evals.perplexity import bins, measure, summarise_losses
 from sala_core.evals.records import ReadingProgress, Reply
+from sala_core.evals.suites.perplexity import bins, measure, summarise_losses
 
 
 def replies(model, reading, stop=lambda: False):
@@ -115,7 +115,7 @@ def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkey
     monkeypatch.setattr(
         Engine, "forward", lambda self, state, ids, **kw: sizes.append(len(ids)) or whole(self, state, ids, **kw)
     )
-    monkeypatch.setattr("sala_core.evals.perplexity._LOGIT_BYTES", 4 * engine.config.vocab_size * 100)
+    monkeypatch.setattr("sala_core.evals.suites.perplexity._LOGIT_BYTES", 4 * engine.config.vocab_size * 100)
     texts = TextSource([book])
     *progress, done = measure(engine, texts, Random(1), 1500, lambda: False)
     assert all(isinstance(event, ReadingProgress) for event in progress)
@@ -137,7 +137,7 @@ def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkey
 
 
 def _system():
-    from sala_core.prompt import SYSTEM_PROMPT
+    from sala_core.text.prompt import SYSTEM_PROMPT
 
     return SYSTEM_PROMPT
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sala_core.checkpoint import EMBEDDED, expected_shapes, resolve_model
-from sala_core.config import SalaConfig
+from sala_core.model.checkpoint import EMBEDDED, expected_shapes, resolve_model
+from sala_core.model.config import SalaConfig
 
 TINY = {
     "model_type": "minicpm_sala", "vocab_size": 8192, "hidden_size": 64, "intermediate_size": 96,

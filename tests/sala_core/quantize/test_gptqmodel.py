@@ -15,8 +15,8 @@ pytest.importorskip("gptqmodel", reason="gptqmodel is not installed; pip install
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sala_core.checkpoint import EMBEDDED, load_gptq_config, resolve_model
-from sala_core.gptq import GPTQConfig, PackedMatrix, dequantize, pack
+from sala_core.model.checkpoint import EMBEDDED, load_gptq_config, resolve_model
+from sala_core.model.gptq import GPTQConfig, PackedMatrix, dequantize, pack
 from sala_core.quantize.export import quantization_config, weights_stem
 from sala_core.quantize.plan import Plan
 from sala_core.quantize.settings import MATRICES, QuantizeSettings

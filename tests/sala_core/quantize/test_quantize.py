@@ -11,14 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sala_core import Engine
-from sala_core.checkpoint import expected_shapes, load_config_json, load_gptq_config, load_weights
-from sala_core.config import SalaConfig
+from sala_core.disk import files as store_files
 from sala_core.errors import DiskFullError, QuantizeError
-from sala_core.gptq import PackedMatrix, dequantize
+from sala_core.model.checkpoint import expected_shapes, load_config_json, load_gptq_config, load_weights
+from sala_core.model.config import SalaConfig
+from sala_core.model.gptq import PackedMatrix, dequantize
 from sala_core.quantize import Finished, LayerDone, MatrixDone, Planned, QuantizeSettings, quantize
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT
 from sala_core.quantize.work import FOLDER
-from sala_core.store import files as store_files
 
 from .conftest import write_model, write_text
 
@@ -346,7 +346,7 @@ def test_weights_that_are_no_numbers_are_named(tiny, texts, tmp_path):
 
 def test_own_texts_are_enough_and_apart(tiny):
     from sala_core.quantize.calibration import read_samples
-    from sala_core.tokenizer import Tokenizer
+    from sala_core.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_folder(tiny)
     seen, unseen = (
@@ -363,7 +363,7 @@ def test_own_texts_are_enough_and_apart(tiny):
 
 def test_samples_use_all_of_a_short_text_and_spread_over_a_long_one(tiny, tmp_path):
     from sala_core.quantize.calibration import read_samples
-    from sala_core.tokenizer import Tokenizer
+    from sala_core.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_folder(tiny)
     file = write_text(tmp_path / "a.txt", 3, 2400)

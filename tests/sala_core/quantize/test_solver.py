@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sala_core.errors import QuantizeError
-from sala_core.gptq import PackedMatrix, dequantize, pack
+from sala_core.model.gptq import PackedMatrix, dequantize, pack
 from sala_core.quantize.grid import Grid
 from sala_core.quantize.settings import QuantizeSettings
 from sala_core.quantize.solver import Hessian, Stopped, inverse_factor, round_to_nearest, solve

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
+from sala_core.disk.files import checksum
+from sala_core.disk.safetensors import encode_tensors
 from sala_core.store import Library, MessageDraft, PartDraft, StateStore
 from sala_core.store.checkpoints import SEGMENT_SUFFIX
-from sala_core.store.files import checksum
-from sala_core.store.layout import encode_tensors
 
 FINGERPRINT = "kill-test"
 SESSION = "victim"

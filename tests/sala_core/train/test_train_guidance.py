@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sala_core.config import SalaConfig, SparseConfig
 from sala_core.errors import TrainError
-from sala_core.train.batches import Notes
+from sala_core.model.config import SalaConfig, SparseConfig
+from sala_core.train.data.batches import Notes
 from sala_core.train.guidance import Guided, attention_drawn, block_loss, look_loss, pooled_keys, window_targets
-from sala_core.train.network import Network
+from sala_core.train.network.network import Network
 from sala_core.train.objectives import NextToken
 from sala_core.train.recipe import Phase
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from sala_core.checkpoint import EMBEDDED, load_config_json, resolve_model
-from sala_core.config import SalaConfig
 from sala_core.errors import TrainError
+from sala_core.model.checkpoint import EMBEDDED, load_config_json, resolve_model
+from sala_core.model.config import SalaConfig
+from sala_core.train.network.structure import scratch_config
 from sala_core.train.optimizers import rate_at
 from sala_core.train.recipe import STAGES, Hybrid, Phase, read_recipe
-from sala_core.train.structure import scratch_config
 
 
 def test_the_toy_recipe_has_every_stage(toy):

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sala_core.engine import Engine
+from sala_core.engine.engine import Engine
 from sala_core.errors import TrainError
 from sala_core.train import checkpoints
 from sala_core.train.curves import read_curve
-from sala_core.train.dense import convert
 from sala_core.train.events import LayersSelected, Measured, StageDone, StageStarted, StepDone, Stopped
+from sala_core.train.network.dense import convert
 from sala_core.train.run import load_network, train
 
 

@@ -1,0 +1,125 @@
+"""`kernels`: what the Triton kernels take of every card, how far they are from their reference, and their work."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.grammar.parser import Arguments
+from app.setup.environment import child_environ
+from sala_core.errors import SalaError
+
+_H200 = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}  # measured on one: bf16 matmul, copy
+_PAST = {"compile": "compiled", "compare": "compared", "count": "counted"}
+_HEADING = """
+Resources of a thread (registers, bytes of stack) and of a block (KiB of shared memory), by compiling for each card.
+Stack 0 means that no register was spilled; the highest numbers of each kernel's variants are shown.
+"""
+
+
+class KernelReportError(SalaError):
+    """The kernels could not be compiled or compared."""
+
+
+def kernels(arguments: Arguments, _folder: Path) -> int:
+    """Compile, compare and count; returns 1 if a kernel does not fit a card or strays from its reference."""
+    from sala_kernels.inspection.report import OPERATIONS
+
+    chosen = arguments.operations or OPERATIONS
+    unknown = sorted(set(chosen) - set(OPERATIONS))
+    if unknown:
+        raise KernelReportError(f"there is no operation {unknown[0]!r}; choose from {', '.join(OPERATIONS)}")
+    options = [option for card in arguments.cards for option in ("--card", card)]
+    report: dict[str, list[dict[str, Any]]] = {}
+    with _worker("compile", [*chosen, *options]) as compiler, _worker("compare", chosen) as comparer:
+        for name, worker in (("compile", compiler), ("compare", comparer)):
+            report[name] = list(_records(worker, name, quiet=arguments.json))
+    with _worker("count", chosen) as counter:
+        report["count"] = list(_records(counter, "count", quiet=True))
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print("\n".join([*_resources(report["compile"]), *_errors(report["compare"]), *_work(report["count"])]))
+    return 0 if all(record["good"] for record in [*report["compile"], *report["compare"]]) else 1
+
+
+def _worker(what: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "sala_kernels.inspection", what, *arguments],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env=child_environ(),
+    )
+
+
+def _records(worker: "subprocess.Popen[str]", what: str, *, quiet: bool) -> Iterator[dict[str, Any]]:
+    """The worker's lines as they come, each told on stderr. Raises KernelReportError if it failed."""
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        record = json.loads(line)
+        if not quiet:
+            detail = f"{record['kernel']} for {record['card']}" if what == "compile" else record["comparison"]
+            print(f"{what}: {record['operation']}: {detail}", file=sys.stderr, flush=True)
+        yield record
+    if worker.wait():
+        raise KernelReportError(f"the kernels could not be {_PAST[what]}; the reason is above")
+
+
+def _resources(records: list[dict[str, Any]]) -> Iterator[str]:
+    """A row a kernel, a column a card."""
+    cards = list(dict.fromkeys(record["card"] for record in records))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for r in records:
+        cell = f"{r['registers']}/{r['stack_bytes']}/{r['shared_bytes'] / 1024:.0f}" + ("" if r["good"] else " !")
+        rows.setdefault((r["operation"], r["kernel"]), {})[r["card"]] = cell
+    yield _HEADING.strip("\n")
+    yield ""
+    body = [
+        [f"{operation}: {kernel.strip('_')}", *(cells.get(card, "") for card in cards)]
+        for (operation, kernel), cells in rows.items()
+    ]
+    yield from _table(["kernel", *cards], body)
+    bad = sum(not r["good"] for r in records)
+    yield "Every kernel fits every card." if not bad else f"{bad} marked ! do not fit or spill."
+
+
+def _errors(records: list[dict[str, Any]]) -> Iterator[str]:
+    """The comparison that is farthest from its reference, for every operation."""
+    worst: dict[str, dict[str, Any]] = {}
+    counts: dict[str, int] = {}
+    for r in records:
+        counts[r["operation"]] = counts.get(r["operation"], 0) + 1
+        held = worst.setdefault(r["operation"], r)
+        if not r["error"] <= held["error"]:
+            worst[r["operation"]] = r
+    yield "\nLargest root-mean-square error against the reference, relative, float32.\n"
+    body = [
+        [name, str(counts[name]), f"{r['error']:.1e}" + ("" if r["good"] else " !"), r["comparison"]]
+        for name, r in worst.items()
+    ]
+    yield from _table(["operation", "comparisons", "error", "where"], body)
+    bad = sum(not r["good"] for r in records)
+    yield "Every kernel agrees with its reference." if not bad else f"{bad} comparisons are beyond their limit."
+
+
+def _work(records: list[dict[str, Any]]) -> Iterator[str]:
+    """Bytes and FLOPs at the released model's shapes, and the time that an H200 cannot go below."""
+    yield "\nWork of one call (one layer) at the shapes of the 9B model, counted; the floor is what an H200 measured at"
+    yield "4.3 TB/s and 790 TFLOP/s (bf16) would take for the larger of the two.\n"
+    body = []
+    for r in records:
+        moving = r["num_bytes"] / _H200["bytes_per_s"]
+        computing = r["num_flops"] / _H200["flops_per_s"]
+        bound = "bytes" if moving >= computing else "FLOPs"
+        mb, gflop = f"{r['num_bytes'] / 1e6:,.2f}", f"{r['num_flops'] / 1e9:,.3f}"
+        floor = f"{max(moving, computing) * 1e6:,.1f}"
+        body.append([r["operation"], r["workload"], mb, gflop, floor, bound])
+    yield from _table(["operation", "work", "MB", "GFLOP", "floor µs", "bound by"], body)
+
+
+def _table(head: list[str], body: list[list[str]]) -> Iterator[str]:
+    widths = [max(len(row[i]) for row in [head, *body]) for i in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *body]:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,0 +1,89 @@
+"""What `read` and `ask` share: a session opened with its model, and a Ctrl-C that lets work end well."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+from app.grammar.parser import Arguments
+from sala_core.errors import SessionNotFoundError
+
+if TYPE_CHECKING:
+    from sala_core.session.session import Session
+    from sala_core.store.library import Library
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSession:
+    """A session held for writing, and the seconds it took to load the model and open it."""
+
+    session: Session
+    seconds_load: float
+
+
+@contextmanager
+def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenSession]:
+    """Open the library and the session with the model asked for; both are closed after the block.
+
+    A session that does not exist (without `create`), or is open elsewhere, is refused before the model is loaded.
+    Raises SalaError: SessionNotFoundError, SessionBusyError, ModelError and its kin.
+    """
+    from sala_core.store.library import Library
+
+    started = time.monotonic()
+    with closing(Library.open(folder)) as library:
+        _check_free(library, arguments.session, create=create)
+        from sala_core import Engine
+        from sala_core.session.session import Session
+
+        engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
+        with Session.open(library, engine, arguments.session, create=create) as session:
+            yield OpenSession(session=session, seconds_load=time.monotonic() - started)
+
+
+def _check_free(library: Library, name: str, *, create: bool) -> None:
+    """Raise at once what would be raised when the model is loaded. Raises SessionNotFoundError, SessionBusyError."""
+    try:
+        with library.lock_session(name):
+            pass
+    except SessionNotFoundError:
+        if not create:
+            raise
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM only sets a flag; a second one takes its usual course."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the signal, as shells count; 0 where none came."""
+        return 0 if self.received is None else 128 + self.received
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self.received is not None
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        signal.signal(number, self._previous[number])

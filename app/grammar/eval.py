@@ -1,0 +1,129 @@
+"""The grammar of `eval`. Standard library only, as `app.grammar.parser`."""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from app.grammar.values import VERBATIM_HELP, lengths, names, number_above, seed, whole_number
+
+SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
+_EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Stopped or
+killed, the same command goes on after the last sample; more samples or lengths are added to what is there. Of an
+endpoint, --model is the name that it knows the model by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalArguments:
+    """The options of `eval`; their meaning is in its help."""
+
+    suite: str
+    lengths: tuple[int, ...]
+    samples: int
+    seed: int
+    tasks: tuple[str, ...]
+    """Empty: all of the suite."""
+    shared: int
+    text: tuple[Path, ...]
+    """Empty: the program's own."""
+    max_tokens: int | None
+    verbatim: bool | None
+    endpoint: str | None
+    tokenizer: str | None
+    api_key_variable: str
+    timeout: float
+    out: Path | None
+    restart: bool
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> "EvalArguments":
+        """What the parser found."""
+        values = {field.name: getattr(namespace, field.name) for field in fields(cls)}
+        return cls(**{**values, **{name: tuple(values[name]) for name in ("lengths", "tasks", "text")}})
+
+    def complaint(self, *, model_is_default: bool) -> str | None:
+        """What is wrong with the options together, if anything."""
+        if self.suite == "ppl" and self.endpoint:
+            return "ppl needs the probabilities of every token, which a chat endpoint does not give"
+        if self.suite == "ppl" and self.tasks:
+            return "ppl has no tasks"
+        if self.endpoint and model_is_default:
+            return "--endpoint needs --model NAME, as the server calls it"
+        if self.tokenizer and not self.endpoint:
+            return "--tokenizer goes with --endpoint; a local model has its own"
+        if self.verbatim is not None and (self.endpoint or self.suite == "ppl"):
+            return "--verbatim is for the answers of a local model"
+        return None
+
+
+def add_eval_options(parser: argparse.ArgumentParser) -> None:
+    """Add the positional and the options to the command's parser."""
+    parser.epilog = _EPILOG
+    parser.add_argument("suite", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
+    parser.add_argument(
+        "--lengths",
+        type=lengths,
+        default=[4096],
+        metavar="N[,N]",
+        help="tokens of each prompt, as 4K,64K,1M (default: 4K)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=whole_number(1, 1 << 20),
+        default=20,
+        metavar="N",
+        help="questions of each task and length (default: 20)",
+    )
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="the same seed, the same samples (0)")
+    parser.add_argument(
+        "--tasks", type=names, default=[], metavar="NAME[,NAME]", help="only these of the suite (default: all)"
+    )
+    parser.add_argument(
+        "--shared",
+        type=whole_number(1, 1 << 20),
+        default=5,
+        metavar="N",
+        help="questions of a task about one reading, each from the same state; 1 reads anew for each (default: 5)",
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="text files to read and to plant in (default: the program's own text)",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=whole_number(1, 1 << 20),
+        metavar="N",
+        help="of every answer (default: what each task needs; more to think)",
+    )
+    parser.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
+    parser.add_argument("--restart", action="store_true", help="throw away the suite's earlier samples in that folder")
+    _add_endpoint_options(parser.add_argument_group("a model elsewhere"))
+
+
+def _add_endpoint_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--endpoint", metavar="URL", help="of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+    )
+    group.add_argument(
+        "--tokenizer",
+        metavar="NAME_OR_PATH",
+        help="folder with its tokenizer and chat template, to count tokens (default: that of --model, if it is here)",
+    )
+    group.add_argument(
+        "--api-key-variable",
+        default="OPENAI_API_KEY",
+        metavar="NAME",
+        help="environment variable with the key, if it needs one (default: OPENAI_API_KEY)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=number_above(0, 86_400, "a number of seconds"),
+        default=600.0,
+        metavar="S",
+        help="seconds to wait for an answer (default: 600)",
+    )

@@ -1,0 +1,73 @@
+"""The places an answer rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app import wording
+from app.page.markup import block, escape, tag
+
+MAX_SHOWN = 12
+CONTEXT_LINES = 12
+
+
+def evidence_html(evidence: Sequence[dict[str, Any]], source: Callable[[str], str | None]) -> str:
+    """Ranked places, each opening to the lines around it.
+
+    evidence: records of `sala_core.events.Evidence`, best first; scores are shown relative to the best.
+    source: gives a document's whole text by its id, or None where it is not in the library.
+    """
+    if not evidence:
+        return ""
+    best = max(float(item["score"]) for item in evidence) or 1.0
+    places = [
+        _place_html(rank, item, float(item["score"]) / best, source(str(item["document_id"])))
+        for rank, item in enumerate(evidence[:MAX_SHOWN], start=1)
+    ]
+    note = tag("p", "The passages the model attended to most while it answered.", class_="hint")
+    return block(note, *places, class_="evidence")
+
+
+def _place_html(rank: int, item: dict[str, Any], share: float, source: str | None) -> str:
+    where = wording.place(item["page"], int(item["line_start"]), int(item["line_end"]))
+    head = tag(
+        "summary",
+        tag("span", str(rank), class_="rank"),
+        tag("span", escape(str(item["document"])), class_="doc"),
+        tag("span", where, class_="where"),
+        f'<meter min="0" max="1" value="{share:.3f}" aria-label="Relative weight {share:.0%}"></meter>',
+        tag("span", escape(_trimmed(str(item["text"]))), class_="snippet"),
+    )
+    return tag("details", head, _context_html(item, source), class_="place")
+
+
+def _trimmed(text: str, max_chars: int = 420) -> str:
+    text = re.sub(r"\n\s*\n", "\n", text.strip("\n"))
+    return text if len(text) <= max_chars else text[:max_chars].rsplit(" ", 1)[0] + " …"
+
+
+def _context_html(item: dict[str, Any], source: str | None) -> str:
+    if source is None:
+        return tag("p", "The document is no longer in the library.", class_="hint")
+    lines = source.split("\n")
+    first, last = located(item, source, len(lines))
+    begin, end = max(1, first - CONTEXT_LINES), min(len(lines), last + CONTEXT_LINES)
+    rows = [
+        tag(
+            "div",
+            tag("span", str(number), class_="line-number"),
+            tag("span", escape(lines[number - 1]) or "&nbsp;", class_="line-text"),
+            class_="line line-hit" if first <= number <= last else "line",
+        )
+        for number in range(begin, end + 1)
+    ]
+    return tag("div", *rows, class_="context", role="group", aria_label="Surrounding text")
+
+
+def located(item: dict[str, Any], source: str, num_lines: int) -> tuple[int, int]:
+    """First and last line (1-based) of a place, kept inside the document."""
+    first = min(max(1, int(item["line_start"])), num_lines)
+    last = min(max(first, int(item["line_end"])), num_lines)
+    return first, last

@@ -1,0 +1,184 @@
+"""The page's layout: every control of the three columns, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+
+from app.page import answer_settings, conversation, reading, session_list, space
+
+IDLE_TICK_S = 1.0
+ASK_TICK_S = 0.08
+READ_TICK_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The open session's name, and the forms to change or delete it."""
+
+    title: gr.Markdown
+    actions: gr.Row
+    rename: gr.Button
+    fork: gr.Button
+    delete: gr.Button
+    rename_form: gr.Row
+    new_name: gr.Textbox
+    save_name: gr.Button
+    keep_name: gr.Button
+    delete_form: gr.Row
+    delete_question: gr.Markdown
+    confirm_delete: gr.Button
+    keep: gr.Button
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    """All of the page.
+
+    `session`, `job` and `stamp` are invisible: the browser holds what its window looks at, so that a server
+    that was started again can go on with it. `clock` asks now and then whether anything changed, `pulse` asks
+    many times a second while a job runs.
+    """
+
+    session: gr.Textbox
+    job: gr.Textbox
+    stamp: gr.Textbox
+    clock: gr.Timer
+    pulse: gr.Timer
+    toast: gr.Markdown
+    library: session_list.LibraryPanel
+    meter: gr.Markdown
+    free_space: gr.Button
+    model: gr.Markdown
+    header: Header
+    space: space.SpacePanel
+    banner: gr.Markdown
+    notice: gr.Markdown
+    go_on: gr.Button
+    reread: gr.Button
+    talk: conversation.Conversation
+    settings: answer_settings.SettingsPanel
+    box: conversation.QuestionBox
+    settings_note: gr.Markdown
+    reading: reading.ReadingPanel
+    evidence_heading: gr.Markdown
+    evidence: gr.Markdown
+    cost: gr.Markdown
+    documents: gr.Markdown
+
+    def outputs(self) -> list[Block]:
+        """Every control, for events that may change any of them."""
+        return list(_controls(self))
+
+    def live(self) -> list[Block]:
+        """The few controls that change many times a second."""
+        talk = self.talk
+        words = [talk.status, talk.thinking_box, talk.thinking, talk.live]
+        return [self.job, self.pulse, *words, self.reading.progress]
+
+
+def _controls(group: Any) -> Iterator[Block]:
+    for field in fields(group):
+        value = getattr(group, field.name)
+        if isinstance(value, Block):
+            yield value
+        else:
+            yield from _controls(value)
+
+
+def build_panels() -> Panels:
+    """Lay out the page inside the `gr.Blocks` that is open."""
+    session = gr.Textbox("", visible="hidden", elem_id="session-id")
+    job = gr.Textbox("", visible="hidden", elem_id="job-id")
+    stamp = gr.Textbox("", visible="hidden", elem_id="stamp")
+    clock = gr.Timer(IDLE_TICK_S)
+    pulse = gr.Timer(ASK_TICK_S, active=False)
+    toast = gr.Markdown("", elem_id="toast", latex_delimiters=[])
+    with gr.Row(elem_id="frame"):
+        with gr.Column(elem_id="nav", min_width=0):
+            library_panel = session_list.build()
+            with gr.Column(elem_id="nav-foot"):
+                meter = gr.Markdown("", elem_id="meter", latex_delimiters=[])
+                free_space = gr.Button("Free space", size="sm", visible=False, elem_id="free-space")
+                model = gr.Markdown("", elem_id="model", latex_delimiters=[])
+        with gr.Column(elem_id="main", min_width=0):
+            header = _build_header()
+            space_panel = space.build()
+            banner = gr.Markdown("", elem_id="banner", latex_delimiters=[])
+            talk = conversation.build_conversation()
+            with gr.Row(elem_id="notice-row"):
+                notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
+                go_on = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
+                reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
+            settings = answer_settings.build()
+            box = conversation.build_question_box()
+            settings_note = gr.Markdown("", elem_id="settings-note", latex_delimiters=[])
+        with gr.Column(elem_id="side", min_width=0):
+            reading_panel = reading.build()
+            evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
+            evidence = gr.Markdown("", elem_id="evidence", latex_delimiters=[])
+            cost = gr.Markdown("", elem_id="cost", latex_delimiters=[])
+            documents = gr.Markdown("", elem_id="documents", latex_delimiters=[])
+    return Panels(
+        session=session,
+        job=job,
+        stamp=stamp,
+        clock=clock,
+        pulse=pulse,
+        toast=toast,
+        library=library_panel,
+        meter=meter,
+        free_space=free_space,
+        model=model,
+        header=header,
+        space=space_panel,
+        banner=banner,
+        notice=notice,
+        go_on=go_on,
+        reread=reread,
+        talk=talk,
+        settings=settings,
+        box=box,
+        settings_note=settings_note,
+        reading=reading_panel,
+        documents=documents,
+        evidence_heading=evidence_heading,
+        evidence=evidence,
+        cost=cost,
+    )
+
+
+def _build_header() -> Header:
+    with gr.Row(elem_id="header"):
+        title = gr.Markdown("", elem_id="title", latex_delimiters=[])
+        with gr.Row(elem_id="session-actions", visible=False) as actions:
+            rename = gr.Button("Rename", size="sm", scale=0, min_width=0, elem_id="rename")
+            fork = gr.Button("Fork", size="sm", scale=0, min_width=0, elem_id="fork")
+            delete = gr.Button("Delete", size="sm", scale=0, min_width=0, elem_id="delete")
+    with gr.Row(elem_id="rename-form", elem_classes="form-row", visible=False) as rename_form:
+        new_name = gr.Textbox(label="New name", show_label=False, container=False, max_length=120, elem_id="new-name")
+        save_name = gr.Button("Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-name")
+        keep_name = gr.Button("Cancel", size="sm", scale=0, min_width=72)
+    with gr.Row(elem_id="delete-form", elem_classes="form-row", visible=False) as delete_form:
+        delete_question = gr.Markdown("", latex_delimiters=[])
+        confirm_delete = gr.Button("Delete", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-delete")
+        keep = gr.Button("Keep", size="sm", scale=0, min_width=72)
+    return Header(
+        title=title,
+        actions=actions,
+        rename=rename,
+        fork=fork,
+        delete=delete,
+        rename_form=rename_form,
+        new_name=new_name,
+        save_name=save_name,
+        keep_name=keep_name,
+        delete_form=delete_form,
+        delete_question=delete_question,
+        confirm_delete=confirm_delete,
+        keep=keep,
+    )

@@ -1,0 +1,131 @@
+"""From what a session is to what each control shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from app.page import answer_settings, conversation, evidence, meter, reading, session_list
+from app.page.markup import escape, safe_markdown, tag
+from app.page.panels import ASK_TICK_S, READ_TICK_S, Panels
+from app.page.view import READING, SessionView, Sources, notice_html
+
+if TYPE_CHECKING:
+    from sala_core.session.workspace import JobView, ModelInfo
+    from sala_core.store.rows import SessionRow
+
+Changes = dict[Any, Any]
+"""Control -> its new value or `gr.update(...)`; controls that are not in it stay as they are."""
+
+
+def render_page(
+    panels: Panels,
+    info: ModelInfo,
+    rows: list[SessionRow],
+    view: SessionView | None,
+    sources: Sources,
+    search: str,
+    settings: answer_settings.AnswerSettings,
+) -> Changes:
+    """Every control but forms, for the page at rest or at the start of following a job. rows: the listed sessions."""
+    row = view.row if view is not None else None
+    active = view.active if view is not None else None
+    chosen = row.id if row is not None and any(one.id == row.id for one in rows) else None
+    changes: Changes = {
+        panels.session: row.id if row is not None else "",
+        panels.job: active.id if active is not None else "",
+        panels.pulse: _pulse(active),
+        panels.library.sessions: gr.update(choices=session_list.session_choices(rows), value=chosen),
+        panels.library.empty: session_list.empty_html(search, len(rows)),
+        panels.header.title: session_list.title_html(row),
+        panels.header.actions: gr.update(visible=row is not None),
+        panels.banner: meter.banner_html(info),
+        panels.free_space: gr.update(visible=view is not None),
+        panels.settings_note: answer_settings.note_html(settings),
+        panels.model: meter.model_html(info),
+        panels.meter: meter.meter_html(view.meter, at_work=active is not None) if view is not None else "",
+    }
+    changes |= render_idle(panels)
+    if active is not None:
+        changes |= render_job(panels, active)
+    changes |= _render_notice(panels, view)
+    changes |= _render_talk(panels, view)
+    return changes | _render_side(panels, view, sources)
+
+
+def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
+    return {
+        panels.notice: notice_html(view),
+        panels.go_on: gr.update(
+            visible=view is not None and view.can_continue,
+            value="Read again" if view is not None and view.is_freed else "Continue reading",
+        ),
+        panels.reread: gr.update(visible=view is not None and view.active is None and bool(view.refusal)),
+    }
+
+
+def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
+    talk, box = panels.talk, panels.box
+    active = view.active.kind if view is not None and view.active is not None else ""
+    messages = view.messages if view is not None else []
+    pending = view.pending_question if view is not None else ""
+    documents = len(view.documents) if view is not None else 0
+    is_read = view is None or view.row.position >= view.row.num_tokens
+    shown = conversation.history_messages(messages, pending)
+    changes: Changes = {
+        talk.welcome: conversation.welcome_html(documents, len(messages), active, is_read=is_read),
+        talk.history: gr.update(value=shown, visible=bool(shown)),
+        box.send: gr.update(visible=active != "ask"),
+        box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),
+    }
+    return changes
+
+
+def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> Changes:
+    side = panels.reading
+    is_reading = view is not None and view.active is not None and view.active.kind in READING
+    answers = [message for message in view.messages if message.role == "assistant"] if view is not None else []
+    places, cost = "", ""
+    if view is not None and answers:
+        places = evidence.evidence_html(answers[-1].evidence, sources.text)
+        cost = conversation.cost_html(answers[-1].stats)
+    changes: Changes = {
+        side.stop: gr.update(visible=is_reading, value="Stop reading", interactive=True),
+        side.receipt: reading.receipt_html(view.last_reading) if view is not None and not is_reading else "",
+        panels.documents: reading.documents_html(view.documents) if view is not None else "",
+        panels.evidence: places,
+        panels.cost: cost,
+        panels.evidence_heading: gr.update(visible=bool(places)),
+    }
+    return changes
+
+
+def _pulse(active: JobView | None) -> gr.Timer:
+    """The fast timer: it is always started, and `pulse` stops it where nothing runs."""
+    return gr.Timer(READ_TICK_S if active is not None and active.kind in READING else ASK_TICK_S, active=True)
+
+
+def render_job(panels: Panels, job: JobView) -> Changes:
+    """What moves while a job runs: the answer being written, or the reading's progress."""
+    if job.kind in READING:
+        return {panels.reading.progress: reading.progress_html(job)}
+    talk = panels.talk
+    return {
+        talk.live: safe_markdown(job.text),
+        talk.status: conversation.live_status_html(job),
+        talk.thinking: safe_markdown(job.thinking),
+        talk.thinking_box: gr.update(visible=bool(job.thinking.strip())),
+    }
+
+
+def render_idle(panels: Panels) -> Changes:
+    """The same controls where nothing runs."""
+    talk = panels.talk
+    changes: Changes = {part: "" for part in (talk.live, talk.status, talk.thinking, panels.reading.progress)}
+    return changes | {talk.thinking_box: gr.update(visible=False)}
+
+
+def toast_html(words: str, number: int) -> str:
+    """A word to the reader that goes away by itself; `number` makes the same words show again."""
+    return tag("div", escape(words), class_=f"toast toast-{number % 2}", role="alert")

@@ -1,0 +1,69 @@
+"""How the page looks, and the options it is mounted with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from sala_core.assets import ASSETS
+
+_PAGE = ASSETS / "page"
+STYLES = ("page.css", "nav.css", "head.css", "talk.css", "side.css", "narrow.css")
+SCRIPTS = ("page.js", "upload.js")
+_SANS = (
+    "ui-sans-serif",
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "Helvetica Neue",
+    "Liberation Sans",
+    "sans-serif",
+)
+_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "Liberation Mono", "monospace")
+
+
+def page_theme() -> gr.themes.Base:
+    """The theme: system fonts only, so that no font is fetched; colours come from page.css."""
+    theme = gr.themes.Base(
+        font=[gr.themes.Font(name) for name in _SANS], font_mono=[gr.themes.Font(name) for name in _MONO]
+    )
+    return theme.set(
+        body_background_fill="var(--paper)",
+        body_background_fill_dark="var(--paper)",
+        body_text_color="var(--ink)",
+        body_text_color_dark="var(--ink)",
+        background_fill_primary="var(--paper)",
+        background_fill_primary_dark="var(--paper)",
+        background_fill_secondary="var(--panel)",
+        background_fill_secondary_dark="var(--panel)",
+        border_color_primary="var(--rule)",
+        border_color_primary_dark="var(--rule)",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_border_width_dark="0px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        input_background_fill="var(--field)",
+        input_background_fill_dark="var(--field)",
+    )
+
+
+def page_options() -> dict[str, Any]:
+    """Keyword arguments for `gr.mount_gradio_app`: look, limits, and nothing that speaks to the outside."""
+    scripts = [(_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    return {
+        "theme": page_theme(),
+        "css_paths": [_PAGE / name for name in STYLES],
+        "head": "".join(f"<script>{script}</script>" for script in scripts),
+        "footer_links": [],
+        "run_history": False,
+        "allowed_paths": [],
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "pwa": False,
+        "mcp_server": False,
+        "show_error": False,
+    }

@@ -1,0 +1,149 @@
+"""What a session looks like right now, gathered from the workspace for every part of the page."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from app.page.answer_settings import load_settings
+from app.page.markup import block, escape, tag
+from sala_core.errors import LibraryError
+
+if TYPE_CHECKING:
+    from sala_core.session.workspace import JobView, Meter, Workspace
+    from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow
+
+READING = ("read", "reread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionView:
+    """Everything the page shows of one session at rest."""
+
+    row: SessionRow
+    messages: list[MessageRow]
+    documents: list[DocumentRow]
+    meter: Meter
+    active: JobView | None
+    last: JobRow | None
+    last_reading: JobRow | None
+    refusal: str | None
+    question: str
+
+    @property
+    def pending_question(self) -> str:
+        """The question that is being answered, which is not among the messages yet."""
+        return self.question if self.active is not None and self.active.kind == "ask" else ""
+
+    @property
+    def is_freed(self) -> bool:
+        """Whether all was read once and nothing of it is saved any more."""
+        if self.active is not None or self.refusal or not self.documents:
+            return False
+        return self.row.position == 0 and (self.last is None or self.last.status == "done")
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether something was left unread by a stop or a crash, or freed."""
+        if self.active is not None or self.refusal:
+            return False
+        last = self.last
+        cut_short = last is not None and last.kind in READING and last.status in ("interrupted", "stopped")
+        return cut_short or (self.row.num_tokens > self.row.position and bool(self.documents))
+
+
+def find_session(workspace: Workspace, name_or_id: str) -> SessionRow | None:
+    """The session's row, or None where it is gone (deleted in another window)."""
+    if not name_or_id:
+        return None
+    try:
+        return workspace.library.session(name_or_id)
+    except LibraryError:
+        return None
+
+
+def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
+    """Gather one session's view."""
+    library = workspace.library
+    finished = [job for job in library.jobs(row.id) if job.status not in ("queued", "running")]
+    readings = [job for job in finished if job.kind in READING]
+    active = workspace.active_job(row.id)
+    request = library.job(active.id).request if active is not None else {}
+    return SessionView(
+        row=row,
+        messages=library.messages(row.id),
+        documents=library.documents(row.id),
+        meter=workspace.meter(row.id),
+        active=active,
+        last=finished[-1] if finished else None,
+        last_reading=readings[-1] if readings else None,
+        refusal=workspace.refusal(row.id),
+        question=str(request.get("question", "")),
+    )
+
+
+def running_job(workspace: Workspace, session_id: str, job_id: str = "") -> JobView | None:
+    """The job this window knows of, if it still runs, else whatever runs in the session."""
+    if job_id:
+        try:
+            job = workspace.job(job_id)
+        except LibraryError:
+            return None
+        return job if job.status in ("queued", "running") else None
+    return workspace.active_job(session_id) if session_id else None
+
+
+def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> str:
+    """A short text that changes whenever the page would look different, a running job's own progress apart.
+
+    job_id: what runs in the session, '' for nothing.
+    """
+    rows = workspace.library.sessions()
+    facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
+    info = workspace.model_info()
+    settings = load_settings(workspace.library.folder).changes
+    seen = repr((facts, settings, info.status, info.name, session_id, job_id, search.strip()))
+    return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
+
+
+def notice_html(view: SessionView | None) -> str:
+    """What the reader has to know or decide: a refused state, an unfinished reading, a failure."""
+    if view is None or view.active is not None:
+        return ""
+    if view.refusal:
+        return _notice("This session can not go on as it is", view.refusal, "error")
+    if view.is_freed:
+        what = f"Its saved state was freed: up to {view.row.num_tokens:,} tokens are read again when you ask, or now."
+        return _notice("To be read again", what, "info")
+    if view.can_continue:
+        waiting = view.row.num_tokens - view.row.position
+        what = f"{waiting:,} tokens wait to be read." if waiting > 0 else "What was read so far is kept."
+        return _notice("The reading was interrupted", what, "info")
+    if view.last is not None and view.last.status == "failed":
+        head = "The reading failed" if view.last.kind in READING else "No answer came"
+        return _notice(head, view.last.error or "No reason was given.", "error")
+    return ""
+
+
+def _notice(head: str, text: str, kind: str) -> str:
+    return block(tag("strong", escape(head)), tag("span", escape(text)), class_=f"notice notice-{kind}")
+
+
+class Sources:
+    """Texts of stored documents by id, the last few kept in memory."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._text = lru_cache(maxsize=4)(self._load)
+
+    def _load(self, document_id: str) -> str:
+        return self._workspace.library.load_document(document_id).document.text
+
+    def text(self, document_id: str) -> str | None:
+        """The document's whole text, or None where the library can not give it."""
+        try:
+            return self._text(document_id)
+        except LibraryError:
+            return None

@@ -1,0 +1,1 @@
+"""The local web server: the routes, the guard in front of them, and uploads."""

@@ -1,0 +1,239 @@
+"""The guard: what every request must show before anything behind it runs, and what every answer carries.
+
+A server on 127.0.0.1 can be reached from every web page a person has open, and from every program here. So
+the Host must be ours (a foreign name that resolves to 127.0.0.1 is refused), a request from another origin is
+refused, and everything needs the cookie that only the address printed at the start gives, once.
+"""
+
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.server.security_headers import content_policy, guarded_headers
+
+TOKEN_PARAMETER = "token"
+MAX_BODY_BYTES = 32 * 2**20
+MAX_UPLOAD_BYTES = 2 * 2**30
+_UPLOAD_PATH = re.compile(r"/api/uploads/[0-9a-f]{32}/files")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_UNCHANGING_PATHS = ("/assets/", "/static/", "/svelte/")
+_CLOSED_PATHS = re.compile(
+    r"/(gradio_api/)?"
+    r"(file[=/]|upload|proxy=|runs|run-history|deep_link|vibe|undo-vibe|monitoring|profiling|stream/|openapi|docs|redoc)"
+)
+"""Gradio's routes that read files by path, take uploads, fetch from elsewhere or keep records. Files are served by id,
+and come through our own route."""
+
+_NEEDS_ADDRESS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not open here yet</title>
+<style>body{font:1.05rem/1.6 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem}
+@media(prefers-color-scheme:dark){body{background:#161616;color:#eee}}</style>
+<h1>This page is not open in this browser yet</h1>
+<p>Use the address that the program printed where it was started. Every start prints a new one, and it opens
+the page in one browser. Where it was used already, a fresh one has just been printed there.</p></html>"""
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        port: int,
+        token: str,
+        inline_scripts: Sequence[str] = (),
+        on_new_token: Callable[[str], None] | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        max_upload_bytes: int = MAX_UPLOAD_BYTES,
+    ) -> None:
+        """
+        token: opens the page once; a browser that shows it gets the cookie of this launch.
+        inline_scripts: bodies of scripts that the page adds by itself, beside those in the served HTML.
+        on_new_token: told of a fresh token when a browser without a cookie comes and every token was used.
+        """
+        self._app = app
+        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        self._cookie_name = f"sala_launch_{port}"
+        self._cookie = secrets.token_urlsafe(32)
+        self._tokens = [token]
+        self._inline_scripts = tuple(inline_scripts)
+        self._on_new_token = on_new_token
+        self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Judge one connection; refusals never reach the application."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            if self._refuse_origin(scope, changes=True) is None and self._has_cookie(scope):
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008, "reason": "not allowed"})
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = _Outgoing(send, scope["path"], self._inline_scripts)
+        response = self._refuse_or_open(scope)
+        if response is not None:
+            await response(scope, receive, answer)
+            await answer.finish()
+            return
+        limit = self._max_upload_bytes if _UPLOAD_PATH.fullmatch(scope["path"]) else self._max_body_bytes
+        length = Headers(scope=scope).get("content-length", "0")
+        too_large = PlainTextResponse(f"A request may have {limit:,} bytes at most.", status_code=413)
+        if not length.isdigit() or int(length) > limit:
+            await too_large(scope, receive, answer)
+            return
+        body = _Limited(receive, limit)
+        try:
+            await self._app(_plain_html(scope), body, lambda message: answer.pass_on(message, body))
+        except ClientDisconnect:
+            if not body.is_over:
+                raise
+        if body.is_over and not answer.has_started:
+            await too_large(scope, receive, answer)
+        await answer.finish()
+
+    def _refuse_or_open(self, scope: Scope) -> Response | None:
+        """The answer to a request that must not pass, or the redirect into the page; None lets it through."""
+        changes = scope["method"] not in _SAFE_METHODS
+        if (reason := self._refuse_origin(scope, changes=changes)) is not None:
+            return PlainTextResponse(reason, status_code=403)
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        shown = query.pop(TOKEN_PARAMETER, None)
+        known = self._has_cookie(scope)
+        if shown and scope["method"] == "GET" and (self._use(shown[-1]) or known):
+            return self._open(scope["path"], query)
+        if not known:
+            return self._turn_away(scope)
+        if _CLOSED_PATHS.match(scope["path"]):
+            return PlainTextResponse("There is nothing here.", status_code=404)
+        return None
+
+    def _refuse_origin(self, scope: Scope, *, changes: bool) -> str | None:
+        """Why the request's Host or origin is not ours; None where it is."""
+        headers = Headers(scope=scope)
+        hosts = [value.lower() for value in headers.getlist("host")]
+        if len(hosts) != 1 or hosts[0] not in self._hosts:
+            return "This address does not serve that host name."
+        origins, site = headers.getlist("origin"), headers.get("sec-fetch-site")
+        own_origin = origins == [f"http://{hosts[0]}"]
+        if changes and not own_origin and (origins or site != "same-origin"):
+            return "A request that changes something must come from the page itself."
+        if changes and site not in (None, "same-origin"):
+            return "A request that changes something must come from the page itself."
+        visits = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if site not in (None, "same-origin", "none") and not visits:
+            return "Another site may not use this address."
+        return None
+
+    def _has_cookie(self, scope: Scope) -> bool:
+        try:
+            cookies = SimpleCookie(Headers(scope=scope).get("cookie", ""))
+        except CookieError:
+            return False
+        morsel = cookies.get(self._cookie_name)
+        return morsel is not None and _equal(morsel.value, self._cookie)
+
+    def _use(self, token: str) -> bool:
+        """Whether the token opens the page; it does so once."""
+        matching = [known for known in self._tokens if _equal(token, known)]
+        for known in matching:
+            self._tokens.remove(known)
+        return bool(matching)
+
+    def _open(self, path: str, query: dict[str, list[str]]) -> Response:
+        """Set the cookie and send the browser to the same address without the token."""
+        own_path = "/" + path.lstrip("/\\")
+        rest = urlencode(query, doseq=True)
+        response = RedirectResponse(own_path + (f"?{rest}" if rest else ""), status_code=303)
+        response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/")
+        return response
+
+    def _turn_away(self, scope: Scope) -> Response:
+        """Tell a browser how to get in; where every token was used, make a fresh one for the terminal."""
+        if "text/html" not in Headers(scope=scope).get("accept", ""):
+            return PlainTextResponse("Open the page with the address that the program printed.", status_code=403)
+        if not self._tokens and self._on_new_token is not None:
+            self._tokens.append(secrets.token_urlsafe(32))
+            self._on_new_token(self._tokens[-1])
+        return HTMLResponse(_NEEDS_ADDRESS, status_code=403)
+
+
+class _Limited:
+    """`receive` that counts a body's bytes; one over the limit looks like a client that went away."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._left = receive, limit
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the limit was passed."""
+        return self._left < 0
+
+    async def __call__(self) -> Message:
+        if self.is_over:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.is_over else message
+
+
+class _Outgoing:
+    """`send` that sets the security headers, holding an HTML page back until its inline scripts are known."""
+
+    def __init__(self, send: Send, path: str, inline_scripts: Sequence[str]) -> None:
+        self.has_started = False
+        self._send, self._inline_scripts = send, inline_scripts
+        self._keeps_cache = path.startswith(_UNCHANGING_PATHS)
+        self._held: list[Message] = []
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            headers = MutableHeaders(scope=message)
+            guarded_headers(headers, keeps_cache=self._keeps_cache)
+            if headers.get("content-type", "").startswith("text/html"):
+                self._held.append(message)
+                return
+            headers["content-security-policy"] = content_policy(b"", self._inline_scripts)
+        elif self._held:
+            self._held.append(message)
+            return
+        await self._send(message)
+
+    async def pass_on(self, message: Message, body: _Limited) -> None:
+        """Send what the application answers; what it says to a body that was cut off is dropped."""
+        if self.has_started or not body.is_over:
+            await self(message)
+
+    async def finish(self) -> None:
+        """Send a page that was held back, with the policy that fits it."""
+        if not self._held:
+            return
+        page = b"".join(message.get("body", b"") for message in self._held[1:])
+        headers = MutableHeaders(scope=self._held[0])
+        headers["content-security-policy"] = content_policy(page, self._inline_scripts)
+        for message in self._held:
+            await self._send(message)
+
+
+def _plain_html(scope: Scope) -> Scope:
+    """The scope without Accept-Encoding where a page is asked for: its scripts must be readable here."""
+    if "text/html" not in Headers(scope=scope).get("accept", ""):
+        return scope
+    return {**scope, "headers": [item for item in scope["headers"] if item[0].lower() != b"accept-encoding"]}
+
+
+def _equal(left: str, right: str) -> bool:
+    return hmac.compare_digest(left.encode(), right.encode())

@@ -1,0 +1,125 @@
+"""What browsers are sending to be read, each upload in a private folder until a reading takes it over."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import wording
+from app.page.session_list import session_for
+from app.server.upload_tree import FILES, Listing, UploadError, check_room, lay_out, parts_of, wanted
+from sala_core.ingest import Limits
+
+if TYPE_CHECKING:
+    from sala_core.session.workspace import JobView, Workspace
+
+MAX_UPLOADS = 16
+IDLE_S = 900.0
+LOST_S = 60.0
+"""So long an upload waits for its browser: between two requests, and after one that broke off."""
+
+
+class UploadGoneError(UploadError):
+    """The upload was given up, or has never been."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Upload:
+    """One upload; `missing` are the indices of the listing's files that are still to come."""
+
+    id: str
+    session_id: str
+    area: Path
+    listing: Listing
+    missing: set[int]
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    timer: threading.Timer | None = None
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much is still to come."""
+        return sum(self.listing.files[index][1] for index in self.missing)
+
+    def target(self, index: int) -> Path:
+        """Where a file is kept."""
+        return self.area.joinpath(FILES, *parts_of(self.listing.files[index][0]))
+
+
+class Uploads:
+    """The uploads of one running program. Safe to call from any thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._open: dict[str, Upload] = {}
+
+    def begin(self, session_id: str, listing: Listing) -> Upload:
+        """Lay a listing out and find what of it is to be sent: `missing`. session_id: to read into; '' for a new one.
+
+        Raises UploadError, DiskFullError, LibraryError; nothing is kept then.
+        """
+        if len(self._open) >= MAX_UPLOADS:
+            raise UploadError("too many uploads at once; wait until the others are done")
+        area, limits = self._workspace.new_upload_folder(), Limits()
+        try:
+            lay_out(listing, area, limits)
+            missing = wanted(listing, area, limits)
+            upload = Upload(id=area.name, session_id=session_id, area=area, listing=listing, missing=missing)
+            check_room(area, upload.missing_bytes)
+        except BaseException:
+            shutil.rmtree(area, ignore_errors=True)
+            raise
+        self._open[upload.id] = upload
+        self.wait(upload, IDLE_S)
+        return upload
+
+    def find(self, upload_id: str) -> Upload:
+        """The upload with this id. Raises UploadGoneError."""
+        try:
+            return self._open[upload_id]
+        except KeyError:
+            raise UploadGoneError("this upload was given up; drop the files again") from None
+
+    def wait(self, upload: Upload, seconds: float | None) -> None:
+        """Give the upload up if its browser is silent for so long; None: it is sending."""
+        if upload.timer is not None:
+            upload.timer.cancel()
+        if seconds is not None and upload.id in self._open:
+            upload.timer = threading.Timer(seconds, self.drop, [upload.id])
+            upload.timer.daemon = True
+            upload.timer.start()
+
+    def drop(self, upload_id: str) -> None:
+        """Give an upload up and remove what came of it; an unknown one is left alone."""
+        upload = self._forget(upload_id)
+        if upload is not None:
+            shutil.rmtree(upload.area, ignore_errors=True)
+
+    def read(self, upload: Upload, unreadable: Sequence[int] = ()) -> JobView:
+        """Read what came; the reading keeps the folder from now on. unreadable: what the browser could not open.
+
+        Raises UploadError if something is missing, SessionBusyError: then it may be tried again.
+        """
+        self._mark_unreadable(upload, unreadable)
+        if upload.missing:
+            raise UploadError(f"{wording.plural(len(upload.missing), 'file')} did not arrive; drop them again")
+        paths = [upload.area / FILES / name for name in upload.listing.tops]
+        session = session_for(self._workspace, upload.session_id, paths[0].name if paths[0].is_dir() else paths[0].stem)
+        upload.session_id = session.id
+        job_id = self._workspace.submit_read(session.id, paths, owned_folder=upload.area)
+        self._forget(upload.id)
+        return self._workspace.job(job_id)
+
+    def _mark_unreadable(self, upload: Upload, indices: Sequence[int]) -> None:
+        for index in upload.missing.intersection(indices):
+            upload.target(index).chmod(0)
+            upload.missing.discard(index)
+
+    def _forget(self, upload_id: str) -> Upload | None:
+        upload = self._open.pop(upload_id, None)
+        if upload is not None and upload.timer is not None:
+            upload.timer.cancel()
+        return upload

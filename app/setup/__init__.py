@@ -1,0 +1,1 @@
+"""The program's own environment: made, checked and updated. Standard library only."""

@@ -1,0 +1,1 @@
+"""Kernel benchmarks: each operation against the machine's ceilings and other implementations."""

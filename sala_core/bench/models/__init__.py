@@ -1,0 +1,1 @@
+"""Model benchmarks: prefill and decoding, against a full-attention model of the same size."""

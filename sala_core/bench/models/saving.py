@@ -1,0 +1,88 @@
+"""What saving costs a reading: the same text read with its state written to a library on disk, and without."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from sala_core.bench.models.answers import AnswerJob, open_engine, random_ids, release
+from sala_core.bench.records import ModelRow
+from sala_core.bench.timing import Timing, synchronize
+from sala_core.engine.engine import Engine
+
+_PAIRS = 3
+_WARM_TOKENS = 8192
+
+
+class _NamedEngine(Engine):
+    """An engine whose states may be saved although no folder holds its weights; nothing will load them."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of no model."""
+        return "0" * 32
+
+
+def measure_saving(job: AnswerJob) -> Iterator[ModelRow]:
+    """Two rows, "reading" and "saving"; the runs take turns, so that a drift of the machine meets both."""
+    plain, _ = open_engine(job)
+    engine = _NamedEngine(plain.model, name=plain.name)
+    ids = random_ids(job.length, engine.config.vocab_size)
+    device = engine.model.device
+    if job.warm:
+        _read(engine, ids[:_WARM_TOKENS])
+    without: list[float] = []
+    saved: list[float] = []
+    stored = 0
+    for _ in range(job.runs or _PAIRS):
+        without.append(_read(engine, ids))
+        release(device)
+        seconds, stored = _save(engine, ids)
+        saved.append(seconds)
+        release(device)
+    row = replace(job.row, what="reading", kv=job.kv_name(engine.model.kv))
+    yield _timed(row, without)
+    slower = 100 * (Timing.of(saved).median_s / Timing.of(without).median_s - 1)
+    note = f"{slower:+.1f}% against reading alone; {stored / 1e6:,.0f} MB on disk, in {tempfile.gettempdir()}"
+    yield replace(_timed(row, saved), what="saving", note=note)
+
+
+def _timed(row: ModelRow, seconds: list[float]) -> ModelRow:
+    timing = Timing.of(seconds)
+    return replace(row, runs=timing.runs, end_to_end_s=timing.median_s, end_to_end_spread_s=timing.spread_s)
+
+
+def _read(engine: Engine, ids: Tensor) -> float:
+    synchronize(engine.model.device)
+    started = time.perf_counter()
+    state = engine.new_state()
+    state.reserve(len(ids))
+    for _ in engine.read(state, ids):
+        pass
+    synchronize(engine.model.device)
+    return time.perf_counter() - started
+
+
+def _save(engine: Engine, ids: Tensor) -> tuple[float, int]:
+    """Seconds until everything read is on disk, and the bytes there."""
+    from sala_core.session.state import SessionState
+    from sala_core.store import Library, PartDraft
+
+    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder)) as library:
+        session = library.create_session("bench", model=engine.name, fingerprint=engine.fingerprint)
+        part = PartDraft(kind="system", token_ids=ids.numpy())
+        library.reset_session(session.id, model=engine.name, fingerprint=engine.fingerprint, parts=[part])
+        state = SessionState(library, engine, session.id)
+        synchronize(engine.model.device)
+        started = time.perf_counter()
+        for _ in state.catch_up(lambda: False):
+            pass
+        synchronize(engine.model.device)
+        seconds = time.perf_counter() - started
+        assert library.session(session.id).position == len(ids)
+        state.forget()
+        return seconds, sum(file.stat().st_size for file in Path(folder, "states").rglob("*") if file.is_file())

@@ -1,0 +1,163 @@
+"""Files that are whole or absent: write a temporary file, fsync, rename, fsync the folder; then comes the
+row.
+"""
+
+import errno
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from sala_core.errors import DiskFullError, LibraryError
+
+TEMPORARY_SUFFIX = ".tmp"
+_WRITE_BYTES = 8 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def new_id() -> str:
+    """Return a fresh random identifier, 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedFile:
+    """A complete, fsynced temporary file that waits for its name."""
+
+    path: Path
+    target: Path
+    num_bytes: int
+    checksum: str
+    """xxh3-128 of the whole file, hexadecimal."""
+
+
+@contextmanager
+def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFile]:
+    """Write `pieces` to a new temporary file beside `target` and fsync it; `publish` gives it its name.
+
+    The temporary file is gone when the block ends, whatever happened. Raises DiskFullError where the disk or
+    a quota is full, LibraryError for any other failed write or fsync.
+    """
+    temporary = target.parent / f".{new_id()}{TEMPORARY_SUFFIX}"
+    digest = xxhash.xxh3_128()
+    num_bytes = 0
+    with ExitStack() as stack:
+        try:
+            descriptor = _open_exclusively(temporary)
+            stack.callback(temporary.unlink, missing_ok=True)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                for piece in pieces:
+                    num_bytes += piece.nbytes
+                    digest.update(piece)
+                    _write_all(file.fileno(), piece)
+                _fsync(file.fileno())
+        except OSError as error:
+            raise _storage_error(error, target, num_bytes) from error
+        yield StagedFile(path=temporary, target=target, num_bytes=num_bytes, checksum=digest.hexdigest())
+
+
+def publish(staged: Iterable[StagedFile]) -> None:
+    """Rename staged files of one folder to their targets and fsync the folder.
+
+    A target must belong to no row yet: it is removed again if the folder's fsync fails. Raises as
+    `stage_file`.
+    """
+    done: list[StagedFile] = []
+    try:
+        for item in staged:
+            os.replace(item.path, item.target)
+            done.append(item)
+        for folder in {item.target.parent for item in done}:
+            _fsync_folder(folder)
+    except OSError as error:
+        for item in done:
+            item.target.unlink(missing_ok=True)
+        raise _storage_error(error, item.target, item.num_bytes) from error
+
+
+def read_whole(path: Path, num_bytes: int) -> memoryview:
+    """Return a writable buffer with the file's bytes.
+
+    Reads into fresh memory rather than mapping the file: an unreadable sector is then an OSError instead of a
+    signal that ends the process. Raises OSError; EOFError if the file is not exactly `num_bytes` long.
+    """
+    buffer = np.empty(num_bytes, dtype=np.uint8).data
+    with path.open("rb", buffering=0) as file:
+        actual = os.fstat(file.fileno()).st_size
+        if actual != num_bytes:
+            raise EOFError(f"{actual:,} bytes instead of {num_bytes:,}")
+        done = 0
+        while done < num_bytes:
+            count = file.readinto(buffer[done:])
+            if not count:
+                raise EOFError(f"{done:,} bytes instead of {num_bytes:,}")
+            done += count
+    return buffer
+
+
+def checksum(data: memoryview) -> str:
+    """Return the xxh3-128 of `data`, hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return a size for people: `16.0 MiB`."""
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _open_exclusively(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags, 0o600)
+
+
+def _write_all(descriptor: int, piece: memoryview) -> None:
+    flat = piece.cast("B")
+    done = 0
+    while done < len(flat):
+        done += os.write(descriptor, flat[done : done + _WRITE_BYTES])
+
+
+def _fsync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename durable. Windows has no folder fsync; NTFS journals the rename itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _storage_error(error: OSError, target: Path, num_bytes: int) -> LibraryError:
+    folder = target.parent
+    if error.errno in _FULL:
+        free = format_bytes(shutil.disk_usage(folder).free) if folder.is_dir() else "nothing"
+        return DiskFullError(
+            f"the disk is full: writing {target.name} stopped at {format_bytes(num_bytes)} and {free} is "
+            f"free in {folder}; nothing was lost; delete sessions or other files and go on"
+        )
+    return LibraryError(
+        f"cannot write {target.name} in {folder}: {error.strerror or error}; nothing was lost; "
+        "check the folder's permissions and its disk"
+    )

@@ -1,0 +1,1 @@
+"""The engine: prefill, decoding, sampling and memory planning for one loaded model."""

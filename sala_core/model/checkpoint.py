@@ -1,0 +1,308 @@
+"""Weights from a folder in Hugging Face layout: safetensors, sharded or not, plain or GPTQ. Never pickle."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from sala_kernels import Int4Matrix, has_triton
+from torch import Tensor
+
+from sala_core.assets import ASSETS
+from sala_core.errors import CheckpointError, ConfigError, ModelError
+from sala_core.model.config import SalaConfig
+from sala_core.model.gptq import GPTQConfig, PackedMatrix, dequantize, to_int4
+
+EMBEDDED = "embedded"
+_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_PACKED_PARTS = ("qweight", "qzeros", "scales", "g_idx")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """One tensor in a file, known from the file's header."""
+
+    file: Path
+    dtype: str  # safetensors' name, "BF16"
+    shape: tuple[int, ...]
+
+
+def resolve_model(name_or_path: str | Path) -> Path:
+    """The folder of a model: a folder, "embedded", or "org/name" out of the Hugging Face cache.
+
+    Never downloads. Raises ModelError that tells how to get the model.
+    """
+    name = str(name_or_path)
+    if name == EMBEDDED:
+        folder = ASSETS / EMBEDDED
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"the embedded model is missing: {folder} has no config.json; restore that folder")
+        return folder
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if _REPOSITORY.fullmatch(name):
+        return _from_cache(name)
+    raise ModelError(f"there is no model {name!r}: give a folder, {EMBEDDED!r}, or a name like 'org/model'")
+
+
+def _from_cache(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{repository} is neither a folder nor downloaded; fetch it with: hf download {repository}"
+        ) from error
+    except HFValidationError as error:
+        raise ModelError(f"{repository!r} is not the name of a model: {error}") from error
+
+
+def load_config_json(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder. Raises ConfigError if it is missing or no JSON object."""
+    config = _read_json(folder / "config.json", ConfigError)
+    if config is None:
+        raise ConfigError(f"{folder} has no config.json, so it is not a model folder")
+    return config
+
+
+def load_generation_config(folder: Path) -> dict[str, Any]:
+    """`generation_config.json` of a model folder; {} without one. Raises ConfigError if it is no JSON object."""
+    return _read_json(folder / "generation_config.json", ConfigError) or {}
+
+
+def load_gptq_config(folder: Path) -> GPTQConfig | None:
+    """Quantization settings of a model folder, None for plain weights. Raises CheckpointError."""
+    raw = load_config_json(folder).get("quantization_config")
+    if raw is None:
+        raw = _read_json(folder / "quantize_config.json", CheckpointError)
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"quantization_config of {folder} must be an object, found {raw!r}")
+    return GPTQConfig.from_dict(raw)
+
+
+def expected_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor the model needs, in the order of the forward pass."""
+    D, F = config.hidden_size, config.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, D)}
+    for layer, mixer in enumerate(config.mixer_types):
+        prefix = f"model.layers.{layer}."
+        mixer_shapes = _lightning_shapes(config) if mixer.startswith("lightning") else _sparse_shapes(config)
+        shapes[prefix + "input_layernorm.weight"] = (D,)
+        shapes.update({f"{prefix}self_attn.{name}.weight": shape for name, shape in mixer_shapes.items()})
+        shapes[prefix + "post_attention_layernorm.weight"] = (D,)
+        shapes[prefix + "mlp.gate_proj.weight"] = (F, D)
+        shapes[prefix + "mlp.up_proj.weight"] = (F, D)
+        shapes[prefix + "mlp.down_proj.weight"] = (D, F)
+    shapes["model.norm.weight"] = (D,)
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, D)
+    return shapes
+
+
+def _sparse_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:
+    D, d = config.hidden_size, config.head_dim
+    num_q, num_kv = config.num_attention_heads * d, config.num_key_value_heads * d
+    shapes: dict[str, tuple[int, ...]] = {
+        "q_proj": (num_q, D), "k_proj": (num_kv, D), "v_proj": (num_kv, D), "o_proj": (D, num_q)
+    }  # fmt: skip
+    if config.attn_qk_norm:
+        shapes |= {"q_norm": (d,), "k_norm": (d,)}
+    if config.attn_use_output_gate:
+        shapes["o_gate"] = (num_q, D)
+    return shapes
+
+
+def _lightning_shapes(config: SalaConfig) -> dict[str, tuple[int, ...]]:
+    D, d = config.hidden_size, config.lightning_head_dim
+    num_q, num_kv = config.lightning_nh * d, config.lightning_nkv * d
+    shapes: dict[str, tuple[int, ...]] = {
+        "q_proj": (num_q, D), "k_proj": (num_kv, D), "v_proj": (num_kv, D), "o_proj": (D, num_q)
+    }  # fmt: skip
+    if config.qk_norm:
+        shapes |= {"q_norm": (d,), "k_norm": (d,)}
+    if config.use_output_norm:
+        shapes["o_norm"] = (num_q,)
+    if config.use_output_gate:
+        shapes["z_proj"] = (num_q, D)
+    return shapes
+
+
+def load_weights(
+    folder: Path,
+    config: SalaConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    packed: bool | None = None,
+) -> dict[str, Tensor | Int4Matrix]:
+    """All tensors of `expected_shapes(config)`, each a tensor of its own in `dtype` on `device`.
+
+    packed: keep GPTQ matrices of 4 bits packed, as Int4Matrix; None does so where Triton runs: on CUDA. On a CPU,
+    plain matrices are as fast for one token and far faster for several. Other GPTQ matrices are dequantized.
+    One matrix is read at a time, so the peak is the model and one matrix more. Raises CheckpointError for a missing,
+    unexpected, damaged or misshapen tensor, for a bias that is not zero, and for weights that exist only as pickles.
+    """
+    if packed is None:
+        packed = torch.device(device).type == "cuda" and has_triton() and dtype != torch.float64
+    gptq = load_gptq_config(folder)
+    stored = _headers(weight_files(folder))
+    shapes = expected_shapes(config)
+    _check_names(folder, stored, shapes)
+    _check_zero_biases(stored)
+    weights: dict[str, Tensor | Int4Matrix] = {}
+    for name, shape in shapes.items():
+        weight: Tensor | Int4Matrix
+        if name in stored:
+            weight = _plain(name, stored[name]).to(dtype=dtype, device=device)
+        else:
+            weight = _quantized(name, stored, gptq, dtype=dtype, device=device, packed=packed)
+        if weight.shape != shape:
+            raise CheckpointError(
+                f"{name} has shape {tuple(weight.shape)} where config.json asks for {shape}; "
+                f"the weights and config.json of {folder} do not belong together"
+            )
+        weights[name] = weight
+    if config.tie_word_embeddings and "lm_head.weight" in stored:
+        head = _plain("lm_head.weight", stored["lm_head.weight"]).to(dtype=dtype, device=device)
+        embedding = weights["model.embed_tokens.weight"]
+        if not isinstance(embedding, Tensor) or not torch.equal(head, embedding):
+            raise CheckpointError("config.json ties lm_head to the embedding, but their weights differ")
+    return weights
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that make up the model, by transformers' names and AutoGPTQ's."""
+    for pattern in ("model.safetensors", "gptq_model-*.safetensors"):
+        whole = sorted(folder.glob(pattern))
+        index = sorted(folder.glob(pattern + ".index.json"))
+        if len(index) == 1 and len(whole) != 1:
+            return _shards(index[0])
+        if len(whole) > 1:
+            raise CheckpointError(f"{folder} has several models, {[file.name for file in whole]}; keep one")
+        if whole:
+            return whole
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"{folder} has its weights only as {pickles[0]}, a pickle, which can run any code when opened; "
+            "convert it to safetensors"
+        )
+    raise CheckpointError(f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = (_read_json(index, CheckpointError) or {}).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index} has no weight_map; download it again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names {name!r}, which is not a safetensors file beside it")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index.parent} lacks the shard {name}; finish its download")
+    return [index.parent / name for name in names]
+
+
+def _headers(files: list[Path]) -> dict[str, _Stored]:
+    stored: dict[str, _Stored] = {}
+    for file in files:
+        try:
+            with safe_open(str(file), framework="pt") as reader:
+                for name in reader.keys():  # noqa: SIM118 - a reader is no mapping
+                    if name in stored:
+                        raise CheckpointError(f"{name} is both in {stored[name].file.name} and in {file.name}")
+                    view = reader.get_slice(name)
+                    stored[name] = _Stored(file=file, dtype=view.get_dtype(), shape=tuple(view.get_shape()))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} is damaged or cut short ({error}); download it again") from error
+    return stored
+
+
+def _check_names(folder: Path, stored: Mapping[str, _Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    modules = {name.removesuffix(".weight") for name in shapes}
+    missing = [n for n in shapes if n not in stored and f"{n.removesuffix('.weight')}.qweight" not in stored]
+    allowed = set(shapes) | {"lm_head.weight"} if "lm_head.weight" not in shapes else set(shapes)
+    parts = {f"{module}.{part}" for module in modules for part in (*_PACKED_PARTS, "bias")}
+    # inv_freq follows from config.json; older writers stored it too
+    unexpected = [n for n in stored if n not in allowed | parts and not n.endswith("rotary_emb.inv_freq")]
+    for word, names in (("lacks", missing), ("has unexpected", unexpected)):
+        if names:
+            raise CheckpointError(
+                f"{folder} {word} {len(names)} tensor(s), {', '.join(sorted(names)[:3])} among them; "
+                "its weights do not belong to its config.json"
+            )
+
+
+def _check_zero_biases(stored: Mapping[str, _Stored]) -> None:
+    """AutoGPTQ writes a zero bias beside each matrix; the model has none."""
+    for name, entry in stored.items():
+        if name.endswith(".bias") and bool(_read(name, entry).any()):
+            raise CheckpointError(f"{name} is not zero, and MiniCPM-SALA has no biases; these weights do not fit")
+
+
+def _read(name: str, entry: _Stored) -> Tensor:
+    """A copy of one tensor; the file is mapped only meanwhile, so its pages do not pile up."""
+    try:
+        with safe_open(str(entry.file), framework="pt") as reader:
+            return reader.get_tensor(name).clone()
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{name} cannot be read from {entry.file} ({error})") from error
+
+
+def _plain(name: str, entry: _Stored) -> Tensor:
+    if entry.dtype not in _FLOATS:
+        raise CheckpointError(f"{name} is stored as {entry.dtype}; supported are {', '.join(sorted(_FLOATS))}")
+    return _read(name, entry)
+
+
+def _quantized(
+    name: str,
+    stored: Mapping[str, _Stored],
+    gptq: GPTQConfig | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    packed: bool,
+) -> Tensor | Int4Matrix:
+    module = name.removesuffix(".weight")
+    settings = gptq.for_module(module) if gptq is not None else None
+    if settings is None:
+        raise CheckpointError(f"{module} is stored as GPTQ, but no quantization settings cover it")
+    parts: dict[str, Tensor | None] = {}
+    for part in _PACKED_PARTS:
+        entry = stored.get(f"{module}.{part}")
+        if entry is None and part != "g_idx":
+            raise CheckpointError(f"{module}.{part} is missing beside {module}.qweight")
+        parts[part] = None if entry is None else _read(f"{module}.{part}", entry).to(device)
+    matrix = PackedMatrix(**parts)  # type: ignore[arg-type]
+    try:
+        # the embedding is looked up by rows, which a packed matrix cannot give
+        if packed and settings.bits == 4 and module != "model.embed_tokens":
+            return to_int4(matrix, settings)
+        return dequantize(matrix, settings, dtype=dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{module}: {error}") from error
+
+
+def _read_json(file: Path, error_type: type[ModelError]) -> dict[str, Any] | None:
+    """The JSON object in a file, None where there is no file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise error_type(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise error_type(f"{file} must hold a JSON object")
+    return content

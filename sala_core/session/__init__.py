@@ -1,0 +1,1 @@
+"""Sessions: documents, turns, saved state, and the jobs that work on them."""

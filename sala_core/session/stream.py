@@ -1,0 +1,115 @@
+"""The token stream of a session: system message, documents, turns; append-only, and cut into checkpoints."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from sala_core.evidence.places import DocumentSpan
+from sala_core.ingest import EncodedDocument
+from sala_core.model.fingerprint import CHUNK_TOKENS
+from sala_core.store import DocumentRow, PartDraft, PartRow
+from sala_core.text.chat_template import ChatLayout
+from sala_core.text.prompt import SYSTEM_PROMPT, document_header
+from sala_core.text.tokenizer import Tokenizer
+
+SEGMENT_TOKENS = 4 * CHUNK_TOKENS
+"""A segment is saved at every multiple of it."""
+
+SNAPSHOT_TOKENS = 16 * SEGMENT_TOKENS
+"""A snapshot is kept at every multiple of it, so that another session with the same beginning can branch off."""
+
+
+class StreamWriter:
+    """Builds the parts of a stream with one model's tokenizer and chat template."""
+
+    def __init__(self, tokenizer: Tokenizer, chat: ChatLayout) -> None:
+        self.tokenizer = tokenizer
+        self._chat = chat
+
+    def system(self) -> PartDraft:
+        """The message that every stream begins with."""
+        return PartDraft(kind="system", token_ids=self._chat.message("system", self._content(SYSTEM_PROMPT)))
+
+    def document(self, encoded: EncodedDocument, document_id: str) -> PartDraft:
+        """A document as one user message: header with its name, then its text."""
+        head = np.concatenate(
+            [self._chat.message_prefix("user"), self._content(document_header(encoded.document.name))]
+        )
+        ids = np.concatenate([head, encoded.token_ids, self._chat.message_suffix("user")])
+        return PartDraft(kind="document", token_ids=ids, document_id=document_id, body_start=len(head))
+
+    def question(self, text: str, message_id: str) -> PartDraft:
+        """A question, up to where the answer begins."""
+        ids = np.concatenate([self._chat.message("user", self._content(text)), self._chat.generation_prompt()])
+        return PartDraft(kind="user", token_ids=ids, message_id=message_id)
+
+    def answer(self, ids: Sequence[int], message_id: str) -> PartDraft:
+        """The tokens that the model said, and the end of its message."""
+        said = np.asarray(ids, dtype=np.int32)
+        return PartDraft(
+            kind="assistant",
+            token_ids=np.concatenate([said, self._chat.message_suffix("assistant")]),
+            message_id=message_id,
+        )
+
+    def written_answer(self, text: str, message_id: str) -> PartDraft:
+        """An answer that another tokenizer made, encoded anew."""
+        return self.answer(self._content(text).tolist(), message_id)
+
+    def _content(self, text: str) -> np.ndarray:
+        return self.tokenizer.encode_content(text)
+
+
+def segment_ends(
+    parts: Sequence[PartRow], start: int, end: int, *, chunk_tokens: int = CHUNK_TOKENS
+) -> list[tuple[int, bool]]:
+    """Where checkpoints end while tokens start ... end - 1 are read, and whether each keeps its snapshot.
+
+    Every multiple of SEGMENT_TOKENS, or of chunk_tokens where chunks are longer; the end of each document of at least
+    SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than reading it); and `end`. Kept are
+    `end`, those documents' ends and multiples of SNAPSHOT_TOKENS.
+    """
+    books = {
+        part.end
+        for part in parts
+        if part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS and start < part.end <= end
+    }
+    segment = max(SEGMENT_TOKENS, chunk_tokens)
+    grid = range((start // segment + 1) * segment, end + 1, segment)
+    ends = sorted({*grid, *books, end} - {start})
+    return [(at, at == end or at in books or at % SNAPSHOT_TOKENS == 0) for at in ends]
+
+
+def document_spans(parts: Sequence[PartRow], documents: Sequence[DocumentRow]) -> list[DocumentSpan]:
+    """Where each document's own text stands in the stream."""
+    by_id = {row.id: row for row in documents}
+    return [
+        DocumentSpan(
+            document_id=part.document_id,
+            name=by_id[part.document_id].name,
+            start=part.start + part.body_start,
+            end=part.start + part.body_start + by_id[part.document_id].num_tokens,
+        )
+        for part in parts
+        if part.document_id is not None
+    ]
+
+
+class FileFinder:
+    """Which file a position of the stream belongs to."""
+
+    def __init__(self, spans: Sequence[DocumentSpan]) -> None:
+        self._starts = [span.start for span in spans]
+        self._ends = [span.end for span in spans]
+        self._names = [span.name for span in spans]
+
+    @property
+    def count(self) -> int:
+        """Documents in the stream."""
+        return len(self._names)
+
+    def at(self, position: int) -> tuple[int, str]:
+        """(documents read to their end, the name of the one being read; "" before the first) after so many tokens."""
+        index = bisect_right(self._starts, position - 1) - 1
+        return bisect_right(self._ends, position), self._names[index] if index >= 0 else ""

@@ -1,0 +1,1 @@
+"""Text: tokenizer, chat template, sentences and the prompt."""

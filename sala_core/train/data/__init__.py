@@ -1,0 +1,1 @@
+"""Training data: corpora, generated tasks, and rows of tokens."""

@@ -1,0 +1,118 @@
+"""Token ids of the training text, made once and mapped from disk, and windows of them in shuffled order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sala_core.errors import TrainError
+from sala_core.text.tokenizer import Tokenizer
+from sala_core.train.data.corpus import read_texts, text_files
+from sala_core.train.files import read_json, write_json
+from sala_core.train.recipe import Data
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCache:
+    """Ids of all documents one after another, each behind a separator. train, held_out: [n] integers, mapped."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def open(cls, data: Data, tokenizer: Tokenizer, separator: int, folder: Path) -> TokenCache:
+        """The cache of these texts in `folder`, made if it is not there. Raises TrainError, DiskFullError."""
+        stem = folder / f"tokens-{_digest(data, tokenizer, separator)}"
+        if not stem.with_suffix(".json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _build(stem, data, tokenizer, separator)
+        facts = read_json(stem.with_suffix(".json"))
+        parts = {name: _mapped(_file(stem, name), facts["dtype"], facts[name]) for name in ("train", "held_out")}
+        return cls(**parts)
+
+
+def num_windows(num_tokens: int, length: int) -> int:
+    """Windows of `length` inputs and as many targets."""
+    return max(0, (num_tokens - 1) // length)
+
+
+def window(tokens: np.ndarray, length: int, sample: int, seed: str) -> np.ndarray:
+    """The ids [length + 1] of a sample: every window once an epoch, each epoch in another order and grid."""
+    count = num_windows(len(tokens) - length, length)
+    if count < 1:
+        raise TrainError(f"{len(tokens):,} tokens of text hold no windows of {length:,}; give more text")
+    epoch, index = divmod(sample, count)
+    offset = _mix(f"{seed}/{epoch}/offset") % length
+    start = offset + shuffled(index, count, f"{seed}/{epoch}") * length
+    return tokens[start : start + length + 1].astype(np.int64)
+
+
+def shuffled(index: int, count: int, seed: str) -> int:
+    """Where `index` goes in a pseudo-random permutation of 0 ... count - 1 that needs no memory: a Feistel cipher."""
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask, keys = (1 << half) - 1, [_mix(f"{seed}/{turn}") for turn in range(4)]
+    while True:  # outside the range it is enciphered again; at most 4 * count values, so it comes back
+        left, right = index >> half, index & mask
+        for key in keys:
+            mixed = (right + key) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+            left, right = right, left ^ ((mixed ^ mixed >> 29) * 0xBF58476D1CE4E5B9 >> 17 & mask)
+        index = left << half | right
+        if index < count:
+            return index
+
+
+def _mix(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _digest(data: Data, tokenizer: Tokenizer, separator: int) -> str:
+    """Changes with any file's name, size or time, the tokenizer, or what is held out."""
+    files = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for _, _, file in text_files(data.texts, library=data.python_library)
+    ]
+    facts = [_FORMAT, files, sorted(data.held_out), tokenizer.fingerprint, separator]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
+
+
+def _file(stem: Path, part: str) -> Path:
+    return stem.with_name(f"{stem.name}-{part.replace('_', '-')}.bin")
+
+
+def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None:
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "int32"
+    facts: dict[str, object] = {"dtype": dtype}
+    for name in ("train", "held_out"):
+        temporary, count = _file(stem, name).with_suffix(f".{os.getpid()}.new"), 0
+        with temporary.open("wb") as file:
+            for ids in _documents(data, tokenizer, separator, unseen=name == "held_out"):
+                file.write(ids.astype(dtype).tobytes())
+                count += len(ids)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, _file(stem, name))
+        facts[name] = count
+    write_json(stem.with_suffix(".json"), facts)
+
+
+def _documents(data: Data, tokenizer: Tokenizer, separator: int, *, unseen: bool) -> Iterator[np.ndarray]:
+    texts = read_texts(data.texts, data.held_out, unseen=unseen, library=data.python_library)
+    for source in texts:
+        yield np.concatenate([np.array([separator], np.int32), tokenizer.encode_content(source.text)])
+
+
+def _mapped(file: Path, dtype: str, count: int) -> np.ndarray:
+    if not count:
+        return np.zeros(0, dtype)
+    try:
+        return np.memmap(file, dtype=dtype, mode="r", shape=(count,))
+    except (OSError, ValueError) as error:
+        raise TrainError(f"the token cache {file} is damaged ({error}); delete it") from error

@@ -1,0 +1,222 @@
+"""The trainable model: full attention, block-sparse or lightning, layer by layer, as its config says.
+
+Parameter names are the checkpoint's, so a state dict is a model file as it is. A layer of kind `minicpm4` attends to
+everything while `sparse` is off, and to the chosen blocks while it is on: there is nothing in it to convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from sala_kernels import apply_rotary, lightning_log_decay, rms_norm, rotary_cos_sin
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sala_core.model.config import SalaConfig
+from sala_core.train.network.lightning import differentiable_lightning
+from sala_core.train.network.sparse import block_layout, differentiable_blocks, is_dense
+
+Tap = Callable[[int, Tensor, Tensor], None]
+"""Called in every layer with its index, the mixer's input and its output, both [B, T, D]."""
+
+
+class RMSNorm(nn.Module):
+    """`sala_kernels.rms_norm` with a weight of its own."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
+class SoftmaxMixer(nn.Module):
+    """Grouped-query attention: dense, or over chosen blocks. Rotary, q/k norm and gate as the config has them."""
+
+    def __init__(self, config: SalaConfig) -> None:
+        super().__init__()
+        D, d = config.hidden_size, config.head_dim
+        self.head_dim, self.rotary = d, config.attn_use_rope
+        self.layout = block_layout(config.sparse_config)
+        width, kv_width = config.num_attention_heads * d, config.num_key_value_heads * d
+        self.q_proj, self.k_proj, self.v_proj = _linear(D, width), _linear(D, kv_width), _linear(D, kv_width)
+        self.q_norm, self.k_norm = _norms(config.attn_qk_norm, d, config.rms_norm_eps)
+        self.o_gate = _linear(D, width) if config.attn_use_output_gate else None
+        self.o_proj = _linear(width, D)
+
+    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
+        """x: [B, T, D]; turn: [2, T, d / 2]. Returns what joins the residual stream, [B, T, D]."""
+        q, k = self.queries_keys(x, turn)
+        v, scale = _heads(self.v_proj(x), self.head_dim), self.head_dim**-0.5
+        if sparse and not is_dense(x.shape[1], self.layout):
+            o = differentiable_blocks(q, k, v, scale=scale, layout=self.layout)
+        else:
+            q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
+        o = o.flatten(2)
+        return self.o_proj(o if self.o_gate is None else o * torch.sigmoid(self.o_gate(x)))
+
+    def queries_keys(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What attention and the choice of blocks compare: q [B, T, H, d] and k [B, T, Hk, d] of x [B, T, D]."""
+        q, k = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj))
+        return _placed(q, self.q_norm, turn, q.dtype), _placed(k, self.k_norm, turn, k.dtype)
+
+
+class LightningMixer(nn.Module):
+    """Linear attention with a constant decay per head; norms, rotary and gate as the config has them."""
+
+    log_decay: Tensor
+
+    def __init__(self, config: SalaConfig) -> None:
+        super().__init__()
+        D, d = config.hidden_size, config.lightning_head_dim
+        self.head_dim, self.scale, self.rotary = d, config.lightning_query_scale, config.lightning_use_rope
+        width, kv_width = config.lightning_nh * d, config.lightning_nkv * d
+        self.q_proj, self.k_proj, self.v_proj = _linear(D, width), _linear(D, kv_width), _linear(D, kv_width)
+        self.q_norm, self.k_norm = _norms(config.qk_norm, d, config.rms_norm_eps)
+        self.o_norm = RMSNorm(width, config.rms_norm_eps) if config.use_output_norm else None
+        self.z_proj = _linear(D, width) if config.use_output_gate else None
+        self.o_proj = _linear(width, D)
+        self.register_buffer("log_decay", lightning_log_decay(config.lightning_nh), persistent=False)
+
+    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
+        """As of `SoftmaxMixer`; `sparse` is none of its business."""
+        q, k, v = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = _placed(q, self.q_norm, turn, v.dtype), _placed(k, self.k_norm, turn, v.dtype)
+        o = differentiable_lightning(q, k, v, self.log_decay, scale=self.scale).flatten(2)
+        if self.o_norm is not None:
+            o = self.o_norm(o)
+        return self.o_proj(o if self.z_proj is None else o * torch.sigmoid(self.z_proj(x)))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: SalaConfig) -> None:
+        super().__init__()
+        self.gate_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = _linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """One mixer and one feed-forward, each added with the depth scale."""
+
+    def __init__(self, config: SalaConfig, index: int) -> None:
+        super().__init__()
+        self.index, self.residual_scale = index, config.residual_scale
+        self.is_softmax = config.mixer_types[index] == "minicpm4"
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn: SoftmaxMixer | LightningMixer = (
+            SoftmaxMixer(config) if self.is_softmax else LightningMixer(config)
+        )
+        self.mlp = FeedForward(config)
+
+    def forward(self, h: Tensor, turns: dict[int, Tensor], sparse: bool, tap: Tap | None) -> Tensor:
+        """turns: cos and sin of every position by head size."""
+        x = self.input_layernorm(h)
+        turn = turns[self.self_attn.head_dim] if self.self_attn.rotary else None
+        mixed = self.self_attn(x, turn, sparse)
+        if tap is not None:
+            tap(self.index, x, mixed)
+        h = h + mixed * self.residual_scale
+        return h + self.mlp(self.post_attention_layernorm(h)) * self.residual_scale
+
+
+class Decoder(nn.Module):
+    """Embedding, layers and last norm; the name `model.` of the checkpoint."""
+
+    def __init__(self, config: SalaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Network(nn.Module):
+    """The whole model. sparse: whether softmax layers choose blocks; recompute: give up activations, gain memory."""
+
+    def __init__(self, config: SalaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = None if config.tie_word_embeddings else _linear(config.hidden_size, config.vocab_size)
+        self.sparse = self.recompute = False
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order."""
+        return [layer for layer in self.model.layers if isinstance(layer, Layer)]
+
+    @property
+    def vocabulary(self) -> Tensor:
+        """[vocab, D]: the output matrix."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator, std: float = 0.1) -> None:
+        """muP (arXiv:2404.06395): embeddings with `std`, matrices of layers with std / sqrt(width / base width)."""
+        width_factor = self.config.hidden_size / self.config.dim_model_base
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(1.0)
+            else:
+                inner = is_inner_matrix(name, parameter)
+                parameter.normal_(std=std / width_factor**0.5 if inner else std, generator=generator)
+
+    def forward(self, ids: Tensor, tap: Tap | None = None) -> Tensor:
+        """ids: [B, T] int64, from position 0. Returns what the output matrix is multiplied with, [B, T, D]."""
+        config = self.config
+        turns = self.turns(ids, {layer.self_attn.head_dim for layer in self.layers if layer.self_attn.rotary})
+        h = self.model.embed_tokens(ids) * config.scale_emb
+        for layer in self.model.layers:
+            if self.recompute and torch.is_grad_enabled():
+                h = checkpoint(layer, h, turns, self.sparse, tap, use_reentrant=False)
+            else:
+                h = layer(h, turns, self.sparse, tap)
+        return self.model.norm(h) * config.logit_scale
+
+    def turns(self, ids: Tensor, head_dims: set[int]) -> dict[int, Tensor]:
+        """cos and sin [2, T, d / 2] of every position of ids [B, T], by head size."""
+        theta = self.config.rope_theta
+        return {d: rotary_cos_sin(0, ids.shape[1], d, theta, ids.device) for d in sorted(head_dims)}
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """[B, T, vocab] in float32 (float64 for a float64 model)."""
+        logits = F.linear(self(ids), self.vocabulary)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def is_inner_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether muP scales it with the width: a matrix of a layer, not an embedding, output matrix or norm."""
+    return parameter.ndim == 2 and "embed_tokens" not in name and not name.startswith("lm_head")
+
+
+def _linear(num_in: int, num_out: int) -> nn.Linear:
+    return nn.Linear(num_in, num_out, bias=False)
+
+
+def _norms(wanted: bool, size: int, eps: float) -> tuple[RMSNorm | None, RMSNorm | None]:
+    return (RMSNorm(size, eps), RMSNorm(size, eps)) if wanted else (None, None)
+
+
+def _heads(x: Tensor, head_dim: int) -> Tensor:
+    """[B, T, H * d] -> [B, T, H, d]."""
+    return x.unflatten(-1, (-1, head_dim))
+
+
+def _placed(x: Tensor, norm: RMSNorm | None, turn: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """x [B, T, H, d] normed and turned, where there is a norm and a turn, in `dtype`: one for q, k and v."""
+    if norm is not None:
+        x = norm(x)
+    if turn is not None:
+        x = apply_rotary(x, turn)
+    return x.to(dtype)

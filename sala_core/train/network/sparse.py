@@ -1,0 +1,148 @@
+"""Block-sparse attention that learns: gradients flow through the chosen blocks, not through the choice (InfLLM-V2).
+
+Keys are gathered a few queries at a time, forwards and backwards, so memory is linear in T.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sala_kernels import BlockLayout, block_attention, block_scores, choose_blocks, compress_keys
+from torch import Tensor
+
+from sala_core.model.config import SparseConfig
+
+_GATHERED_NUMBERS = 1 << 25  # of keys copied together in the backward pass
+
+
+def block_layout(sparse: SparseConfig) -> BlockLayout:
+    """The layout that the engine's model uses."""
+    return BlockLayout(
+        stride=sparse.kernel_stride,
+        block=sparse.block_size,
+        init=sparse.init_blocks,
+        local=sparse.local_blocks,
+        slots=sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks,
+    )
+
+
+def is_dense(num_tokens: int, layout: BlockLayout) -> bool:
+    """Whether every query of so many tokens attends to all before it."""
+    return (num_tokens - 1) // layout.block < layout.max_blocks
+
+
+def differentiable_blocks(q: Tensor, k: Tensor, v: Tensor, *, scale: float, layout: BlockLayout) -> Tensor:
+    """Attention of every query over its first, local and chosen blocks, from position 0 on.
+
+    q: [B, T, H, d]; k: [B, T, Hk, d]; v: [B, T, Hk, dv], one dtype. Returns [B, T, H, dv] in it. Rows are taken one by
+    one: at the lengths where blocks are chosen, there are few.
+    """
+    rows = []
+    for row in zip(q, k, v, strict=True):
+        chosen = choose(row[0], row[1], scale=scale, layout=layout)
+        rows.append(_Blocks.apply(*row, chosen, scale, layout))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def choose(q: Tensor, k: Tensor, *, scale: float, layout: BlockLayout) -> Tensor:
+    """The chosen blocks [Hk, T, slots] of queries q [T, H, d] over keys k [T, Hk, d], as the engine chooses them."""
+    with torch.autocast(q.device.type, enabled=False):
+        keys, tiles = k.detach().transpose(0, 1).contiguous(), []
+        fine = compress_keys(keys, size=2 * layout.stride, stride=layout.stride)
+        coarse = compress_keys(keys, size=8 * layout.stride, stride=4 * layout.stride)
+        step = 1024 if q.is_cuda else layout.block
+        for start in range(0, len(q), step):
+            part = q.detach()[start : start + step]
+            scores = block_scores(part, fine, coarse, position=start, scale=scale, layout=layout)
+            tiles.append(choose_blocks(scores, position=start, layout=layout))
+        return torch.cat(tiles, 1)
+
+
+class _Blocks(torch.autograd.Function):
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, scale: float, layout: BlockLayout) -> Tensor:
+        with torch.autocast(q.device.type, enabled=False):
+            keys, values = k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
+            return block_attention(q, keys, values, chosen, position=0, scale=scale, layout=layout)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        q, k, v, chosen, ctx.scale, ctx.layout = inputs
+        ctx.save_for_backward(q, k, v, chosen)
+
+    @staticmethod
+    def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, chosen = ctx.saved_tensors
+        layout, wide = ctx.layout, torch.float64 if q.dtype == torch.float64 else torch.float32
+        T, Hk, d = k.shape
+        keys, values = (x.transpose(0, 1).to(wide).contiguous() for x in (k, v))  # [Hk, T, .]
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(keys), torch.zeros_like(values)
+        most = max(1, _GATHERED_NUMBERS // max(1, Hk * layout.slots * layout.block * d))
+        start = 0
+        while start < T:
+            stop = min(T, start + most, (start // layout.block + 1) * layout.block)
+            part = slice(start, stop)
+            tile = _Tile(q[part].to(wide), do[part].to(wide), chosen[:, part], start, ctx.scale, layout)
+            dq[part] = tile.backward(keys, values, dk, dv).to(q.dtype)
+            start = stop
+        return dq, dk.transpose(0, 1).to(k.dtype), dv.transpose(0, 1).to(v.dtype), None, None, None
+
+
+class _Tile:
+    """Queries of one block, q [t, H, d] from token `start` on, with their outputs' gradient do [t, H, dv]."""
+
+    def __init__(self, q: Tensor, do: Tensor, chosen: Tensor, start: int, scale: float, layout: BlockLayout) -> None:
+        self.scale, self.layout = scale, layout
+        t, H, _ = q.shape
+        Hk = chosen.shape[0]
+        self.q, self.do = (x.view(t, Hk, H // Hk, -1).transpose(0, 1) for x in (q, do))  # [Hk, t, G, .]
+        own, end, device = start // layout.block, start + t, q.device
+        first = layout.init * layout.block
+        local = max((own - layout.local + 1) * layout.block, first)
+        self.sparse = own >= layout.max_blocks and layout.slots > 0
+        ranges = [(0, first), (local, end)] if own >= layout.max_blocks else [(0, end)]
+        self.near = torch.cat([torch.arange(a, b, device=device) for a, b in ranges])
+        self.late = self.near > torch.arange(start, end, device=device)[:, None]  # [t, near]
+        steps = torch.arange(layout.block, device=device)
+        self.far = (chosen.clamp(min=0)[..., None] * layout.block + steps).flatten(2)  # [Hk, t, S * block] tokens
+        self.empty = (chosen < 0).repeat_interleave(layout.block, -1)
+
+    def backward(self, keys: Tensor, values: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
+        """keys [Hk, T, d] and values [Hk, T, dv]; adds to their gradients in place, returns that of q [t, H, d]."""
+        near_k, near_v = keys[:, None, self.near], values[:, None, self.near]  # [Hk, 1, near, .]
+        s = [(self.q @ near_k.mT).masked_fill(self.late[:, None], -torch.inf)]
+        dp = [self.do @ near_v.mT]
+        if self.sparse:
+            far_k, far_v = _rows(keys, self.far), _rows(values, self.far)
+            s.append((self.q @ far_k.mT).masked_fill(self.empty[:, :, None], -torch.inf))
+            dp.append(self.do @ far_v.mT)
+        p = (torch.cat(s, -1) * self.scale).softmax(-1)  # [Hk, t, G, keys]
+        slope = torch.cat(dp, -1)
+        ds = p * (slope - (p * slope).sum(-1, keepdim=True)) * self.scale
+        n = len(self.near)
+        dq = ds[..., :n] @ near_k
+        dk.index_add_(1, self.near, _shared(ds[..., :n], self.q))
+        dv.index_add_(1, self.near, _shared(p[..., :n], self.do))
+        if self.sparse:
+            dq = dq + ds[..., n:] @ far_k
+            _add_rows(dk, self.far, ds[..., n:].mT @ self.q)
+            _add_rows(dv, self.far, p[..., n:].mT @ self.do)
+        return dq.transpose(0, 1).flatten(1, 2)
+
+
+def _rows(x: Tensor, tokens: Tensor) -> Tensor:
+    """[Hk, T, d] and [Hk, t, n] -> [Hk, t, n, d]."""
+    return torch.stack([part[rows] for part, rows in zip(x, tokens, strict=True)])
+
+
+def _add_rows(x: Tensor, tokens: Tensor, change: Tensor) -> None:
+    """Add change [Hk, t, n, d] to the rows of x [Hk, T, d]. In place."""
+    for part, rows, values in zip(x, tokens, change, strict=True):
+        part.index_add_(0, rows.flatten(), values.flatten(0, 1))
+
+
+def _shared(weights: Tensor, x: Tensor) -> Tensor:
+    """Sum over queries and heads: weights [Hk, t, G, n], x [Hk, t, G, d] -> [Hk, n, d]."""
+    return weights.flatten(1, 2).mT @ x.flatten(1, 2)

@@ -1,0 +1,288 @@
+"""What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
+
+import gradio as gr
+import pytest
+from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import wording
+from app.page import conversation, evidence, meter, reading, session_list, view
+from app.page.handlers import Handlers
+from app.page.markup import block, escape, safe_markdown, tag
+from app.page.page import build_page, page_options
+from app.page.panels import build_panels
+
+EVIL = '<script>alert(1)</script>" onload="x\n\n# Heading $$x$$ ![i](http://e.example/i.png)'
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0"), (999, "999"), (1000, "1.0K"), (48_000, "48K"), (999_499, "999K"), (999_500, "1.00M"),
+     (1_048_576, "1.05M"), (10_400_000, "10M")],
+)  # fmt: skip
+def test_short_counts(number, words):
+    assert wording.short_count(number) == words
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "words"),
+    [(0, "0 B"), (812, "812 B"), (48_200_000, "48 MB"), (3_240_000_000, "3.2 GB"), (9e15, "9000.0 TB")],
+)
+def test_sizes(num_bytes, words):
+    assert wording.size(num_bytes) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "under a second"), (42, "42 s"), (60, "1 min"), (200, "3 min 20 s"), (1810, "30 min"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds, words):
+    assert wording.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "words"),
+    [(5, "just now"), (125, "2 min ago"), (7300, "2 h ago"), (90_000, "yesterday"), (4 * 86_400, "4 days ago")],
+)
+def test_distances_in_time(elapsed, words):
+    assert wording.ago(1_000_000, now=1_000_000 + elapsed) == words
+
+
+def test_places():
+    assert wording.place(None, 7, 7) == "line 7"
+    assert wording.place(3, 1200, 1204) == "page 3, lines 1,200–1,204"
+
+
+@given(st.text(max_size=200))
+def test_escaped_text_holds_no_markup_and_no_line_break(text):
+    assert not set(escape(text)) & set("<>\"'\n\r$")
+
+
+@given(st.text(alphabet=st.sampled_from(list("<>/ab`~\n ![](x):\"'=-*")), max_size=80))
+def test_outside_code_no_tag_image_or_link_target_survives(text):
+    safe = safe_markdown(text)
+    if "`" not in text and "~~~" not in text:
+        assert "<" not in safe
+        assert "![" not in safe
+        assert "](" not in safe
+
+
+def test_code_keeps_its_characters():
+    text = "a <b> `x<y` and\n```html\n<b>[a](b)</b>\n```\n<i>"
+    assert safe_markdown(text) == "a &lt;b> `x<y` and\n```html\n<b>[a](b)</b>\n```\n&lt;i>"
+
+
+def test_a_block_is_one_line_of_html():
+    shown = block(tag("p", escape(EVIL), title=EVIL), class_="x")
+    assert "\n" not in shown
+    assert "<script" not in shown
+    assert shown.count("<") == 4
+
+
+def _answer(text, **changes):
+    return FakeMessage(id="a", role="assistant", text=text, **changes)
+
+
+def _quotation(text, page=None, document="novel.txt"):
+    return {"text": text, "document": document, "page": page, "line_start": 12, "line_end": 13}
+
+
+def test_a_verified_quotation_is_marked_behind_its_closing_mark():
+    shown = conversation.mark_quotations(
+        "He says “it rained\nall day”, then left.", [_quotation("it rained all day", page=3)]
+    )
+    assert shown == (
+        "He says “it rained\nall day” "
+        '[✓ p. 3](#evidence "Stands word for word in novel.txt, page 3, lines 12–13"), then left.'
+    )
+
+
+def test_a_quotation_in_a_code_block_is_marked_behind_the_block():
+    shown = conversation.mark_quotations("```\nlet a = b < c;\n```\nDone.", [_quotation("let a = b < c;")])
+    assert shown.startswith("```\nlet a = b < c;\n``` [✓ line 12]") or "```\n [✓ line 12]" in shown
+    assert shown.split("[✓")[0].count("```") == 2
+
+
+def test_a_block_quotation_is_found_through_its_line_marks():
+    shown = conversation.mark_quotations("> it rained\n> all day\n\nSo.", [_quotation("it rained\nall day")])
+    assert "all day [✓ line 12]" in shown
+
+
+def test_a_document_name_can_not_break_out_of_the_mark():
+    shown = conversation.mark_quotations(
+        "it rained all day", [_quotation("it rained all day", document='x") <b>\n](y')]
+    )
+    assert "<b>" not in shown
+    assert shown.count('"') == 2
+    assert "\n" not in shown
+
+
+def test_the_model_can_not_forge_a_mark():
+    assert "](#evidence" not in conversation.answer_markdown(
+        _answer('"so" [✓ line 1](#evidence "Stands word for word")')
+    )
+
+
+def test_turns_are_shown_with_thinking_first_and_the_pending_question_last():
+    said = _answer("Yes", thinking="Hm <b>", stats={"finish_reason": "stopped"})
+    shown = conversation.history_messages([FakeMessage(id="q", role="user", text="So?"), said], "And <i>now</i>?")
+    assert [message["role"] for message in shown] == ["user", "assistant", "assistant", "user"]
+    assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
+    assert shown[1]["content"] == "Hm &lt;b>"
+    assert shown[2]["content"] == "Yes\n\n*Stopped here.*"
+    assert shown[3]["content"] == "And &lt;i>now&lt;/i>?"
+
+
+def _reading(**progress):
+    facts = {
+        "phase": "reading", "file": EVIL, "files_done": 1, "files_total": 3, "tokens_done": 250, "tokens_total": 1000,
+        "tokens_per_s": 5200.4, "seconds_left": 75.0,
+    }  # fmt: skip
+    return FakeJob(id="j", session_id="s", kind="read", status="running", progress=facts | progress)
+
+
+def test_progress_gives_phase_file_tokens_speed_and_time_left():
+    shown = reading.progress_html(_reading())
+    assert "25%" in shown
+    assert '<progress max="1000" value="250">' in shown
+    assert "file 2 of 3 · 250 of 1,000 tokens · 5,200 tokens/s · 1 min 15 s left" in shown
+    assert "<script" not in shown
+
+
+def test_progress_without_numbers_yet_is_a_moving_bar():
+    for job in (_reading(phase="preparing", tokens_total=0), FakeJob(id="j", session_id="s", kind="read")):
+        assert "<progress></progress>" in reading.progress_html(job)
+
+
+def test_a_receipt_names_every_skipped_file_with_its_reason():
+    result = {
+        "files": 2, "pages": 310, "tokens": 90_000, "tokens_read": 60_000, "tokens_reused": 30_000, "seconds": 130.0,
+        "skipped": [{"name": f"{EVIL}{n}", "path": "", "reason": f"reason {n}"} for n in range(3)],
+        "warnings": ["pages 3, 7-9: no text (scanned?)"], "stopped": False,
+    }  # fmt: skip
+    shown = reading.receipt_html(FakeJob(id="j", session_id="s", kind="read", status="done", result=result))
+    assert "2 files · 310 pages · 60,000 tokens read in 2 min 10 s · 30,000 known already" in shown
+    assert "3 files skipped" in shown
+    assert all(f"reason {n}" in shown for n in range(3))
+    assert "1 warning" in shown
+    assert "<script" not in shown
+
+
+def test_long_lists_are_cut_and_say_so():
+    rows = [FakeDocument(id=str(n), name=f"f{n}", media_type="", num_bytes=1, num_tokens=1) for n in range(250)]
+    shown = reading.documents_html(rows)
+    assert shown.count("<li") == reading.MAX_LISTED + 1
+    assert "and 50 more" in shown
+
+
+def _place(**changes):
+    return {
+        "document": EVIL, "document_id": "d", "page": 2, "line_start": 20, "line_end": 21, "text": EVIL, "score": 0.5,
+    } | changes  # fmt: skip
+
+
+def test_evidence_shows_the_lines_around_a_place():
+    source = "\n".join(f"text of {number}" for number in range(1, 61))
+    shown = evidence.evidence_html([_place(), _place(score=0.25)], {"d": source}.get)
+    assert "page 2, lines 20–21" in shown
+    assert shown.count("line-hit") == 4
+    assert "text of 8<" in shown
+    assert "text of 33<" in shown
+    assert "text of 34<" not in shown
+    assert 'value="0.500"' in shown
+    assert "<script" not in shown
+
+
+def test_evidence_stands_lines_out_of_range_and_a_missing_document():
+    assert "text" in evidence.evidence_html([_place(line_start=900, line_end=999)], lambda _: "text")
+    assert "no longer in the library" in evidence.evidence_html([_place()], lambda _: None)
+    assert evidence.evidence_html([_place(score=0.0)], lambda _: "text").count('value="0.000"') == 1
+    assert evidence.evidence_html([], lambda _: None) == ""
+
+
+def test_the_meter_shows_read_free_and_memory():
+    facts = FakeMeter(
+        tokens_read=48_000, tokens_pending=1200, tokens_free=950_000, state_bytes=409_000_000,
+        library_bytes=3_200_000_000, process_bytes=1_240_000_000,
+    )  # fmt: skip
+    shown = meter.meter_html(facts)
+    assert all(words in shown for words in ("48K", "950K free", "1,200 tokens wait", "409 MB", "3.2 GB", "1.2 GB"))
+
+
+def test_the_banner_is_for_demonstration_and_failed_models_only():
+    shown = meter.banner_html(FakeModelInfo())
+    assert "small demonstration model" in shown
+    assert "hf download openbmb/MiniCPM-SALA" in shown
+    assert "python3 launch.py --model openbmb/MiniCPM-SALA" in shown
+    assert meter.banner_html(FakeModelInfo(is_demonstration=False)) == ""
+    assert "no &lt;b&gt; file" in meter.banner_html(FakeModelInfo(status="failed", error="no <b> file"))
+
+
+def test_new_sessions_get_an_unused_name():
+    workspace = FakeWorkspace()
+    for _ in range(3):
+        workspace.new_session(session_list.unused_name(workspace))
+    assert sorted(row.name for row in workspace.library.sessions()) == ["Untitled", "Untitled 2", "Untitled 3"]
+
+
+def test_the_stamp_changes_with_what_the_page_shows():
+    workspace = FakeWorkspace()
+    row = workspace.new_session("a")
+
+    def now():
+        return view.stamp(workspace, row.id, "", "")
+
+    first = now()
+    assert now() == first
+    row.num_messages += 2
+    second = now()
+    workspace.info = FakeModelInfo(status="loading")
+    assert len({first, second, now()}) == 3
+
+
+def test_a_window_that_is_still_loading_is_not_drawn_without_its_session():
+    handlers = Handlers(FakeWorkspace(), (panels := build_in_a_page()))
+    assert list(handlers.watch("", "", "", "")) == [panels.stamp]
+    assert panels.header.title in handlers.watch("", "", "an older stamp", "")
+
+
+def test_a_window_that_lost_its_job_follows_it_again(tmp_path):
+    workspace = FakeWorkspace()
+    handlers = Handlers(workspace, (panels := build_in_a_page()))
+    row = workspace.new_session("a")
+    workspace.script.reading_s = 60
+    job_id = workspace.submit_read(row.id, [tmp_path])
+    seen = view.stamp(workspace, row.id, job_id, "")
+    assert list(handlers.watch(row.id, job_id, seen, "")) == [panels.meter]
+    for lost in ("", "another"):
+        assert handlers.watch(row.id, lost, seen, "")[panels.job] == job_id
+    workspace.close()
+
+
+def build_in_a_page():
+    with gr.Blocks():
+        return build_panels()
+
+
+def test_the_page_is_private_and_speaks_to_nobody():
+    page = build_page(FakeWorkspace())
+    assert all(function.api_visibility == "private" for function in page.fns.values())
+    assert not any(function.queue for function in page.fns.values())
+    options = page_options()
+    assert options["run_history"] is False
+    assert options["allowed_paths"] == []
+    assert all(
+        font["url"] is None for font in (f.stylesheet() for f in options["theme"]._font + options["theme"]._font_mono)
+    )
+    styles = "".join(path.read_text(encoding="utf-8") for path in options["css_paths"])
+    assert "url(" not in styles
+    assert "@import" not in styles
+
+
+def test_the_first_words_do_not_claim_what_is_not_read_yet():
+    assert "Ready for your questions" in conversation.welcome_html(2, 0, "")
+    shown = conversation.welcome_html(2, 0, "", is_read=False)
+    assert "Not all is read yet" in shown
+    assert "2 documents waiting" in shown
+    assert conversation.welcome_html(2, 1, "", is_read=False) == ""

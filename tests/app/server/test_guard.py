@@ -1,0 +1,319 @@
+"""The guard: each of its rules, against a small application that records what reached it."""
+
+import base64
+import hashlib
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient, WebSocketDisconnect
+
+from app.server.guard import Guard
+
+PORT = 7863
+ORIGIN = f"http://127.0.0.1:{PORT}"
+PAGE = "<html><script>window.a = 1;</script><script type='module' src='/assets/x.js'></script></html>"
+
+
+class Site:
+    """An application behind a guard, and what reached it."""
+
+    def __init__(self, **options):
+        self.reached = []
+        self.fresh = []
+        self.encodings = []
+        names = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+        app = Starlette(
+            routes=[
+                Route("/", self.page),
+                Route("/data", self.data, methods=names),
+                Route("/assets/x.js", self.asset),
+                Route("/gradio_api/{rest:path}", self.data, methods=names),
+                Route("/api/{rest:path}", self.data, methods=names),
+                WebSocketRoute("/socket", self.socket),
+            ]
+        )
+        self.guard = Guard(app, port=PORT, token="secret-token", on_new_token=self.fresh.append, **options)
+
+    async def page(self, request: Request):
+        self.reached.append("page")
+        self.encodings.append(request.headers.get("accept-encoding"))
+        return HTMLResponse(PAGE)
+
+    async def data(self, request: Request):
+        body = await request.body()
+        self.reached.append((request.method, len(body)))
+        headers = {"access-control-allow-origin": "*", "cache-control": "public, max-age=9"}
+        return JSONResponse({"private": True}, headers=headers)
+
+    async def asset(self, request: Request):
+        return PlainTextResponse("js", headers={"cache-control": "max-age=31536000"})
+
+    async def socket(self, websocket):
+        self.reached.append("socket")
+        await websocket.accept()
+        await websocket.send_text("hello")
+        await websocket.close()
+
+    def client(self, base_url: str = ORIGIN) -> TestClient:
+        return TestClient(self.guard, base_url=base_url, follow_redirects=False)
+
+
+@pytest.fixture
+def site():
+    return Site()
+
+
+@pytest.fixture
+def browser(site):
+    """A client that came with the token, as the person's browser does."""
+    client = site.client()
+    assert client.get("/?token=secret-token").status_code == 303
+    return client
+
+
+@pytest.mark.parametrize("host", [f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}", f"[::1]:{PORT}"])
+def test_our_hosts_are_served(browser, host):
+    assert browser.get("/data", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        f"evil.example:{PORT}",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        f"127.0.0.1.evil.example:{PORT}",
+        "",
+        f"0.0.0.0:{PORT}",
+    ],
+)
+def test_any_other_host_is_refused_even_with_the_cookie(site, browser, host):
+    assert browser.get("/data", headers={"host": host}).status_code == 403
+    assert site.reached == []
+
+
+def test_two_hosts_are_refused(site, browser):
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    headers = [("host", f"127.0.0.1:{PORT}"), ("host", "evil.example"), ("cookie", cookie)]
+    assert browser.get("/data", headers=httpx.Headers(headers)).status_code == 403
+    assert site.reached == []
+
+
+@pytest.mark.parametrize("path", ["/", "/data", "/assets/x.js", "/gradio_api/queue/data", "/nothing"])
+@pytest.mark.parametrize("cookie", [None, f"sala_launch_{PORT}=guess", f"sala_launch_{PORT}=", "broken;;=;\x01"])
+def test_nothing_is_served_without_the_cookie(site, path, cookie):
+    headers = {} if cookie is None else {"cookie": cookie}
+    assert site.client().get(path, headers=headers).status_code == 403
+    assert site.reached == []
+
+
+def test_the_token_is_exchanged_by_a_redirect_for_a_strict_cookie(site):
+    response = site.client().get("/?session=a%20b&token=secret-token")
+    assert response.status_code == 303
+    assert response.headers["location"] == "/?session=a+b"
+    cookie = response.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "path=/" in cookie
+    assert "secret-token" not in cookie
+
+
+def test_the_token_works_once(site, browser):
+    assert site.client().get("/?token=secret-token").status_code == 403
+    assert browser.get("/?token=secret-token").status_code == 303
+    assert browser.get("/").status_code == 200
+
+
+def test_a_wrong_token_opens_nothing(site):
+    for token in ("", "wrong", "secret-token2", "ünicode"):
+        assert site.client().get("/", params={"token": token}).status_code == 403
+
+
+def test_the_token_is_no_pass_for_a_post(site):
+    response = site.client().post("/data?token=secret-token", headers={"origin": ORIGIN})
+    assert response.status_code == 403
+    assert site.reached == []
+
+
+def test_the_redirect_stays_here(site):
+    response = site.client().get(f"{ORIGIN}//evil.example/?token=secret-token")
+    assert response.headers["location"] == "/evil.example/"
+
+
+def test_a_cookie_of_another_launch_is_not_valid(browser):
+    other = Site()
+    client = other.client()
+    client.cookies.update(browser.cookies)
+    assert client.get("/data").status_code == 403
+
+
+def test_a_browser_without_cookie_reads_what_to_do_and_gets_a_fresh_address_when_none_is_left(site, browser):
+    stranger = site.client()
+    response = stranger.get("/", headers={"accept": "text/html"})
+    assert response.status_code == 403
+    assert "address that the program printed" in response.text
+    stranger.get("/", headers={"accept": "text/html"})
+    assert len(site.fresh) == 1
+    assert stranger.get("/", params={"token": site.fresh[0]}).status_code == 303
+    assert stranger.get("/").status_code == 200
+
+
+def test_no_fresh_address_while_one_is_unused(site):
+    site.client().get("/", headers={"accept": "text/html"})
+    assert site.fresh == []
+
+
+CHANGING = ["POST", "PUT", "DELETE", "PATCH"]
+
+
+@pytest.mark.parametrize("method", CHANGING)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": f"http://localhost:{PORT}"},
+        {"origin": f"https://127.0.0.1:{PORT}"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "none"},
+        {"origin": ORIGIN, "sec-fetch-site": "cross-site"},
+        {"origin": "http://evil.example", "sec-fetch-site": "same-origin"},
+    ],
+)
+def test_a_change_from_elsewhere_is_refused(site, browser, method, headers):
+    assert browser.request(method, "/data", headers=headers).status_code == 403
+    assert site.reached == []
+
+
+@pytest.mark.parametrize("method", CHANGING)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": ORIGIN},
+        {"sec-fetch-site": "same-origin"},
+        {"origin": ORIGIN, "sec-fetch-site": "same-origin"},
+    ],
+)
+def test_a_change_from_the_page_passes(site, browser, method, headers):
+    assert (
+        browser.request(
+            method,
+            "/data",
+            headers=headers,
+        ).status_code
+        == 200
+    )
+    assert site.reached == [(method, 0)]
+
+
+def test_another_local_server_cannot_read_with_the_cookie(browser):
+    headers = {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"}
+    assert browser.get("/data", headers=headers).status_code == 403
+
+
+def test_a_link_from_elsewhere_may_be_followed(browser):
+    headers = {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert browser.get("/", headers=headers).status_code == 200
+    assert browser.get("/", headers={**headers, "sec-fetch-dest": "iframe"}).status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": "http://evil.example"}])
+def test_a_socket_from_elsewhere_is_refused(site, browser, headers):
+    with (
+        pytest.raises(WebSocketDisconnect),
+        browser.websocket_connect(f"ws://127.0.0.1:{PORT}/socket", headers=headers),
+    ):
+        pass
+    assert site.reached == []
+
+
+def test_a_socket_needs_the_cookie(site, browser):
+    headers = {"origin": ORIGIN, "host": f"127.0.0.1:{PORT}"}
+    with pytest.raises(WebSocketDisconnect), site.client().websocket_connect("/socket", headers=headers):
+        pass
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    with browser.websocket_connect("/socket", headers={**headers, "cookie": cookie}) as socket:
+        assert socket.receive_text() == "hello"
+
+
+@pytest.mark.parametrize("path", ["/", "/data", "/nothing", "/assets/x.js", "/gradio_api/file=/etc/passwd"])
+@pytest.mark.parametrize("known", [True, False])
+def test_every_answer_carries_the_headers(site, browser, path, known):
+    headers = (browser if known else site.client()).get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    policy = headers["content-security-policy"]
+    for rule in (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",
+        "frame-ancestors 'none'",
+        "object-src 'none'",
+    ):
+        assert rule in policy.split("; ")
+    assert "access-control-allow-origin" not in headers
+
+
+def test_private_answers_are_not_cached_and_unchanging_files_are(browser):
+    assert browser.get("/").headers["cache-control"] == "no-store"
+    assert browser.get("/data").headers["cache-control"] == "no-store"
+    assert browser.get("/assets/x.js").headers["cache-control"] == "max-age=31536000"
+
+
+def test_only_the_pages_own_inline_scripts_may_run():
+    site = Site(inline_scripts=("added();",))
+    client = site.client()
+    client.get("/?token=secret-token")
+    policy = client.get("/", headers={"accept": "text/html", "accept-encoding": "br"}).headers[
+        "content-security-policy"
+    ]
+    scripts = next(rule for rule in policy.split("; ") if rule.startswith("script-src"))
+    hashes = [base64.b64encode(hashlib.sha256(body).digest()).decode() for body in (b"window.a = 1;", b"added();")]
+    assert scripts == "script-src 'self' " + " ".join(f"'sha256-{value}'" for value in hashes)
+    assert "unsafe" not in scripts
+    assert site.encodings == [None]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file%3D/etc/passwd",
+        "/gradio_api/file/etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/file=http://example.org/x",
+        "/gradio_api/proxy=http://example.org/x",
+        "/gradio_api/runs",
+        "/monitoring",
+        "/gradio_api/upload",
+        "/gradio_api/upload_progress",
+        "/gradio_api/vibe-code",
+    ],
+)
+def test_routes_that_read_paths_or_fetch_from_elsewhere_are_closed(site, browser, path):
+    assert browser.get(path).status_code == 404
+    assert site.reached == []
+
+
+def test_a_body_over_the_limit_is_refused(site):
+    small = Site(max_body_bytes=100, max_upload_bytes=1000)
+    client = small.client()
+    client.get("/?token=secret-token")
+    headers = {"origin": ORIGIN}
+    assert client.post("/data", content=b"x" * 100, headers=headers).status_code == 200
+    assert client.post("/data", content=b"x" * 101, headers=headers).status_code == 413
+    assert client.post("/data", content=iter([b"x" * 60] * 2), headers=headers).status_code == 413
+    path = f"/api/uploads/{'0' * 32}/files"
+    assert client.post(path, content=b"x" * 1000, headers=headers).status_code == 200
+    assert client.post(path, content=b"x" * 1001, headers=headers).status_code == 413
+    assert client.post("/data", content=b"x", headers={**headers, "content-length": "-1"}).status_code == 413
+    assert small.reached == [("POST", 100), ("POST", 1000)]

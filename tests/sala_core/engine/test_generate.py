@@ -1,0 +1,207 @@
+"""Answering: the tokens that forward would give, text that may be shown, and a state that always knows where it is."""
+
+import pytest
+import torch
+
+from sala_core import Engine, Finished, Progress, SamplingParams, Token
+from sala_core.model.forward import AttentionTrace
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+GREEDY = SamplingParams(temperature=0, max_tokens=12)
+
+
+def answer(engine, prompt, sampling, state=None, **options):
+    """(events, state) of a whole answer."""
+    state = state or engine.new_state()
+    return list(engine.generate(state, prompt, sampling, **options)), state
+
+
+def texts(events, *, thinking=False):
+    return "".join(event.text for event in events if isinstance(event, Token) and event.thinking == thinking)
+
+
+def said(events):
+    return [event.id for event in events if isinstance(event, Token) and event.id is not None]
+
+
+@pytest.fixture
+def script(talking_engine, monkeypatch):
+    """script(text, *more ids) makes the model say exactly these tokens, then end; returns their ids."""
+
+    def play(text, *more):
+        ids = [*talking_engine.tokenizer.encode_content(text).tolist(), *more]
+        left = iter([*ids, *[min(talking_engine.tokenizer.eos_token_ids)] * 2])
+
+        def logits(hidden):
+            return torch.zeros(len(hidden), 8192).index_fill(1, torch.tensor([next(left)]), 100.0)
+
+        monkeypatch.setattr(talking_engine.model, "logits", logits)
+        return ids
+
+    return play
+
+
+def test_greedy_is_the_argmax_of_forward_again_and_again(small_engine, ids):
+    prompt = ids[:200]
+    events, state = answer(small_engine, prompt, GREEDY)
+    check = small_engine.new_state()
+    expected, logits = [], small_engine.forward(check, prompt)
+    while (best := int(logits[-1].argmax())) not in (2, 3) and len(expected) < 12:
+        expected.append(best)
+        logits = small_engine.forward(check, [best])
+    assert said(events) == expected
+    assert events[-1] == Finished(reason="length" if len(expected) == 12 else "stop", ids=tuple(expected))
+    assert state.position == 200 + len(expected)
+    assert all(torch.equal(state.linear[i], check.linear[i]) for i in check.linear)
+
+
+def test_the_same_seed_says_the_same(small_engine, ids):
+    def tokens(seed):
+        return said(answer(small_engine, ids[:50], SamplingParams(temperature=1.0, seed=seed, max_tokens=20))[0])
+
+    assert tokens(7) == tokens(7)
+    assert len({tuple(tokens(seed)) for seed in range(5)}) > 1
+
+
+def test_progress_counts_the_prompt_on_the_chunk_grid(small_engine, ids, monkeypatch):
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
+    state = small_engine.new_state()
+    small_engine.forward(state, ids[:10])
+    events, _ = answer(small_engine, ids[10:200], GREEDY, state)
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress == [Progress(tokens_done=done, tokens_total=190) for done in (54, 118, 182, 190)]
+    assert events[: len(progress)] == progress
+
+
+def test_a_conversation_may_go_on_after_an_answer(small_engine, ids):
+    events, state = answer(small_engine, ids[:100], GREEDY)
+    after = small_engine.forward(state, ids[200:220])
+    whole = small_engine.new_state()
+    stream = [*ids[:100].tolist(), *said(events), *ids[200:220].tolist()]
+    expected = small_engine.forward(whole, stream)[-20:]
+    torch.testing.assert_close(after, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", range(0, 16, 3))
+def test_closed_at_any_event_the_state_holds_the_prompt_and_what_was_yielded(small_engine, ids, monkeypatch, count):
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
+    state = small_engine.new_state()
+    iterator = small_engine.generate(state, ids[:200], GREEDY)
+    seen = [event for _, event in zip(range(count), iterator, strict=False)]
+    iterator.close()
+    read = max((event.tokens_done for event in seen if isinstance(event, Progress)), default=0)
+    assert state.position == read + len(said(seen))
+
+
+@pytest.mark.parametrize("looks", [1, 3, 4, 5, 9])
+def test_should_stop_ends_the_work_without_a_finish(small_engine, ids, monkeypatch, looks):
+    """Looked at after each of four chunks of the prompt and before every token."""
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
+    left = iter([False] * (looks - 1) + [True])
+    events, state = answer(small_engine, ids[:200], GREEDY, should_stop=lambda: next(left))
+    assert not any(isinstance(event, Finished) for event in events)
+    assert len(said(events)) == max(0, looks - 5)
+    assert state.position == min(200, 64 * looks) + len(said(events))
+
+
+def test_max_tokens_ends_with_length(script, talking_engine):
+    ids = script("one two three four five six seven")
+    events, state = answer(talking_engine, [5, 6], SamplingParams(max_tokens=3))
+    assert events[-1] == Finished(reason="length", ids=tuple(ids[:3]))
+    assert state.position == 2 + 3
+    assert texts(events) == talking_engine.tokenizer.decode(ids[:3])
+
+
+def test_an_end_token_ends_and_is_neither_shown_nor_in_the_state(script, talking_engine):
+    ids = script("The whale swam.")
+    events, state = answer(talking_engine, [5, 6], SamplingParams())
+    assert events[-1] == Finished(reason="stop", ids=tuple(ids))
+    assert said(events) == ids
+    assert texts(events) == "The whale swam."
+    assert state.position == 2 + len(ids)
+
+
+def test_a_model_without_tokenizer_ends_at_the_end_tokens_of_its_config(small_engine, monkeypatch):
+    left = iter([50, 51, 3])
+
+    def logits(hidden):
+        return torch.zeros(1, 97).index_fill(1, torch.tensor([next(left)]), 100.0)
+
+    monkeypatch.setattr(small_engine.model, "logits", logits)
+    events, _ = answer(small_engine, [1], GREEDY)
+    assert events[-1] == Finished(reason="stop", ids=(50, 51))
+    assert texts(events) == ""
+
+
+@pytest.mark.parametrize("stop", ["sw", " swam.", "whale", "T", "m. It"])
+def test_a_stop_string_ends_the_answer_and_is_not_shown(script, talking_engine, stop):
+    text = "The whale swam. It dived."
+    ids = script(text)
+    events, state = answer(talking_engine, [5, 6], SamplingParams(stop=("never said", stop)))
+    assert texts(events) == text[: text.index(stop)]
+    finished = events[-1]
+    assert finished.reason == "stop_string"
+    assert finished.ids == tuple(said(events)) == tuple(ids[: len(finished.ids)])
+    assert stop in talking_engine.tokenizer.decode(finished.ids)
+    assert state.position == 2 + len(finished.ids)
+
+
+def test_text_held_back_for_a_stop_string_that_never_comes_is_shown_at_the_end(script, talking_engine):
+    script("The whale swam")
+    events, _ = answer(talking_engine, [5], SamplingParams(stop=("swam away",)))
+    assert texts(events) == "The whale swam"
+    assert events[-1].reason == "stop"
+
+
+def test_characters_of_several_tokens_are_shown_whole(script, talking_engine):
+    text = "naïve 日本語 😀👩‍🚀 end"
+    ids = script(text)
+    events, _ = answer(talking_engine, [5], SamplingParams())
+    assert said(events) == ids
+    assert texts(events) == text
+    assert not any("\ufffd" in event.text for event in events if isinstance(event, Token))
+
+
+def test_a_think_block_is_told_from_the_answer(script, talking_engine):
+    ids = script("<think>\nWho swam? The whale.\n</think>\n\nThe whale.")
+    events, _ = answer(talking_engine, [5], SamplingParams())
+    assert texts(events, thinking=True) == "Who swam? The whale."
+    assert texts(events) == "The whale."
+    assert events[-1].ids == tuple(ids)
+    events_flat = [event.thinking for event in events if isinstance(event, Token) and event.text]
+    assert events_flat == sorted(events_flat, reverse=True)
+
+
+def test_without_thinking_the_tags_are_text(script, talking_engine):
+    script("<think>So</think> yes")
+    events, _ = answer(talking_engine, [5], SamplingParams(), think=False)
+    assert texts(events) == "<think>So</think> yes"
+
+
+def test_a_think_block_cut_short_is_thinking_to_the_end(script, talking_engine):
+    script("<think>It goes on and on")
+    events, _ = answer(talking_engine, [5], SamplingParams(max_tokens=5))
+    assert texts(events) == ""
+    assert texts(events, thinking=True) == "It goes on and on"[: len(texts(events, thinking=True))] != ""
+    assert events[-1].reason == "length"
+
+
+def test_an_empty_prompt_is_refused(small_engine):
+    state = small_engine.new_state()
+    with pytest.raises(ValueError, match="at least one prompt token"):
+        next(small_engine.generate(state, []))
+    assert state.position == 0
+
+
+def test_the_trace_covers_the_prompt_and_every_token_said(small_engine, ids):
+    trace = AttentionTrace()
+    events, state = answer(small_engine, ids[:100], GREEDY, trace=trace)
+    assert state.position == 100 + len(said(events))
+    for mass in trace.mass.values():
+        assert float(mass.sum()) == pytest.approx(4 * state.position, rel=1e-5)
+
+
+def test_defaults_of_sampling_come_from_the_model_folder(make_model):
+    folder = make_model()
+    (folder / "generation_config.json").write_text('{"do_sample": false, "top_p": 0.8}')
+    assert Engine.load(folder).sampling_defaults == SamplingParams(temperature=0, top_p=0.8)

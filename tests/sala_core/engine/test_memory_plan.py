@@ -1,0 +1,234 @@
+"""What is counted before any work is what is then taken, and a card's settings follow from its size alone."""
+
+import importlib
+import weakref
+from contextlib import contextmanager
+
+import pytest
+import torch
+from sala_kernels import Int4Matrix
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from sala_core import Engine
+from sala_core.engine import memory_plan
+from sala_core.engine.memory_plan import (
+    ModelSize,
+    Settings,
+    activation_bytes,
+    chunks_side_by_side,
+    kv_bytes,
+    linear_bytes,
+    plan_memory,
+    settings_for_card,
+)
+from sala_core.errors import MemoryBudgetError
+from sala_core.model.checkpoint import expected_shapes
+from sala_core.model.config import SalaConfig
+from sala_core.model.forward import SalaModel
+
+launches = importlib.import_module("sala_kernels.launch")
+MILLION = 1 << 20
+SPARSE_LAYERS = (0, 9, 16, 17, 22, 29, 30, 31)
+RELEASED = {
+    "model_type": "minicpm_sala", "vocab_size": 73448, "hidden_size": 4096, "intermediate_size": 16384,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128,
+    "mixer_types": ["minicpm4" if i in SPARSE_LAYERS else "lightning-attn" for i in range(32)],
+    "lightning_nh": 32, "lightning_nkv": 32, "lightning_head_dim": 128, "dim_model_base": 256, "scale_emb": 12,
+    "scale_depth": 1.4, "eos_token_id": [2, 73440], "tie_word_embeddings": False,
+    "sparse_config": {
+        "kernel_size": 32, "kernel_stride": 16, "block_size": 64, "window_size": 2048, "init_blocks": 1, "topk": 64,
+    },
+}  # fmt: skip
+
+
+def meta_weights(config, *, int4, gates_too=False):
+    """Weights without memory, in bfloat16 or as the released model is quantized: o_gate and z_proj left alone."""
+    weights = {}
+    for name, shape in expected_shapes(config).items():
+        left_alone = "layers" not in name or (("o_gate" in name or "z_proj" in name) and not gates_too)
+        if int4 and len(shape) == 2 and not left_alone:
+            num_out, num_in = shape
+            weights[name] = Int4Matrix(
+                words=torch.empty(num_out, num_in // 8, dtype=torch.int32, device="meta"),
+                scales=torch.empty(num_in // 128, num_out, dtype=torch.bfloat16, device="meta"),
+                zeros=None,
+                group_size=128,
+                in_features=num_in,
+            )
+        else:
+            weights[name] = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+    return weights
+
+
+@pytest.fixture(scope="module")
+def released():
+    return SalaConfig.from_dict(RELEASED)
+
+
+@pytest.fixture(scope="module")
+def size(released):
+    return ModelSize.of(released, meta_weights(released, int4=True), torch.bfloat16)
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made meanwhile held at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self._seen = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                storage = x.untyped_storage()
+                if storage not in self._seen and id(storage) not in given:
+                    self._seen[storage] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self._gone, storage.nbytes())
+                    self.most = max(self.most, self.now)
+        return out
+
+    def _gone(self, num_bytes):
+        self.now -= num_bytes
+
+
+@contextmanager
+def not_launched(capability):
+    """Kernels do not run, nor is a launch remembered: that would keep its tensors alive."""
+
+    class Forgetful(list):
+        def append(self, launch):
+            pass
+
+    token = launches._recording.set(launches._Recording(capability=capability, launches=Forgetful()))
+    try:
+        yield
+    finally:
+        launches._recording.reset(token)
+
+
+@pytest.mark.parametrize("num_tokens", [65_536, MILLION])
+@pytest.mark.parametrize("chunk", [1024, 2048, 8192])
+@pytest.mark.parametrize("kv", ["plain", "int8"])
+@pytest.mark.parametrize("int4", [True, False])
+def test_a_chunk_of_the_released_model_takes_what_was_counted(released, int4, kv, chunk, num_tokens):
+    """Every tensor of a chunk on the meta device, as the program makes and drops them, against the formula."""
+    weights = meta_weights(released, int4=int4)
+    model = SalaModel(released, weights, kv=kv)
+    state = model.new_state()
+    state.reserve(num_tokens)
+    state.set_position(num_tokens - chunk)
+    with not_launched(90), Peak() as peak:
+        model.advance(state, torch.empty(chunk, dtype=torch.int64, device="meta"))
+    counted = activation_bytes(ModelSize.of(released, weights, torch.bfloat16), chunk, num_tokens)
+    assert peak.most * 0.99 <= counted <= peak.most * 1.4
+
+
+@pytest.mark.parametrize("kv", ["plain", "int8", "fp8"])
+def test_a_state_reserves_exactly_what_was_counted(released, size, kv):
+    state = SalaModel(released, meta_weights(released, int4=True), kv=kv).new_state()
+    for num_tokens in (65_600, 100_003, MILLION):
+        state.reserve(num_tokens)
+        assert state.capacity == num_tokens
+        assert state.reserved_bytes == kv_bytes(size, kv, num_tokens) + linear_bytes(released)
+
+
+def test_every_weight_counts_once(released, make_model):
+    plain = ModelSize.of(released, meta_weights(released, int4=False), torch.bfloat16)
+    assert (plain.weights_bytes, plain.packed) == (2 * sum(map(numbers, expected_shapes(released).values())), False)
+    engine = Engine.load(make_model(tie_word_embeddings=True), dtype="float32")
+    assert engine.size.weights_bytes == sum(x.nbytes for x in engine.model.weights.values())
+
+
+def numbers(shape):
+    return torch.Size(shape).numel()
+
+
+def total(size, kv, num_tokens, chunk):
+    return plan_memory(size, num_tokens, Settings(kv=kv, chunk_tokens=chunk)).total_bytes / 1e9
+
+
+def test_targets_of_the_released_model_in_int4(released, size):
+    """Decimal gigabytes, driver and allocator included. A million tokens in bf16 stay within 17, in int8 within 12.5 by
+    the shortest chunks; 65,536 are 0.2 over 8, for the 0.8 that o_gate and z_proj take in bfloat16."""
+    assert total(size, "plain", MILLION, 2048) < 17.0
+    assert total(size, "int8", MILLION, 1024) < 12.5 < total(size, "int8", MILLION, 2048) < 12.7
+    assert 8.0 < total(size, "plain", 65_536, 1024) < 8.3
+    packed = ModelSize.of(released, meta_weights(released, int4=True, gates_too=True), torch.bfloat16)
+    assert total(packed, "int8", MILLION, 4096) < 12.5
+    assert total(packed, "plain", 65_536, 4096) < 8.0
+
+
+@pytest.mark.parametrize(
+    ("card_mib", "kv", "chunk"),
+    [
+        (8188, "int8", 1024),
+        (12282, "int8", 2048),
+        (16376, "int8", 8192),
+        (24564, "plain", 8192),
+        (143771, "plain", 8192),
+    ],
+)
+def test_a_card_is_set_to_what_a_million_tokens_need(size, card_mib, kv, chunk):
+    assert settings_for_card(size, card_mib << 20) == Settings(kv=kv, chunk_tokens=chunk)
+
+
+def test_what_was_asked_for_is_kept_and_the_chunk_follows(size):
+    for card_mib in (8188, 16376, 24564):
+        for kv in ("plain", "int8", "fp8"):
+            settings = settings_for_card(size, card_mib << 20, kv)
+            assert settings.kv == kv
+            assert settings.chunk_tokens in (1024, 2048, 4096, 8192)
+    assert settings_for_card(size, 16376 << 20, "plain").chunk_tokens < 8192
+
+
+def test_on_the_cpu_nothing_depends_on_memory(make_model):
+    engine = Engine.load(make_model())
+    assert (engine.model.kv, engine.chunk_tokens) == ("plain", 1024)
+    engine = Engine.load(make_model(), kv="fp8")
+    assert (engine.model.kv, engine.chunk_tokens) == ("fp8", 1024)
+
+
+def test_a_cpu_computes_chunks_side_by_side_unless_they_are_large(make_model, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    small = Engine.load(make_model()).size
+    assert [chunks_side_by_side(small, 64, tokens) for tokens in (1, 64, 65, 300, 5000)] == [1, 1, 2, 5, 8]
+    one, eight = (
+        activation_bytes(small, 64, 5000, on_card=False),
+        plan_memory(small, 5000, Settings(kv="plain", chunk_tokens=64), on_card=False).activation_bytes,
+    )
+    assert eight == 8 * one
+    config = SalaConfig.from_dict(RELEASED)
+    large = ModelSize.of(config, meta_weights(config, int4=True), torch.bfloat16)
+    assert chunks_side_by_side(large, 1024, MILLION) == 1
+
+
+def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(make_model, monkeypatch):
+    folder = make_model()
+    monkeypatch.setattr(memory_plan, "free_device_bytes", lambda device: 1000)
+    with pytest.raises(MemoryBudgetError, match=r"weights in .* GiB of the card is free; .*quantize.*--device cpu"):
+        memory_plan.check_weights_fit(folder, torch.device("cuda"))
+    memory_plan.check_weights_fit(folder, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("card_mib", "longest", "gigabytes"),
+    [
+        (8188, 84_000, (7.9, 12.4)),
+        (12282, 930_000, (8.0, 12.6)),
+        (16376, 1_600_000, (8.8, 13.4)),
+        (24564, 1_800_000, (9.1, 17.5)),
+        (32607, 2_097_152, (9.1, 17.5)),
+    ],
+)
+def test_the_figures_in_the_readme(size, card_mib, longest, gigabytes):
+    card = card_mib << 20
+    settings = settings_for_card(size, card)
+    assert plan_memory(size, longest, settings).total_bytes <= card * 15 // 16
+    found = [plan_memory(size, n, settings).total_bytes / 1e9 for n in (65_536, MILLION)]
+    assert found == pytest.approx(gigabytes, abs=0.051)

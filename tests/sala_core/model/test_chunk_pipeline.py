@@ -1,0 +1,127 @@
+"""Chunks side by side: their order in every layer, what becomes of a failure, and states as one after another."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from sala_core.model.chunk_pipeline import Turns, side_by_side
+from sala_core.model.forward import SalaModel
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def model(small_engine):
+    return small_engine.model
+
+
+def same(state, other):
+    """Whether two states hold the same bits."""
+    parts = zip(state.sparse.values(), other.sparse.values(), strict=True)
+    pairs = [(a.buffers[name].rows, b.buffers[name].rows) for a, b in parts for name in a.buffers]
+    return all(torch.equal(*pair) for pair in [*pairs, (state.linear_states, other.linear_states)])
+
+
+def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
+    inside, entered = [threading.Lock() for _ in range(4)], []
+
+    def compute(chunk: int, turns: Turns) -> int:
+        time.sleep(0.01 * (7 - chunk))  # the last one comes first
+        for layer in range(4):
+            with turns.take(chunk, layer):
+                assert inside[layer].acquire(blocking=False)
+                entered.append((layer, chunk))
+                inside[layer].release()
+        return 10 * chunk
+
+    assert side_by_side(compute, 7) == [10 * chunk for chunk in range(7)]
+    for layer in range(4):
+        assert [chunk for at, chunk in entered if at == layer] == list(range(7))
+
+
+def test_a_chunk_does_not_wait_for_the_one_before_it_to_end():
+    second_entered = threading.Event()
+
+    def compute(chunk: int, turns: Turns) -> bool:
+        with turns.take(chunk, 0):
+            pass
+        if chunk == 1:
+            second_entered.set()
+        return second_entered.wait(20)
+
+    assert side_by_side(compute, 2) == [True, True]
+
+
+@pytest.mark.parametrize("failing", [0, 1, 4])
+def test_what_a_chunk_raises_is_raised_and_nobody_waits_for_it(failing):
+    def compute(chunk: int, turns: Turns) -> None:
+        for layer in range(3):
+            with turns.take(chunk, layer):
+                if chunk == failing and layer == 1:
+                    raise MemoryError(f"chunk {chunk}")
+
+    with pytest.raises(MemoryError, match=f"chunk {failing}"):
+        side_by_side(compute, 5)
+    assert side_by_side(lambda chunk, turns: chunk, 3) == [0, 1, 2]
+
+
+def test_each_chunk_has_one_core_and_all_others_keep_theirs():
+    assert side_by_side(lambda chunk, turns: torch.get_num_threads(), 3) == [1, 1, 1]
+    assert torch.get_num_threads() == 3
+    found = []
+    later = threading.Thread(target=lambda: found.append((torch.zeros(1 << 16).add_(1), torch.get_num_threads())))
+    later.start()
+    later.join()
+    assert found[0][1] == 3
+
+
+@pytest.mark.parametrize("sizes", [[64, 64], [64, 64, 64, 8], [5, 1, 100, 1, 1, 30], [1, 1]])
+def test_a_state_is_as_after_one_chunk_after_another(model, ids, sizes):
+    """Bit for bit, from wherever it begins, in more chunks than there are threads; chunks of one token too."""
+    for begin in (0, 37):
+        chunks = list(ids[begin : begin + sum(sizes)].split(sizes))
+        state, other = model.new_state(), model.new_state()
+        if begin:
+            model.advance(state, ids[:begin])
+            model.advance(other, ids[:begin])
+        found = model.advance_side_by_side(state, chunks)
+        torch.set_num_threads(1)
+        for chunk in chunks:
+            expected = model.advance(other, chunk, last_only=True)
+        torch.set_num_threads(3)
+        assert torch.equal(found, expected)
+        assert state.position == other.position == begin + sum(sizes)
+        assert same(state, other)
+
+
+def test_a_reading_goes_on_by_as_many_chunks_as_are_computed_at_once(small_engine, ids, monkeypatch):
+    monkeypatch.setattr(small_engine, "chunk_tokens", 64)
+    calls = []
+    together = SalaModel.advance_side_by_side
+    monkeypatch.setattr(
+        SalaModel,
+        "advance_side_by_side",
+        lambda model, state, chunks: (calls.append([len(chunk) for chunk in chunks]), together(model, state, chunks))[
+            1
+        ],
+    )
+    state, other = small_engine.new_state(), small_engine.new_state()
+    seen = []
+    for done, hidden in small_engine.read(state, ids[:300]):
+        assert state.position == done
+        seen.append((done, hidden))
+    assert [done for done, _ in seen] == [192, 300]
+    assert calls == [[64, 64, 64], [64, 44]]
+    torch.set_num_threads(1)
+    one_by_one = dict(small_engine.read(other, ids[:300]))
+    assert len(calls) == 2
+    assert all(torch.equal(hidden, one_by_one[done]) for done, hidden in seen)
+    assert same(state, other)

@@ -1,0 +1,71 @@
+"""Rows that more are appended to: held exactly, moved rarely, quantized like all rows."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sala_kernels import QuantizedRows, quantize_rows
+
+from sala_core.model.growing_buffer import GrowingBuffer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 900), max_size=10))
+def test_a_growing_buffer_holds_what_was_appended(lengths):
+    buffer = GrowingBuffer(2, 3, torch.float32, torch.device("cpu"))
+    given, capacities = [torch.empty(2, 0, 3)], set()
+    for i, length in enumerate(lengths):
+        given.append(torch.full((2, length, 3), float(i)))
+        buffer.append(given[-1])
+        capacities.add(buffer.capacity)
+        assert buffer.length == sum(lengths[: i + 1])
+        assert buffer.num_bytes == buffer.length * 2 * 3 * 4
+    assert torch.equal(buffer.rows, torch.cat(given, 1))
+    assert torch.equal(buffer.clone().rows, buffer.rows)
+
+
+def test_a_growing_buffer_is_copied_rarely_and_wastes_little():
+    buffer = GrowingBuffer(1, 1, torch.float32, torch.device("cpu"))
+    capacities = []
+    for _ in range(60):
+        buffer.append(torch.zeros(1, 500, 1))
+        if not capacities or capacities[-1] != buffer.capacity:
+            capacities.append(buffer.capacity)
+    assert len(capacities) < 20
+    assert capacities[-1] <= 1.25 * buffer.length
+
+
+def test_reserving_makes_later_appends_copy_nothing():
+    buffer = GrowingBuffer(1, 2, torch.bfloat16, torch.device("cpu"))
+    buffer.append(torch.ones(1, 3, 2))
+    buffer.reserve(5000)
+    place = buffer.reserved.data_ptr()
+    buffer.append(torch.full((1, 4997, 2), 2.0))
+    assert (buffer.reserved.data_ptr(), buffer.length) == (place, 5000)
+    assert torch.equal(buffer.rows[0, :4, 0], torch.tensor([1, 1, 1, 2], dtype=torch.bfloat16))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["int8", "fp8"]), st.lists(st.integers(0, 700), max_size=8), st.integers(0, 99))
+def test_quantized_rows_do_not_depend_on_how_they_were_appended(kind, lengths, seed):
+    buffer = GrowingBuffer(2, 5, torch.float32, torch.device("cpu"), quantized=kind)
+    rows = torch.randn(2, sum(lengths), 5, generator=torch.Generator().manual_seed(seed))
+    start = 0
+    for length in lengths:
+        buffer.append(rows[:, start : start + length])
+        start += length
+    expected = quantize_rows(rows, kind)
+    for each in (buffer, buffer.clone()):
+        assert isinstance(each.rows, QuantizedRows)
+        assert torch.equal(each.rows.data, expected.data)
+        assert torch.equal(each.rows.scale, expected.scale)
+    assert buffer.num_bytes == expected.num_bytes == buffer.length * 2 * (5 + 4)
+    assert isinstance(buffer.reserved, QuantizedRows)
+    assert buffer.reserved.shape == (2, buffer.capacity, 5)
+    again = GrowingBuffer(2, 5, torch.float32, torch.device("cpu"), quantized=kind)
+    again.append_parts(buffer.parts(0, start // 2))
+    again.append_parts(buffer.parts(start // 2, start))
+    assert torch.equal(again.rows.data, expected.data)
+    assert torch.equal(again.rows.scale, expected.scale)

@@ -1,0 +1,62 @@
+"""Splitting thinking from the answer, however the text is cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sala_core.text.thinking import ThinkSplitter
+
+TEXTS = st.lists(
+    st.sampled_from(["<think>", "</think>", "<", "</", "think>", " ", "\n", "a", "b ", "<thin", "k>"]),
+    max_size=12,
+).map("".join)
+
+
+def split(pieces, *, inside=False):
+    """(thinking, answer) of text pushed in pieces."""
+    splitter = ThinkSplitter(inside=inside)
+    out = [piece for text in pieces for piece in splitter.push(text)] + splitter.flush()
+    assert all(piece.text for piece in out)
+    kinds = [piece.thinking for piece in out]
+    assert kinds == sorted(kinds, reverse=True)  # thinking comes first
+    return tuple("".join(piece.text for piece in out if piece.thinking is kind) for kind in (True, False))
+
+
+@given(TEXTS, st.booleans())
+def test_one_character_at_a_time_gives_the_same_as_all_at_once(text, inside):
+    assert split(list(text), inside=inside) == split([text], inside=inside)
+
+
+@given(TEXTS)
+def test_text_that_does_not_open_with_the_tag_is_all_answer(text):
+    text = "x" + text
+    assert split(list(text)) == ("", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "answer"),
+    [
+        ("<think>why</think>so", "why", "so"),
+        ("\n <think>\nwhy\n\nindeed\n</think>\n\nso\n", "why\n\nindeed", "so\n"),
+        ("<think>\n\n</think>\n\nso", "", "so"),
+        ("<think>never closed </thin", "never closed </thin", ""),
+        ("so <think>no tag</think>", "", "so <think>no tag</think>"),
+        ("<think>a</think>b</think><think>c", "a", "b</think><think>c"),
+        ("<thinking>", "", "<thinking>"),
+        ("  plain", "", "  plain"),
+        ("", "", ""),
+    ],
+)
+def test_what_is_thinking_and_what_is_answer(text, thinking, answer):
+    assert split([text]) == (thinking, answer)
+
+
+def test_prompt_that_opened_the_block_starts_inside():
+    assert split(["why</th", "ink>so"], inside=True) == ("why", "so")
+
+
+def test_text_is_given_out_as_soon_as_it_cannot_be_a_tag():
+    splitter = ThinkSplitter()
+    assert splitter.push("<thi") == []
+    assert [piece.text for piece in splitter.push("s")] == ["<this"]
+    assert [piece.text for piece in splitter.push(" is")] == [" is"]
