@@ -7,9 +7,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from sala_core.engine.engine import Engine
-from sala_core.engine.generate import Finished, Progress, Token
+from sala_core.engine.generate import Finished, PromptProgress, Token
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import SalaError
 from sala_core.model.state import SalaState
 
-__all__ = ["Engine", "Finished", "Progress", "SalaError", "SalaState", "SamplingParams", "Token"]
+__all__ = ["Engine", "Finished", "PromptProgress", "SalaError", "SalaState", "SamplingParams", "Token"]

@@ -15,7 +15,7 @@ from app.grammar.parser import Arguments
 from app.wording import count
 
 if TYPE_CHECKING:
-    from sala_core.evals import Endpoint, EvalDone, LocalModel, ReadingProgress, Row, SampleDone
+    from sala_core.evals import Endpoint, EvalDone, EvalProgress, LocalModel, Row, SampleDone
 
 _OUT = Path("eval-results")
 _PROGRESS_S = 10.0
@@ -116,7 +116,7 @@ class _Progress:
     def __init__(self) -> None:
         self._next = time.monotonic() + _PROGRESS_S
 
-    def show(self, event: ReadingProgress) -> None:
+    def show(self, event: EvalProgress) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _PROGRESS_S

@@ -19,7 +19,7 @@ def quantize(arguments: Arguments, _folder: Path) -> int:
     """Run it; 0, or 128 plus the signal that stopped it. Raises SalaError."""
     asked = arguments.quantize
     assert asked is not None
-    from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Finished
+    from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, QuantizeFinished
     from sala_core.quantize import quantize as run
 
     with StopSignals() as stop:
@@ -33,7 +33,7 @@ def quantize(arguments: Arguments, _folder: Path) -> int:
             restart=asked.restart,
             should_stop=stop.is_set,
         ):
-            if isinstance(event, Finished):
+            if isinstance(event, QuantizeFinished):
                 text = json.dumps(event.report.to_dict(), indent=2) if asked.json else report_text(event.report, asked)
                 print(text, flush=True)
                 return 0

@@ -78,5 +78,5 @@ def event_text(event: Event) -> str:
             return f"{event.stage} done" + (
                 " before" if event.reused else f" in {duration(event.seconds)}: {event.model}"
             )
-        case told.Stopped():
+        case told.TrainStopped():
             return f"{event.stage} stopped after {count(event.step)}, which is kept"

@@ -40,7 +40,7 @@ class EvalArguments:
         values = {field.name: getattr(namespace, field.name) for field in fields(cls)}
         return cls(**{**values, **{name: tuple(values[name]) for name in ("lengths", "tasks", "text")}})
 
-    def complaint(self, *, model_is_default: bool) -> str | None:
+    def usage_error(self, *, model_is_default: bool) -> str | None:
         """What is wrong with the options together, if anything."""
         if self.suite == "ppl" and self.endpoint:
             return "ppl needs the probabilities of every token, which a chat endpoint does not give"

@@ -96,9 +96,9 @@ def parse(argv: Sequence[str]) -> Arguments:
             parser.error(f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
     if namespace.command == "eval":
         namespace.eval = EvalArguments.from_namespace(namespace)
-        complaint = namespace.eval.complaint(model_is_default=namespace.model == DEFAULT_MODEL)
-        if complaint:
-            parser.error(complaint)
+        usage_error = namespace.eval.usage_error(model_is_default=namespace.model == DEFAULT_MODEL)
+        if usage_error:
+            parser.error(usage_error)
     if namespace.command == "train":
         namespace.train = TrainArguments.from_namespace(namespace)
     if namespace.command == "convert":

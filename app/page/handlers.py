@@ -167,9 +167,9 @@ class Handlers:
         header = self._panels.header
         return {header.rename_form: gr.update(visible=False), header.delete_form: gr.update(visible=False)}
 
-    def follow(self, session_id: str, given: str) -> Changes:
+    def follow(self, session_id: str, upload_target: str) -> Changes:
         """What this window dropped is read in the session `given`: show it, or say so where another is open by now."""
-        row = find_session(self._workspace, given.split(":")[0])
+        row = find_session(self._workspace, upload_target.split(":")[0])
         if row is None:
             return self._nothing()
         if session_id in ("", row.id):
@@ -194,7 +194,7 @@ class Handlers:
             changes[self._panels.reading.path] = ""
         return changes
 
-    def go_on(self, session_id: str) -> Changes:
+    def continue_reading(self, session_id: str) -> Changes:
         """Continue an interrupted reading: what was asked for then, and whatever still waits."""
         row = find_session(self._workspace, session_id)
         if row is None:

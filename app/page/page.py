@@ -77,10 +77,10 @@ class Wiring:
     def _connect_reading(self) -> None:
         panels, handlers = self._panels, self._handlers
         reading = panels.reading
-        self._on([reading.given.change], handlers.follow, [panels.session, reading.given])
+        self._on([reading.upload_target.change], handlers.follow, [panels.session, reading.upload_target])
         self._on([reading.read_path.click, reading.path.submit], handlers.read_path, [panels.session, reading.path])
         self._on([reading.stop.click], handlers.stop, [panels.session, panels.job])
-        self._on([panels.go_on.click], handlers.go_on, [panels.session])
+        self._on([panels.continue_reading.click], handlers.continue_reading, [panels.session])
         self._on([panels.reread.click], handlers.reread, [panels.session])
 
     def _connect_talk(self) -> None:

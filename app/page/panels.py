@@ -58,7 +58,7 @@ class Panels:
     space: space.SpacePanel
     banner: gr.Markdown
     notice: gr.Markdown
-    go_on: gr.Button
+    continue_reading: gr.Button
     reread: gr.Button
     talk: conversation.Conversation
     settings: answer_settings.SettingsPanel
@@ -112,7 +112,7 @@ def build_panels() -> Panels:
             talk = conversation.build_conversation()
             with gr.Row(elem_id="notice-row"):
                 notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
-                go_on = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
+                continue_reading = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
                 reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
             settings = answer_settings.build()
             box = conversation.build_question_box()
@@ -138,7 +138,7 @@ def build_panels() -> Panels:
         space=space_panel,
         banner=banner,
         notice=notice,
-        go_on=go_on,
+        continue_reading=continue_reading,
         reread=reread,
         talk=talk,
         settings=settings,

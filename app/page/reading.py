@@ -25,7 +25,7 @@ _PHASES = {"preparing": "Preparing", "restoring": "Picking up where it stopped",
 class ReadingPanel:
     """The right column's controls. `given` is invisible: upload.js writes the session there that reads what came."""
 
-    given: gr.Textbox
+    upload_target: gr.Textbox
     path: gr.Textbox
     read_path: gr.Button
     progress: gr.Markdown
@@ -36,7 +36,7 @@ class ReadingPanel:
 def build() -> ReadingPanel:
     """Lay out the right column's upper part."""
     gr.Markdown("## Sources", elem_classes="panel-heading")
-    given = gr.Textbox("", visible="hidden", elem_id="given")
+    upload_target = gr.Textbox("", visible="hidden", elem_id="given")
     gr.Button("Drop books, PDFs, code or whole folders here\nor click to choose files", elem_id="drop")
     gr.Button("Choose a folder", size="sm", elem_id="choose-folder")
     with gr.Row(elem_id="path-row"):
@@ -52,7 +52,9 @@ def build() -> ReadingPanel:
     progress = gr.Markdown("", elem_id="progress", latex_delimiters=[])
     stop = gr.Button("Stop reading", size="sm", visible=False, elem_id="stop-reading")
     receipt = gr.Markdown("", elem_id="receipt", latex_delimiters=[])
-    return ReadingPanel(given=given, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt)
+    return ReadingPanel(
+        upload_target=upload_target, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt
+    )
 
 
 def progress_html(job: JobView) -> str:

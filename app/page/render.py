@@ -57,7 +57,7 @@ def render_page(
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
     return {
         panels.notice: notice_html(view),
-        panels.go_on: gr.update(
+        panels.continue_reading: gr.update(
             visible=view is not None and view.can_continue,
             value="Read again" if view is not None and view.is_freed else "Continue reading",
         ),

@@ -69,13 +69,13 @@ def empty_html(search: str, num_sessions: int) -> str:
     return block(tag("p", words, class_="hint"), class_="empty-list")
 
 
-def unused_name(workspace: Workspace, wish: str = "Untitled") -> str:
+def unused_name(workspace: Workspace, suggested_name: str = "Untitled") -> str:
     """`wish`, or `wish 2`, `wish 3`, ... whichever no session has."""
     taken = {row.name for row in workspace.library.sessions()}
-    number, name = 1, wish
+    number, name = 1, suggested_name
     while name in taken:
         number += 1
-        name = f"{wish} {number}"
+        name = f"{suggested_name} {number}"
     return name
 
 
@@ -84,14 +84,16 @@ def is_blank(row: SessionRow) -> bool:
     return bool(UNTITLED.fullmatch(row.name)) and not row.num_documents and not row.num_messages
 
 
-def session_for(workspace: Workspace, session_id: str, wish: str) -> SessionRow:
+def session_for(workspace: Workspace, session_id: str, suggested_name: str) -> SessionRow:
     """The session with this id, named after what it is first given where it is blank; a new one where it is gone."""
     row = find_session(workspace, session_id)
-    wish = "".join(filter(str.isprintable, " ".join(wish.split())))[:MAX_NAME_CHARS].strip() or "Untitled"
+    suggested_name = (
+        "".join(filter(str.isprintable, " ".join(suggested_name.split())))[:MAX_NAME_CHARS].strip() or "Untitled"
+    )
     if row is None:
-        return workspace.new_session(unused_name(workspace, wish))
+        return workspace.new_session(unused_name(workspace, suggested_name))
     if is_blank(row):
-        workspace.library.rename_session(row.id, unused_name(workspace, wish))
+        workspace.library.rename_session(row.id, unused_name(workspace, suggested_name))
     return row
 
 
@@ -99,11 +101,11 @@ def copy_name(workspace: Workspace, name: str) -> str:
     """`name (copy)`, or `name (copy 2)`, ... whichever no session has; a copy's copy counts on."""
     base = _COPY.sub("", name)[:MAX_COPIED_CHARS].rstrip()
     taken = {row.name for row in workspace.library.sessions()}
-    number, wish = 1, f"{base} (copy)"
-    while wish in taken:
+    number, suggested_name = 1, f"{base} (copy)"
+    while suggested_name in taken:
         number += 1
-        wish = f"{base} (copy {number})"
-    return wish
+        suggested_name = f"{base} (copy {number})"
+    return suggested_name
 
 
 def copied_words(row: SessionRow) -> str:

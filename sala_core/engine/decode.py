@@ -85,7 +85,7 @@ class Decoder:
         state.set_position(state.position + count)
 
     @torch.inference_mode()
-    def forget_looks(self) -> None:
+    def discard_trace(self) -> None:
         """Let go what was looked at since the last time it was collected."""
         if self._mass is not None:
             self._mass.zero_()
@@ -97,7 +97,7 @@ class Decoder:
             return
         for row, layer in zip(self._mass, state.sparse, strict=True):
             trace.buffer(layer, state.position, row.device).add_(row[: state.position])
-        self.forget_looks()
+        self.discard_trace()
 
 
 class Pass:

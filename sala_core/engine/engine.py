@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from sala_core.engine.decode import Decoder
-from sala_core.engine.generate import Answering, Finished, Progress, Token, Writer
+from sala_core.engine.generate import Answering, Finished, PromptProgress, TextStreamer, Token
 from sala_core.engine.memory_plan import (
     ModelSize,
     check_weights_fit,
-    chunks_side_by_side,
     device_settings,
     is_out_of_memory,
+    num_pipelined_chunks,
 )
 from sala_core.engine.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
-from sala_core.evidence.lookup import LOOKED_TOKENS, look
+from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.model.config import SalaConfig
@@ -151,28 +151,28 @@ class Engine:
             if choices is not None:
                 choices.append(chosen := {})
             with _out_of_memory_told(state, len(chunk)):
-                pieces.append(self.model.logits(self.model.advance(state, chunk, dense=dense, choices=chosen)))
+                pieces.append(self.model.logits(self.model.prefill(state, chunk, dense=dense, choices=chosen)))
         return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
     def read(
         self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None, blocks: Tensor | None = None
     ) -> Iterator[tuple[int, Tensor]]:
-        """Read ids a chunk at a time, or as many chunks as a CPU computes side by side (`chunks_side_by_side`). After
-        them yields (tokens done, last hidden state [1, D]). trace, blocks: as `SalaModel.advance` takes them.
+        """Read ids a chunk at a time, or as many chunks as a CPU computes side by side (`num_pipelined_chunks`). After
+        them yields (tokens done, last hidden state [1, D]). trace, blocks: as `SalaModel.prefill` takes them.
 
         Closing the iterator stops there, with the state at the end of the last chunk.
         Raises MemoryBudgetError where the machine has not the memory, ValueError for ids outside the vocabulary.
         """
         tensor = self._ids(ids)
-        done, pace = 0, _Pace(self.model.device)
-        together = 1 if trace or blocks is not None else self._side_by_side(state.position + len(tensor))
+        done, pace = 0, _ChunkThrottle(self.model.device)
+        together = 1 if trace or blocks is not None else self._num_pipelined(state.position + len(tensor))
         chunks = _on_grid(tensor, state.position, self.chunk_tokens)
         while batch := list(islice(chunks, together)):
             with _out_of_memory_told(state, len(tensor) - done):
                 if len(batch) > 1:
-                    hidden = self.model.advance_side_by_side(state, batch)
+                    hidden = self.model.prefill_pipelined(state, batch)
                 else:
-                    hidden = self.model.advance(state, batch[0], trace=trace, blocks=blocks, last_only=trace is None)
+                    hidden = self.model.prefill(state, batch[0], trace=trace, blocks=blocks, last_only=trace is None)
             pace.wait()
             done += sum(map(len, batch))
             yield done, hidden[-1:]
@@ -188,7 +188,7 @@ class Engine:
         think: bool = True,
         lookup: DraftIndex | None = None,
         quoting: Quoting | None = None,
-    ) -> Iterator[Progress | Token | Finished]:
+    ) -> Iterator[PromptProgress | Token | Finished]:
         """Read the prompt ids, then answer.
 
         Yields Progress for every chunk of the prompt, Token for every piece of text, Finished at the end. The state
@@ -197,7 +197,7 @@ class Engine:
         without Finished. lookup: all tokens before the answer, those of the prompt too, from which drafts are copied;
         what is said, or how likely, does not change. It is extended by the tokens yielded. quoting: what quotations
         are made of, if they are to be word for word; looks into the trace, which must be given. A question then looks
-        at every key (`look`) before it is read, and is read with the blocks that it found.
+        at every key (`attend_to_question`) before it is read, and is read with the blocks that it found.
         Raises as `read`; ValueError for an empty prompt.
         """
         params = sampling or self.sampling_defaults
@@ -207,13 +207,13 @@ class Engine:
         hidden, reading_trace, blocks = None, trace, None
         if quoting is not None and trace is not None:
             question = self.chat.question(prompt.cpu().numpy())
-            if question is not None and len(question) <= LOOKED_TOKENS:
+            if question is not None and len(question) <= MAX_LOOKUP_TOKENS:
                 with _out_of_memory_told(state, len(prompt)):
-                    blocks = look(self.model, self.tokenizer, self.chat, state, question, trace)
+                    blocks = attend_to_question(self.model, self.tokenizer, self.chat, state, question, trace)
                 reading_trace = None
         for done, last in self.read(state, prompt, trace=reading_trace, blocks=blocks):
             hidden = last
-            yield Progress(tokens_done=done, tokens_total=len(prompt))
+            yield PromptProgress(tokens_done=done, tokens_total=len(prompt))
             if should_stop():
                 return
         assert hidden is not None
@@ -222,7 +222,7 @@ class Engine:
             self.model,
             state,
             sampler,
-            Writer(self._tokenizer, params, self._think_splitter() if think else None),
+            TextStreamer(self._tokenizer, params, self._think_splitter() if think else None),
             ends=self._ends(),
             max_tokens=params.max_tokens,
             trace=trace,
@@ -232,11 +232,11 @@ class Engine:
         with _out_of_memory_told(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
-    def _side_by_side(self, num_tokens: int) -> int:
+    def _num_pipelined(self, num_tokens: int) -> int:
         """Chunks to compute at once of a stream of so many tokens."""
         if self.model.device.type != "cpu" or self.model.backend == "triton":
             return 1
-        return chunks_side_by_side(self.size, self.chunk_tokens, num_tokens)
+        return num_pipelined_chunks(self.size, self.chunk_tokens, num_tokens)
 
     def _think_splitter(self) -> ThinkSplitter:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)
@@ -301,7 +301,7 @@ def _on_grid(ids: Tensor, position: int, chunk_tokens: int) -> Iterator[Tensor]:
         start = stop
 
 
-class _Pace:
+class _ChunkThrottle:
     """Keeps the host at most one chunk ahead of the card, so that progress tells of work that is done."""
 
     def __init__(self, device: torch.device) -> None:

@@ -21,7 +21,7 @@ _ROOM_TOKENS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class PromptProgress:
     """Tokens of the prompt read so far."""
 
     tokens_done: int
@@ -55,7 +55,7 @@ class Answering:
         model: SalaModel,
         state: SalaState,
         sampler: Sampler,
-        writer: "Writer",
+        writer: "TextStreamer",
         *,
         ends: frozenset[int],
         max_tokens: int,
@@ -93,7 +93,7 @@ class Answering:
                 run = self._decode(decoder)
                 if self._quotes(pending):
                     self._settled = self._quotation(pending)
-                pending = yield from (self._quote if self._settled else self._speak)(run, pending)
+                pending = yield from (self._quote if self._settled else self._decode_step)(run, pending)
                 if self._writer.stopped:
                     reason = "stop_string"
                     break
@@ -102,13 +102,13 @@ class Answering:
         yield from self._writer.flush()
         yield Finished(reason=reason, ids=tuple(self._made), passes=self._passes)
 
-    def _speak(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
+    def _decode_step(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
         """Say `pending` and what a draft of the model's own words holds; returns the token to be said next."""
         draft = self._draft(pending)
         chosen = decoder.step(self._state, [pending, *draft], self._sampler)
         held = next((n for n, token in enumerate(draft) if token != chosen[n]), len(draft))
         self._lengths.learn(len(draft), held)
-        yield from self._say([pending, *draft[:held]])
+        yield from self._emit([pending, *draft[:held]])
         self._sampler.accept(chosen[: held + 1])
         return chosen[held]
 
@@ -119,14 +119,14 @@ class Answering:
         chosen = decoder.step(self._state, [pending, *said], self._sampler)
         if self._lookup is not None:
             self._lookup.extend([pending])
-        yield from self._say([pending, *said])
-        decoder.forget_looks()  # they look at what they quote, and at all that is like it
+        yield from self._emit([pending, *said])
+        decoder.discard_trace()  # they look at what they quote, and at all that is like it
         after = self._settled.pop(0) if self._settled else chosen[-1]
         self._sampler.accept([*said, after])
         return after
 
     def _quotes(self, pending: int) -> bool:
-        return self._quoting is not None and not self._settled and self._quoting.opens(pending)
+        return self._quoting is not None and not self._settled and self._quoting.opens_quotation(pending)
 
     def _quotation(self, opening: int) -> list[int]:
         """What follows a quotation mark that is about to be said."""
@@ -135,7 +135,7 @@ class Answering:
         self._collect()
         return self._quoting.continuation(opening, self._trace)
 
-    def _say(self, tokens: list[int]) -> Iterator[Token]:
+    def _emit(self, tokens: list[int]) -> Iterator[Token]:
         """Yield tokens of the last pass, up to a stop string; the state then holds those that were yielded."""
         said = 0
         try:
@@ -177,7 +177,7 @@ class Answering:
             self._decoder.collect(self._trace, self._state)
 
 
-class Writer:
+class TextStreamer:
     """From token ids to text that may be shown: whole characters, nothing of a stop string, thinking told apart."""
 
     def __init__(self, tokenizer: Tokenizer | None, params: SamplingParams, splitter: ThinkSplitter | None) -> None:

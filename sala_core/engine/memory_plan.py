@@ -151,7 +151,7 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     return 2 * T * D * item + turn + max(mlp, lightning, sparse)
 
 
-def chunks_side_by_side(size: ModelSize, chunk_tokens: int, num_tokens: int) -> int:
+def num_pipelined_chunks(size: ModelSize, chunk_tokens: int, num_tokens: int) -> int:
     """Chunks that a CPU computes at once, one a core, while it reads up to `num_tokens`: 1 where they are too large,
     and all cores share each."""
     cores = min(torch.get_num_threads(), -(num_tokens // -chunk_tokens))
@@ -180,7 +180,7 @@ def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card
     linear = linear_bytes(config)
     activations = activation_bytes(size, settings.chunk_tokens, num_tokens, on_card=on_card)
     if not on_card:
-        activations *= chunks_side_by_side(size, settings.chunk_tokens, num_tokens)
+        activations *= num_pipelined_chunks(size, settings.chunk_tokens, num_tokens)
     evidence = len(config.sparse_layers) * num_tokens * 5  # fp32, grown by a quarter
     return MemoryPlan(
         num_tokens=num_tokens,

@@ -3,7 +3,7 @@
 from sala_core.evals.endpoint import Access, Endpoint
 from sala_core.evals.local import LocalModel
 from sala_core.evals.peer_tokens import PeerTokens
-from sala_core.evals.records import ReadingProgress, SampleDone
+from sala_core.evals.records import EvalProgress, SampleDone
 from sala_core.evals.run import SUITES, EvalDone, EvalPlan, evaluate
 from sala_core.evals.summary import Row
 from sala_core.evals.texts import TextSource
@@ -14,9 +14,9 @@ __all__ = [
     "Endpoint",
     "EvalDone",
     "EvalPlan",
+    "EvalProgress",
     "LocalModel",
     "PeerTokens",
-    "ReadingProgress",
     "Row",
     "SampleDone",
     "TextSource",

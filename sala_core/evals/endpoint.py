@@ -11,7 +11,7 @@ from http.client import HTTPException
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from sala_core.engine.generate import Progress
+from sala_core.engine.generate import PromptProgress
 from sala_core.errors import EvalError
 from sala_core.evals.peer_tokens import PeerTokens
 from sala_core.evals.records import Question, Reading, Reply
@@ -77,7 +77,7 @@ class Endpoint:
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
-    ) -> Iterator[Progress | Reply]:
+    ) -> Iterator[PromptProgress | Reply]:
         """Ask each of the questions after the whole reading. Ends early where it is asked to stop. Raises EvalError."""
         for question in questions:
             if should_stop():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sala_core.evals.fit import fit
-from sala_core.evals.records import Message, Order, Question, Reading, Span
+from sala_core.evals.records import Message, Question, Reading, SampleSpec, Span
 from sala_core.text.prompt import SYSTEM_PROMPT
 
 DOCUMENT = "text.txt"
@@ -19,7 +19,7 @@ _TOKENS_A_WORD = 1.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plant:
+class Needle:
     """A text to be planted. depth: 0 is the beginning, 1 the end."""
 
     text: str
@@ -38,7 +38,7 @@ class Planted:
         return round(self.spans[index][0] / max(1, len(self.text)), 4)
 
 
-class Filler:
+class Haystack:
     """Text to plant in. Plants stand between sentences; with paragraphs, between paragraphs."""
 
     def __init__(self, text: str, *, paragraphs: bool = False) -> None:
@@ -51,7 +51,7 @@ class Filler:
         """Words there are: the largest size."""
         return len(self._word_ends) - 1
 
-    def planted(self, num_words: int, plants: Sequence[Plant], padding: str = "") -> Planted:
+    def planted(self, num_words: int, plants: Sequence[Needle], padding: str = "") -> Planted:
         """The first words with the plants in them and the padding at the end."""
         text = self.text[: self._word_ends[min(num_words, self.num_words)]]
         last = bisect_left(self._gaps, len(text))
@@ -94,9 +94,9 @@ def chars_for(length: int) -> int:
 
 
 def fitted(
-    order: Order,
-    filler: Filler,
-    plants: Sequence[Plant],
+    order: SampleSpec,
+    filler: Haystack,
+    plants: Sequence[Needle],
     questions: Callable[[Planted], tuple[Question, ...]],
     *,
     system: str = SYSTEM_PROMPT,

@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from sala_core.engine.engine import Engine
-from sala_core.engine.generate import Finished, Progress, Token
+from sala_core.engine.generate import Finished, PromptProgress, Token
 from sala_core.engine.memory_budget import check_budget
 from sala_core.engine.sampling import SamplingParams
-from sala_core.evals.records import Question, Reading, Reply, Seen
+from sala_core.evals.records import EvidenceRank, Question, Reading, Reply
 from sala_core.evidence.places import DocumentSpan, find_evidence
 from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import SourceMap
@@ -64,7 +64,7 @@ class LocalModel:
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
-    ) -> Iterator[Progress | Reply]:
+    ) -> Iterator[PromptProgress | Reply]:
         """Read, then answer each of the questions from the same state. Ends early where it is asked to stop.
 
         Raises MemoryBudgetError.
@@ -74,7 +74,7 @@ class LocalModel:
         state, started = self.engine.new_state(), time.monotonic()
         state.reserve(len(ids))
         for done, _ in self.engine.read(state, ids):
-            yield Progress(tokens_done=done, tokens_total=len(ids))
+            yield PromptProgress(tokens_done=done, tokens_total=len(ids))
             if should_stop():
                 return
         read_s = time.monotonic() - started
@@ -128,7 +128,7 @@ class LocalModel:
 
     def _seen(
         self, trace: AttentionTrace, span: DocumentSpan, asked_at: int, lines: SourceMap, question: Question
-    ) -> Seen:
+    ) -> EvidenceRank:
         places = find_evidence(trace, [span], asked_at, self.engine.model.layout, lambda _: lines)
         wanted = [lines.place_of_chars(start, end) for start, end in question.needles]
         held = [
@@ -137,7 +137,7 @@ class LocalModel:
         ]
         rank = next((i for i, found in enumerate(held, 1) if found), None)
         first = set().union(*held[:_FIRST_PLACES])
-        return Seen(rank=rank, share=len(first) / len(wanted))
+        return EvidenceRank(rank=rank, share=len(first) / len(wanted))
 
     def _prompt(self, reading: Reading) -> tuple[np.ndarray, int, np.ndarray]:
         """(ids of all messages, where the document's text begins, the character where each of its tokens begins)."""

@@ -69,7 +69,7 @@ class TokenCounter(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class SampleSpec:
     """What a task is asked to make: a reading of exactly `length` tokens with so many questions.
 
     first: the index of the first question; everything random comes from `rng`, which derives from suite, task, length,
@@ -102,7 +102,7 @@ class Task:
     """
 
     name: str
-    make: Callable[[Order], Reading]
+    make: Callable[[SampleSpec], Reading]
     score: Callable[[Question, str], dict[str, float]]
     labels: tuple[str, ...] = ()
     max_shared: int = 64
@@ -110,7 +110,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class EvidenceRank:
     """Where the model looked. rank: of the first place with a needle, from 1; share: of the needles in five places."""
 
     rank: int | None
@@ -127,11 +127,11 @@ class Reply:
     answer_tokens: int
     seconds: float
     read_s: float
-    seen: Seen | None = None
+    seen: EvidenceRank | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadingProgress:
+class EvalProgress:
     """Tokens of a reading that are done."""
 
     task: str

@@ -7,17 +7,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
 
-from sala_core.engine.generate import Progress
+from sala_core.engine.generate import PromptProgress
 from sala_core.errors import EvalError
 from sala_core.evals.local import LocalModel
 from sala_core.evals.plots import draw_heat_map, draw_losses
 from sala_core.evals.records import (
-    Order,
+    EvalProgress,
     Question,
     Reading,
-    ReadingProgress,
     Reply,
     SampleDone,
+    SampleSpec,
     Task,
     TokenCounter,
 )
@@ -44,7 +44,7 @@ SUITES: dict[str, tuple[Task, ...]] = {
 """The tasks of each suite. `ppl` asks nothing."""
 
 
-class Asked(TokenCounter, Protocol):
+class EvalModel(TokenCounter, Protocol):
     """A model that can be asked."""
 
     name: str
@@ -55,7 +55,7 @@ class Asked(TokenCounter, Protocol):
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
-    ) -> Iterator[Progress | Reply]:
+    ) -> Iterator[PromptProgress | Reply]:
         """Read, then answer each question. Ends early where it is asked to stop."""
         ...
 
@@ -93,7 +93,7 @@ class EvalPlan:
         """The tasks, in the suite's order."""
         return [task for task in SUITES[self.suite] if not self.tasks or task.name in self.tasks]
 
-    def settings(self, model: Asked) -> dict[str, Any]:
+    def settings(self, model: EvalModel) -> dict[str, Any]:
         """All that a sample depends on beside its task, length and index."""
         shared = {} if self.suite == "ppl" else {"shared": self.shared, "max_tokens": self.max_tokens}
         return {
@@ -115,11 +115,16 @@ class EvalDone:
     stopped: bool
 
 
-Event = ReadingProgress | SampleDone | EvalDone
+Event = EvalProgress | SampleDone | EvalDone
 
 
 def evaluate(
-    model: Asked, plan: EvalPlan, out: Path, *, restart: bool = False, should_stop: Callable[[], bool] = lambda: False
+    model: EvalModel,
+    plan: EvalPlan,
+    out: Path,
+    *,
+    restart: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Do what is missing of the plan and draw the table and the picture from all samples in the folder `out`.
 
@@ -138,8 +143,8 @@ def evaluate(
 
 
 def _questions(
-    model: Asked, plan: EvalPlan, results: Results, should_stop: Callable[[], bool]
-) -> Iterator[ReadingProgress | SampleDone]:
+    model: EvalModel, plan: EvalPlan, results: Results, should_stop: Callable[[], bool]
+) -> Iterator[EvalProgress | SampleDone]:
     known = {(record["task"], record["length"], record["index"]) for record in results.records}
     wanted = [
         (task, length, index)
@@ -159,8 +164,8 @@ def _questions(
         asked = [reading.questions[index - first] for index in indices]
         todo = iter(zip(indices, asked, strict=True))
         for event in model.answers(reading, asked, should_stop):
-            if isinstance(event, Progress):
-                yield ReadingProgress(task=task.name, tokens_done=event.tokens_done, tokens_total=event.tokens_total)
+            if isinstance(event, PromptProgress):
+                yield EvalProgress(task=task.name, tokens_done=event.tokens_done, tokens_total=event.tokens_total)
                 continue
             index, question = next(todo)
             left -= 1
@@ -174,7 +179,7 @@ def _questions(
 def make_reading(plan: EvalPlan, task: Task, length: int, group: int, counter: TokenCounter) -> Reading:
     """The reading with the questions group * size ... of a task; the same for the same arguments. Raises EvalError."""
     size = _group_size(task, plan)
-    order = Order(
+    order = SampleSpec(
         rng=Random(f"{plan.suite}/{task.name}/{length}/{group}/{plan.seed}"),
         length=length,
         first=group * size,
@@ -217,8 +222,8 @@ def _record(plan: EvalPlan, task: Task, length: int, index: int, question: Quest
 
 
 def _losses(
-    model: Asked, plan: EvalPlan, results: Results, should_stop: Callable[[], bool]
-) -> Iterator[ReadingProgress | SampleDone]:
+    model: EvalModel, plan: EvalPlan, results: Results, should_stop: Callable[[], bool]
+) -> Iterator[EvalProgress | SampleDone]:
     assert isinstance(model, LocalModel), "checked by evaluate"
     known = {(record["length"], record["index"]) for record in results.records}
     wanted = [
@@ -230,7 +235,7 @@ def _losses(
     for done, (length, index) in enumerate(wanted, 1):
         rng = Random(f"ppl/{length}/{index}/{plan.seed}")
         for event in measure(model.engine, plan.texts, rng, length, should_stop):
-            if isinstance(event, ReadingProgress):
+            if isinstance(event, EvalProgress):
                 yield event
                 continue
             record = {"suite": "ppl", "task": "ppl", "length": length, "index": index, "seed": plan.seed, **event}

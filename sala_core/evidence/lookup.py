@@ -13,7 +13,7 @@ from sala_core.model.state import SalaState
 from sala_core.text.chat_template import ChatLayout
 from sala_core.text.tokenizer import Tokenizer
 
-LOOKED_TOKENS = 256
+MAX_LOOKUP_TOKENS = 256
 """Longer questions look as they are read: by choosing blocks."""
 
 _MEANT = 0.01  # of a head's attention: what a key draws that is one of a hundred
@@ -24,7 +24,7 @@ _WORD_START = re.compile(r"(?:^|\n)(?=\w)")
 
 
 @torch.inference_mode()
-def look(
+def attend_to_question(
     model: SalaModel,
     tokenizer: Tokenizer,
     chat: ChatLayout,
@@ -34,13 +34,13 @@ def look(
 ) -> Tensor:
     """Add to `trace` how much every key was meant by a question, the content of a user message, int [T]. The state is
     afterwards as it was. Returns the blocks with most of it for the question to be read with, [slots] int64 as
-    `SalaModel.advance` takes them.
+    `SalaModel.prefill` takes them.
 
     Within a block each of its tokens is paired with one key at most and each key with one token, the most attention
     first: a word counts once, although the tokens after it look for it too and it may stand there twice. A pair counts
     the less the more attention there is: a sentence with three words of a question is meant more than one with any of
     them alone. What is added is the root of log(1 + (attention / _MEANT)^2), for what a key draws is squared
-    (`document_mass`).
+    (`attention_by_token`).
 
     The first sparse layer alone is asked, which looks for words; later ones look for what an answer says next. Pooled
     keys blur a single word, so that the choice of blocks would miss some. Words are spelt as within a text
@@ -52,12 +52,12 @@ def look(
     layer, heads = model.config.sparse_layers[0], model.config.num_attention_heads
     here, meant = state.mark(), trace.buffer(layer, state.position, model.device)
     pairs: list[tuple[Tensor, ...]] = []
-    advance = partial(model.advance, state, dense=True, num_layers=layer + 1)
-    advance(_ids(model, opening))
+    prefill = partial(model.prefill, state, dense=True, num_layers=layer + 1)
+    prefill(_ids(model, opening))
     for start in range(0, len(asked), _AT_ONCE):
         piece = _ids(model, asked[start : start + _AT_ONCE])
         seen = _ByQuery(len(piece))
-        advance(piece, trace=seen)
+        prefill(piece, trace=seen)
         attention = seen.mass[layer][:, : len(meant)].div_(heads)
         tokens, keys = (attention >= _LEAST).nonzero(as_tuple=True)
         pairs.append((start + tokens, keys, attention[tokens, keys]))

@@ -38,12 +38,12 @@ def find_evidence(
     """Rank places by the attention they drew during a turn that began at token `turn_start`.
 
     trace: attention probability of every key, summed over the turn's queries, heads and layers, and what a question
-    that looked for itself added (`look`). Only tokens of the documents count. First blocks, which every query
+    that looked for itself added (`attend_to_question`). Only tokens of the documents count. First blocks, which every query
     keeps without choosing, are left out, and of the local ones what the median of them drew, unless the documents lie
     wholly within them. Attention is squared, key by key, and summed over blocks; neighbouring blocks that drew it are
     one place, cut to the lines that hold it. source_map: gives a document's map by its id, None where its text is lost.
     """
-    mass = document_mass(trace, spans, turn_start, layout)
+    mass = attention_by_token(trace, spans, turn_start, layout)
     total = float(mass.sum())
     if total <= 0:
         return ()
@@ -68,7 +68,7 @@ def inside_documents(spans: Sequence[DocumentSpan], start: int, end: int) -> Ite
             yield span, first, after
 
 
-def document_mass(
+def attention_by_token(
     trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
     """What each token drew, [turn_start] float32: attention squared, of documents alone.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sala_kernels import BlockLayout
 
-from sala_core.evidence.places import DocumentSpan, best_blocks, document_mass, inside_documents
+from sala_core.evidence.places import DocumentSpan, attention_by_token, best_blocks, inside_documents
 from sala_core.ingest import SourceMap
 from sala_core.model.forward import AttentionTrace
 from sala_core.text.sentences import sentences_around
@@ -24,7 +24,7 @@ _MIN_CHARS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A sentence that may be quoted, and its share of what the documents drew (`document_mass`)."""
+    """A sentence that may be quoted, and its share of what the documents drew (`attention_by_token`)."""
 
     text: str
     share: float
@@ -47,7 +47,7 @@ class Quoting:
         self._left: list[Candidate] | None = None
         self._is_open = False
 
-    def opens(self, token: int) -> bool:
+    def opens_quotation(self, token: int) -> bool:
         """Whether a token, the next to be said, is a quotation mark that opens."""
         is_mark = self._tokenizer.decode([token]).strip() in MARKS
         if is_mark and self._is_open:
@@ -70,7 +70,7 @@ class Quoting:
 
     def candidates(self, trace: AttentionTrace) -> list[Candidate]:
         """The sentences in the blocks that drew most; the first drew most."""
-        mass = document_mass(trace, self._spans, self._turn_start, self._layout)
+        mass = attention_by_token(trace, self._spans, self._turn_start, self._layout)
         total, size = float(mass.sum()), self._layout.block
         if total <= 0:
             return []

@@ -18,7 +18,7 @@ import torch
 T = TypeVar("T")
 
 
-class Turns:
+class LayerOrder:
     """Lets chunks 0, 1, ... into the memory of every layer in this order."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Turns:
         with self._changed:
             self._changed.wait_for(lambda: self._given_up or self._entered[layer] == chunk)
             if self._given_up:
-                raise GivenUp
+                raise PipelineAborted
         yield
         with self._changed:
             self._entered[layer] += 1
@@ -48,16 +48,16 @@ class Turns:
             self._changed.notify_all()
 
 
-class GivenUp(Exception):
+class PipelineAborted(Exception):
     """A chunk before this one failed."""
 
 
-def side_by_side(compute: Callable[[int, Turns], T], count: int) -> list[T]:
+def run_pipelined(compute: Callable[[int, LayerOrder], T], count: int) -> list[T]:
     """The results of compute(chunk, turns) for `count` chunks, each by one core; as many at a time as torch may use.
 
     Raises what the first chunk that failed raised, once no thread computes any more.
     """
-    turns = Turns()
+    turns = LayerOrder()
     pool = _workers(torch.get_num_threads())
     futures: list[Future[T]] = [pool.submit(_stopping_others, compute, chunk, turns) for chunk in range(count)]
     try:
@@ -68,12 +68,12 @@ def side_by_side(compute: Callable[[int, Turns], T], count: int) -> list[T]:
             wait(futures)
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in errors:
-        if not isinstance(error, GivenUp):
+        if not isinstance(error, PipelineAborted):
             raise error
     return [future.result() for future in futures]
 
 
-def _stopping_others(compute: Callable[[int, Turns], T], chunk: int, turns: Turns) -> T:
+def _stopping_others(compute: Callable[[int, LayerOrder], T], chunk: int, turns: LayerOrder) -> T:
     try:
         return compute(chunk, turns)
     except BaseException:

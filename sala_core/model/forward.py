@@ -22,7 +22,7 @@ from sala_kernels import (
 )
 from torch import Tensor
 
-from sala_core.model.chunk_pipeline import Turns, side_by_side
+from sala_core.model.chunk_pipeline import LayerOrder, run_pipelined
 from sala_core.model.config import SalaConfig
 from sala_core.model.layers import Layers
 from sala_core.model.state import KvKind, SalaState, SparseCache
@@ -56,7 +56,7 @@ class AttentionTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
-    """One call of `SalaModel.advance`, with its options; position: of its first token. my_turn: entered where a layer
+    """One call of `SalaModel.prefill`, with its options; position: of its first token. my_turn: entered where a layer
     remembers."""
 
     state: SalaState
@@ -67,7 +67,7 @@ class _Call:
     blocks: Tensor | None = None
     num_layers: int | None = None
     last_only: bool = False
-    my_turn: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext()
+    layer_lock: Callable[[int], AbstractContextManager[None]] = lambda layer: nullcontext()
 
 
 class SalaModel(Layers):
@@ -100,7 +100,7 @@ class SalaModel(Layers):
         return SalaState(self.config, self.dtype, self.device, self.kv)
 
     @torch.inference_mode()
-    def advance(
+    def prefill(
         self,
         state: SalaState,
         ids: Tensor,
@@ -136,25 +136,25 @@ class SalaModel(Layers):
         state.position += ids.shape[0]
         return hidden
 
-    def advance_side_by_side(self, state: SalaState, chunks: Sequence[Tensor]) -> Tensor:
-        """Read the tokens of several chunks as `advance` with last_only would one after another, on a CPU, one core
+    def prefill_pipelined(self, state: SalaState, chunks: Sequence[Tensor]) -> Tensor:
+        """Read the tokens of several chunks as `prefill` with last_only would one after another, on a CPU, one core
         for each.
 
-        chunks: ids [T] each. `state` moves on by all. Returns what `advance` would for the last one.
+        chunks: ids [T] each. `state` moves on by all. Returns what `prefill` would for the last one.
         """
         *starts, end = accumulate(map(len, chunks), initial=state.position)
 
         @torch.inference_mode()
-        def compute(n: int, turns: Turns) -> Tensor:
-            call = _Call(state=state, position=starts[n], last_only=True, my_turn=partial(turns.take, n))
+        def compute(n: int, turns: LayerOrder) -> Tensor:
+            call = _Call(state=state, position=starts[n], last_only=True, layer_lock=partial(turns.take, n))
             return self._compute(chunks[n], call)
 
-        hidden = side_by_side(compute, len(chunks))
+        hidden = run_pipelined(compute, len(chunks))
         state.position = end
         return hidden[-1]
 
     def _compute(self, ids: Tensor, call: _Call) -> Tensor:
-        """The hidden states that `advance` returns; the state is not told that it has moved."""
+        """The hidden states that `prefill` returns; the state is not told that it has moved."""
         turn = None  # the same in every layer: cos and sin of the positions
         if self.config.lightning_use_rope:
             turn = self.turn(call.position, ids.shape[0], self.config.lightning_head_dim)
@@ -171,7 +171,7 @@ class SalaModel(Layers):
         q_norm, k_norm = self.lightning_norms(i)
         scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, call.state.linear[i][None]
         if x.shape[0] == 1:
-            with call.my_turn(i):
+            with call.layer_lock(i):
                 o = lightning_decode(
                     q,
                     k,
@@ -187,7 +187,7 @@ class SalaModel(Layers):
                 )
         else:
             q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=eps, backend=self.backend)
-            with call.my_turn(i):
+            with call.layer_lock(i):
                 out, after = lightning_attention(
                     q[None], k[None], v[None], held, self.log_decay, scale=scale, backend=self.backend
                 )
@@ -200,7 +200,7 @@ class SalaModel(Layers):
         """x: [T, D] normed; the layer's cache is appended to. Returns a `Mixer`'s."""
         cache, position = call.state.sparse[i], call.position
         q, k, v = self.sparse_qkv(i, x, position)
-        with call.my_turn(i):
+        with call.layer_lock(i):
             cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
         first = self._first_wanted(i, call)
         q, x = q[first:], x[first:]

@@ -12,7 +12,7 @@ from torch import Tensor
 from sala_core.assets import ASSETS, ROOT
 from sala_core.errors import QuantizeError
 from sala_core.ingest import Limits, SkippedFile, prepare, walk
-from sala_core.quantize.solver import Stopped, never
+from sala_core.quantize.solver import QuantizeStopped, never
 from sala_core.text.chat_template import ChatLayout
 from sala_core.text.prompt import SYSTEM_PROMPT, document_header
 from sala_core.text.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def read_samples(
             pieces.append(item.token_ids)
             hashes.add(xxhash.xxh3_128_hexdigest(item.document.text.encode()))
     if should_stop():
-        raise Stopped
+        raise QuantizeStopped
     stream = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
     longest = sample_tokens - len(prefix)
     if longest < 2 or len(stream) < 2:

@@ -106,7 +106,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class QuantizeFinished:
     """The model is complete."""
 
     report: Report

@@ -17,17 +17,17 @@ from sala_core.quantize.layer_pass import CALIBRATION, STREAMS, LayerPass, Matri
 from sala_core.quantize.plan import Plan, layer_prefix
 from sala_core.quantize.report import (
     Clock,
-    Finished,
     LayerDone,
     MatrixDone,
     Perplexity,
     Planned,
+    QuantizeFinished,
     Report,
     peak_device_bytes,
     peak_memory_bytes,
 )
 from sala_core.quantize.settings import QuantizeSettings
-from sala_core.quantize.solver import Hessian, Stopped, never
+from sala_core.quantize.solver import Hessian, QuantizeStopped, never
 from sala_core.quantize.source import EMBEDDING, Source
 from sala_core.quantize.texts import Batches, Score
 from sala_core.quantize.work import WorkFolder, check_space
@@ -47,7 +47,7 @@ def quantize(
     device: str = "auto",
     restart: bool = False,
     should_stop: Callable[[], bool] = never,
-) -> Iterator[Planned | MatrixDone | LayerDone | Finished]:
+) -> Iterator[Planned | MatrixDone | LayerDone | QuantizeFinished]:
     """Quantize the model `source` into the folder `target`; ends without Finished where `should_stop` asked for it.
 
     One layer's weights are on the device at a time, the texts wait on the CPU. A run that was stopped or killed goes
@@ -55,13 +55,13 @@ def quantize(
     and folders of text, no file in both. Raises SalaError: ModelError and its kin, QuantizeError, IngestError,
     DiskFullError, MemoryBudgetError.
     """
-    run = _Run(Source.open(source), settings, resolve_device(device), should_stop)
+    run = _QuantizeRun(Source.open(source), settings, resolve_device(device), should_stop)
     try:
         texts = run.read_texts(calibration, held_out)
         with WorkFolder(target) as work:
             yield from run.layers(work, *texts, restart=restart)
-            yield Finished(report=run.finish(work, *texts))
-    except Stopped:
+            yield QuantizeFinished(report=run.finish(work, *texts))
+    except QuantizeStopped:
         return
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -71,7 +71,7 @@ def quantize(
         ) from error
 
 
-class _Run:
+class _QuantizeRun:
     """One call of `quantize`."""
 
     def __init__(

@@ -13,7 +13,7 @@ BLOCK_COLUMNS = 128
 _MAX_DAMPING = 1.0
 
 
-class Stopped(Exception):
+class QuantizeStopped(Exception):
     """The caller asked to stop. No error: what is on disk stays good."""
 
 
@@ -153,7 +153,7 @@ class _Sweep:
         block = _block_columns(self.size, num_in)
         for start in range(0, num_in, block):
             if should_stop():
-                raise Stopped
+                raise QuantizeStopped
             stop = min(start + block, num_in)
             errors = self._block(start, stop)
             if stop < num_in:

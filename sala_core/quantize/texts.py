@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from sala_core.model.config import SalaConfig
-from sala_core.quantize.solver import Stopped, never
+from sala_core.quantize.solver import QuantizeStopped, never
 
 _BATCH_NUMBERS = 1 << 26  # in the widest activation of a batch: 128 MiB in bfloat16
 _BATCH_TOKENS = 1 << 14
@@ -32,7 +32,7 @@ class Batches:
         step = max(1, self._tokens // num_tokens)
         for start in range(0, num_texts, step):
             if self._should_stop():
-                raise Stopped
+                raise QuantizeStopped
             yield slice(start, min(start + step, num_texts))
 
     def each(self, texts: Tensor) -> Iterator[tuple[slice, Tensor]]:

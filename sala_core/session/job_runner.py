@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sala_core.engine.generate import Progress, Token
+from sala_core.engine.generate import PromptProgress, Token
 from sala_core.errors import SalaError
 from sala_core.events import Answer, ReadProgress, ReadReceipt
 from sala_core.store import JobRow, JobStatus, Library
 
-Event = ReadProgress | ReadReceipt | Progress | Token | Answer
+Event = ReadProgress | ReadReceipt | PromptProgress | Token | Answer
 Work = Callable[["Task"], Generator[Event, None, None]]
 _SAVE_EVERY_S = 1.0
 _ACTIVE: tuple[JobStatus, ...] = ("running", "queued")
@@ -56,7 +56,7 @@ class Task:
         """Note what the work reports."""
         if isinstance(event, ReadProgress):
             self.progress = event.to_json()
-        elif isinstance(event, Progress):
+        elif isinstance(event, PromptProgress):
             self.progress = {
                 "phase": "question",
                 "tokens_done": event.tokens_done,

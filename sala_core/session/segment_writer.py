@@ -29,7 +29,7 @@ class SegmentWriter:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1, "sala-save")
         self._pending: deque[Future[None]] = deque()
-        self._rooms: list[_Room] = []
+        self._rooms: list[_StagingBuffer] = []
         self._failed = False
 
     @torch.inference_mode()
@@ -43,7 +43,7 @@ class SegmentWriter:
             if (error := self._pending.popleft().exception()) is not None:
                 self.settle()
                 raise error
-        room = self._rooms.pop() if self._rooms else _Room(pinned=self._stream is not None)
+        room = self._rooms.pop() if self._rooms else _StagingBuffer(pinned=self._stream is not None)
         if self._stream is None:
             segment_copy, snapshot_copy = room.copy(segment, snapshot)
             write: Callable[[], object] = partial(save, segment_copy, snapshot_copy)
@@ -72,7 +72,7 @@ class SegmentWriter:
         self._failed = False
         return error
 
-    def _write(self, room: "_Room", write: Callable[[], object]) -> None:
+    def _write(self, room: "_StagingBuffer", write: Callable[[], object]) -> None:
         """On the writing thread."""
         try:
             if not self._failed:
@@ -91,7 +91,7 @@ def _save_when(copied: torch.cuda.Event, held: list[Tensor], save: Callable[[], 
     save()
 
 
-class _Room:
+class _StagingBuffer:
     """Memory of the computer for the copies of one checkpoint, kept for those of the next."""
 
     def __init__(self, *, pinned: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from sala_core.engine.engine import Engine
-from sala_core.engine.generate import Finished, Progress, Token
+from sala_core.engine.generate import Finished, PromptProgress, Token
 from sala_core.engine.memory_budget import ROOM_TOKENS, check_budget
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import CorruptStateError, SessionNotFoundError, StateMismatchError
@@ -144,7 +144,7 @@ class Session:
 
     def ask(
         self, question: str, sampling: SamplingParams | None = None, *, should_stop: Stop = _never
-    ) -> Iterator[ReadProgress | Progress | Token | Answer]:
+    ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
         """Ask and stream the answer; the last event is the Answer, saved by then.
 
         What is unread is read first. When `should_stop()` turns true the answer ends there and is kept, with
@@ -232,7 +232,7 @@ class Session:
 
     def _turn(
         self, question: str, sampling: SamplingParams | None, should_stop: Stop
-    ) -> Generator[Progress | Token | Answer, None, bool]:
+    ) -> Generator[PromptProgress | Token | Answer, None, bool]:
         """One turn; returns whether it was saved."""
         state = self.state.state
         assert state is not None
@@ -376,7 +376,7 @@ class _Turn:
     thinking: str = ""
     reason: str = "stopped"
 
-    def take(self, event: Progress | Token | Finished) -> None:
+    def take(self, event: PromptProgress | Token | Finished) -> None:
         """Note what an event of the engine says."""
         if isinstance(event, Token):
             self.first = self.first or time.monotonic()

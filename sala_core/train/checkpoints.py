@@ -48,7 +48,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     return tensors, facts
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors named `prefix/...`, without it."""
     return {name.removeprefix(prefix + "/"): t for name, t in tensors.items() if name.startswith(prefix + "/")}
 

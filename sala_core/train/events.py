@@ -75,11 +75,11 @@ class StageDone:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stopped:
+class TrainStopped:
     """The run was asked to stop; the same call goes on."""
 
     stage: str
     step: int
 
 
-Event = StageStarted | StepDone | Measured | LayerMeasured | LayersSelected | StageDone | Stopped
+Event = StageStarted | StepDone | Measured | LayerMeasured | LayersSelected | StageDone | TrainStopped

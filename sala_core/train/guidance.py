@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sala_core.errors import TrainError
-from sala_core.train.data.batches import Notes
+from sala_core.train.data.batches import AnswerPositions
 from sala_core.train.data.tasks import MEMORY_TOKENS
 from sala_core.train.network.network import Network, SoftmaxMixer
 from sala_core.train.objectives import NextToken
@@ -23,7 +23,7 @@ _BANK_KEYS, _KEY_COPIES = 8192, 8  # each key of the bank counts as so many: as 
 _MIN_OVERLAP_TOKENS = 12
 
 
-class Guided(NextToken):
+class AuxiliaryLosses(NextToken):
     """Cross-entropy of the next token, and by a phase's factors: `block_loss` of the choice of blocks, `look_loss` of
     what questions look at, and `memory_loss` of what `memory` tells.
 
@@ -66,7 +66,9 @@ class Guided(NextToken):
             raise TrainError(f"block_loss needs rows of {size} tokens or more, found length {phase.length}")
         self.block_factor, self.memory_factor, self.look_factor = phase.block_loss, phase.memory_loss, phase.look_loss
 
-    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+    ) -> Tensor:
         if measure:
             return super().forward(ids, weights, measure=True)
         assert notes is not None
@@ -97,7 +99,7 @@ class Guided(NextToken):
             compared.append(mixer.queries_keys(x, turn))
         return compared
 
-    def _blocks(self, compared: list[tuple[Tensor, Tensor]], notes: Notes) -> Tensor:
+    def _blocks(self, compared: list[tuple[Tensor, Tensor]], notes: AnswerPositions) -> Tensor:
         """The mean of the softmax layers' `block_loss`; their pooled keys push the oldest out of the bank."""
         sparse, losses, kept = self.config.sparse_config, [], []
         for index, (q, k) in enumerate(compared):
@@ -109,7 +111,7 @@ class Guided(NextToken):
         _push(self.bank, new)
         return torch.stack(losses).mean()
 
-    def _look(self, compared: list[tuple[Tensor, Tensor]], notes: Notes) -> Tensor:
+    def _look(self, compared: list[tuple[Tensor, Tensor]], notes: AnswerPositions) -> Tensor:
         """`look_loss` of all softmax layers together; keys of documents push the oldest out."""
         drawn = [attention_drawn(q, k, bank, notes) for (q, k), bank in zip(compared, self.keys, strict=True)]
         mass, beside = (torch.stack(part).sum(0) for part in zip(*drawn, strict=True))
@@ -121,7 +123,7 @@ class Guided(NextToken):
         _push(self.keys, new)
         return look_loss(mass, beside, notes)
 
-    def _memory(self, given: Tensor, notes: Notes) -> Tensor:
+    def _memory(self, given: Tensor, notes: AnswerPositions) -> Tensor:
         """Mean -log of the sentences' first tokens at the positions noted. given: [B, T, D]."""
         held = given.gather(1, notes.held[..., None].expand(-1, -1, given.shape[-1]))
         logits = torch.stack([F.linear(tell(held), self.network.vocabulary) for tell in self.memory], 2).float()
@@ -141,7 +143,7 @@ def pooled_keys(k: Tensor, size: int, stride: int) -> Tensor:
     return F.avg_pool1d(k.permute(0, 2, 3, 1).flatten(0, 1), size, stride).mT.unflatten(0, (B, Hk))
 
 
-def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, notes: Notes, stride: int, size: int) -> Tensor:
+def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, notes: AnswerPositions, stride: int, size: int) -> Tensor:
     """-log of the heads' share of attention over pooled keys that falls on windows of the answering sentence.
 
     q: [B, T, H, d]; pooled: [B, Hk, W, d]; bank: [Hk, N, d]. Windows of all other rows and of the bank are wrong
@@ -163,7 +165,7 @@ def block_loss(q: Tensor, pooled: Tensor, bank: Tensor, notes: Notes, stride: in
     return -(hit * known).sum() / known.sum().clamp(min=1)
 
 
-def attention_drawn(q: Tensor, k: Tensor, bank: Tensor, notes: Notes) -> tuple[Tensor, Tensor]:
+def attention_drawn(q: Tensor, k: Tensor, bank: Tensor, notes: AnswerPositions) -> tuple[Tensor, Tensor]:
     """What the questions' tokens look at in one layer: attention probability, summed over tokens and heads.
 
     q: [B, T, H, d]; k: [B, T, Hk, d]; bank: [Hk, N, d], keys of other texts, each of which stands for `_KEY_COPIES`
@@ -181,8 +183,8 @@ def attention_drawn(q: Tensor, k: Tensor, bank: Tensor, notes: Notes) -> tuple[T
     return drawn[..., :T], drawn[..., T:]
 
 
-def look_loss(mass: Tensor, beside: Tensor, notes: Notes) -> Tensor:
-    """-log of an answering span's part of what documents drew, attention squared as `document_mass` has it.
+def look_loss(mass: Tensor, beside: Tensor, notes: AnswerPositions) -> Tensor:
+    """-log of an answering span's part of what documents drew, attention squared as `attention_by_token` has it.
 
     mass: [B, S, T]; beside: [B, S, N], of `attention_drawn`, summed over layers. What other answering spans of the
     question drew is no error. The mean over the spans.

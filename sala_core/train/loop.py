@@ -18,9 +18,9 @@ from sala_core.train.curves import Curve, draw
 from sala_core.train.data.batches import Batch
 from sala_core.train.data.rows import TEXT, Rows
 from sala_core.train.data.token_cache import num_windows
-from sala_core.train.events import Event, Measured, StageStarted, StepDone, Stopped
+from sala_core.train.events import Event, Measured, StageStarted, StepDone, TrainStopped
 from sala_core.train.objectives import Objective
-from sala_core.train.optimizers import Optimizers, fit, rate_at, whole
+from sala_core.train.optimizers import Optimizers, gather, rate_at, shard_like
 from sala_core.train.processes import Processes
 from sala_core.train.recipe import Phase, Recipe
 
@@ -101,7 +101,7 @@ class Loop:
             raise TrainError(
                 f"{self.stage.folder} was begun with another recipe; repeat it as it was, or give another --out"
             )
-        if set(checkpoints.under("weights", tensors)) != set(self.named):
+        if set(checkpoints.strip_prefix("weights", tensors)) != set(self.named):
             raise TrainError(f"the checkpoint in {self.stage.folder} holds other parameters; give another --out")
         self._go_on(tensors)
         checkpoints.restore_random_state(tensors, self.processes.device)
@@ -110,28 +110,28 @@ class Loop:
     @torch.no_grad()
     def _go_on(self, tensors: dict[str, Tensor]) -> None:
         """With a checkpoint's weights, optimizer and memory, as far as this stage has them too."""
-        weights = checkpoints.under("weights", tensors)
+        weights = checkpoints.strip_prefix("weights", tensors)
         for name in weights.keys() & self.named.keys():
-            self.named[name].copy_(fit(weights[name], self.named[name]))
-        states = checkpoints.under("optimizer", tensors)
+            self.named[name].copy_(shard_like(weights[name], self.named[name]))
+        states = checkpoints.strip_prefix("optimizer", tensors)
         self.optimizers.load({name: state for name, state in states.items() if name.rsplit("/", 1)[0] in self.named})
-        remembered, own = checkpoints.under("remembered", tensors), self.objective.remembered()
+        remembered, own = checkpoints.strip_prefix("remembered", tensors), self.objective.remembered()
         for name in remembered.keys() & own.keys():
             own[name].copy_(remembered[name])
 
     def weights(self) -> dict[str, Tensor]:
         """What is trained, whole, on the CPU. Every process must call it."""
-        return {name: whole(parameter) for name, parameter in self.named.items()}
+        return {name: gather(parameter) for name, parameter in self.named.items()}
 
     def result(self) -> dict[str, Tensor]:
         """All tensors of the stage's model. Every process must call it."""
-        return {**{name: whole(tensor) for name, tensor in self.objective.frozen().items()}, **self.weights()}
+        return {**{name: gather(tensor) for name, tensor in self.objective.frozen().items()}, **self.weights()}
 
     def save(self) -> None:
         """Write a checkpoint of the steps done so far."""
         tensors = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
         tensors |= {f"optimizer/{name}": tensor for name, tensor in self.optimizers.state().items()}
-        tensors |= {f"remembered/{name}": whole(tensor) for name, tensor in self.objective.remembered().items()}
+        tensors |= {f"remembered/{name}": gather(tensor) for name, tensor in self.objective.remembered().items()}
         tensors |= checkpoints.random_state(self.processes.device)
         if self.processes.is_first:
             folder = self.stage.folder / CHECKPOINTS
@@ -150,7 +150,7 @@ class Loop:
             while self.step < steps:
                 if self.processes.any(should_stop()):
                     self.save()
-                    yield Stopped(stage=stage.name, step=self.step)
+                    yield TrainStopped(stage=stage.name, step=self.step)
                     return
                 batch, phase = coming.result(), stage.position(self.step)[0]
                 coming = self._next(reader)
@@ -239,7 +239,7 @@ class Loop:
         norm = nn.utils.clip_grad_norm_(list(self.named.values()), self.training.clip or float("inf"))
         self.optimizers.step(self._rate())
         self.step += 1
-        loss_now, norm_now = (self.processes.total(total) / weight).item(), float(whole(norm))
+        loss_now, norm_now = (self.processes.total(total) / weight).item(), float(gather(norm))
         if loss_now != loss_now:
             raise TrainError(
                 f"{self.stage.name} diverged at step {self.step}: its loss is no number; lower learning_rate"

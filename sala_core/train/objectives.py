@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sala_core.model.config import SalaConfig
-from sala_core.train.data.batches import Notes, num_scored
+from sala_core.train.data.batches import AnswerPositions, num_scored
 from sala_core.train.network.network import LightningMixer, Network
 from sala_core.train.recipe import Phase
 
@@ -31,7 +31,9 @@ class Objective(nn.Module):
     every_token = wants_notes = False
     network: Network
 
-    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+    ) -> Tensor:
         """ids [B, T + 1], weights [B, T]: the weighted sum of losses.
 
         measure: returns instead [4]: that sum, the weights' sum, and the weighted sums of the probability of the right
@@ -68,7 +70,9 @@ class NextToken(Objective):
         super().__init__()
         self.network, self.target_share = network, target_share
 
-    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+    ) -> Tensor:
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
@@ -95,7 +99,9 @@ class Distillation(Objective):
         super().__init__()
         self.network, self.teacher = network, teacher.requires_grad_(False)
 
-    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+    ) -> Tensor:
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
@@ -140,7 +146,9 @@ class Alignment(Objective):
     def frozen(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.teacher.named_parameters() if ".self_attn." not in name}
 
-    def forward(self, ids: Tensor, weights: Tensor, notes: Notes | None = None, *, measure: bool = False) -> Tensor:
+    def forward(
+        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+    ) -> Tensor:
         seen: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
             self.teacher(ids[:, :-1], lambda _, x, mixed: seen.append((x, mixed)))

@@ -46,7 +46,7 @@ class Optimizers:
         """What the optimizers remember, as `parameter/part`, whole, on the CPU. Every process must call it."""
         states = {p: part for optimizer in self._optimizers for p, part in optimizer.state.items()}
         return {
-            f"{name}/{key}": whole(value)
+            f"{name}/{key}": gather(value)
             for name, parameter in self._named.items()
             for key, value in sorted(states.get(parameter, {}).items())
         }
@@ -59,17 +59,17 @@ class Optimizers:
             parameter = self._named.get(parameter_name)
             if parameter is None:
                 raise TrainError(f"the checkpoint's optimizer knows {parameter_name}, which is not trained here")
-            fitted = fit(value, parameter) if value.shape == parameter.shape else value
+            fitted = shard_like(value, parameter) if value.shape == parameter.shape else value
             owner[parameter].state[parameter][key] = fitted
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """A copy of a tensor on the CPU, put together from all processes where it is sharded."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu().clone()
 
 
-def fit(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """A tensor on the device of `like`, and sharded as it is."""
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)

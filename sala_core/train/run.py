@@ -19,10 +19,10 @@ from sala_core.text.tokenizer import Tokenizer
 from sala_core.train import checkpoints
 from sala_core.train.data.rows import Rows, check_mix
 from sala_core.train.data.token_cache import TokenCache
-from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, Stopped
+from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, TrainStopped
 from sala_core.train.export import write_model
 from sala_core.train.files import read_json, write_json
-from sala_core.train.guidance import Guided
+from sala_core.train.guidance import AuxiliaryLosses
 from sala_core.train.loop import CHECKPOINTS, Loop, Stage
 from sala_core.train.network.copying import begin_copying
 from sala_core.train.network.network import Network
@@ -67,11 +67,11 @@ def train(
     with open_processes(device) as processes, _held(out, processes):
         if processes.is_first and file is not None:
             shutil.copyfile(file, out / "recipe.toml")
-        run = _Run(recipe, out, processes, should_stop)
+        run = _TrainRun(recipe, out, processes, should_stop)
         for name in recipe.stages if stage == ALL else (stage,):
             for event in run.stage(name):
                 yield event
-                if isinstance(event, Stopped):
+                if isinstance(event, TrainStopped):
                     return
 
 
@@ -107,7 +107,7 @@ def load_network(folder: Path) -> Network:
     return network
 
 
-class _Run:
+class _TrainRun:
     """One call of `train`."""
 
     def __init__(self, recipe: Recipe, out: Path, processes: Processes, should_stop: Callable[[], bool]) -> None:
@@ -128,7 +128,7 @@ class _Run:
         self.processes.wait()
         finished = False
         for event in self._select(folder) if name == "select" else self._learn(name, folder):
-            finished = not isinstance(event, Stopped)
+            finished = not isinstance(event, TrainStopped)
             yield event
         if finished:
             yield StageDone(stage=name, model=model, seconds=time.monotonic() - started)
@@ -145,7 +145,7 @@ class _Run:
         loop = Loop(stage, objective, self.processes, rows, unseen, self._carried(name))
         for event in loop.run(self.should_stop):
             yield event
-            if isinstance(event, Stopped):
+            if isinstance(event, TrainStopped):
                 return
         if checkpoints.steps(folder / CHECKPOINTS)[-1:] != [stage.num_steps]:
             loop.save()
@@ -191,7 +191,7 @@ class _Run:
             return NextToken(network, share)
         if self.processes.count > 1:
             raise TrainError(f"{', '.join(GUIDING)} are learnt in one process; start it without torchrun")
-        return Guided(network, share, self.recipe.seed)
+        return AuxiliaryLosses(network, share, self.recipe.seed)
 
     def _random(self, config: SalaConfig) -> Network:
         network = Network(config)
@@ -265,7 +265,7 @@ class _Run:
                 yield event
         unfinished = self.processes.is_first and hybrid.needs_scores and len(found) <= num_layers
         if self.processes.any(unfinished):
-            yield Stopped(stage="select", step=len(found))
+            yield TrainStopped(stage="select", step=len(found))
             return
         if self.processes.is_first:
             scored = importances(found, select.epsilon) if found else []

@@ -16,7 +16,7 @@ from app.commands import read
 from app.commands.live_line import LiveLine
 from app.commands.open_session import StopSignals
 from app.grammar.parser import Arguments, parse
-from sala_core.engine.generate import Progress, Token
+from sala_core.engine.generate import PromptProgress, Token
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import DiskFullError
 from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
@@ -141,7 +141,7 @@ def run(folder: Path, *line: str) -> int:
 
 def test_ask_json_prints_the_agreed_object_and_nothing_else(session, folder, capsys):
     session.events = [
-        Progress(tokens_done=1, tokens_total=14),
+        PromptProgress(tokens_done=1, tokens_total=14),
         Token(id=1, text="Hm.", thinking=True),
         Token(id=2, text="Well", thinking=False),
         ANSWER,

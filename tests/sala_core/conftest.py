@@ -15,7 +15,8 @@ from sala_core import Engine
 from sala_core.events import ReadReceipt
 from sala_core.model.checkpoint import EMBEDDED, expected_shapes, resolve_model
 from sala_core.model.config import SalaConfig
-from sala_core.session.session import Session, stream
+from sala_core.session import stream
+from sala_core.session.session import Session
 from sala_core.store import Library
 
 sys.path.append(str(Path(__file__).resolve().parent))

@@ -19,7 +19,7 @@ Call = Callable[[], object]
 _NOISE_FROM = 4096  # smaller tensors are weights and decays: their values stay
 
 
-def rivals(operation: str, call: Call) -> Iterator[tuple[str, Call]]:
+def baselines(operation: str, call: Call) -> Iterator[tuple[str, Call]]:
     """(name, call) of every other form that this operation has here, besides `call` itself."""
     inputs = held_inputs(call)
     on_card = any(x.device.type == "cuda" for x in inputs.values() if isinstance(x, Tensor))

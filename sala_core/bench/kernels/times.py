@@ -14,7 +14,7 @@ import torch
 from sala_kernels.inspection.cases import Workload
 from sala_kernels.inspection.report import OPERATIONS
 
-from sala_core.bench.kernels.baselines import fill_with_noise, rivals
+from sala_core.bench.kernels.baselines import baselines, fill_with_noise
 from sala_core.bench.kernels.ceilings import Ceilings
 from sala_core.bench.kernels.cpu_work import cpu_workloads
 from sala_core.bench.records import OUT_OF_MEMORY, KernelRow
@@ -65,7 +65,7 @@ def _measured(item: _Item, place: torch.device, watch: Stopwatch, ceilings: Ceil
     call = item.workload.prepare(place)
     fill_with_noise(call)
     own = "Triton" if place.type == "cuda" else "reference, as used on a CPU"
-    forms: list[tuple[str, Callable[[], object]]] = [(own, call), *rivals(item.operation, call)]
+    forms: list[tuple[str, Callable[[], object]]] = [(own, call), *baselines(item.operation, call)]
     for name, form in forms:
         print(f"  {item.operation}: {item.workload.name}: {name}", file=sys.stderr, flush=True)
         try:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sala_core.bench.models.flash import Attention
-from sala_core.bench.models.full_attention import Decoder, FullAttentionModel, FullCache
+from sala_core.bench.models.full_attention import FullAttentionDecoder, FullAttentionModel, FullCache
 from sala_core.bench.models.work import Work, full_decoding, full_reading, matrix_work, sala_decoding, sala_reading
 from sala_core.bench.random_weights import Weights, full_weights, sala_weights, weight_bytes
 from sala_core.bench.records import ModelRow
@@ -77,7 +77,7 @@ class AnswerJob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class _AnswerRun:
     """Seconds from the question to the first token and to the last, and the processor's until the first."""
 
     first_s: float
@@ -119,7 +119,7 @@ def measure_sala(job: AnswerJob) -> ModelRow:
     memory = Memory(engine.model.device)
     state_bytes: list[int] = []
 
-    def run() -> _Run:
+    def run() -> _AnswerRun:
         run, held = _answer(engine, ids, job.new_tokens, tell)
         memory.note()
         state_bytes.append(held)
@@ -166,7 +166,7 @@ def measure_full(job: AnswerJob) -> ModelRow:
         release(device)
     memory = Memory(device)
 
-    def run() -> _Run:
+    def run() -> _AnswerRun:
         tell("reading")
         run = _answer_full(model, ids, cache, decoder)
         memory.note()
@@ -219,9 +219,9 @@ def _peak_resident_bytes() -> int:
         return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
-def _answer(engine: Engine, ids: Tensor, new_tokens: int, tell: "_Teller") -> tuple[_Run, int]:
+def _answer(engine: Engine, ids: Tensor, new_tokens: int, tell: "_Teller") -> tuple[_AnswerRun, int]:
     """The run and the bytes of the state at its end."""
-    from sala_core.engine.engine import Progress, Token
+    from sala_core.engine.engine import PromptProgress, Token
 
     device = engine.model.device
     state = engine.new_state()
@@ -232,22 +232,22 @@ def _answer(engine: Engine, ids: Tensor, new_tokens: int, tell: "_Teller") -> tu
     for event in engine.generate(state, ids, SamplingParams(temperature=0, max_tokens=new_tokens)):
         if isinstance(event, Token) and not first:
             first, processor = time.perf_counter() - started, time.process_time() - processor
-        elif isinstance(event, Progress):
+        elif isinstance(event, PromptProgress):
             tell(f"{event.tokens_done:,} tokens read", seldom=True)
     synchronize(device)
     assert state.position == len(ids) + new_tokens
-    run = _Run(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
+    run = _AnswerRun(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
     return run, state.num_bytes
 
 
 def _room(
     config: FullConfig, num_tokens: int, new_tokens: int, job: AnswerJob, model: FullAttentionModel
-) -> tuple[FullCache, Decoder]:
+) -> tuple[FullCache, FullAttentionDecoder]:
     cache = FullCache(config, num_tokens + new_tokens, job.dtype, torch.device(job.device))
-    return cache, Decoder(model, cache, new_tokens)
+    return cache, FullAttentionDecoder(model, cache, new_tokens)
 
 
-def _answer_full(model: FullAttentionModel, ids: Tensor, cache: FullCache, decoder: Decoder) -> _Run:
+def _answer_full(model: FullAttentionModel, ids: Tensor, cache: FullCache, decoder: FullAttentionDecoder) -> _AnswerRun:
     cache.length = 0
     synchronize(ids.device)
     started, processor = time.perf_counter(), time.process_time()
@@ -255,10 +255,10 @@ def _answer_full(model: FullAttentionModel, ids: Tensor, cache: FullCache, decod
     int(token)
     first, processor = time.perf_counter() - started, time.process_time() - processor
     decoder.run(token, decoder.max_new_tokens - 1)
-    return _Run(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
+    return _AnswerRun(first_s=first, last_s=time.perf_counter() - started, processor_s=processor)
 
 
-def _runs(run: Callable[[], _Run], job: AnswerJob, device: torch.device) -> Iterator[_Run]:
+def _runs(run: Callable[[], _AnswerRun], job: AnswerJob, device: torch.device) -> Iterator[_AnswerRun]:
     """As many as were asked for, or RUNS; by default none after the time for short figures is over."""
     started = time.perf_counter()
     for _ in range(job.runs or RUNS):
@@ -268,7 +268,7 @@ def _runs(run: Callable[[], _Run], job: AnswerJob, device: torch.device) -> Iter
         release(device)
 
 
-def _row(job: AnswerJob, runs: list[_Run]) -> ModelRow:
+def _row(job: AnswerJob, runs: list[_AnswerRun]) -> ModelRow:
     first = Timing.of([run.first_s for run in runs])
     last = Timing.of([run.last_s for run in runs])
     row = replace(

@@ -142,7 +142,7 @@ class FullAttentionModel:
         return int4_linear(x, weight) if isinstance(weight, Int4Matrix) else linear(x, weight)
 
 
-class Decoder:
+class FullAttentionDecoder:
     """Decodes greedily from a cache: on CUDA by replaying one graph, elsewhere step by step."""
 
     def __init__(self, model: FullAttentionModel, cache: FullCache, max_new_tokens: int) -> None:

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from sala_core.evals.haystack import Filler, Plant, Planted, chars_for, fitted
-from sala_core.evals.records import Order, Question, Reading, Task
+from sala_core.evals.haystack import Haystack, Needle, Planted, chars_for, fitted
+from sala_core.evals.records import Question, Reading, SampleSpec, Task
 from sala_core.evals.scoring import match_presence
 from sala_core.evals.words import listed, name, names, number
 
@@ -23,14 +23,14 @@ _THINGS = listed(
 _MAX_TOKENS = 96
 
 
-def presence(order: Order) -> Reading:
+def presence(order: SampleSpec) -> Reading:
     """Plant a fact for every present question. Absent ones ask of another name (near) or of anything else (far)."""
     rng = order.rng
     labels = [LABELS[(order.first + i) % 2] for i in range(order.num_questions)]
     depths = order.depths()
     told = [_fact(rng) for _ in labels]
     plants = [
-        Plant(text=f"The {thing} of the {role} of {place} is {value}.", depth=depth)
+        Needle(text=f"The {thing} of the {role} of {place} is {value}.", depth=depth)
         for (thing, role, place, value), label, depth in zip(told, labels, depths, strict=True)
         if label == "present"
     ]
@@ -59,7 +59,7 @@ def presence(order: Order) -> Reading:
             at += here
         return tuple(made)
 
-    filler = Filler(order.texts.text(rng, chars_for(order.length)))
+    filler = Haystack(order.texts.text(rng, chars_for(order.length)))
     return fitted(order, filler, plants, questions, system=SYSTEM)
 
 

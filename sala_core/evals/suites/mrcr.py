@@ -8,7 +8,7 @@ from random import Random
 from typing import Literal
 
 from sala_core.evals.fit import fit
-from sala_core.evals.records import Message, Order, Question, Reading, Task
+from sala_core.evals.records import Message, Question, Reading, SampleSpec, Task
 from sala_core.evals.scoring import match_ratio
 from sala_core.evals.suites.mrcr_texts import FORMS, TOPICS, answer, request
 
@@ -25,7 +25,7 @@ def _ordinal(number: int) -> str:
     return f"{number}{endings.get(number, 'th')}"
 
 
-def conversation(order: Order, *, num_needles: int) -> Reading:
+def conversation(order: SampleSpec, *, num_needles: int) -> Reading:
     """A conversation in which one request comes `num_needles` times among others; each question asks for one answer.
 
     The needles stand in equal parts of the conversation, at a random turn of each.

@@ -5,8 +5,8 @@ Our own links and names; "contains" as in the paper, and no other planted name m
 
 import re
 
-from sala_core.evals.haystack import Filler, Plant, Planted, chars_for, fitted
-from sala_core.evals.records import Order, Question, Reading, Task, require
+from sala_core.evals.haystack import Haystack, Needle, Planted, chars_for, fitted
+from sala_core.evals.records import Question, Reading, SampleSpec, Task, require
 from sala_core.evals.scoring import match_name
 from sala_core.evals.suites.nolima_facts import KINDS, LINKS, NAMES, Link
 from sala_core.evals.words import ADJECTIVES, listed
@@ -23,7 +23,7 @@ _COMMON = frozenset(
 ) | frozenset(ADJECTIVES)
 
 
-def association(order: Order) -> Reading:
+def association(order: SampleSpec) -> Reading:
     """A person with a link for every two questions (one step, two steps); no question has two answers.
 
     Names, places and things that the text itself speaks of are left out.
@@ -36,7 +36,7 @@ def association(order: Order) -> Reading:
     require(len(names) >= len(links), "the text uses too many of this suite's names; give another --text")
     people = rng.sample(names, len(links))
     plants = [
-        Plant(text=rng.choice(KINDS[link.kind].needles).format(name=who, thing=link.thing), depth=depth)
+        Needle(text=rng.choice(KINDS[link.kind].needles).format(name=who, thing=link.thing), depth=depth)
         for link, who, depth in zip(links, people, order.depths()[::2], strict=True)
     ]
 
@@ -58,10 +58,10 @@ def association(order: Order) -> Reading:
             )
         return tuple(made)
 
-    return fitted(order, Filler(text), plants, questions)
+    return fitted(order, Haystack(text), plants, questions)
 
 
-def _links(order: Order, text: str) -> list[Link]:
+def _links(order: SampleSpec, text: str) -> list[Link]:
     """Links of different kinds, as far as there are, that the text does not speak of."""
     words = set(_CONTENT.findall(text.lower()))
     free = [

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import check_budget
 from sala_core.evals.haystack import DOCUMENT
-from sala_core.evals.records import ReadingProgress, require
+from sala_core.evals.records import EvalProgress, require
 from sala_core.evals.summary import Row
 from sala_core.evals.texts import TextSource
 from sala_core.text.prompt import SYSTEM_PROMPT, document_header
@@ -37,7 +37,7 @@ def bins(num_tokens: int) -> list[tuple[int, int]]:
 
 def measure(
     engine: Engine, texts: TextSource, rng: Random, length: int, should_stop: Callable[[], bool]
-) -> Iterator[ReadingProgress | dict[str, Any]]:
+) -> Iterator[EvalProgress | dict[str, Any]]:
     """Read one document so that the stream is `length` tokens long; yields its bins at the end, if it was not stopped.
 
     Only the document's own tokens count. Logits are computed a few hundred tokens at a time. Raises MemoryBudgetError,
@@ -67,7 +67,7 @@ def measure(
         logits = engine.forward(state, piece)
         losses[start : start + len(piece)] = _losses(torch.cat([last, logits[:-1]]), piece)
         last = _last_logits(logits)
-        yield ReadingProgress(task="ppl", tokens_done=start + len(piece), tokens_total=len(body))
+        yield EvalProgress(task="ppl", tokens_done=start + len(piece), tokens_total=len(body))
     yield {"bins": [_bin(losses, a, b) for a, b in bins(len(body))], "seconds": time.monotonic() - started}
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
-from sala_core.evals.haystack import Filler, Planted, chars_for, fitted
-from sala_core.evals.records import Order, Question, Reading, Task, require
+from sala_core.evals.haystack import Haystack, Planted, chars_for, fitted
+from sala_core.evals.records import Question, Reading, SampleSpec, Task, require
 from sala_core.evals.scoring import match_quotation
 from sala_core.evals.words import listed
 from sala_core.text.prompt import SYSTEM_PROMPT
@@ -49,7 +49,7 @@ class _Chosen:
     words: tuple[str, ...]
 
 
-def quoting(order: Order) -> Reading:
+def quoting(order: SampleSpec) -> Reading:
     """Ask for sentences of the text itself, at the ordered depths. Raises EvalError where the text has too few."""
     rng = order.rng
     text = order.texts.text(rng, chars_for(order.length))
@@ -71,20 +71,20 @@ def quoting(order: Order) -> Reading:
             for one, question, start in zip(chosen, asked, starts, strict=True)
         )
 
-    reading = fitted(order, Filler(text), (), questions, system=SYSTEM_PROMPT)
+    reading = fitted(order, Haystack(text), (), questions, system=SYSTEM_PROMPT)
     body = reading.messages[0].text
     assert all(one.end <= len(body) for one in chosen), "the text was cut before a sentence that is asked for"
     return reading
 
 
-def _estimated_chars(order: Order, text: str) -> int:
+def _estimated_chars(order: SampleSpec, text: str) -> int:
     """Characters of the text that fit, less what template and question take."""
     sample = text[: min(len(text), 4 * order.length, 1 << 18)]
     rate = order.counter.text_tokens(sample) / len(sample)
     return int((order.length - 200) / rate)
 
 
-def _choose(order: Order, text: str, last: int, end: int) -> list[_Chosen]:
+def _choose(order: SampleSpec, text: str, last: int, end: int) -> list[_Chosen]:
     """For every depth the nearest sentence that stands once and that few rare words of it tell from all others."""
     found = [match.span() for match in _SENTENCE.finditer(text, 0, end)]
     bags = [frozenset(_words(text[a:b])) for a, b in found]

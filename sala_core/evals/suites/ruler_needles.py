@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from sala_core.evals.haystack import Filler, Plant, Planted, chars_for, fitted
-from sala_core.evals.records import Order, Question, Reading, Task
+from sala_core.evals.haystack import Haystack, Needle, Planted, chars_for, fitted
+from sala_core.evals.records import Question, Reading, SampleSpec, Task
 from sala_core.evals.scoring import match_all
 from sala_core.evals.words import keys, listed, number, uuid_text
 
@@ -59,14 +59,14 @@ def needle_task(name: str) -> Task:
     return Task(name=name, make=_maker(VARIANTS[name]), score=match_all)
 
 
-def _maker(variant: Variant) -> Callable[[Order], Reading]:
-    def make(order: Order) -> Reading:
+def _maker(variant: Variant) -> Callable[[SampleSpec], Reading]:
+    def make(order: SampleSpec) -> Reading:
         rng = order.rng
         wanted = max(variant.num_keys, order.num_questions * variant.asked)
         dense = order.length // 12 if variant.haystack == "needles" else 0
         made = [uuid_text(rng) for _ in range(wanted + dense)] if variant.uuid_keys else keys(rng, wanted + dense)
         plants, asked = _plants(order, variant, made[:wanted])
-        filler = Filler(_text(order, variant, made[wanted:]))
+        filler = Haystack(_text(order, variant, made[wanted:]))
         single = variant.per_key == variant.asked == 1
 
         def questions(planted: Planted) -> tuple[Question, ...]:
@@ -86,12 +86,12 @@ def _maker(variant: Variant) -> Callable[[Order], Reading]:
     return make
 
 
-def _plants(order: Order, variant: Variant, made: list[str]) -> tuple[list[Plant], list[_Asked]]:
+def _plants(order: SampleSpec, variant: Variant, made: list[str]) -> tuple[list[Needle], list[_Asked]]:
     """The needles of all questions, then those that only distract."""
     rng = order.rng
     alone = variant.haystack != "needles" and variant.num_keys == variant.per_key == variant.asked == 1
     kinds = rng.sample(_KINDS, order.num_questions) if alone and order.num_questions <= len(_KINDS) else []
-    plants: list[Plant] = []
+    plants: list[Needle] = []
     asked = []
     for i, depth in enumerate(order.depths()):
         own = made[i * variant.asked : (i + 1) * variant.asked]
@@ -101,16 +101,16 @@ def _plants(order: Order, variant: Variant, made: list[str]) -> tuple[list[Plant
             for n in range(variant.per_key):
                 values.append(_value(rng, variant))
                 at = depth if n == 0 and len(own) == 1 else rng.random()
-                plants.append(Plant(text=_needle(kind, key, values[-1], variant), depth=at))
+                plants.append(Needle(text=_needle(kind, key, values[-1], variant), depth=at))
         where = tuple(range(first, len(plants)))
         asked.append(_Asked(kind=kind, keys=tuple(own), values=tuple(values), plants=where))
     for key in made[order.num_questions * variant.asked :]:
         text = _needle(_KINDS[0], key, _value(rng, variant), variant)
-        plants.append(Plant(text=text, depth=rng.random()))
+        plants.append(Needle(text=text, depth=rng.random()))
     return plants, asked
 
 
-def _text(order: Order, variant: Variant, made: list[str]) -> str:
+def _text(order: SampleSpec, variant: Variant, made: list[str]) -> str:
     if variant.haystack == "prose":
         return order.texts.text(order.rng, chars_for(order.length))
     if variant.haystack == "noise":

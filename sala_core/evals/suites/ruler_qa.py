@@ -2,19 +2,19 @@
 
 from random import Random
 
-from sala_core.evals.haystack import Filler, Plant, Planted, chars_for, fitted
+from sala_core.evals.haystack import Haystack, Needle, Planted, chars_for, fitted
 from sala_core.evals.passages import Passage, passage, two_hops
-from sala_core.evals.records import Order, Question, Reading
+from sala_core.evals.records import Question, Reading, SampleSpec
 
 _MAX_TOKENS = 64
 
 
-def one_hop(order: Order) -> Reading:
+def one_hop(order: SampleSpec) -> Reading:
     """Each question is answered by one passage among passages about other things of the same kinds."""
     rng = order.rng
     gold: list[Passage] = [passage(rng) for _ in range(order.num_questions)]
     asked = [rng.choice(one.asked) for one in gold]
-    plants = [Plant(text=one.text, depth=depth) for one, depth in zip(gold, order.depths(), strict=True)]
+    plants = [Needle(text=one.text, depth=depth) for one, depth in zip(gold, order.depths(), strict=True)]
 
     def questions(planted: Planted) -> tuple[Question, ...]:
         return tuple(
@@ -31,11 +31,11 @@ def one_hop(order: Order) -> Reading:
     return fitted(order, _distractors(rng, order.length, [one.subject for one in gold]), plants, questions)
 
 
-def two_hop(order: Order) -> Reading:
+def two_hop(order: SampleSpec) -> Reading:
     """Each question needs two passages, planted at independent depths, among pairs of the same kinds and others."""
     rng = order.rng
     gold = [two_hops(rng) for _ in range(order.num_questions)]
-    plants = [Plant(text=text, depth=rng.random()) for one in gold for text in (one.first, one.second)]
+    plants = [Needle(text=text, depth=rng.random()) for one in gold for text in (one.first, one.second)]
 
     def questions(planted: Planted) -> tuple[Question, ...]:
         return tuple(
@@ -51,7 +51,7 @@ def two_hop(order: Order) -> Reading:
     return fitted(order, _distractors(rng, order.length, []), plants, questions)
 
 
-def _distractors(rng: Random, length: int, taken: list[str]) -> Filler:
+def _distractors(rng: Random, length: int, taken: list[str]) -> Haystack:
     """Passages about other things, single and in pairs."""
     parts: list[str] = []
     chars = 0
@@ -62,4 +62,4 @@ def _distractors(rng: Random, length: int, taken: list[str]) -> Filler:
         rng.shuffle(added)
         parts += added
         chars += sum(len(part) + 2 for part in added)
-    return Filler("\n\n".join(parts), paragraphs=True)
+    return Haystack("\n\n".join(parts), paragraphs=True)

@@ -6,7 +6,7 @@ from random import Random
 
 from sala_core.evals.fit import fit
 from sala_core.evals.haystack import DOCUMENT
-from sala_core.evals.records import Message, Order, Question, Reading
+from sala_core.evals.records import Message, Question, Reading, SampleSpec
 from sala_core.evals.words import ADJECTIVES, NOUNS
 from sala_core.text.prompt import SYSTEM_PROMPT
 
@@ -17,7 +17,7 @@ _FREQUENT = 3
 _MAX_TOKENS = {"cwe": 160, "fwe": 96}
 
 
-def common_words(order: Order) -> Reading:
+def common_words(order: SampleSpec) -> Reading:
     """A numbered list: ten words 30 times each (10 times below 4,096 tokens), the others 3 times each, shuffled."""
     rng = order.rng
     common = rng.sample(NOUNS, _COMMON)
@@ -41,7 +41,7 @@ def common_words(order: Order) -> Reading:
     return fit(build, order.counter, order.length, guess=order.length // 20, most=len(rare))
 
 
-def frequent_words(order: Order) -> Reading:
+def frequent_words(order: SampleSpec) -> Reading:
     """Coded words whose frequencies fall as rank^-2; the most frequent is a run of dots that does not count."""
     rng = order.rng
     coded = ["....", *_coded(rng, 2000)]

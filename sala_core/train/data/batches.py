@@ -18,7 +18,7 @@ _MEMORY_EVERY = 16  # tokens of a row for each position whose sentence is to be 
 _ANSWER_WEIGHT = 0.5  # and more: what is not mere text
 
 
-class Notes(NamedTuple):
+class AnswerPositions(NamedTuple):
     """What the makers of rows know about them.
 
     queries [B, Q] int64: positions whose choice of blocks is taught; first [B, Q]: where their turn starts; gold
@@ -44,16 +44,16 @@ class Batch(NamedTuple):
 
     ids: Tensor
     weights: Tensor
-    notes: Notes | None = None
+    notes: AnswerPositions | None = None
 
     def rows(self, part: slice) -> Batch:
         """Some of the rows."""
-        notes = None if self.notes is None else Notes(*(tensor[part] for tensor in self.notes))
+        notes = None if self.notes is None else AnswerPositions(*(tensor[part] for tensor in self.notes))
         return Batch(self.ids[part], self.weights[part], notes)
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        notes = None if self.notes is None else Notes(*(tensor.to(device) for tensor in self.notes))
+        notes = None if self.notes is None else AnswerPositions(*(tensor.to(device) for tensor in self.notes))
         return Batch(self.ids.to(device), self.weights.to(device), notes)
 
 
@@ -64,7 +64,7 @@ def collate(rows: Sequence[Row], length: int) -> Batch:
     return Batch(torch.from_numpy(ids), torch.from_numpy(weights))
 
 
-def thin(weights: Tensor, share: float, seed: int) -> None:
+def subsample_targets(weights: Tensor, share: float, seed: int) -> None:
     """Keep the weights [T] of a share of a row's targets, answers first, then text at random. In place."""
     noise = torch.from_numpy(np.random.default_rng(seed).random(len(weights)))
     order = (weights > 0) + 4 * (weights >= _ANSWER_WEIGHT) + noise
@@ -76,7 +76,7 @@ def num_scored(num_tokens: int, share: float) -> int:
     return max(1, int(num_tokens * share))
 
 
-def take_notes(rows: Sequence[Row], length: int, seeds: Sequence[int]) -> Notes:
+def take_notes(rows: Sequence[Row], length: int, seeds: Sequence[int]) -> AnswerPositions:
     """Notes of rows cut to `length`; which ones, where there are more than have room, each row's seed decides."""
     queries = np.zeros((len(rows), _QUERIES_A_ROW, 5), np.int64)
     memory = np.full((len(rows), max(1, length // _MEMORY_EVERY), 1 + MEMORY_TOKENS), -1, np.int64)
@@ -97,7 +97,7 @@ def take_notes(rows: Sequence[Row], length: int, seeds: Sequence[int]) -> Notes:
             asking[index, slot, : len(tokens)] = tokens
             answers[index, slot, : len(spans)] = spans[:_SPANS_A_TURN]
     taught, told = torch.from_numpy(queries), torch.from_numpy(memory)
-    return Notes(
+    return AnswerPositions(
         queries=taught[..., 0],
         first=taught[..., 3],
         gold=taught[..., 1:3],

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as PlainTokenizer
 
 from sala_core.errors import TrainError
 from sala_core.text.tokenizer import Tokenizer
-from sala_core.train.data.batches import Batch, collate, take_notes, thin
+from sala_core.train.data.batches import Batch, collate, subsample_targets, take_notes
 from sala_core.train.data.corpus import read_texts
 from sala_core.train.data.recall import RECALL_KINDS
 from sala_core.train.data.tasks import Row, TaskMaker
@@ -45,7 +45,7 @@ class Rows:
         batch = collate(rows, length)
         if self.target_share < 1:
             for weights, seed in zip(batch.weights, self._seeds(samples, "targets"), strict=True):
-                thin(weights, self.target_share, seed)
+                subsample_targets(weights, self.target_share, seed)
         if with_notes:
             batch = batch._replace(notes=take_notes(rows, length, self._seeds(samples, "notes")))
         return batch

@@ -131,7 +131,7 @@ class Layer(nn.Module):
         return h + self.mlp(self.post_attention_layernorm(h)) * self.residual_scale
 
 
-class Decoder(nn.Module):
+class DecoderStack(nn.Module):
     """Embedding, layers and last norm; the name `model.` of the checkpoint."""
 
     def __init__(self, config: SalaConfig) -> None:
@@ -147,7 +147,7 @@ class Network(nn.Module):
     def __init__(self, config: SalaConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Decoder(config)
+        self.model = DecoderStack(config)
         self.lm_head = None if config.tie_word_embeddings else _linear(config.hidden_size, config.vocab_size)
         self.sparse = self.recompute = False
 

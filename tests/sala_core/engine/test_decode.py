@@ -82,15 +82,15 @@ def test_passes_of_any_size_confirmed_to_any_extent_give_the_state_of_forward(sm
 def test_quantized_keys_and_values_are_continued_as_they_are_read(small_engine, kv):
     model = SalaModel(small_engine.config, small_engine.model.weights, kv=kv)
     state, expected = model.new_state(), model.new_state()
-    model.advance(state, IDS[:600])
-    model.advance(expected, IDS[:600])
+    model.prefill(state, IDS[:600])
+    model.prefill(expected, IDS[:600])
     state.reserve(700)
     sampler = Sampler(GREEDY, 97, [])
     decoder = Decoder(model, state, sampler, traced=False)
     for start, stop in ((600, 601), (601, 609), (609, 625)):
         decoder.step(state, IDS[start:stop].tolist(), sampler)
         decoder.confirm(state, stop - start)
-        model.advance(expected, IDS[start:stop])
+        model.prefill(expected, IDS[start:stop])
     assert state.position == 625
     found, wanted = state.segment(0, 625), expected.segment(0, 625)
     for name in (name for name in wanted if name.startswith("k1")):
@@ -143,7 +143,7 @@ def test_evidence_counts_what_was_confirmed_and_nothing_else(small_engine):
         decoder.confirm(state, count)
     decoder.collect(trace, state)
     for token in IDS[600:620]:
-        small_engine.model.advance(other, token[None], trace=expected)
+        small_engine.model.prefill(other, token[None], trace=expected)
     for layer, mass in expected.mass.items():
         torch.testing.assert_close(trace.mass[layer][:620], mass[:620], rtol=1e-4, atol=1e-5)
     decoder.collect(again := AttentionTrace(), state)

@@ -31,7 +31,7 @@ def test_the_kernels_continue_a_state_as_the_reference_does(small_engine, kv):
     weights = {name: weight.to(DEVICE) for name, weight in small_engine.model.weights.items()}
     models = {kind: SalaModel(small_engine.config, weights, backend=kind, kv=kv) for kind in ("reference", "triton")}
     read = models["reference"].new_state()
-    models["reference"].advance(read, IDS[:250].to(DEVICE))
+    models["reference"].prefill(read, IDS[:250].to(DEVICE))
     found = {}
     for kind, model in models.items():
         state = read.clone()

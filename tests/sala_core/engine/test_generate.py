@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sala_core import Engine, Finished, Progress, SamplingParams, Token
+from sala_core import Engine, Finished, PromptProgress, SamplingParams, Token
 from sala_core.model.forward import AttentionTrace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,8 +68,8 @@ def test_progress_counts_the_prompt_on_the_chunk_grid(small_engine, ids, monkeyp
     state = small_engine.new_state()
     small_engine.forward(state, ids[:10])
     events, _ = answer(small_engine, ids[10:200], GREEDY, state)
-    progress = [event for event in events if isinstance(event, Progress)]
-    assert progress == [Progress(tokens_done=done, tokens_total=190) for done in (54, 118, 182, 190)]
+    progress = [event for event in events if isinstance(event, PromptProgress)]
+    assert progress == [PromptProgress(tokens_done=done, tokens_total=190) for done in (54, 118, 182, 190)]
     assert events[: len(progress)] == progress
 
 
@@ -89,7 +89,7 @@ def test_closed_at_any_event_the_state_holds_the_prompt_and_what_was_yielded(sma
     iterator = small_engine.generate(state, ids[:200], GREEDY)
     seen = [event for _, event in zip(range(count), iterator, strict=False)]
     iterator.close()
-    read = max((event.tokens_done for event in seen if isinstance(event, Progress)), default=0)
+    read = max((event.tokens_done for event in seen if isinstance(event, PromptProgress)), default=0)
     assert state.position == read + len(said(seen))
 
 

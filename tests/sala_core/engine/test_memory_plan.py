@@ -17,9 +17,9 @@ from sala_core.engine.memory_plan import (
     ModelSize,
     Settings,
     activation_bytes,
-    chunks_side_by_side,
     kv_bytes,
     linear_bytes,
+    num_pipelined_chunks,
     plan_memory,
     settings_for_card,
 )
@@ -124,7 +124,7 @@ def test_a_chunk_of_the_released_model_takes_what_was_counted(released, int4, kv
     state.reserve(num_tokens)
     state.set_position(num_tokens - chunk)
     with not_launched(90), Peak() as peak:
-        model.advance(state, torch.empty(chunk, dtype=torch.int64, device="meta"))
+        model.prefill(state, torch.empty(chunk, dtype=torch.int64, device="meta"))
     counted = activation_bytes(ModelSize.of(released, weights, torch.bfloat16), chunk, num_tokens)
     assert peak.most * 0.99 <= counted <= peak.most * 1.4
 
@@ -197,7 +197,7 @@ def test_on_the_cpu_nothing_depends_on_memory(make_model):
 def test_a_cpu_computes_chunks_side_by_side_unless_they_are_large(make_model, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     small = Engine.load(make_model()).size
-    assert [chunks_side_by_side(small, 64, tokens) for tokens in (1, 64, 65, 300, 5000)] == [1, 1, 2, 5, 8]
+    assert [num_pipelined_chunks(small, 64, tokens) for tokens in (1, 64, 65, 300, 5000)] == [1, 1, 2, 5, 8]
     one, eight = (
         activation_bytes(small, 64, 5000, on_card=False),
         plan_memory(small, 5000, Settings(kv="plain", chunk_tokens=64), on_card=False).activation_bytes,
@@ -205,7 +205,7 @@ def test_a_cpu_computes_chunks_side_by_side_unless_they_are_large(make_model, mo
     assert eight == 8 * one
     config = SalaConfig.from_dict(RELEASED)
     large = ModelSize.of(config, meta_weights(config, int4=True), torch.bfloat16)
-    assert chunks_side_by_side(large, 1024, MILLION) == 1
+    assert num_pipelined_chunks(large, 1024, MILLION) == 1
 
 
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(make_model, monkeypatch):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sala_core.errors import EvalError
 from sala_core.evals.fit import fit
-from sala_core.evals.haystack import Filler, Plant
+from sala_core.evals.haystack import Haystack, Needle
 from sala_core.evals.records import Message, Reading
 
 
@@ -56,8 +56,8 @@ def test_what_is_too_long_from_the_start_is_refused():
 
 @given(st.lists(st.floats(0, 1), max_size=6), st.integers(0, 40))
 def test_plants_stand_whole_and_in_order_and_the_rest_is_the_text(depths, num_words):
-    filler = Filler("One two three. Four five six seven! Eight? Nine ten.\n\nEleven twelve. " * 4)
-    plants = [Plant(text=f"[{i}]", depth=depth) for i, depth in enumerate(depths)]
+    filler = Haystack("One two three. Four five six seven! Eight? Nine ten.\n\nEleven twelve. " * 4)
+    plants = [Needle(text=f"[{i}]", depth=depth) for i, depth in enumerate(depths)]
     found = filler.planted(num_words, plants, "#")
     assert [found.text[a:b] for a, b in found.spans] == [plant.text for plant in plants]
     order = sorted(range(len(plants)), key=lambda i: depths[i])

@@ -9,9 +9,9 @@ import torch
 from eval_helpers import task_named
 
 from sala_core import Engine
-from sala_core.engine.generate import Progress
+from sala_core.engine.generate import PromptProgress
 from sala_core.evals import LocalModel, TextSource
-from sala_core.evals.records import ReadingProgress, Reply
+from sala_core.evals.records import EvalProgress, Reply
 from sala_core.evals.suites.perplexity import bins, measure, summarise_losses
 
 
@@ -97,7 +97,7 @@ def test_it_stops_between_chunks_and_between_tokens(make, model):
     reading = make(suite, task, length=4096)
     events = list(model.answers(reading, reading.questions, lambda: True))
     assert len(events) == 1
-    assert isinstance(events[0], Progress)
+    assert isinstance(events[0], PromptProgress)
     answered = []
 
     def stop():
@@ -118,7 +118,7 @@ def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkey
     monkeypatch.setattr("sala_core.evals.suites.perplexity._LOGIT_BYTES", 4 * engine.config.vocab_size * 100)
     texts = TextSource([book])
     *progress, done = measure(engine, texts, Random(1), 1500, lambda: False)
-    assert all(isinstance(event, ReadingProgress) for event in progress)
+    assert all(isinstance(event, EvalProgress) for event in progress)
     assert max(sizes) <= 100
     assert progress[-1].tokens_done == progress[-1].tokens_total == done["bins"][-1]["end"]
     head = 1500 - progress[-1].tokens_total

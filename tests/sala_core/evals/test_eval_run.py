@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sala_core.errors import EvalError
-from sala_core.evals import EvalDone, EvalPlan, ReadingProgress, SampleDone, evaluate
+from sala_core.evals import EvalDone, EvalPlan, EvalProgress, SampleDone, evaluate
 from sala_core.evals.run import SUITES
 
 _TIMES = ("seconds", "read_seconds", "time")
@@ -106,7 +106,7 @@ def test_it_stops_where_it_is_asked_and_says_so(model, tmp_path):
 def test_one_question_a_reading_reads_anew_for_each(model, tmp_path):
     plan = EvalPlan(suite="quote", lengths=(1024,), samples=3, shared=1)
     events = run(model, plan, tmp_path)
-    ends = [e for e in events if isinstance(e, ReadingProgress) and e.tokens_done == e.tokens_total]
+    ends = [e for e in events if isinstance(e, EvalProgress) and e.tokens_done == e.tokens_total]
     assert len(ends) == 3
 
 

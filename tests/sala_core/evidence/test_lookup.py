@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sala_core import SamplingParams
-from sala_core.evidence.lookup import look, words_of_a_text
+from sala_core.evidence.lookup import attend_to_question, words_of_a_text
 from sala_core.evidence.places import DocumentSpan
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.forward import AttentionTrace
@@ -39,17 +39,17 @@ def test_every_key_counts_for_the_token_that_means_it_most_and_the_state_stays_a
     first = engine.config.sparse_layers[0]
     found.buffer(first, 3, model.device).fill_(0.25)
 
-    blocks = look(model, tokenizer, chat, state, ids_of(asked, engine), found)
+    blocks = attend_to_question(model, tokenizer, chat, state, ids_of(asked, engine), found)
     assert state.position == before.position
     assert torch.equal(state.linear_states, before.linear_states)
     mine, theirs = (one.segment(0, one.position) for one in (state, before))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     seen = []
-    model.advance(before, torch.tensor(chat.message_prefix("user").tolist()), dense=True)
+    model.prefill(before, torch.tensor(chat.message_prefix("user").tolist()), dense=True)
     counted = [*words_of_a_text(tokenizer, ids_of(asked, engine)), *chat.message_suffix("user")]
     for token in counted:
         trace = AttentionTrace()
-        model.advance(before, torch.tensor([int(token)]), dense=True, trace=trace)
+        model.prefill(before, torch.tensor([int(token)]), dense=True, trace=trace)
         seen.append(trace.mass[first][: state.position] / engine.config.num_attention_heads)
     points = points_of(torch.stack(seen).numpy(), model.layout.block)
     wanted = points.sqrt()
@@ -73,7 +73,9 @@ def test_after_a_short_text_there_is_no_block_to_choose(talking_engine):
     for text in ("", "Igor."):
         state = engine.new_state()
         list(engine.read(state, ids_of(text, engine)))
-        blocks = look(engine.model, engine.tokenizer, engine.chat, state, ids_of("Who?", engine), AttentionTrace())
+        blocks = attend_to_question(
+            engine.model, engine.tokenizer, engine.chat, state, ids_of("Who?", engine), AttentionTrace()
+        )
         assert blocks.tolist() == [-1] * engine.model.layout.slots
 
 
@@ -83,13 +85,13 @@ def test_a_question_is_read_with_the_blocks_that_it_looked_at(talking_engine, mo
     text = ids_of(TEXT, engine)
     state, read_with = engine.new_state(), []
     list(engine.read(state, text))
-    wanted = look(engine.model, engine.tokenizer, chat, state.clone(), asked, AttentionTrace())
-    advance = type(engine.model).advance
+    wanted = attend_to_question(engine.model, engine.tokenizer, chat, state.clone(), asked, AttentionTrace())
+    prefill = type(engine.model).prefill
 
     def spied(model, state, ids, **options):
         if not options.get("dense"):
             read_with.append(options["blocks"])
-        return advance(model, state, ids, **options)
+        return prefill(model, state, ids, **options)
 
     monkeypatch.setattr(type(engine.model), "advance", spied)
     span = DocumentSpan(document_id="text", name="text", start=0, end=len(text))
@@ -118,7 +120,7 @@ def test_a_question_s_tokens_and_the_keys_of_a_block_are_paired_one_to_one(
     table = rng.dirichlet(np.full(keys, 0.05), tokens + 2).astype(np.float32)  # and the message's end
     given = iter(np.array_split(table, range(16, len(table), 16)))
 
-    def advance(state, ids, *, dense, num_layers, trace=None):
+    def prefill(state, ids, *, dense, num_layers, trace=None):
         assert (dense, num_layers) == (True, first + 1)
         if trace is not None:
             trace.buffer(first, keys + len(ids), ids.device)[:, :keys] = torch.from_numpy(next(given)) * heads
@@ -126,8 +128,8 @@ def test_a_question_s_tokens_and_the_keys_of_a_block_are_paired_one_to_one(
     state, found = engine.new_state(), AttentionTrace()
     state.reserve(keys + 64)
     state.position = keys
-    monkeypatch.setattr(engine.model, "advance", advance)
-    look(engine.model, engine.tokenizer, engine.chat, state, question, found)
+    monkeypatch.setattr(engine.model, "advance", prefill)
+    attend_to_question(engine.model, engine.tokenizer, engine.chat, state, question, found)
     assert next(given, None) is None
     drawn = found.mass[first][:keys].square()
     torch.testing.assert_close(drawn, points_of(table, engine.model.layout.block), rtol=1e-4, atol=1e-5)

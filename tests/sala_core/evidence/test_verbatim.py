@@ -91,10 +91,10 @@ def test_what_draws_at_one_word_counts_more_than_what_draws_everywhere(book):
 def test_where_nothing_was_looked_at_nothing_is_held_to_the_documents(book, talking_engine):
     quoting = book.quoting()
     mark = int(talking_engine.tokenizer.encode_content('"')[0])
-    assert quoting.opens(mark)
+    assert quoting.opens_quotation(mark)
     assert quoting.continuation(mark, AttentionTrace()) == []
-    assert not quoting.opens(mark), "the second mark closes the model's own words"
-    assert quoting.opens(mark)
+    assert not quoting.opens_quotation(mark), "the second mark closes the model's own words"
+    assert quoting.opens_quotation(mark)
 
 
 @pytest.mark.parametrize(("opener", "closing"), [('"', '"'), ("“", "”"), (' "', '"')])

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from sala_core.model.chunk_pipeline import Turns, side_by_side
+from sala_core.model.chunk_pipeline import LayerOrder, run_pipelined
 from sala_core.model.forward import SalaModel
 
 
@@ -33,7 +33,7 @@ def same(state, other):
 def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
     inside, entered = [threading.Lock() for _ in range(4)], []
 
-    def compute(chunk: int, turns: Turns) -> int:
+    def compute(chunk: int, turns: LayerOrder) -> int:
         time.sleep(0.01 * (7 - chunk))  # the last one comes first
         for layer in range(4):
             with turns.take(chunk, layer):
@@ -42,7 +42,7 @@ def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
                 inside[layer].release()
         return 10 * chunk
 
-    assert side_by_side(compute, 7) == [10 * chunk for chunk in range(7)]
+    assert run_pipelined(compute, 7) == [10 * chunk for chunk in range(7)]
     for layer in range(4):
         assert [chunk for at, chunk in entered if at == layer] == list(range(7))
 
@@ -50,31 +50,31 @@ def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
 def test_a_chunk_does_not_wait_for_the_one_before_it_to_end():
     second_entered = threading.Event()
 
-    def compute(chunk: int, turns: Turns) -> bool:
+    def compute(chunk: int, turns: LayerOrder) -> bool:
         with turns.take(chunk, 0):
             pass
         if chunk == 1:
             second_entered.set()
         return second_entered.wait(20)
 
-    assert side_by_side(compute, 2) == [True, True]
+    assert run_pipelined(compute, 2) == [True, True]
 
 
 @pytest.mark.parametrize("failing", [0, 1, 4])
 def test_what_a_chunk_raises_is_raised_and_nobody_waits_for_it(failing):
-    def compute(chunk: int, turns: Turns) -> None:
+    def compute(chunk: int, turns: LayerOrder) -> None:
         for layer in range(3):
             with turns.take(chunk, layer):
                 if chunk == failing and layer == 1:
                     raise MemoryError(f"chunk {chunk}")
 
     with pytest.raises(MemoryError, match=f"chunk {failing}"):
-        side_by_side(compute, 5)
-    assert side_by_side(lambda chunk, turns: chunk, 3) == [0, 1, 2]
+        run_pipelined(compute, 5)
+    assert run_pipelined(lambda chunk, turns: chunk, 3) == [0, 1, 2]
 
 
 def test_each_chunk_has_one_core_and_all_others_keep_theirs():
-    assert side_by_side(lambda chunk, turns: torch.get_num_threads(), 3) == [1, 1, 1]
+    assert run_pipelined(lambda chunk, turns: torch.get_num_threads(), 3) == [1, 1, 1]
     assert torch.get_num_threads() == 3
     found = []
     later = threading.Thread(target=lambda: found.append((torch.zeros(1 << 16).add_(1), torch.get_num_threads())))
@@ -90,12 +90,12 @@ def test_a_state_is_as_after_one_chunk_after_another(model, ids, sizes):
         chunks = list(ids[begin : begin + sum(sizes)].split(sizes))
         state, other = model.new_state(), model.new_state()
         if begin:
-            model.advance(state, ids[:begin])
-            model.advance(other, ids[:begin])
-        found = model.advance_side_by_side(state, chunks)
+            model.prefill(state, ids[:begin])
+            model.prefill(other, ids[:begin])
+        found = model.prefill_pipelined(state, chunks)
         torch.set_num_threads(1)
         for chunk in chunks:
-            expected = model.advance(other, chunk, last_only=True)
+            expected = model.prefill(other, chunk, last_only=True)
         torch.set_num_threads(3)
         assert torch.equal(found, expected)
         assert state.position == other.position == begin + sum(sizes)
@@ -105,7 +105,7 @@ def test_a_state_is_as_after_one_chunk_after_another(model, ids, sizes):
 def test_a_reading_goes_on_by_as_many_chunks_as_are_computed_at_once(small_engine, ids, monkeypatch):
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     calls = []
-    together = SalaModel.advance_side_by_side
+    together = SalaModel.prefill_pipelined
     monkeypatch.setattr(
         SalaModel,
         "advance_side_by_side",

@@ -183,10 +183,10 @@ def test_the_last_layer_alone_is_spared_and_only_what_nobody_needs(engine, ids, 
     for _ in range(2):
         states.append(engine.new_state())
         engine.forward(states[-1], ids[:40])
-    whole = model.advance(states[0], ids[40 : 40 + count])
+    whole = model.prefill(states[0], ids[40 : 40 + count])
     rows, mlp = [], type(model)._mlp
     monkeypatch.setattr(type(model), "_mlp", lambda self, i, x: rows.append(len(x)) or mlp(self, i, x))
-    last = model.advance(states[1], ids[40 : 40 + count], last_only=True)
+    last = model.prefill(states[1], ids[40 : 40 + count], last_only=True)
     assert rows == [count] * (engine.config.num_hidden_layers - 1) + [1]
     torch.testing.assert_close(last, whole[-1:], rtol=0, atol=1e-5)
     expected, found = ({**s.segment(0, s.position), **s.snapshot()} for s in states)
@@ -203,7 +203,7 @@ def test_tokens_may_be_given_the_blocks_that_they_attend_to(engine, ids, empty):
     blocks = torch.tensor(given + [-1] * (layout.slots - len(given)), dtype=torch.int64)
     engine.forward(state, ids[:start])
     choices = {}
-    found = model.logits(model.advance(state, ids[start:end], blocks=blocks, choices=choices))
+    found = model.logits(model.prefill(state, ids[start:end], blocks=blocks, choices=choices))
     expected = plain_forward(engine, ids[:end], {t: set(given) for t in range(start, end)})[start:]
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-4)
     assert state.position == end

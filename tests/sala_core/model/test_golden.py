@@ -55,7 +55,7 @@ def run(engine, ids, split):
     logits, masks = [], {layer: [] for layer in engine.config.sparse_layers}
     for piece in ids.split(split):
         position, choices = state.position, {}
-        logits.append(model.logits(model.advance(state, piece, choices=choices)))
+        logits.append(model.logits(model.prefill(state, piece, choices=choices)))
         for layer, parts in masks.items():
             nothing = torch.full((engine.config.num_key_value_heads, len(piece), 1), -1)
             chosen = choices.get(layer, nothing)

@@ -44,15 +44,15 @@ def test_the_kernels_go_on_from_a_golden_state_as_the_reference_does(shared, nam
     }
     ids = load_file(folder / "expected.safetensors")["ids"].to(device)
     before = models["reference"].new_state()
-    models["reference"].advance(before, ids[: -sum(SPLIT)])
+    models["reference"].prefill(before, ids[: -sum(SPLIT)])
     found = {}
     for kind, model in models.items():
         state, trace, logits, chosen = before.clone(), AttentionTrace(), [], []
         for piece in ids[-sum(SPLIT) :].split(SPLIT):
             choices = {}
-            logits.append(model.logits(model.advance(state, piece, choices=choices, trace=trace)))
+            logits.append(model.logits(model.prefill(state, piece, choices=choices, trace=trace)))
             chosen += [blocks.sort(-1).values for _, blocks in sorted(choices.items())]
-        logits.append(model.logits(model.advance(state, ids[:5], last_only=True)))
+        logits.append(model.logits(model.prefill(state, ids[:5], last_only=True)))
         found[kind] = (torch.cat(logits), chosen, state, trace)
 
     (logits, chosen, state, trace), (expected, blocks, end, mass) = found["triton"], found["reference"]

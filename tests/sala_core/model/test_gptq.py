@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from sala_core.errors import CheckpointError
-from sala_core.model.forward import gptq
+from sala_core.model import gptq
 from sala_core.model.gptq import GPTQConfig, PackedMatrix, default_g_idx, dequantize, pack
 
 

@@ -22,14 +22,14 @@ def test_layers_in_steps_are_the_model(engine, ids):
         assert torch.equal(layer.add_mlp(mixed, layer.mlp_hidden(layer.mlp_input(mixed))), after)
         h = after
     for text, found in zip(texts, h, strict=True):
-        torch.testing.assert_close(found, model.advance(model.new_state(), text), rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(found, model.prefill(model.new_state(), text), rtol=2e-4, atol=2e-4)
 
 
 def test_dense_tokens_is_the_last_length_at_which_no_block_is_chosen(small_engine):
     model, longest = small_engine.model, dense_tokens(small_engine.config)
     for length, chosen in ((longest, 0), (longest + 1, 2)):
         choices = {}
-        model.advance(model.new_state(), torch.arange(length) % 97, choices=choices)
+        model.prefill(model.new_state(), torch.arange(length) % 97, choices=choices)
         assert len(choices) == chosen
 
 

@@ -16,7 +16,7 @@ from sala_core.errors import DiskFullError, QuantizeError
 from sala_core.model.checkpoint import expected_shapes, load_config_json, load_gptq_config, load_weights
 from sala_core.model.config import SalaConfig
 from sala_core.model.gptq import PackedMatrix, dequantize
-from sala_core.quantize import Finished, LayerDone, MatrixDone, Planned, QuantizeSettings, quantize
+from sala_core.quantize import LayerDone, MatrixDone, Planned, QuantizeFinished, QuantizeSettings, quantize
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT
 from sala_core.quantize.work import FOLDER
 
@@ -32,7 +32,7 @@ def run(source, target, plan=PLAN, **options):
 
 
 def report_of(events):
-    assert isinstance(events[-1], Finished)
+    assert isinstance(events[-1], QuantizeFinished)
     return events[-1].report
 
 
@@ -236,7 +236,7 @@ def test_tied_models_keep_their_embedding_and_refuse_the_head(texts, tmp_path):
 def test_a_stopped_run_is_no_model_and_goes_on_to_the_same_bytes(tiny, texts, finished, tmp_path, asks):
     left = iter(range(asks))
     events = run(tiny, tmp_path / "out", should_stop=lambda: next(left, None) is None, **texts)
-    assert not any(isinstance(event, Finished) for event in events)
+    assert not any(isinstance(event, QuantizeFinished) for event in events)
     assert not (tmp_path / "out" / "config.json").exists()
     assert not list((tmp_path / "out").glob("*.safetensors"))
     done = [event.index for event in events if isinstance(event, LayerDone)]

@@ -9,7 +9,7 @@ from sala_core.errors import QuantizeError
 from sala_core.model.gptq import PackedMatrix, dequantize, pack
 from sala_core.quantize.grid import Grid
 from sala_core.quantize.settings import QuantizeSettings
-from sala_core.quantize.solver import Hessian, Stopped, inverse_factor, round_to_nearest, solve
+from sala_core.quantize.solver import Hessian, QuantizeStopped, inverse_factor, round_to_nearest, solve
 
 CPU = torch.device("cpu")
 
@@ -191,7 +191,7 @@ def test_numbers_that_are_not_finite_are_refused(bad):
 def test_it_stops_between_blocks_when_asked():
     weight, hessian = problem()
     asked = iter([False, True])
-    with pytest.raises(Stopped):
+    with pytest.raises(QuantizeStopped):
         solve(weight, hessian, QuantizeSettings(group_size=32), lambda: next(asked))
 
 

@@ -16,7 +16,7 @@ from reading_helpers import (
     tokens_in,
 )
 
-from sala_core.engine.generate import Progress, Token
+from sala_core.engine.generate import PromptProgress, Token
 from sala_core.events import Answer, ReadProgress, ReadReceipt
 from sala_core.session.session import Session
 
@@ -201,7 +201,7 @@ def test_a_question_reads_first_what_is_unread(engine, library, write_book):
         assert unread > 0
         events = list(session.ask("Who came?", GREEDY))
     answer = events[-1]
-    prompt = next(event.tokens_total for event in events if isinstance(event, Progress))
+    prompt = next(event.tokens_total for event in events if isinstance(event, PromptProgress))
     assert isinstance(events[0], ReadProgress)
     assert answer.tokens_read == unread + prompt
     assert answer.tokens_reused % SEGMENT_TOKENS == 0
@@ -266,7 +266,7 @@ def test_stopping_while_a_question_catches_up_keeps_what_was_read(engine, librar
         before, unread = session.row.position, session.row.num_tokens
         for _ in range(10):
             events = list(session.ask("Who came?", GREEDY, should_stop=lambda: True))
-            assert not any(isinstance(event, Answer | Progress) for event in events)
+            assert not any(isinstance(event, Answer | PromptProgress) for event in events)
             assert before < session.row.position <= before + SEGMENT_TOKENS
             assert session.row.num_messages == 0
             before = session.row.position

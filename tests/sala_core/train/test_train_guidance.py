@@ -7,8 +7,15 @@ import torch
 
 from sala_core.errors import TrainError
 from sala_core.model.config import SalaConfig, SparseConfig
-from sala_core.train.data.batches import Notes
-from sala_core.train.guidance import Guided, attention_drawn, block_loss, look_loss, pooled_keys, window_targets
+from sala_core.train.data.batches import AnswerPositions
+from sala_core.train.guidance import (
+    AuxiliaryLosses,
+    attention_drawn,
+    block_loss,
+    look_loss,
+    pooled_keys,
+    window_targets,
+)
 from sala_core.train.network.network import Network
 from sala_core.train.objectives import NextToken
 from sala_core.train.recipe import Phase
@@ -38,7 +45,7 @@ def some_notes():
     beginnings = torch.full((2, 3, 4), -1)
     beginnings[0, 0] = torch.tensor([5, 6, 7, 8])
     beginnings[1, 2, :2] = torch.tensor([9, 10])
-    return Notes(
+    return AnswerPositions(
         queries=torch.tensor([[40, 44, 0], [30, 0, 0]]),
         first=torch.tensor([[38, 38, 0], [24, 0, 0]]),
         gold=torch.tensor([[[4, 10], [20, 26], [0, 0]], [[22, 27], [0, 0], [0, 0]]]),
@@ -55,7 +62,7 @@ def guided(config=CONFIG, phase=PHASE):
     torch.manual_seed(0)
     network = Network(config)
     network.initialise(torch.Generator().manual_seed(0), std=0.3)
-    objective = Guided(network)
+    objective = AuxiliaryLosses(network)
     objective.prepare(phase, sparse=False)
     return objective, torch.randint(90, (2, 49)), torch.rand(2, 48)
 
@@ -197,6 +204,6 @@ def test_recomputing_activations_changes_no_gradient():
 
 def test_what_cannot_be_guided_is_refused():
     with pytest.raises(TrainError, match="softmax layer"):
-        Guided(Network(replace(CONFIG, mixer_types=("lightning-attn",) * 3)))
+        AuxiliaryLosses(Network(replace(CONFIG, mixer_types=("lightning-attn",) * 3)))
     with pytest.raises(TrainError, match="8 tokens"):
         guided(phase=replace(PHASE, length=7))

@@ -15,7 +15,7 @@ from sala_core.engine.engine import Engine
 from sala_core.errors import TrainError
 from sala_core.train import checkpoints
 from sala_core.train.curves import read_curve
-from sala_core.train.events import LayersSelected, Measured, StageDone, StageStarted, StepDone, Stopped
+from sala_core.train.events import LayersSelected, Measured, StageDone, StageStarted, StepDone, TrainStopped
 from sala_core.train.network.dense import convert
 from sala_core.train.run import load_network, train
 
@@ -39,19 +39,19 @@ def assert_equal(a, b):
 
 
 @pytest.fixture(scope="module")
-def whole(toy, tmp_path_factory):
+def full_run(toy, tmp_path_factory):
     """(folder, events) of the toy recipe, all stages."""
     out = tmp_path_factory.mktemp("run") / "toy"
     return out, run(toy, out)
 
 
 @pytest.fixture(scope="module")
-def recipe(whole):
-    return whole[0] / "recipe.toml"
+def recipe(full_run):
+    return full_run[0] / "recipe.toml"
 
 
-def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_same(whole):
-    out, events = whole
+def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_same(full_run):
+    out, events = full_run
     done = [event.stage for event in events if isinstance(event, StageDone)]
     assert done == ["backbone", "align", "select", "distill", "stable", "decay", "long", "sft"]
     ids = torch.randint(5, 8192, (200,), generator=torch.Generator().manual_seed(0))
@@ -65,22 +65,22 @@ def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_
         assert engine.tokenizer.decode(engine.tokenizer.encode_content("words")) == "words"
 
 
-def test_the_curve_is_kept_as_csv_and_png(whole):
-    folder = whole[0] / "backbone"
+def test_the_curve_is_kept_as_csv_and_png(full_run):
+    folder = full_run[0] / "backbone"
     rows = read_curve(folder / "log.csv")
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
     assert [bool(row["valid_loss"]) for row in rows] == [False, True, False, True]
     assert (folder / "log.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_progress_tells_speed_and_time_left(whole):
-    steps = [event for event in whole[1] if isinstance(event, StepDone) and event.stage == "backbone"]
+def test_progress_tells_speed_and_time_left(full_run):
+    steps = [event for event in full_run[1] if isinstance(event, StepDone) and event.stage == "backbone"]
     assert all(event.tokens_per_s > 0 for event in steps)
     assert steps[0].seconds_left > steps[-1].seconds_left == 0
 
 
-def test_alignment_trains_the_lightning_mixers_alone(whole):
-    out, events = whole
+def test_alignment_trains_the_lightning_mixers_alone(full_run):
+    out, events = full_run
     backbone, aligned = weights(out, "backbone"), weights(out, "align")
     assert all(torch.equal(aligned[name], backbone[name]) for name in aligned if ".self_attn." not in name)
     assert not torch.equal(aligned["model.layers.1.self_attn.q_proj.weight"],
@@ -89,8 +89,8 @@ def test_alignment_trains_the_lightning_mixers_alone(whole):
     assert started.num_trained == sum(t.numel() for name, t in aligned.items() if ".self_attn." in name)
 
 
-def test_selection_reports_every_layer_and_takes_mixers_from_where_they_belong(whole):
-    out, events = whole
+def test_selection_reports_every_layer_and_takes_mixers_from_where_they_belong(full_run):
+    out, events = full_run
     layers = next(event.layers for event in events if isinstance(event, LayersSelected))
     found = json.loads((out / "select" / "importance.json").read_text())
     assert found["softmax_layers"] == list(layers) == [0, 3]
@@ -131,23 +131,23 @@ def test_a_converted_dense_model_is_aligned_and_distilled(write_recipe, tmp_path
     assert weights(tmp_path / "out", "distill")["model.layers.1.self_attn.k_proj.weight"].shape == (64, 32)
 
 
-def test_what_is_done_is_not_done_again(whole, toy):
-    events = run(toy, whole[0])
+def test_what_is_done_is_not_done_again(full_run, toy):
+    events = run(toy, full_run[0])
     assert len(events) == 8
     assert all(isinstance(event, StageDone) and event.reused for event in events)
 
 
-def test_another_recipe_is_refused(whole, write_recipe):
+def test_another_recipe_is_refused(full_run, write_recipe):
     with pytest.raises(TrainError, match="another recipe"):
-        run(write_recipe(("hidden_size = 32", "hidden_size = 48")), whole[0], stage="backbone")
+        run(write_recipe(("hidden_size = 32", "hidden_size = 48")), full_run[0], stage="backbone")
 
 
 @pytest.mark.parametrize(("stage", "killed_after"), [("backbone", 3), ("align", 1), ("long", 3)])
-def test_a_killed_stage_goes_on_to_the_same_bits(whole, toy, tmp_path, stage, killed_after):
+def test_a_killed_stage_goes_on_to_the_same_bits(full_run, toy, tmp_path, stage, killed_after):
     """Killed between two checkpoints, or before the first; what the dead process was writing does not matter."""
     before = {"backbone": (), "align": ("backbone",), "long": ("decay",)}[stage]
     for name in before:
-        shutil.copytree(whole[0] / name, tmp_path / name)
+        shutil.copytree(full_run[0] / name, tmp_path / name)
     events = train(toy, tmp_path, stage=stage, device="cpu")
     for event in events:
         if isinstance(event, StepDone) and event.step == killed_after:
@@ -159,30 +159,30 @@ def test_a_killed_stage_goes_on_to_the_same_bits(whole, toy, tmp_path, stage, ki
     again = run(toy, tmp_path, stage=stage)
     started = next(event for event in again if isinstance(event, StageStarted))
     assert started.step == killed_after // 2 * 2
-    assert_equal(weights(tmp_path, stage), weights(whole[0], stage))
-    a, b = (read_curve(out / stage / "log.csv") for out in (tmp_path, whole[0]))
+    assert_equal(weights(tmp_path, stage), weights(full_run[0], stage))
+    a, b = (read_curve(out / stage / "log.csv") for out in (tmp_path, full_run[0]))
     assert [(row["step"], row["loss"], row["valid_loss"]) for row in a] == [
         (row["step"], row["loss"], row["valid_loss"]) for row in b
     ]
 
 
-def test_a_stopped_stage_keeps_its_step_and_goes_on_to_the_same_bits(whole, toy, tmp_path):
+def test_a_stopped_stage_keeps_its_step_and_goes_on_to_the_same_bits(full_run, toy, tmp_path):
     steps = []
     events = []
     for event in train(toy, tmp_path, stage="backbone", device="cpu", should_stop=lambda: len(steps) == 3):
         events.append(event)
         if isinstance(event, StepDone):
             steps.append(event.step)
-    assert isinstance(events[-1], Stopped)
+    assert isinstance(events[-1], TrainStopped)
     assert events[-1].step == 3
     assert checkpoints.steps(tmp_path / "backbone" / "checkpoints") == [2, 3]
     run(toy, tmp_path, stage="backbone")
-    assert_equal(weights(tmp_path, "backbone"), weights(whole[0], "backbone"))
+    assert_equal(weights(tmp_path, "backbone"), weights(full_run[0], "backbone"))
 
 
-def test_decay_goes_on_with_the_optimizer_of_stable(whole):
-    stable, _ = checkpoints.load(whole[0] / "stable" / "checkpoints")
-    decay, _ = checkpoints.load(whole[0] / "decay" / "checkpoints")
+def test_decay_goes_on_with_the_optimizer_of_stable(full_run):
+    stable, _ = checkpoints.load(full_run[0] / "stable" / "checkpoints")
+    decay, _ = checkpoints.load(full_run[0] / "decay" / "checkpoints")
     counts = {name: value for name, value in decay.items() if name.startswith("optimizer/") and name.endswith("/step")}
     assert counts
     assert all(int(value) == int(stable[name]) + 2 for name, value in counts.items())
@@ -241,8 +241,8 @@ def test_a_killed_guided_stage_goes_on_to_the_same_bits(guided_run, guided, tmp_
             break
     events.close()
     run(guided, out, stage=stage)
-    killed, whole = (checkpoints.load(folder / stage / "checkpoints")[0] for folder in (out, guided_run))
-    assert_equal(*({name: t for name, t in kept.items() if "random/" not in name} for kept in (killed, whole)))
+    killed, full_run = (checkpoints.load(folder / stage / "checkpoints")[0] for folder in (out, guided_run))
+    assert_equal(*({name: t for name, t in kept.items() if "random/" not in name} for kept in (killed, full_run)))
     assert losses(out / stage / "log.csv") == losses(guided_run / stage / "log.csv")
 
 
@@ -265,16 +265,16 @@ def test_checkpoints_are_cut_into_files_of_the_size_asked_for(write_recipe, tmp_
     assert Engine.load(tmp_path / "out" / "stable" / "model").model.config.sparse_layers == (0, 3)
 
 
-def test_parts_of_a_step_add_up_to_the_step(whole, write_recipe, tmp_path):
+def test_parts_of_a_step_add_up_to_the_step(full_run, write_recipe, tmp_path):
     recipe = write_recipe(("log_every = 1", "log_every = 1\nmicro_rows = 1\nrecompute = true"), stages=["backbone"])
     run(recipe, tmp_path / "out")
     for name, tensor in weights(tmp_path / "out", "backbone").items():
-        torch.testing.assert_close(tensor, weights(whole[0], "backbone")[name], rtol=2e-2, atol=2e-3, msg=name)
+        torch.testing.assert_close(tensor, weights(full_run[0], "backbone")[name], rtol=2e-2, atol=2e-3, msg=name)
 
 
-def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(whole, write_recipe, tmp_path):
+def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(full_run, write_recipe, tmp_path):
     run(write_recipe(('dtype = "float32"', 'dtype = "bfloat16"'), stages=["backbone"]), tmp_path / "out")
-    a, b = (losses(folder / "backbone" / "log.csv") for folder in (tmp_path / "out", whole[0]))
+    a, b = (losses(folder / "backbone" / "log.csv") for folder in (tmp_path / "out", full_run[0]))
     assert a == pytest.approx(b, rel=5e-3)
     assert a != b
     kept, _ = checkpoints.load(tmp_path / "out" / "backbone" / "checkpoints")

@@ -9,7 +9,7 @@ from sala_kernels.inspection.cases import Workload
 
 from sala_core.bench import BenchError, bench_kernels
 from sala_core.bench.child import ChildFailed
-from sala_core.bench.kernels.baselines import fill_with_noise, held_inputs, reference_only, rivals
+from sala_core.bench.kernels.baselines import baselines, fill_with_noise, held_inputs, reference_only
 from sala_core.bench.kernels.ceilings import measure_ceilings
 from sala_core.bench.kernels.cpu_work import cpu_workloads
 from sala_core.bench.kernels.times import kernel_records
@@ -125,19 +125,19 @@ def test_rivals_compute_what_the_operation_computes():
     matrix = random_matrix(256, 64, 128, symmetric=True, permuted=False, device=CPU)
     x = torch.randn(5, 256)
     call = lambda: int4_linear(x, matrix)  # noqa: E731
-    [(name, form)] = rivals("int4_linear", call)
+    [(name, form)] = baselines("int4_linear", call)
     assert "F.linear" in name
     torch.testing.assert_close(form(), call(), rtol=1e-4, atol=1e-4)
     gate = up = matrix
     other = lambda: (x, gate, up)  # noqa: E731
-    [(name, form)] = rivals("int4_linear", other)
+    [(name, form)] = baselines("int4_linear", other)
     torch.testing.assert_close(form(), swiglu(call(), call()), rtol=1e-4, atol=1e-4)
 
 
 def test_dense_attention_beside_chosen_blocks():
     q, rows = torch.randn(1, 4, 16), [torch.randn(2, 40, 16) for _ in range(2)]
     call = lambda: (q, rows)  # noqa: E731
-    [(name, form)] = rivals("block_attention", call)
+    [(name, form)] = baselines("block_attention", call)
     k, v = (x.repeat_interleave(2, 0) for x in rows)
     weights = (torch.einsum("thd,hnd->htn", q, k) / 4).softmax(-1)
     expected = torch.einsum("htn,hnd->htd", weights, v)[None]

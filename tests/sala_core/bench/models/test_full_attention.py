@@ -6,7 +6,7 @@ from sala_kernels import Int4Matrix
 from sala_kernels.launch import recorded
 
 from sala_core.bench.models.flash import Attention
-from sala_core.bench.models.full_attention import Decoder, FullAttentionModel, FullCache
+from sala_core.bench.models.full_attention import FullAttentionDecoder, FullAttentionModel, FullCache
 from sala_core.bench.random_weights import full_weights
 from sala_core.bench.sizes import QWEN3_8B, FullConfig
 
@@ -69,7 +69,7 @@ def test_reading_and_decoding_say_what_plain_maths_says(model, slice_tokens, mon
     cache = FullCache(TINY, 60, torch.float32, CPU)
     cache.keys.fill_(torch.nan)
     cache.values.fill_(torch.nan)
-    decoder = Decoder(model, cache, 15)
+    decoder = FullAttentionDecoder(model, cache, 15)
     first = model.read(ids, cache)
     made = [int(first), *decoder.run(first, 15).tolist()]
     assert cache.length == 40
@@ -80,7 +80,7 @@ def test_reading_and_decoding_say_what_plain_maths_says(model, slice_tokens, mon
 
 def test_a_decoder_can_begin_again(model):
     cache = FullCache(TINY, 60, torch.float32, CPU)
-    decoder = Decoder(model, cache, 10)
+    decoder = FullAttentionDecoder(model, cache, 10)
     runs = []
     for _ in range(2):
         cache.length = 0
