@@ -1,4 +1,8 @@
-"""The operations of MiniCPM-SALA, one folder each: definition in PyTorch, Triton kernels, and the choice."""
+"""The operations of MiniCPM-SALA, one folder each.
+
+A folder holds the public functions (`__init__.py`), which choose a backend; the definition in PyTorch
+(`reference.py`); the Triton kernels (`kernels*.py`); and the inputs on which both are compared (`cases.py`).
+"""
 
 from sala_kernels.backend import Backend, has_triton, use_triton
 from sala_kernels.block_attention import add_key_mass, block_attention

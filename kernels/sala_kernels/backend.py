@@ -1,4 +1,4 @@
-"""Which implementation computes an operation: the reference in PyTorch, or Triton kernels."""
+"""Which implementation computes an operation: the PyTorch reference or the Triton kernels."""
 
 import functools
 import importlib.util
@@ -12,12 +12,12 @@ Backend = Literal["auto", "reference", "triton"]
 
 
 def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
-    """Whether these arguments are computed by Triton.
+    """Whether the Triton kernels compute an operation on these tensors.
 
-    "auto" takes Triton for CUDA tensors and the reference for all else: on a CPU, in float64, on a platform without
-    Triton, and where a gradient is wanted, since the kernels have no backward pass.
-    "triton" insists: raises ValueError for float64, which no kernel computes, and for CPU tensors outside Triton's
-    interpreter. The meta device counts as CUDA: nothing is computed there, launches are only recorded.
+    "auto" selects Triton for CUDA tensors. It selects the reference for CPU tensors, for float64, on platforms without
+    Triton, and where a gradient is needed: the kernels have no backward pass.
+    "triton" always selects Triton. It raises ValueError for float64, which no kernel computes, and for CPU tensors
+    outside Triton's interpreter. The meta device counts as CUDA: launches there are recorded, and nothing is computed.
     """
     given = [x for x in tensors if x is not None]
     if backend == "reference":
@@ -25,25 +25,25 @@ def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
     if backend not in ("auto", "triton"):
         raise ValueError(f"unknown backend {backend!r}; choose auto, reference or triton")
     double = any(x.dtype == torch.float64 for x in given)
-    on_card = all(x.device.type in ("cuda", "meta") for x in given)
+    on_gpu = all(x.device.type in ("cuda", "meta") for x in given)
     if backend == "auto":
         wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in given)
-        return on_card and not double and not wants_gradient and has_triton()
+        return on_gpu and not double and not wants_gradient and has_triton()
     if double:
         raise ValueError("the Triton kernels do not compute float64; use backend='reference'")
     if not has_triton():
         raise ValueError("Triton is not installed on this platform; use backend='reference'")
-    if not on_card and not interpreted():
+    if not on_gpu and not interpreted():
         raise ValueError("the Triton kernels need CUDA tensors, or TRITON_INTERPRET=1 set before the program starts")
     return True
 
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton can be imported; there is none for macOS and Windows on PyPI."""
+    """Whether Triton can be imported. PyPI has no Triton for macOS and Windows."""
     return importlib.util.find_spec("triton") is not None
 
 
 def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on CPU tensors: slow, for tests."""
+    """Whether kernels run in Triton's interpreter, on CPU tensors. It is slow and serves tests."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"

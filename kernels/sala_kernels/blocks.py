@@ -1,15 +1,19 @@
-"""How InfLLM-V2 (arXiv:2509.24663) cuts the keys of a sparse layer into windows and blocks."""
+"""How InfLLM-V2 (arXiv:2509.24663) divides the keys of a sparse layer into windows and blocks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockLayout:
-    """Sizes in tokens and blocks.
+    """Sizes of windows and blocks, and how many blocks a query attends to.
 
-    stride: tokens between fine windows K1 (window 2 * stride); coarse windows K2 are four times both.
-    block: tokens of a key block. init: blocks at the start that every query keeps. local: blocks at the end that it
-    keeps, its own counted. slots: further blocks that it chooses by score.
+    Attributes:
+        stride: tokens from the start of a fine window (K1) to the start of the next. A fine window has 2 * stride
+            tokens. Coarse windows (K2) have 8 * stride tokens and start every 4 * stride.
+        block: tokens of a key block.
+        init: initial blocks, which every query attends to.
+        local: local blocks, which every query attends to: its own block and those just before it.
+        slots: top-k blocks, which every query chooses by score from all others.
     """
 
     stride: int
@@ -20,13 +24,13 @@ class BlockLayout:
 
     @property
     def max_blocks(self) -> int:
-        """Blocks a query attends to at most; with no more before it, attention is dense."""
+        """Most blocks that a query attends to. Attention is dense for a query with at most as many up to its own."""
         return self.init + self.local + self.slots
 
     def num_touched(self, num_windows: int) -> int:
-        """Blocks that the first `num_windows` fine windows touch: the last one reaches a stride beyond its own."""
+        """Blocks that overlap the first `num_windows` fine windows. The last window has two strides."""
         return -(-(num_windows + 1) * self.stride // self.block) if num_windows else 0
 
     def num_candidates(self, query_block: int) -> int:
-        """Blocks that a query of block `query_block` may choose from: neither first nor local."""
+        """Blocks from which a query in block `query_block` chooses: neither initial nor local."""
         return max(0, query_block - self.local + 1 - self.init)

@@ -1,4 +1,4 @@
-"""Every kernel launch of this package goes through here, so that launches can be recorded instead of run."""
+"""Kernel launches. All of them go through `launch`, so that they can be recorded instead of run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ _INTERPRETER_CAPABILITY = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """One launch that was recorded: the kernel, its grid, and every argument by name."""
+    """A recorded launch: the kernel, its grid, and every argument by name."""
 
     kernel: Any  # triton.JITFunction
     grid: tuple[int, ...]
@@ -33,7 +33,15 @@ _recording: ContextVar[_Recording | None] = ContextVar("recording", default=None
 
 
 def launch(kernel: Any, grid: Sequence[int], *, num_warps: int = 4, num_stages: int = 2, **arguments: Any) -> None:
-    """Run `kernel` over `grid`, its arguments by name; nothing where the grid is empty. Tensors may be None."""
+    """Run a kernel, or record the launch within `recorded`. An empty grid runs nothing.
+
+    Args:
+        kernel: a function under `@triton.jit`.
+        grid: programs along each of up to three axes.
+        num_warps: warps of a program.
+        num_stages: depth of the compiler's software pipeline.
+        arguments: the kernel's arguments by name. A tensor may be None.
+    """
     recording = _recording.get()
     if recording is not None:
         recording.launches.append(
@@ -44,7 +52,7 @@ def launch(kernel: Any, grid: Sequence[int], *, num_warps: int = 4, num_stages: 
 
 
 def capability(tensor: Tensor) -> int:
-    """Compute capability of the tensor's card, 10 major + minor: what tile sizes are chosen by."""
+    """Compute capability of the tensor's GPU as 10 * major + minor. Tile sizes depend on it."""
     recording = _recording.get()
     if recording is not None:
         return recording.capability
@@ -56,7 +64,7 @@ def capability(tensor: Tensor) -> int:
 
 @contextmanager
 def recorded(card_capability: int) -> Iterator[list[Launch]]:
-    """Within, launches are added to the list that is yielded, as for a card of that capability, and do not run."""
+    """Record launches as for a GPU of compute capability `card_capability` instead of running them. Yields the list."""
     launches: list[Launch] = []
     token = _recording.set(_Recording(capability=card_capability, launches=launches))
     try:

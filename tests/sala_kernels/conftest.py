@@ -1,4 +1,4 @@
-"""What the tests of all operations share: where kernels run, one thread, and the layouts of blocks that they try."""
+"""Fixtures for the tests of all operations: the device, one thread, uninitialized memory, and block layouts."""
 
 import os
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from sala_kernels import BlockLayout
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """Where the Triton kernels run: on the card, or on the CPU in Triton's interpreter."""
+    """Where the Triton kernels run: on the GPU, or on the CPU in Triton's interpreter."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture
 def poisoned() -> Iterator[None]:
-    """Memory that torch hands out uninitialised is NaN, so that what a kernel fails to write is seen."""
+    """Fill memory that torch allocates uninitialized with NaN, so that what a kernel fails to write is detected."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
@@ -31,10 +31,10 @@ def poisoned() -> Iterator[None]:
 
 @pytest.fixture
 def products_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of `tl.dot` has the same bits among whichever others, as on a card.
+    """Make the bits of a row of `tl.dot` independent of the other rows, as they are on a GPU.
 
-    The interpreter multiplies by the BLAS at hand, which sums a row otherwise for another number of rows, or place
-    among them. Summed in float64 and rounded once, that is too little to see.
+    The interpreter multiplies by the installed BLAS. The order in which it sums a row depends on the number of rows and
+    on the row's place among them. Sums in float64, rounded once, hide that.
     """
     if torch.cuda.is_available():
         return
@@ -49,7 +49,7 @@ def products_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Tensors here are small: a second thread costs more than it gives."""
+    """Use one thread: for tensors this small, a second thread costs more time than it saves."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -59,9 +59,9 @@ def one_thread() -> Iterator[None]:
 LAYOUTS = {
     "released model's strides": BlockLayout(stride=16, block=64, init=1, local=2, slots=2),
     "stride 8": BlockLayout(stride=8, block=16, init=1, local=3, slots=2),
-    "stride 4, two first blocks": BlockLayout(stride=4, block=16, init=2, local=1, slots=3),
-    "one window a block, no first block": BlockLayout(stride=4, block=4, init=0, local=2, slots=4),
-    "one window a block, its own alone local": BlockLayout(stride=8, block=8, init=0, local=1, slots=3),
+    "stride 4, two initial blocks": BlockLayout(stride=4, block=16, init=2, local=1, slots=3),
+    "one window a block, no initial block": BlockLayout(stride=4, block=4, init=0, local=2, slots=4),
+    "one window a block, one local block": BlockLayout(stride=8, block=8, init=0, local=1, slots=3),
     "no slots": BlockLayout(stride=4, block=8, init=1, local=2, slots=0),
 }
 

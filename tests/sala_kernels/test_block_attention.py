@@ -1,4 +1,4 @@
-"""Attention over chosen blocks against a dense softmax whose mask is written out, in float64."""
+"""Block attention, compared with a dense softmax with an explicit mask, in float64."""
 
 import importlib
 from functools import partial
@@ -13,7 +13,7 @@ SCALE = 0.7
 
 @pytest.fixture(params=["auto", "reference"])
 def block_attention(request):
-    """What a CPU takes for many queries, and the definition."""
+    """The CPU path for many queries, and the definition."""
     return partial(operation, backend=request.param)
 
 
@@ -34,7 +34,7 @@ def key_mask(chosen, position, n, layout):
 
 
 def draw(position, T, layout, heads=4, kv_heads=2, dim=6, value_dim=5, dtype=torch.float64):
-    """q, k, v and a random choice of blocks for T queries from `position` on."""
+    """q, k, v and randomly chosen blocks for T queries from `position` on."""
     generator = torch.Generator().manual_seed(position + 7 * T)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -52,7 +52,7 @@ def expected_output(q, k, v, mask, position):
 
 
 def places(layout):
-    """(position, T): the first tokens, tiles within and over block edges, and around where choosing begins."""
+    """(position, T): the first tokens, tiles within a block and over block edges, and around where choosing begins."""
     full = layout.max_blocks * layout.block
     return [
         (0, 1),
@@ -93,7 +93,7 @@ def test_float32_and_bfloat16_are_close(block_attention, layout, dtype, limit):
     assert (out.double() - expected).square().mean().sqrt() < limit * expected.square().mean().sqrt()
 
 
-def test_blocks_a_few_at_a_time_give_the_same(layout, monkeypatch):
+def test_computing_a_few_blocks_at_a_time_changes_nothing(layout, monkeypatch):
     position, T = 2 * layout.max_blocks * layout.block - 5, 40
     q, k, v, chosen = draw(position, T, layout)
     mass, again = torch.zeros(2, position + T, dtype=torch.float64)
@@ -104,8 +104,8 @@ def test_blocks_a_few_at_a_time_give_the_same(layout, monkeypatch):
     torch.testing.assert_close(again, mass, rtol=1e-12, atol=1e-12)
 
 
-def test_empty_slots_hold_nothing(block_attention):
-    """-1 in every other slot, also where there would be a block to choose."""
+def test_empty_slots_are_ignored(block_attention):
+    """-1 in some slots, also where there are blocks to choose from."""
     layout = BlockLayout(stride=4, block=8, init=1, local=2, slots=4)
     position, T = 20 * layout.block, 2 * layout.block
     q, k, v, chosen = draw(position, T, layout)
@@ -120,7 +120,7 @@ def test_empty_slots_hold_nothing(block_attention):
 
 @pytest.mark.parametrize("dense", [False, True])
 def test_rows_beyond_the_keys_never_leak(block_attention, layout, dense):
-    """Keys are a view of a larger buffer; what lies behind them, and behind the queries, may be anything."""
+    """Keys are a view of a larger buffer. Rows after the last query's, and after the view, may have any values."""
     for position, T in places(layout):
         q, k, v, chosen = draw(position, T, layout)
         n = position + T
@@ -163,7 +163,7 @@ def test_mass_may_be_each_query_s_own(block_attention, layout):
         torch.testing.assert_close(mass.double() - 2, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_each_query_s_own_mass_is_of_few_queries_and_dense(block_attention, layout):
+def test_each_query_s_own_mass_needs_few_queries_and_dense_attention(block_attention, layout):
     q, k, v, chosen = draw(100, 17, layout)
     with pytest.raises(ValueError, match="own mass"):
         block_attention(q, k, v, None, position=100, scale=SCALE, layout=layout, mass=torch.zeros(17, 117))
@@ -189,7 +189,7 @@ def test_later_tokens_and_the_rest_of_the_tile_change_nothing(block_attention, l
         torch.testing.assert_close(alone[0], out[t], rtol=1e-11, atol=1e-11)
 
 
-def test_great_scores_do_not_overflow(block_attention):
+def test_large_scores_do_not_overflow(block_attention):
     layout = BlockLayout(stride=4, block=8, init=1, local=1, slots=1)
     q, k, v, chosen = draw(64, 8, layout, dtype=torch.float32)
     out = block_attention(q * 1e4, k, v, chosen, position=64, scale=SCALE, layout=layout)

@@ -1,4 +1,4 @@
-"""The Triton kernels of block attention at every edge of blocks and windows, on odd inputs, and far out in memory."""
+"""The Triton kernels of block attention: edges of blocks and windows, unusual inputs, and offsets beyond 32 bits."""
 
 import pytest
 import torch
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 @pytest.fixture(params=["tiles of queries", "keys split"])
 def way(request, monkeypatch):
-    """Both ways to compute, whatever the number of queries."""
+    """Use the prefill kernels or the decode kernels, for any number of queries."""
     monkeypatch.setattr(kernels, "_MAX_SPLIT_QUERIES", 0 if request.param == "tiles of queries" else 10**6)
 
 
 def draw(position, T, layout, device, heads=3, kv_heads=1, d=16, dv=24):
-    """q, k, v and a random choice of blocks for T queries from `position` on."""
+    """q, k, v and randomly chosen blocks for T queries from `position` on."""
     generator = torch.Generator().manual_seed(position + 7 * T)
     n = position + T
     scores = torch.rand(kv_heads, T, -(-n // layout.block), generator=generator)
@@ -31,7 +31,7 @@ def draw(position, T, layout, device, heads=3, kv_heads=1, d=16, dv=24):
 
 
 def check(q, k, v, chosen, position, layout, *, mass=False, limit=2e-6):
-    """Triton against the reference; returns what Triton found."""
+    """Compare Triton with the reference. Returns the output of Triton."""
     found = []
     for backend in ("triton", "reference"):
         given = torch.full((k.shape[1],), 2.0, device=q.device) if mass else None
@@ -46,7 +46,7 @@ def check(q, k, v, chosen, position, layout, *, mass=False, limit=2e-6):
 
 @pytest.mark.usefixtures("way")
 def test_edges_of_blocks_and_of_choosing(layout, device):
-    """The first token, where choosing begins, and both sides of a block's edge after that."""
+    """The first tokens, queries around where choosing begins, and both sides of a block's edge after that."""
     full = layout.max_blocks * layout.block
     for position, T in [(0, 2), (full - 2, 4), (full + layout.block - 1, 2)]:
         q, k, v, chosen = draw(position, T, layout, device)
@@ -54,7 +54,7 @@ def test_edges_of_blocks_and_of_choosing(layout, device):
     check(q, k, v, None, position, layout)
 
 
-def test_tiles_span_many_blocks_and_the_beginning_of_choosing(device, monkeypatch):
+def test_tiles_span_many_blocks_and_the_start_of_choosing(device, monkeypatch):
     monkeypatch.setattr(kernels, "_MAX_SPLIT_QUERIES", 0)
     q, k, v, chosen = draw(30, 43, SMALL, device, heads=2)
     check(q, k, v, chosen, 30, SMALL)
@@ -62,8 +62,8 @@ def test_tiles_span_many_blocks_and_the_beginning_of_choosing(device, monkeypatc
 
 
 @pytest.mark.parametrize("kind", [None, "int8"])
-def test_passes_over_the_queries_join(kind, device, monkeypatch):
-    """Dense at first, then with a gap between the first and the local blocks; the same bits as in one pass."""
+def test_several_passes_over_the_queries_give_the_same(kind, device, monkeypatch):
+    """Dense at first, then with a gap between the initial and the local blocks; as in one pass."""
     monkeypatch.setattr(kernels, "_MAX_SPLIT_QUERIES", 0)
     position, T = SMALL.max_blocks * SMALL.block - 3, 14
     q, k, v, chosen = draw(position, T, SMALL, device)
@@ -100,7 +100,7 @@ def test_quantized_attention_is_attention_to_the_dequantized_rows(backend, kind,
 
 @pytest.mark.usefixtures("way")
 def test_inputs_may_be_views(device):
-    """Queries cut out of a wider projection, keys and values out of a longer cache, the choice out of a larger one."""
+    """Queries are a view of a wider projection, keys and values of a longer cache, chosen blocks of a larger tensor."""
     position, T = SMALL.max_blocks * SMALL.block + 5, 4
     q, k, v, chosen = draw(position, T, SMALL, device, heads=4, kv_heads=2)
     expected = block_attention(q, k, v, chosen, position=position, scale=SCALE, layout=SMALL, backend="reference")
@@ -120,7 +120,7 @@ def test_inputs_may_be_views(device):
 
 
 @pytest.mark.usefixtures("way")
-def test_great_scores_do_not_overflow(device):
+def test_large_scores_do_not_overflow(device):
     position, T = SMALL.max_blocks * SMALL.block, 3
     q, k, v, chosen = draw(position, T, SMALL, device)
     check(q * 1e4, k, v, chosen, position, SMALL, limit=1e-3)
@@ -136,8 +136,8 @@ def test_the_same_inputs_give_the_same_bits(device):
 
 
 @pytest.mark.usefixtures("way")
-def test_rows_beyond_two_billion_numbers_are_found(device):
-    """A kv head, and a token within it, whose offsets 32 bits cannot hold. Memory that is never touched costs none."""
+def test_rows_beyond_two_billion_numbers_are_read(device):
+    """Offsets of a kv head and of a token beyond 32 bits. A CPU does not allocate pages that are never touched."""
     torch.utils.deterministic.fill_uninitialized_memory = False
     n, T = 2**27 + 5000, 2
     position = n - T
@@ -170,7 +170,7 @@ def test_each_query_s_own_mass_is_that_of_the_reference(device):
         assert relative_error(a, b) < 2e-6
 
 
-def test_what_the_kernels_cannot_compute_is_refused(device):
+def test_inputs_that_the_kernels_do_not_support_are_refused(device):
     q, k, v, chosen = draw(100, 2, SMALL, device)
 
     def attend(q=q, k=k, v=v, chosen=chosen, position=100, scale=1.0, mass=None):

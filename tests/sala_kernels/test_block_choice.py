@@ -1,4 +1,4 @@
-"""The choice of blocks against a stable sort of all of them."""
+"""The choice of blocks, compared with a stable sort of all blocks."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ WIDE = BlockLayout(stride=4, block=4, init=1, local=2, slots=3)
 
 
 def by_sorting(scores, position, layout):
-    """Sets of chosen blocks, [kv heads][T]: candidates sorted by falling score, then by index."""
+    """Sets of chosen blocks, [kv heads][T]: the first of the candidates, sorted by descending score, then by index."""
     out = []
     for head in scores.tolist():
         rows = []
@@ -35,7 +35,7 @@ def test_of_equal_scores_the_earlier_block_is_chosen():
     assert sets(chosen) == [[{2, 3, 4}]]
 
 
-def test_first_local_and_later_blocks_are_never_chosen():
+def test_initial_local_and_later_blocks_are_never_chosen():
     scores = torch.ones(1, 1, 12)
     scores[..., 0] = scores[..., 7:] = 5
     assert sets(choose_blocks(scores, position=8 * WIDE.block + 3, layout=WIDE)) == [[{1, 2, 3}]]
@@ -52,15 +52,15 @@ def test_slots_without_a_block_are_minus_one():
 def test_a_tile_over_a_block_edge_gives_each_query_its_own_candidates():
     scores = torch.zeros(1, 8, 9)
     scores[..., 6] = 1.0
-    start = 7 * WIDE.block + 2  # candidates reach to block 5, from the third query on to 6
+    start = 7 * WIDE.block + 2  # the last candidate is block 5, from the third query on block 6
     chosen = sets(choose_blocks(scores, position=start, layout=WIDE))[0]
     assert [6 in row for row in chosen] == [False] * 2 + [True] * 6
     assert all(len(row) == 3 for row in chosen)
 
 
 @pytest.mark.parametrize("width", [12, 5000])
-def test_an_overflown_score_counts_as_the_highest(width):
-    """exp(score - lse) is infinite where a window stands far above the coarse means."""
+def test_an_infinite_score_is_the_highest(width):
+    """exp(score - lse) overflows where a fine window scores far above the coarse windows."""
     scores = torch.rand(1, 1, width)
     scores[..., width // 2] = torch.inf
     scores[..., width // 3] = torch.inf
@@ -72,7 +72,7 @@ def test_an_overflown_score_counts_as_the_highest(width):
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_the_two_level_search_is_a_stable_full_sort(data):
-    """Few distinct values, so ties abound; widths on both sides of every switch between the two searches."""
+    """Few distinct values give many ties. Widths are on both sides of every switch between the two searches."""
     slots = data.draw(st.integers(0, 4))
     layout = BlockLayout(
         stride=4, block=4, init=data.draw(st.integers(0, 2)), local=data.draw(st.integers(1, 3)), slots=slots
@@ -91,7 +91,7 @@ def test_the_two_level_search_is_a_stable_full_sort(data):
     assert torch.equal(scores, before)
 
 
-def test_selected_mask_is_first_chosen_and_local(layout):
+def test_selected_mask_is_initial_chosen_and_local(layout):
     num_blocks = 3 * layout.max_blocks
     T = num_blocks * layout.block
     generator = torch.Generator().manual_seed(1)
@@ -102,6 +102,6 @@ def test_selected_mask_is_first_chosen_and_local(layout):
     for head in range(2):
         for t in range(T):
             own = t // layout.block
-            kept = {b for b in range(own + 1) if b < layout.init or b > own - layout.local}
-            assert set(mask[head, t].nonzero().flatten().tolist()) == kept | expected[head][t]
-            assert len(kept | expected[head][t]) == min(own + 1, layout.max_blocks)
+            always = {b for b in range(own + 1) if b < layout.init or b > own - layout.local}
+            assert set(mask[head, t].nonzero().flatten().tolist()) == always | expected[head][t]
+            assert len(always | expected[head][t]) == min(own + 1, layout.max_blocks)

@@ -1,4 +1,4 @@
-"""The choice by Triton against the reference: ties, infinities, few candidates, every position, rows of any length."""
+"""The choice by Triton, compared with the reference: ties, infinities, few candidates, all positions and lengths."""
 
 import importlib
 
@@ -19,7 +19,7 @@ def same(scores, position, layout):
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("long", [False, True])
 def test_at_every_position_over_many_blocks(layout, long, device, monkeypatch):
-    """From no candidate to more than there are slots, the queries of a call over the edge of a block or not."""
+    """From no candidate to more candidates than slots, with the queries of a call in one block or in two."""
     kernels = importlib.import_module("sala_kernels.block_choice.kernels")
     if long:
         monkeypatch.setattr(kernels, "_LONGEST_ROW", 0)
@@ -41,7 +41,7 @@ def test_rows_of_one_value_give_the_earliest_blocks(width, device):
         assert chosen[0, 0].tolist() == ([-1] * 3 if value == -torch.inf else [1, 2, 3])
 
 
-def test_scores_that_differ_in_the_last_bit_are_told_apart(device):
+def test_scores_that_differ_in_the_last_bit_are_distinguished(device):
     for base in (0, 1, 0x00800000, 0x3F800000, 0x7F7FFFFD):
         bits = torch.full((1, 1, 200), base, dtype=torch.int32)
         bits[..., [20, 50, 150]] += torch.tensor([1, 2, 1], dtype=torch.int32)
@@ -51,8 +51,8 @@ def test_scores_that_differ_in_the_last_bit_are_told_apart(device):
 
 @pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize("columns", [1, 61, 64, 203])
-def test_what_lies_beside_the_scores_is_never_chosen(columns, long, device, monkeypatch):
-    """Rows begin at a multiple of 32 in a wider buffer, so 16 bytes at a time are read; the rest of it is infinite."""
+def test_values_outside_the_scores_are_never_chosen(columns, long, device, monkeypatch):
+    """Rows start at multiples of 32 in a wider buffer, so 16 bytes are read at a time. The rest of it is infinite."""
     kernels = importlib.import_module("sala_kernels.block_choice.kernels")
     if long:
         monkeypatch.setattr(kernels, "_LONGEST_ROW", 0)
@@ -68,7 +68,7 @@ def test_what_lies_beside_the_scores_is_never_chosen(columns, long, device, monk
     assert torch.equal(buffer, before)
 
 
-def test_vectors_are_read_only_where_no_row_ends_before_them():
+def test_vectors_are_read_only_where_every_row_has_whole_vectors():
     kernels = importlib.import_module("sala_kernels.block_choice.kernels")
     whole = torch.zeros(2, 3, 64)
     assert kernels._rows_hold_vectors(whole)
@@ -80,7 +80,7 @@ def test_vectors_are_read_only_where_no_row_ends_before_them():
     assert not kernels._rows_hold_vectors(short.as_strided((2, 3, 62), (192, 64, 1)))
 
 
-def test_blocks_without_a_score_are_passed_over_for_later_ones_of_score_0(device):
+def test_blocks_with_score_minus_infinity_lose_to_later_blocks_with_score_0(device):
     scores = torch.tensor([[[9, -torch.inf, -torch.inf, 0, 0, 1, 0, 9, 9]]], device=device)
     for backend in ("triton", "reference"):
         chosen = choose_blocks(scores, position=32, layout=SMALL, backend=backend)

@@ -1,4 +1,4 @@
-"""Block scores against the definition: one query, one window, one block at a time, in float64."""
+"""Block scores, compared with their definition: one query, one window, one block at a time, in float64."""
 
 import importlib
 
@@ -10,7 +10,7 @@ GROUPS = [(1, 1), (4, 1), (6, 2), (3, 3)]
 
 
 def brute_force(q, keys, position, scale, layout):
-    """[kv heads, T, blocks] float64; q: [T, H, d], keys: [kv heads, n, d], every key of the text so far."""
+    """Scores [kv heads, T, blocks] in float64. q: [T, H, d]. keys: [kv heads, n, d], all up to the last query's."""
     T, H, _ = q.shape
     kv_heads, stride = keys.shape[0], layout.stride
     last = position + T - 1
@@ -53,7 +53,7 @@ def scored(q, keys, position, layout, dtype=torch.float64):
 
 @pytest.mark.parametrize(("heads", "kv_heads"), GROUPS)
 def test_scores_are_those_of_the_definition_at_every_position(layout, heads, kv_heads):
-    """From the first token on: before any window, before any coarse window, and over every edge after."""
+    """From the first token on: before the first window, before the first coarse window, and over every edge after."""
     n = 8 * layout.stride + layout.block + 5
     q, keys = draw(n, heads, kv_heads)
     expected = brute_force(q, keys, 0, 0.6, layout)
@@ -63,7 +63,7 @@ def test_scores_are_those_of_the_definition_at_every_position(layout, heads, kv_
     torch.testing.assert_close(scored(q, keys, 0, layout, torch.float32).double(), expected, rtol=1e-5, atol=0)
 
 
-def test_a_query_alone_is_scored_as_among_others(layout):
+def test_a_single_query_is_scored_as_among_others(layout):
     n = 16 * layout.stride
     q, keys = draw(n, 4, 2)
     together = scored(q, keys, 0, layout)
@@ -77,27 +77,27 @@ def test_a_query_alone_is_scored_as_among_others(layout):
 
 
 def test_windows_not_yet_seen_do_not_leak(layout):
-    """The pooled keys of a longer text may be there already."""
+    """Pooled keys of later tokens may be given."""
     n = 12 * layout.stride
     q, keys = draw(n, 2, 1)
     fine, coarse = pooled(keys, layout, torch.float32)
     for position in (0, 2 * layout.stride - 1, 8 * layout.stride - 1, 9 * layout.stride):
         query = q[position : position + 1].float()
         expected = block_scores(query, fine, coarse, position=position, scale=1.0, layout=layout)
-        spoilt_fine, spoilt_coarse = fine.clone(), coarse.clone()
-        spoilt_fine[:, max(0, (position + 1) // layout.stride - 1) :] = torch.nan
-        spoilt_coarse[:, max(0, (position + 1) // (4 * layout.stride) - 1) :] = torch.nan
-        found = block_scores(query, spoilt_fine, spoilt_coarse, position=position, scale=1.0, layout=layout)
+        nan_fine, nan_coarse = fine.clone(), coarse.clone()
+        nan_fine[:, max(0, (position + 1) // layout.stride - 1) :] = torch.nan
+        nan_coarse[:, max(0, (position + 1) // (4 * layout.stride) - 1) :] = torch.nan
+        found = block_scores(query, nan_fine, nan_coarse, position=position, scale=1.0, layout=layout)
         assert torch.equal(found, expected)
 
 
-def test_a_text_without_a_whole_window_has_no_scores(layout):
+def test_inputs_without_a_whole_window_have_no_scores(layout):
     q, keys = draw(2 * layout.stride - 1, 2, 2)
     assert scored(q, keys, 0, layout).shape == (2, 2 * layout.stride - 1, 0)
 
 
 @pytest.mark.parametrize("width", [1, 3, 8])
-def test_taking_the_windows_in_slices_changes_nothing(layout, width, monkeypatch):
+def test_scoring_windows_in_slices_changes_nothing(layout, width, monkeypatch):
     n = 20 * layout.stride + 3
     q, keys = draw(n, 4, 2)
     whole = scored(q[-7:], keys, n - 7, layout)
@@ -106,7 +106,7 @@ def test_taking_the_windows_in_slices_changes_nothing(layout, width, monkeypatch
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_many_queries_in_slices_of_windows_are_the_same_to_the_bit(layout, dtype, monkeypatch):
+def test_many_queries_in_slices_of_windows_have_the_same_scores(layout, dtype, monkeypatch):
     n = 20 * layout.stride + 3
     q, keys = draw(n, 4, 2)
     whole = scored(q, keys, 0, layout, dtype)
@@ -118,7 +118,7 @@ def test_many_queries_in_slices_of_windows_are_the_same_to_the_bit(layout, dtype
 
 @pytest.mark.parametrize(("heads", "kv_heads"), GROUPS)
 def test_many_queries_in_bfloat16_lose_little_even_where_scores_are_in_the_hundreds(layout, heads, kv_heads):
-    """A part that all keys share makes scores great, as in trained models; it must not cost the small differences."""
+    """A component that all keys share makes scores large, as in trained models. Small differences must survive."""
     n = 10 * layout.stride + layout.block
     q, keys = draw(n, heads, kv_heads, dim=64)
     q[..., 0] = 16 + q[..., 0].round()
@@ -127,11 +127,11 @@ def test_many_queries_in_bfloat16_lose_little_even_where_scores_are_in_the_hundr
     fine, coarse = (x.bfloat16() for x in pooled(keys, layout, torch.float64))
     found = block_scores(q.bfloat16(), fine, coarse, position=0, scale=0.6, layout=layout).double()
     exact = block_scores(q, fine.double(), coarse.double(), position=0, scale=0.6, layout=layout, backend="reference")
-    seen = slice(8 * layout.stride, None)  # before there is no coarse window, and scores are whatever they are
+    seen = slice(8 * layout.stride, None)  # queries before have no coarse window, and their scores are not normalized
     assert ((found - exact)[:, seen].abs() <= 0.06 * exact[:, seen] + 1e-4).all()
 
 
-def test_long_rows_beyond_one_slice_are_the_definition():
+def test_rows_longer_than_one_slice_are_the_definition():
     layout = BlockLayout(stride=1, block=4, init=1, local=1, slots=1)
     q, keys = draw(4100 + 8, 1, 1)
     found = scored(q[-2:], keys, len(q) - 2, layout)
@@ -140,8 +140,8 @@ def test_long_rows_beyond_one_slice_are_the_definition():
     )
 
 
-def test_great_logits_do_not_overflow():
-    """Scores far beyond what exp can hold are finite once the coarse sum is taken off."""
+def test_large_products_do_not_overflow():
+    """Products far beyond the range of exp are finite after the coarse logsumexp is subtracted."""
     layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=2)
     keys = torch.full((1, 64, 4), 10.0)
     q = torch.full((64, 1, 4), 10.0)

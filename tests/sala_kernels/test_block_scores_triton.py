@@ -1,4 +1,4 @@
-"""Block scores by Triton: edges of windows and blocks, splits over the keys, infinite scores, slices of queries."""
+"""Block scores by Triton: edges of windows and blocks, splits of the keys, infinite scores, slices of queries."""
 
 import importlib
 
@@ -26,7 +26,7 @@ def error(tensors, position, layout, scale=0.25):
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_a_query_alone_at_every_edge_of_a_window_and_a_block(layout, device):
+def test_a_single_query_at_every_edge_of_a_window_and_a_block(layout, device):
     stride = layout.stride
     edges = {2 * stride, 3 * stride, 8 * stride, 12 * stride, layout.block, 2 * layout.block, 5 * layout.block}
     for position in sorted({edge + near for edge in edges for near in (-2, -1, 0)}):
@@ -36,7 +36,7 @@ def test_a_query_alone_at_every_edge_of_a_window_and_a_block(layout, device):
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("T", [16, 17, 65])
-def test_many_queries_from_before_the_first_window_on(layout, T, device):
+def test_many_queries_some_before_the_first_window(layout, T, device):
     for position in (0, 8 * layout.stride - 3):
         tensors = draw(position + T, device, T=T, stride=layout.stride)
         assert error(tensors, position, layout) < LIMIT
@@ -44,7 +44,7 @@ def test_many_queries_from_before_the_first_window_on(layout, T, device):
 
 @pytest.mark.parametrize("T", [1, 3, 70])
 def test_splitting_the_coarse_windows_changes_nothing(T, device, monkeypatch):
-    """Splits of several tiles, the last of them short and, of many queries, seen by the last alone."""
+    """Splits of several tiles. The last tile is short, and of many queries only the last one sees it."""
     layout = BlockLayout(stride=1, block=8, init=1, local=1, slots=1)
     decode = importlib.import_module("sala_kernels.block_scores.kernels_decode")
     prefill = importlib.import_module("sala_kernels.block_scores.kernels_prefill")
@@ -60,11 +60,11 @@ def test_splitting_the_coarse_windows_changes_nothing(T, device, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
 @pytest.mark.parametrize("T", [2, 24])
-def test_windows_that_stand_out_are_infinite_and_their_blocks_alone(T, device):
+def test_only_blocks_that_overlap_an_infinite_window_are_infinite(T, device):
     layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=1)
     q, k1, k2 = draw(1200, device, T=T)
-    k1[:, 120] = 4000 * q[1, ::2]  # the first window of block 30: reaches from no other
-    k1[:, 123] = 4000 * q[1, ::2]  # its last: reaches into block 31
+    k1[:, 120] = 4000 * q[1, ::2]  # the first window of block 30, which no other block overlaps
+    k1[:, 123] = 4000 * q[1, ::2]  # its last window, which overlaps block 31
     position = 1200 - T
     found = block_scores(q, k1, k2, position=position, scale=1.0, layout=layout, backend="triton")
     assert found[:, 1].isinf().nonzero()[:, 1].tolist() == [30, 31] * 2
@@ -81,19 +81,19 @@ def test_half_precision_and_mixed_dtypes(T, device):
     assert error([q.float(), k1, k2], 500 - T, layout) < LIMIT
 
 
-def test_scores_of_one_window_are_the_same_bits_in_both_blocks_it_touches(device):
-    """Also where the two blocks lie in two tiles: of equal scores the earlier block is to be chosen."""
+def test_a_window_gives_both_blocks_that_it_overlaps_the_same_bits(device):
+    """Also where the blocks are in two tiles: of equal scores, the earlier block must be chosen."""
     layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=1)
     for T in (1, 17):
         q, k1, k2 = draw(1000 + T, device, T=T)
         k1[:, 3::4] = 3 * q[0, ::2, None]  # each block's last window scores highest
         scores = block_scores(q, k1, k2, position=1000, scale=1.0, layout=layout, backend="triton")[:, 0]
-        for tile in (15, 30, 45):  # tiles begin there: 16 slots, one of them the block before
+        for tile in (15, 30, 45):  # where tiles begin: 16 slots, one of them the block before
             assert torch.equal(scores[:, tile], scores[:, tile - 1])
 
 
 @pytest.mark.parametrize("backend", ["triton", "reference"])
-def test_a_slice_over_many_blocks_is_scored_and_chosen_from_as_its_blocks_are(layout, backend, device):
+def test_queries_of_many_blocks_are_scored_and_choose_as_in_small_calls(layout, backend, device):
     position = layout.max_blocks * layout.block + 3
     T = 22
     q, k1, k2 = draw(position + T, device, T=T, stride=layout.stride)
@@ -108,7 +108,7 @@ def test_a_slice_over_many_blocks_is_scored_and_chosen_from_as_its_blocks_are(la
 
 
 @pytest.mark.parametrize("backend", ["triton", "reference"])
-def test_windows_missing_or_of_other_shapes_are_refused(backend):
+def test_missing_windows_and_wrong_shapes_are_refused(backend):
     layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=1)
     q, k1, k2 = draw(100, torch.device("cpu"), T=3)
     call = {"position": 97, "scale": 1.0, "layout": layout, "backend": backend}
@@ -124,14 +124,14 @@ def test_windows_missing_or_of_other_shapes_are_refused(backend):
         block_scores(q, k1, k2, **{**call, "scale": 0.0})
 
 
-def test_more_windows_a_block_than_a_tile_holds_are_refused():
+def test_more_windows_of_a_block_than_a_tile_has_are_refused():
     q, k1, k2 = draw(400, torch.device("cpu"), T=1)
     wide = BlockLayout(stride=4, block=132, init=1, local=1, slots=1)
     with pytest.raises(ValueError, match="up to 32"):
         block_scores(q, k1, k2, position=399, scale=1.0, layout=wide, backend="triton")
 
 
-def test_queries_whose_heads_lie_further_apart_than_32_bits_are_copied(device):
+def test_queries_with_strides_beyond_32_bits_are_copied(device):
     layout = BlockLayout(stride=4, block=16, init=1, local=1, slots=1)
     q, k1, k2 = draw(200, device, T=20, heads=1, kv_heads=1)
     far = q.as_strided(q.shape, (q.stride(0), 2**31, 1))  # one head, so that no memory is needed in between

@@ -1,5 +1,8 @@
-"""A decode step's operations at a position that only the device knows: the same results as at a number, the same bits
-however many tokens are computed at once and however large the buffers are, and nothing that the host would wait for."""
+"""The operations of a decode step at a position that only the device knows.
+
+Results are those of a position that is a number. The bits depend neither on how many tokens are computed at once nor on
+the size of the buffers. The host never waits for a value.
+"""
 
 import json
 import subprocess
@@ -36,7 +39,7 @@ KINDS = [None, "int8", "fp8"]
 
 
 class Cache:
-    """One sparse layer's buffers over their whole capacity; what is not written yet is NaN, or stands for it."""
+    """The buffers of one sparse layer. Unwritten rows are NaN or, if quantized, have NaN scales."""
 
     def __init__(self, capacity, device, *, heads=2, d=16, dv=24, kind=None, layout=LAYOUT, dtype=torch.float32):
         self.layout = layout
@@ -64,7 +67,7 @@ class Cache:
             compress_new_keys(self.keys, out, position=position, **call)
 
     def attend(self, q, position, backend, mass=None):
-        """The step's scores, choice and result."""
+        """The scores, chosen blocks and output of a step."""
         call = {"position": position, "layout": self.layout, "backend": backend}
         scores = block_scores(q, *self.pooled.values(), scale=SCALE, **call)
         chosen = choose_blocks(scores, **call)
@@ -85,8 +88,8 @@ def on(device, position):
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", [None, "int8"])
-def test_a_text_read_in_steps_is_the_text_read_at_once(kind, backend, device):
-    """Steps of 1 to 16 tokens over every edge of windows and blocks, from the first token to well into choosing."""
+def test_steps_of_a_few_tokens_equal_one_call(kind, backend, device):
+    """Steps of 1 to 16 tokens over every edge of windows and blocks, from the first token until blocks are chosen."""
     n = 72
     q, k, v = draw(n, device, heads=2, kv_heads=1)
     whole, cache = Cache(n, device, kind=kind, heads=1), Cache(n + 60, device, kind=kind, heads=1)
@@ -123,12 +126,10 @@ def test_a_text_read_in_steps_is_the_text_read_at_once(kind, backend, device):
 
 @pytest.mark.usefixtures("poisoned", "products_by_row")
 @pytest.mark.parametrize(("n", "heads", "kv_heads"), [(280, 16, 1), (280, 6, 2), (40, 6, 2)])
-def test_bits_depend_neither_on_the_number_of_tokens_nor_on_the_room_nor_on_who_knows_the_position(
-    n, heads, kv_heads, device
-):
-    """Several coarse tiles, so that the kernels sum in parts; two head ratios; before any choice."""
+def test_bits_do_not_depend_on_the_number_of_tokens_the_capacity_or_the_kind_of_position(n, heads, kv_heads, device):
+    """Several coarse tiles, so that programs split the sums; two head ratios; with chosen blocks and before."""
     layout = BlockLayout(stride=1, block=8, init=1, local=2, slots=3)
-    T, d = 4, 72  # heads so wide are attended to 16 keys at a time
+    T, d = 4, 72  # for heads this wide, a tile has 16 keys
     q, k, v = draw(n, device, heads=heads, kv_heads=kv_heads, d=d)
     found = []
     for capacity, step, known in [(n, T, True), (n + 200, 3, False), (n, 1, False)]:
@@ -159,15 +160,15 @@ def lightning(T, device, *, H=2, kv_heads=1, K=16, V=18, layers=2):
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("T", [1, 3, 16])
-def test_tokens_verified_and_advanced_have_the_bits_of_tokens_decoded_one_by_one(T, backend, device):
-    q, k, v, states, call, turn, decay = lightning(T, device)
+def test_verifying_and_advancing_have_the_bits_of_decoding_token_by_token(T, backend, device):
+    q, k, v, states, call, cos_sin, decay = lightning(T, device)
     before = states.clone()
-    o, k_ready = lightning_verify(q, k, v, states[1], decay, cos_sin=turn, backend=backend, **call)
+    o, k_ready = lightning_verify(q, k, v, states[1], decay, cos_sin=cos_sin, backend=backend, **call)
     assert torch.equal(states, before)
     state, snapshots = states[1:2].clone(), [states[1].clone()]
     for t in range(T):
         one = (x[t : t + 1] for x in (q, k, v))
-        alone = lightning_decode(*one, state, decay, cos_sin=turn[:, t : t + 1], backend=backend, **call)
+        alone = lightning_decode(*one, state, decay, cos_sin=cos_sin[:, t : t + 1], backend=backend, **call)
         assert torch.equal(alone[0], o[t])
         snapshots.append(state[0].clone())
     ks, vs = (x[None].expand(2, -1, -1, -1) for x in (k_ready, v))
@@ -183,7 +184,7 @@ def test_tokens_verified_and_advanced_have_the_bits_of_tokens_decoded_one_by_one
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("position", [20, 140])
-def test_the_mass_of_some_queries_is_what_attention_adds_for_them_alone(position, kind, backend, device):
+def test_the_mass_of_the_first_queries_is_what_attention_adds_for_them(position, kind, backend, device):
     T, n = 5, position + 5
     q, k, v = draw(n, device, heads=2, kv_heads=1, d=72)
     cache = Cache(n + 9, device, heads=1, d=72, kind=kind)
@@ -201,7 +202,7 @@ def test_the_mass_of_some_queries_is_what_attention_adds_for_them_alone(position
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_written_where_there_is_no_room(kind, device):
+def test_nothing_is_written_beyond_the_capacity(kind, device):
     """The kernels cannot raise for a position that the host does not know."""
     _, k, v = draw(4, device)
     cache = Cache(6, device, kind=kind)
@@ -222,7 +223,7 @@ def test_nothing_is_written_where_there_is_no_room(kind, device):
     assert not out[:, :2].any()
 
 
-def test_quantized_keys_are_pooled_as_the_numbers_they_stand_for(device):
+def test_quantized_keys_are_pooled_as_their_dequantized_values(device):
     x = torch.randn(2, 70, 40, generator=torch.Generator().manual_seed(0)).to(device)
     for kind in ("int8", "fp8"):
         rows = quantize_rows(x, kind, backend="reference")
@@ -236,7 +237,7 @@ def test_quantized_keys_are_pooled_as_the_numbers_they_stand_for(device):
 
 
 def test_rows_beyond_two_billion_numbers_are_written_and_pooled(device):
-    """Memory that is never touched costs none."""
+    """A CPU does not allocate pages that are never touched."""
     assert not torch.utils.deterministic.fill_uninitialized_memory or not torch.are_deterministic_algorithms_enabled()
     n = 2**27 + 64
     rows = QuantizedRows(
@@ -266,8 +267,11 @@ print(json.dumps(kernels))
 
 
 def step(device, position, *, T=16, kind=None, capacity=2**20, card=90):
-    """The launches of a layer of each kind, at the released model's shapes, to verify T tokens and to keep some; or,
-    of one token, to decode it. position: a number, or None: a tensor."""
+    """The launches of one layer of each kind, at the released model's shapes.
+
+    They verify T tokens and advance by some of them or, if T is 1, decode one token. position: a number, or None for a
+    tensor.
+    """
     layout = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
     cache = Cache(capacity, device, d=128, dv=128, kind=kind, layout=layout, dtype=torch.bfloat16)
     at = torch.empty(1, dtype=torch.int64, device=device) if position is None else position
@@ -282,8 +286,8 @@ def step(device, position, *, T=16, kind=None, capacity=2**20, card=90):
         _, chosen, attended = cache.attend(q, at, "auto", mass)
         assert attended.shape == o.shape
         add_key_mass(q, cache.keys, chosen, mass, position=at, count=taken, scale=SCALE, layout=layout)
-        turn = rotary_cos_sin(at, T, 128, 1e4, device)
-        call = {"scale": SCALE, "q_norm": norm, "k_norm": norm, "cos_sin": turn}
+        cos_sin = rotary_cos_sin(at, T, 128, 1e4, device)
+        call = {"scale": SCALE, "q_norm": norm, "k_norm": norm, "cos_sin": cos_sin}
         if T == 1:
             lightning_decode(q, q, q, states[:1], decay, **call)
         else:
@@ -294,20 +298,20 @@ def step(device, position, *, T=16, kind=None, capacity=2**20, card=90):
 
 @pytest.mark.parametrize("T", [1, 16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_asks_the_host_for_no_value(kind, T):
-    """On the meta device there is none: to ask for one raises."""
+def test_a_step_reads_no_value_on_the_host(kind, T):
+    """Tensors on the meta device have no values: reading one raises."""
     launches = step(torch.device("meta"), None, T=T, kind=kind)
     assert len(launches) == (13 if T == 1 else 14)
     assert all(0 not in launch.grid for launch in launches)
     given = [launch.arguments["position"] for launch in launches if "position" in launch.arguments]
-    assert len(given) == 11  # all but those that merge sums and advance states
+    assert len(given) == 11  # all but those that merge sums or advance states
     assert all(isinstance(x, torch.Tensor) for x in given)
     with pytest.raises((RuntimeError, NotImplementedError), match=r"meta|item"):
         int(torch.empty(1, dtype=torch.int64, device="meta"))
 
 
 def test_a_kernel_is_compiled_once_for_all_positions(environment, root):
-    """Numbers that a compiler would like, 1 and multiples of 16, among them."""
+    """The positions include multiples of 16, on which a compiler would specialize."""
     positions = [600_001, 600_000, 600_016, 700_007, 1_000_000]
     environment |= {"TRITON_INTERPRET": "0"}
     environment["PYTHONPATH"] += f":{root / 'tests' / 'sala_kernels'}"
@@ -315,13 +319,13 @@ def test_a_kernel_is_compiled_once_for_all_positions(environment, root):
     output = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert output.returncode == 0, output.stderr[-2000:]
     kernels = json.loads(output.stdout)
-    # two sizes of windows; keys with and without values; the mass of all queries and of some; states read, and advanced
+    # two window sizes; keys with and without values; mass of all queries and of some; states read, and advanced
     twice = {"_mean_windows", "split_keys", "key_mass", "_steps"}
     assert kernels == {name: 2 if name in twice else 1 for name in kernels}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_no_position_is_refused(backend, device):
+def test_wrong_positions_and_counts_are_refused(backend, device):
     q, k, v = draw(20, device)
     cache = Cache(40, device)
     decay = lightning_log_decay(4, device)

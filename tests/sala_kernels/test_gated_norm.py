@@ -1,4 +1,4 @@
-"""The gated normalisation against the operations that it fuses."""
+"""The gated normalization, compared with the operations that it fuses."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_float16_is_rounded_as_in_the_reference(device, normed):
     o, gate = (torch.randn(4, 256, generator=generator).to(device, torch.float16) for _ in range(2))
     weight = torch.randn(256, generator=generator).to(device, torch.float16) if normed else None
     found, expected = (gated_norm(o, gate, weight, eps=1e-6, backend=b) for b in ("triton", "reference"))
-    assert float((found == expected).float().mean()) > 0.99  # a last bit of the float32 sums may decide a rounding
+    assert float((found == expected).float().mean()) > 0.99  # the last bit of a float32 sum may decide a rounding
 
 
 def test_extreme_gates_close_and_open(device):
@@ -46,7 +46,7 @@ def test_extreme_gates_close_and_open(device):
     torch.testing.assert_close(found, o * torch.sigmoid(gate))
 
 
-def test_rows_may_lie_apart_or_across(device):
+def test_rows_may_be_strided_or_transposed(device):
     generator = torch.Generator().manual_seed(3)
     o = torch.randn(20, 3, generator=generator).to(device).T
     gate = torch.randn(3, 50, generator=generator).to(device)[:, 7:27]
@@ -57,7 +57,7 @@ def test_rows_may_lie_apart_or_across(device):
 
 def test_rows_beyond_two_to_the_31_elements(device):
     torch.utils.deterministic.fill_uninitialized_memory = False
-    vast = torch.empty(2**31 + 64, dtype=torch.float16, device=device)  # not touched, not paid for on the CPU
+    vast = torch.empty(2**31 + 64, dtype=torch.float16, device=device)  # a CPU allocates only pages that are touched
     torch.utils.deterministic.fill_uninitialized_memory = True
     near = torch.arange(48, dtype=torch.float16, device=device).view(3, 16) / 16
     far = vast.as_strided((3, 16), (2**30, 1))

@@ -1,4 +1,4 @@
-"""Products with 4-bit matrices: repacking from GPTQ's layout, and the kernels where `cases.py` does not look."""
+"""4-bit linear layers: repacking from GPTQ's layout, and kernels in cases that `cases.py` does not cover."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ from sala_kernels.int4_linear import kernels
 from sala_kernels.int4_linear.cases import random_matrix
 from sala_kernels.int4_linear.kernels_prefill import gather
 
-INS = {"in order": False, "permuted": True}
+INPUT_ORDERS = {"in order": False, "permuted": True}
 
 
 def gptq_tensors(num_in, num_out, group, *, permuted=False, seed=0):
-    """Random tensors as a GPTQ file has them, g_idx included."""
+    """Random tensors of a GPTQ file, with g_idx."""
     generator = torch.Generator().manual_seed(seed)
     size = num_in if group == -1 else group
     groups = -(-num_in // size)
@@ -30,7 +30,7 @@ def gptq_tensors(num_in, num_out, group, *, permuted=False, seed=0):
 
 
 def plain(qweight, qzeros, scales, g_idx, zero_offset):
-    """W [out, in] by the layout's formula, a number at a time."""
+    """W [out, in] by the formula of the layout, one number at a time."""
     num_in, num_out = 8 * qweight.shape[0], qweight.shape[1]
     weight = torch.empty(num_out, num_in)
     for i in range(num_in):
@@ -42,7 +42,7 @@ def plain(qweight, qzeros, scales, g_idx, zero_offset):
     return weight
 
 
-@pytest.mark.parametrize("permuted", INS.values(), ids=INS)
+@pytest.mark.parametrize("permuted", INPUT_ORDERS.values(), ids=INPUT_ORDERS)
 @pytest.mark.parametrize("zero_offset", [0, 1])
 @pytest.mark.parametrize("group", [16, 24, 32, 48, 64, 128, 256, -1])
 def test_repacked_matrix_is_the_files(group, zero_offset, permuted):
@@ -56,7 +56,7 @@ def test_repacked_matrix_is_the_files(group, zero_offset, permuted):
 
 def test_groups_of_any_lengths_are_repacked():
     stored = gptq_tensors(136, 16, 64)
-    stored["g_idx"] = torch.tensor([2] * 100 + [0] * 36)  # one longer than the group size, one empty
+    stored["g_idx"] = torch.tensor([2] * 100 + [0] * 36)  # one group longer than the group size, one empty
     matrix = repack_int4(**stored, group_size=64, zero_offset=1)
     assert torch.equal(int4_dequantize(matrix, torch.float32), plain(**stored, zero_offset=1))
 
@@ -116,10 +116,10 @@ def test_any_number_of_rows(group, M, device):
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("permuted", INS.values(), ids=INS)
+@pytest.mark.parametrize("permuted", INPUT_ORDERS.values(), ids=INPUT_ORDERS)
 @pytest.mark.parametrize("M", [1, 5, 300])
 def test_nothing_outside_x_is_read(M, permuted, device):
-    """Beside the rows of x and between its columns lie NaNs, which a product keeps even where the weight is 0."""
+    """Between the rows and columns of x are NaNs, which a product keeps even if the weight is 0."""
     matrix = random_matrix(136, 24, 64, symmetric=True, permuted=permuted, device=device)
     values = torch.randn(M, 136, generator=torch.Generator().manual_seed(M)).to(device)
     expected = int4_linear(values, matrix, backend="reference")
@@ -131,12 +131,12 @@ def test_nothing_outside_x_is_read(M, permuted, device):
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("M", [1, 20])
-def test_fused_kernel_and_plain_matrix_compute_any_number_of_rows(M, device, monkeypatch):
+def test_fused_gemm_and_dequantized_matrix_compute_any_number_of_rows(M, device, monkeypatch):
     monkeypatch.setattr(kernels, "_MAX_SCRATCH_NUMBERS", 136 * 16)  # 40 outputs in three parts
     matrix = random_matrix(136, 40, 64, symmetric=False, permuted=True, device=device)
     x = torch.randn(M, 136, generator=torch.Generator().manual_seed(M)).to(device)
     expected = int4_linear(x, matrix, backend="reference")
-    for compute in (kernels.fused_linear, kernels.plain_linear):
+    for compute in (kernels.fused_linear, kernels.dequantized_linear):
         out = torch.empty(M, 40, device=device)
         compute(x, matrix, out)
         assert relative_error(out, expected) < 1e-5
@@ -144,8 +144,8 @@ def test_fused_kernel_and_plain_matrix_compute_any_number_of_rows(M, device, mon
 
 @pytest.mark.parametrize("M", [1, 3])
 @pytest.mark.parametrize("size", [1e-12, 1e-4, 1e4, 1e12])
-def test_size_of_x_does_not_matter(size, M, device):
-    """The GEMV's weights are subnormal floats and x is scaled up: neither may leave the range of float32."""
+def test_magnitude_of_x_does_not_matter(size, M, device):
+    """The GEMV's weights are subnormal floats, and x is scaled up. Neither may leave the range of float32."""
     matrix = random_matrix(128, 16, 128, symmetric=True, permuted=False, device=device)
     x = size * torch.randn(M, 128, generator=torch.Generator().manual_seed(M)).to(device)
     found = int4_linear(x, matrix, backend="triton")
@@ -153,7 +153,7 @@ def test_size_of_x_does_not_matter(size, M, device):
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_leading_dimensions_are_kept_and_no_rows_are_fine(device):
+def test_leading_dimensions_are_kept_and_zero_rows_are_allowed(device):
     matrix = random_matrix(64, 16, 32, symmetric=True, permuted=False, device=device)
     x = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(0)).to(device)
     found = int4_linear(x, matrix, backend="triton")
@@ -170,7 +170,7 @@ def test_same_input_gives_the_same_bits(device):
 
 @pytest.mark.usefixtures("poisoned", "products_by_row")
 def test_a_row_has_the_same_bits_among_two_rows_and_among_sixteen(device):
-    """A row alone goes another way, and may differ in its last bits."""
+    """A single row is computed by another kernel, and its last bits may differ."""
     gate, up = (random_matrix(640, 136, 64, symmetric=False, permuted=False, device=device, seed=s) for s in (0, 1))
     x = torch.randn(16, 640, generator=torch.Generator().manual_seed(0)).to(device)
     for multiply in (
@@ -191,7 +191,7 @@ def test_gathered_rows_have_zeros_in_empty_slots(device):
 
 
 def test_constants_of_the_unpacking_are_exact():
-    """What the tensor-core kernel assumes: a nibble under these bits is base + q, and base + zero has no rounding."""
+    """Assumptions of the tensor-core kernel: q in the low bits of `bits` gives base + q, and base + zero is exact."""
     q = torch.arange(16, dtype=torch.int16)
     for dtype, bits, base in ((torch.bfloat16, 0x4300, 128), (torch.float16, 0x6400, 1024)):
         values = (q | bits).view(dtype)
@@ -257,7 +257,7 @@ for card in CARDS[::2]:
 
 
 def test_gemv_keeps_subnormal_numbers():
-    """Its weights are subnormal: instructions that flush them to zero would make every product 0."""
+    """Its weights are subnormal. Instructions that flush subnormal numbers would make every product 0."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     path = os.pathsep.join(p for p in sys.path if p)
     subprocess.run([sys.executable, "-c", _PTX], env=environment | {"PYTHONPATH": path}, check=True, timeout=120)

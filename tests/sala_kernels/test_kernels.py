@@ -1,4 +1,4 @@
-"""Every operation's kernels: against the reference on this machine, and compiled for cards that are not in it."""
+"""Every operation's kernels: compared with the reference on this machine, and compiled for GPUs that it lacks."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ def test_the_kernels_agree_with_the_reference(comparison: Comparison, device):
 
 @pytest.fixture(scope="module")
 def compiled(root) -> dict[str, list[CompiledKernel]]:
-    """Every kernel that the released model's shapes launch, compiled for every card."""
+    """Every kernel that is launched at the released model's shapes, compiled for every GPU."""
     environ = os.environ | {"PYTHONPATH": str(root / "kernels"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "sala_kernels.inspection", "compile", *OPERATIONS]
     output = subprocess.run(command, env=environ, capture_output=True, encoding="utf-8", check=False)
@@ -44,13 +44,13 @@ def compiled(root) -> dict[str, list[CompiledKernel]]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_kernels_fit_every_card_without_spilling(compiled, operation):
+def test_the_kernels_fit_every_gpu_without_spilling(compiled, operation):
     assert {kernel.card for kernel in compiled[operation]} == {card.name for card in CARDS}
     assert [kernel for kernel in compiled[operation] if not kernel.good] == []
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_counted_work_is_that_of_the_launches(operation):
+def test_every_operation_has_distinct_workloads_with_counted_work(operation):
     workloads = list(importlib.import_module(f"sala_kernels.{operation}.cases").workloads())
     assert workloads
     assert len({workload.name for workload in workloads}) == len(workloads)
@@ -65,7 +65,7 @@ def test_every_folder_with_cases_is_listed(root):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_full_size_work_runs_on_the_card(operation):
+def test_the_full_size_workloads_run_on_the_gpu(operation):
     device = torch.device("cuda")
     for workload in importlib.import_module(f"sala_kernels.{operation}.cases").workloads():
         workload.prepare(device)()
@@ -103,7 +103,7 @@ def test_cpu_tensors_need_the_interpreter(monkeypatch):
         ([1e-3], [0.0], pytest.approx(1e-3)),
     ],
 )
-def test_the_error_is_relative_and_sees_what_is_missing(found, expected, error):
+def test_the_error_is_relative_and_infinite_for_nan_infinity_and_other_shapes(found, expected, error):
     assert relative_error(torch.tensor(found), torch.tensor(expected)) == error
 
 

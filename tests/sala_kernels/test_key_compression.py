@@ -1,4 +1,4 @@
-"""Mean-pooled keys against the plain mean, and bit for bit the same however many are made at once."""
+"""Mean-pooled keys, compared with the mean; their bits do not depend on how many are computed at once."""
 
 import pytest
 import torch
@@ -32,8 +32,8 @@ def test_bfloat16_is_summed_in_float32():
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_window_is_bit_for_bit_the_same_however_many_are_made(data):
-    """Keys arrive one by one or by the thousand; the pooled keys must not tell."""
+def test_the_bits_of_a_window_do_not_depend_on_how_many_are_computed(data):
+    """Keys arrive one at a time or in thousands. The pooled keys must be the same."""
     size, stride = data.draw(st.sampled_from(SIZES))
     dim = data.draw(st.sampled_from([1, 3, 8, 16, 64, 128]))
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))

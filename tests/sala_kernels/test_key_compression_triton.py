@@ -1,4 +1,4 @@
-"""Pooled keys written into cache rows: only those asked for, the same bits in whatever pieces; wrong calls refused."""
+"""Pooled keys written to rows of a cache: only the requested rows, and the same bits in any division into calls."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ SIZES = [(32, 16), (128, 64), (12, 4), (1, 1)]
 
 
 def cached_keys(n, dim, device, dtype=torch.float32):
-    """Keys inside a larger buffer that holds NaN behind them: [3, n, dim]."""
+    """Keys [3, n, dim] in a larger buffer, with NaN after them."""
     buffer = torch.full((3, n + 9, dim), torch.nan, dtype=dtype)
     buffer[:, :n] = torch.randn(3, n, dim, generator=torch.Generator().manual_seed(n)).to(dtype)
     return buffer.to(device)[:, :n]
@@ -17,7 +17,7 @@ def cached_keys(n, dim, device, dtype=torch.float32):
 @pytest.mark.parametrize("backend", ["triton", "reference"])
 @pytest.mark.parametrize(("size", "stride"), SIZES)
 @pytest.mark.parametrize("dim", [5, 64])
-def test_windows_have_the_same_bits_in_whatever_pieces_they_are_written(size, stride, dim, backend, device):
+def test_windows_have_the_same_bits_in_any_division_into_calls(size, stride, dim, backend, device):
     n = 9 * stride + size + stride // 2
     keys = cached_keys(n, dim, device)
     whole = compress_keys(keys, size=size, stride=stride, backend=backend)
@@ -62,7 +62,7 @@ def test_keys_of_any_strides_are_read_and_rows_of_any_strides_written(device):
         (0, (2, 1, 8), torch.float32, 6, "no multiple"),
     ],
 )
-def test_windows_that_are_not_there_or_do_not_fit_are_refused(first, shape, dtype, size, message, backend):
+def test_missing_windows_and_wrong_shapes_are_refused(first, shape, dtype, size, message, backend):
     keys = torch.zeros(2, 19, 8)
     with pytest.raises(ValueError, match=message):
         compress_keys_into(keys, torch.zeros(shape, dtype=dtype), first=first, size=size, stride=4, backend=backend)

@@ -1,4 +1,4 @@
-"""Quantized keys and values: every code, every kind of rounding, and where they are written."""
+"""Quantized keys and values: every fp8 code, every kind of rounding, and where they are written."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_every_fp8_code_is_read_as_torch_reads_it(backend, device):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_fp8_rounds_to_the_nearest_ties_to_even(backend, device):
-    """Every number, every midpoint between neighbours and what lies just beside it; 448 keeps the scale at 1."""
+    """Every number, every midpoint of two neighbors, and the floats next to it. A 448 in each row makes its scale 1."""
     numbers = fp8_codes().view(torch.float8_e4m3fn).float().unique()
     middles = (numbers[1:] + numbers[:-1]) / 2
     beside = [middles.nextafter(torch.full_like(middles, side)) for side in (torch.inf, -torch.inf)]
@@ -80,7 +80,7 @@ def test_half_precision_is_quantized_as_its_float32_values(kind, device):
     assert torch.equal(found.scale, expected.scale)
 
 
-def test_what_does_not_fit_is_refused(device):
+def test_wrong_kinds_shapes_and_strides_are_refused(device):
     x = torch.zeros(1, 4, 16, device=device)
     with pytest.raises(ValueError, match="int4"):
         quantize_rows(x, "int4")

@@ -1,4 +1,4 @@
-"""Linear attention in chunks against the recurrence that defines it, one token after the other."""
+"""Linear attention in chunks, compared with the recurrence that defines it, token by token."""
 
 import math
 
@@ -8,7 +8,7 @@ from sala_kernels import lightning_attention, lightning_decode, lightning_log_de
 
 
 def recurrence(q, k, v, state, log_decay, scale):
-    """Float64, token by token. Shapes as in `lightning_attention`."""
+    """The definition in float64, token by token. Shapes as in `lightning_attention`."""
     S = state.double().clone()
     outputs = []
     for t in range(q.shape[1]):
@@ -34,7 +34,7 @@ def rms_error(found, expected):
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 128])
 @pytest.mark.parametrize("T", [1, 2, 63, 64, 65, 129, 200])
-def test_any_length_in_any_chunks_is_the_recurrence(T, chunk):
+def test_any_length_and_chunk_size_give_the_recurrence(T, chunk):
     q, k, v, state = inputs(2, T, 3, 4, 6)
     decay = lightning_log_decay(3)
     o, after = lightning_attention(q, k, v, state, decay, scale=0.5, chunk=chunk)
@@ -57,27 +57,27 @@ def test_float32_and_bfloat16_are_close(K, V, dtype, limit):
 
 @pytest.mark.parametrize(("K", "V"), [(32, 32), (8, 24)])
 def test_without_gradients_scores_are_rounded_and_states_are_not(K, V):
-    """In bfloat16; what is left out of the sums is less than what each input has been rounded by."""
+    """In bfloat16, the error of the sums is smaller than the rounding error of an input."""
     q, k, v, state = inputs(1, 333, 8, K, V, torch.bfloat16)
     decay = lightning_log_decay(8)
     expected, end = recurrence(q, k, v, state, decay, K**-0.5)
     exact, _ = lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend="reference")
     with torch.no_grad():
         o, after = lightning_attention(q, k, v, state, decay, scale=K**-0.5)
-        kept, _ = lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend="reference")
+        exact_without_gradients, _ = lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend="reference")
         wide = [x.float() for x in (q, k, v)]
         same, _ = lightning_attention(*wide, state, decay, scale=K**-0.5)
     assert (o.dtype, after.dtype) == (torch.bfloat16, torch.float32)
     assert rms_error(after, end) < 1e-6
     assert rms_error(same, expected) < 1e-6
-    assert torch.equal(kept, exact)
+    assert torch.equal(exact_without_gradients, exact)
     assert not torch.equal(o, exact)
     assert rms_error(o, expected) < 2**-8
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("B", "T", "H"), [(1, 40, 2), (1, 64, 1), (2, 1, 1)])
-def test_inputs_are_left_alone(B, T, H, dtype):
+def test_inputs_are_not_changed(B, T, H, dtype):
     given = inputs(B, T, H, 4, 4, dtype)
     before = [x.clone() for x in given]
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_inputs_are_left_alone(B, T, H, dtype):
 
 
 @pytest.mark.parametrize("cut", [1, 63, 100, 199])
-def test_the_state_carries_everything_over_a_cut(cut):
+def test_two_calls_with_the_state_between_them_equal_one_call(cut):
     q, k, v, state = inputs(1, 200, 4, 8, 8)
     decay = lightning_log_decay(4)
     whole, end = lightning_attention(q, k, v, state, decay, scale=1.0)
@@ -114,15 +114,15 @@ def test_decode_is_one_step_of_attention(dtype):
     q, k, v, state = inputs(3, 1, 5, 6, 4, dtype)
     decay = lightning_log_decay(5)
     o, after = lightning_attention(q, k, v, state, decay, scale=6**-0.5)
-    held = state.clone()
-    step = lightning_decode(q[:, 0], k[:, 0], v[:, 0], held, decay, scale=6**-0.5)
+    decode_state = state.clone()
+    step = lightning_decode(q[:, 0], k[:, 0], v[:, 0], decode_state, decay, scale=6**-0.5)
     assert step.dtype == dtype
     rounding = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     torch.testing.assert_close(step, o[:, 0], rtol=rounding, atol=rounding)
-    torch.testing.assert_close(held, after, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(decode_state, after, rtol=1e-6, atol=1e-6)
 
 
-def test_decode_step_by_step_is_the_recurrence():
+def test_decoding_token_by_token_is_the_recurrence():
     q, k, v, state = inputs(2, 50, 3, 4, 5)
     decay = lightning_log_decay(3)
     expected, end = recurrence(q, k, v, state, decay, 0.3)
@@ -149,7 +149,7 @@ def test_slopes_of_a_power_of_two_are_geometric(num_heads):
 
 @pytest.mark.parametrize("num_heads", [3, 5, 6, 7, 12, 24, 33])
 def test_slopes_of_other_counts_follow_alibi(num_heads):
-    """The slopes of the next lower power of two, then the 1st, 3rd, 5th ... of the next higher one."""
+    """The slopes of the next lower power of two, then the 1st, 3rd, 5th ... slope of the next higher one."""
     lower = 1 << (num_heads.bit_length() - 1)
     expected = [2.0 ** (-8.0 * (j + 1) / lower) for j in range(lower)]
     expected += [2.0 ** (-4.0 * (2 * j + 1) / lower) for j in range(num_heads - lower)]
@@ -159,12 +159,12 @@ def test_slopes_of_other_counts_follow_alibi(num_heads):
 
 
 def test_slopes_of_twelve_heads_as_published():
-    """Values of the ALiBi rule for 12 heads, written out (arXiv:2108.12409)."""
+    """The values of the ALiBi rule for 12 heads (arXiv:2108.12409)."""
     expected = [2**-e for e in (1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5)]
     assert (-lightning_log_decay(12)).tolist() == pytest.approx(expected)
 
 
-def test_a_long_text_neither_overflows_nor_forgets_the_slow_head():
+def test_a_long_input_neither_overflows_nor_loses_the_slow_head():
     T = 5000
     decay = lightning_log_decay(8)
     ones = torch.ones(1, T, 8, 1)

@@ -1,4 +1,4 @@
-"""Kernels of lightning attention where the common comparisons do not reach: tiles of all cards, segments, views."""
+"""Kernels of lightning attention in cases that `cases.py` does not cover: tiles of all GPUs, segments, views."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ from sala_kernels.inspection.cases import relative_error
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 
-def drawn(device, B, T, H, K, V, kv_heads=None, dtype=torch.float32):
-    """q, k, v [B, T, heads, .] and a state."""
+def random_inputs(device, B, T, H, K, V, kv_heads=None, dtype=torch.float32):
+    """Random q, k, v [B, T, heads, .] and a state."""
     generator = torch.Generator().manual_seed(B + 3 * T + 5 * H + 7 * K + 11 * V)
     kv_heads = kv_heads or H
     shapes = [(B, T, H, K), (B, T, kv_heads, K), (B, T, kv_heads, V)]
@@ -31,18 +31,18 @@ def check(found, expected, limit=1e-5):
         assert relative_error(f, e) <= limit, name
 
 
-# as on sm_90, as on the other cards, and with more than one tile of values
+# those of sm_90, those of other GPUs, and more than one tile of values
 TILES = [(64, 32, 64, True, 4), (32, 32, 64, False, 4), (32, 32, 16, False, 4)]
 
 
-@pytest.mark.parametrize(("C", "BK", "BV", "fade_values", "num_warps"), TILES)
+@pytest.mark.parametrize(("C", "BK", "BV", "decay_values", "num_warps"), TILES)
 @pytest.mark.parametrize("T", [1, 31, 32, 33, 63, 64, 65, 257, 321])
-def test_every_tile_gives_the_reference(device, monkeypatch, T, C, BK, BV, fade_values, num_warps):
+def test_every_tile_gives_the_reference(device, monkeypatch, T, C, BK, BV, decay_values, num_warps):
     from sala_kernels.lightning_attention import kernels_prefill
 
-    tiles = kernels_prefill._Tiles(C=C, BK=BK, BV=BV, fade_values=fade_values, num_warps=num_warps, num_stages=2)
+    tiles = kernels_prefill._Tiles(C=C, BK=BK, BV=BV, decay_values=decay_values, num_warps=num_warps, num_stages=2)
     monkeypatch.setattr(kernels_prefill, "_tiles", lambda q, K, V: tiles)
-    q, k, v, state = drawn(device, 1, T, 2, 20, 24, kv_heads=1)
+    q, k, v, state = random_inputs(device, 1, T, 2, 20, 24, kv_heads=1)
     decay = lightning_log_decay(2, device)
     run = [lightning_attention(q, k, v, state, decay, scale=0.3, backend=b) for b in ("triton", "reference")]
     check(*run)
@@ -54,15 +54,15 @@ def test_segments_are_whole_blocks_of_bounded_length(T, num_rows):
     from sala_kernels.lightning_attention import kernels_prefill
 
     for C, num_warps in ((16, 8), (32, 4), (64, 8)):
-        tiles = kernels_prefill._Tiles(C=C, BK=16, BV=16, fade_values=False, num_warps=num_warps, num_stages=2)
+        tiles = kernels_prefill._Tiles(C=C, BK=16, BV=16, decay_values=False, num_warps=num_warps, num_stages=2)
         segment = kernels_prefill._segment_tokens(T, num_rows, tiles)
         assert segment % C == 0
         assert 256 <= segment <= 2048
 
 
 @pytest.mark.parametrize("cut", [1, 15, 16, 100, 256, 300])
-def test_the_state_carries_everything_over_a_cut(device, cut):
-    q, k, v, state = drawn(device, 1, 320, 1, 16, 16)
+def test_two_calls_with_the_state_between_them_equal_one_call(device, cut):
+    q, k, v, state = random_inputs(device, 1, 320, 1, 16, 16)
     decay = lightning_log_decay(1, device)
 
     def run(start, stop, before):
@@ -75,8 +75,8 @@ def test_the_state_carries_everything_over_a_cut(device, cut):
     check((torch.cat([first, second], 1), after), (whole, end))
 
 
-def test_inputs_are_left_alone_and_the_same_bits_come_out_again(device):
-    given = drawn(device, 2, 300, 2, 16, 16)
+def test_inputs_are_not_changed_and_the_same_inputs_give_the_same_bits(device):
+    given = random_inputs(device, 2, 300, 2, 16, 16)
     before = [x.clone() for x in given]
     decay = lightning_log_decay(2, device)
     first, second = (lightning_attention(*given, decay, scale=1.0, backend="triton") for _ in range(2))
@@ -84,9 +84,9 @@ def test_inputs_are_left_alone_and_the_same_bits_come_out_again(device):
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
 
-def test_tokens_far_from_a_segments_end_count_as_long_as_they_are_not_zero(device):
-    """Only tokens that have faded to exp(-80) by the end of the first segment have values."""
-    q, k, v, state = drawn(device, 1, 260, 1, 16, 16)
+def test_tokens_far_from_the_end_of_a_segment_count_until_they_decay_to_zero(device):
+    """Only tokens that decay to exp(-80) by the end of the first segment have values other than 0."""
+    q, k, v, state = random_inputs(device, 1, 260, 1, 16, 16)
     v[:, 176:] = 0
     decay = torch.tensor([-1.0], device=device)
     run = [lightning_attention(q, k, v, 0 * state, decay, scale=1.0, backend=b) for b in ("triton", "reference")]
@@ -95,8 +95,8 @@ def test_tokens_far_from_a_segments_end_count_as_long_as_they_are_not_zero(devic
 
 
 @pytest.mark.parametrize("slope", [0.0, 2.0**-8, 0.84, 1.5, 100.0, 1e5])
-def test_no_decay_overflows_and_long_texts_stay_precise(device, slope):
-    q, k, v, state = drawn(device, 1, 1100, 1, 16, 16)
+def test_no_decay_overflows_and_long_inputs_stay_precise(device, slope):
+    q, k, v, state = random_inputs(device, 1, 1100, 1, 16, 16)
     decay = torch.tensor([-slope], device=device)
     found = lightning_attention(q, k, v, state, decay, scale=1.0, backend="triton")
     wide = (x.double() for x in (q, k, v, state, decay))
@@ -113,8 +113,8 @@ def test_a_state_beyond_float16_stays_finite(device):
 
 
 def test_views_are_read_in_place(device):
-    """[B, H, T, .] seen as [B, T, H, .], a last dimension that is not contiguous, a state that is not."""
-    q, k, v, state = drawn(device, 2, 40, 3, 16, 8)
+    """A [B, T, H, .] view of [B, H, T, .], a last dimension that is not contiguous, and a state that is not."""
+    q, k, v, state = random_inputs(device, 2, 40, 3, 16, 8)
     decay = lightning_log_decay(3, device)
     expected = lightning_attention(q, k, v, state, decay, scale=1.0, backend="reference")
     q = q.transpose(1, 2).contiguous().transpose(1, 2)
@@ -125,18 +125,18 @@ def test_views_are_read_in_place(device):
 
 @pytest.fixture(scope="module")
 def vast(device) -> torch.Tensor:
-    """More float16 numbers than 32 bits can count; memory that is not touched costs nothing on the CPU."""
+    """More float16 numbers than 32 bits can count. A CPU does not allocate pages that are never touched."""
     before = torch.utils.deterministic.fill_uninitialized_memory
     torch.utils.deterministic.fill_uninitialized_memory = False
-    held = torch.empty(2**31 + (1 << 24), dtype=torch.float16, device=device)
+    numbers = torch.empty(2**31 + (1 << 24), dtype=torch.float16, device=device)
     torch.utils.deterministic.fill_uninitialized_memory = before
-    return held
+    return numbers
 
 
 @pytest.mark.parametrize("token_stride", [1 << 24, 1 << 26], ids=["read in place", "copied"])
 def test_tokens_beyond_two_to_the_31_elements(device, vast, token_stride):
     T = vast.numel() // token_stride
-    q, k, v, state = drawn(device, 1, T, 1, 16, 16, dtype=torch.float16)
+    q, k, v, state = random_inputs(device, 1, T, 1, 16, 16, dtype=torch.float16)
     far = vast.as_strided((1, T, 1, 16), (0, token_stride, 16, 1))
     far.copy_(k)
     decay = lightning_log_decay(1, device)
@@ -149,7 +149,7 @@ def test_tokens_beyond_two_to_the_31_elements(device, vast, token_stride):
 
 
 def test_decode_of_sequences_beyond_two_to_the_31_elements(device, vast):
-    near, _, _, state = drawn(device, 3, 1, 1, 16, 16, dtype=torch.float16)
+    near, _, _, state = random_inputs(device, 3, 1, 1, 16, 16, dtype=torch.float16)
     near = near[:, 0]
     far = vast.as_strided((3, 1, 16), (2**30, 16, 1))
     far.copy_(near)
@@ -160,7 +160,7 @@ def test_decode_of_sequences_beyond_two_to_the_31_elements(device, vast):
 
 
 def test_tokens_verified_and_advanced_beyond_two_to_the_31_elements(device, vast):
-    near, _, _, state = drawn(device, 3, 1, 1, 16, 16, dtype=torch.float16)
+    near, _, _, state = random_inputs(device, 3, 1, 1, 16, 16, dtype=torch.float16)
     near, state = near[:, 0], state[:1]
     far = vast.as_strided((3, 1, 16), (2**30, 16, 1))
     far.copy_(near)
@@ -176,11 +176,11 @@ def test_tokens_verified_and_advanced_beyond_two_to_the_31_elements(device, vast
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
-def test_decode_normalises_and_turns_as_the_separate_operations(device, backend):
-    q, k, v, state = drawn(device, 3, 1, 4, 32, 20, kv_heads=2)
+def test_decode_normalizes_and_rotates_as_the_separate_operations(device, backend):
+    q, k, v, state = random_inputs(device, 3, 1, 4, 32, 20, kv_heads=2)
     weights = torch.randn(2, 32, generator=torch.Generator().manual_seed(0)).to(device)
     decay, other = lightning_log_decay(4, device), state.clone()
-    for turn in (rotary_cos_sin(70000, 1, 32, 10000.0, device), rotary_cos_sin(70000, 3, 32, 10000.0, device)):
+    for cos_sin in (rotary_cos_sin(70000, 1, 32, 10000.0, device), rotary_cos_sin(70000, 3, 32, 10000.0, device)):
         found = lightning_decode(
             *(x[:, 0] for x in (q, k, v)),
             state,
@@ -189,11 +189,11 @@ def test_decode_normalises_and_turns_as_the_separate_operations(device, backend)
             q_norm=weights[0],
             k_norm=weights[1],
             eps=1e-3,
-            cos_sin=turn,
+            cos_sin=cos_sin,
             backend=backend,
         )
         ready = (
-            apply_rotary(rms_norm(x[:, 0], w, 1e-3, backend="reference"), turn, backend="reference")
+            apply_rotary(rms_norm(x[:, 0], w, 1e-3, backend="reference"), cos_sin, backend="reference")
             for x, w in zip((q, k), weights, strict=True)
         )
         expected = lightning_decode(*ready, v[:, 0], other, decay, scale=0.2, backend="reference")
@@ -201,8 +201,8 @@ def test_decode_normalises_and_turns_as_the_separate_operations(device, backend)
 
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
-def test_shared_heads_are_those_of_repeated_keys(device, backend):
-    q, k, v, state = drawn(device, 1, 20, 6, 16, 16, kv_heads=2)
+def test_shared_heads_equal_repeated_heads(device, backend):
+    q, k, v, state = random_inputs(device, 1, 20, 6, 16, 16, kv_heads=2)
     decay = lightning_log_decay(6, device)
     found = lightning_attention(q, k, v, state, decay, scale=1.0, backend=backend)
     wide = (x.repeat_interleave(3, 2) for x in (k, v))
@@ -210,7 +210,7 @@ def test_shared_heads_are_those_of_repeated_keys(device, backend):
 
 
 def test_arguments_that_do_not_fit_are_refused(device):
-    q, k, v, state = drawn(device, 1, 4, 4, 16, 16)
+    q, k, v, state = random_inputs(device, 1, 4, 4, 16, 16)
     decay = lightning_log_decay(4, device)
     for wrong in [
         (q, k[:, :, :3], v[:, :, :3], state, decay),
@@ -229,6 +229,6 @@ def test_arguments_that_do_not_fit_are_refused(device):
         lightning_decode(q, k, v, state.transpose(2, 3), decay, scale=1.0, backend="triton")
     with pytest.raises(ValueError, match="one dtype"):
         lightning_decode(q.half(), k, v, state, decay, scale=1.0, backend="triton")
-    turn = rotary_cos_sin(0, 2, 16, 1e4, device)
+    cos_sin = rotary_cos_sin(0, 2, 16, 1e4, device)
     with pytest.raises(ValueError, match="cos_sin"):
-        lightning_decode(q, k, v, state, decay, scale=1.0, cos_sin=turn, backend="triton")
+        lightning_decode(q, k, v, state, decay, scale=1.0, cos_sin=cos_sin, backend="triton")

@@ -1,4 +1,4 @@
-"""Normalisation against its formula."""
+"""RMSNorm, compared with its formula."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_the_mean_of_bfloat16_is_taken_in_float32():
     assert torch.equal(out, torch.ones_like(x))
 
 
-def test_the_length_of_the_input_does_not_matter():
+def test_scaling_the_input_changes_nothing():
     torch.manual_seed(0)
     x, weight = torch.randn(3, 8), torch.randn(8)
     torch.testing.assert_close(rms_norm(x * 1000, weight, 0.0), rms_norm(x, weight, 0.0))

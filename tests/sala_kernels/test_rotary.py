@@ -1,4 +1,4 @@
-"""Rotary embedding against multiplication of complex numbers."""
+"""Rotary embedding, compared with the multiplication of complex numbers."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch
 from sala_kernels import apply_rotary, rotary_cos_sin
 
 
-def turned(x, position, theta):
-    """x: [T, H, d]; dimension i and i + d/2 are one complex number, turned by pos / theta^(2i/d)."""
+def rotated(x, position, theta):
+    """x: [T, H, d]. Dimensions i and i + d/2 are one complex number, rotated by the angle position / theta^(2i/d)."""
     T, _, d = x.shape
     z = torch.complex(x[..., : d // 2].double(), x[..., d // 2 :].double())
     for t in range(T):
@@ -20,11 +20,11 @@ def turned(x, position, theta):
 
 @pytest.mark.parametrize("dim", [2, 6, 32])
 @pytest.mark.parametrize("position", [0, 1, 4095, 1 << 20])
-def test_it_turns_complex_numbers_precisely_even_at_a_million(dim, position):
+def test_it_rotates_complex_numbers_precisely_even_at_a_million(dim, position):
     torch.manual_seed(dim)
     x = torch.randn(5, 3, dim)
     out = apply_rotary(x, rotary_cos_sin(position, 5, dim, 10000.0, "cpu"))
-    torch.testing.assert_close(out.double(), turned(x, position, 10000.0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(out.double(), rotated(x, position, 10000.0), rtol=0, atol=1e-6)
 
 
 def test_position_zero_changes_nothing():
@@ -32,7 +32,7 @@ def test_position_zero_changes_nothing():
     assert torch.equal(apply_rotary(x, rotary_cos_sin(0, 1, 8, 10000.0, "cpu")), x)
 
 
-def test_products_depend_on_the_distance_alone():
+def test_products_depend_only_on_the_distance():
     torch.manual_seed(0)
     q, k = torch.randn(1, 1, 16), torch.randn(1, 1, 16)
 
@@ -44,15 +44,15 @@ def test_products_depend_on_the_distance_alone():
     assert product(11, 0) != pytest.approx(product(10, 0), abs=1e-3)
 
 
-def test_a_row_is_the_same_however_many_are_made():
+def test_a_row_does_not_depend_on_the_number_of_rows():
     whole = rotary_cos_sin(500, 20, 8, 1e6, "cpu")
     assert torch.equal(whole[:, 7:8], rotary_cos_sin(507, 1, 8, 1e6, "cpu"))
 
 
-def test_bfloat16_is_turned_in_float32_and_rounded_once():
+def test_bfloat16_is_rotated_in_float32_and_rounded_once():
     torch.manual_seed(0)
     x = torch.randn(4, 2, 8).bfloat16()
-    turn = rotary_cos_sin(100, 4, 8, 10000.0, "cpu")
-    out = apply_rotary(x, turn)
+    cos_sin = rotary_cos_sin(100, 4, 8, 10000.0, "cpu")
+    out = apply_rotary(x, cos_sin)
     assert out.dtype == torch.bfloat16
-    assert torch.equal(out, apply_rotary(x.float(), turn).bfloat16())
+    assert torch.equal(out, apply_rotary(x.float(), cos_sin).bfloat16())

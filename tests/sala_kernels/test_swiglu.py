@@ -1,4 +1,4 @@
-"""The gated activation against its formula."""
+"""SwiGLU, compared with its formula."""
 
 import math
 
@@ -20,7 +20,7 @@ def test_float16_is_rounded_as_in_the_reference(device):
     generator = torch.Generator().manual_seed(1)
     gate, up = torch.randn(2, 4, 512, generator=generator).to(device, torch.float16)
     found, expected = (swiglu(gate, up, backend=b) for b in ("triton", "reference"))
-    assert float((found == expected).float().mean()) > 0.99  # a last bit of the exponential may decide a rounding
+    assert float((found == expected).float().mean()) > 0.99  # the last bit of an exponential may decide a rounding
 
 
 def test_extreme_gates_stay_finite(device):
@@ -29,7 +29,7 @@ def test_extreme_gates_stay_finite(device):
     torch.testing.assert_close(found, swiglu(gate, torch.full_like(gate, 2.0), backend="reference"))
 
 
-def test_columns_that_lie_apart(device):
+def test_columns_may_be_strided(device):
     gate, up = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(2)).to(device).transpose(1, 2)
     torch.testing.assert_close(swiglu(gate, up, backend="triton"), swiglu(gate, up, backend="reference"))
 
@@ -42,7 +42,7 @@ def test_gate_and_up_of_different_strides(device):
 
 def test_rows_beyond_two_to_the_31_elements(device):
     torch.utils.deterministic.fill_uninitialized_memory = False
-    vast = torch.empty(2**31 + 64, dtype=torch.float16, device=device)  # not touched, not paid for on the CPU
+    vast = torch.empty(2**31 + 64, dtype=torch.float16, device=device)  # a CPU allocates only pages that are touched
     torch.utils.deterministic.fill_uninitialized_memory = True
     near = torch.arange(48, dtype=torch.float16, device=device).view(3, 16) / 16
     far = vast.as_strided((3, 16), (2**30, 1))

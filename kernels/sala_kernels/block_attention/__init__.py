@@ -1,4 +1,4 @@
-"""Softmax attention of every query over its own blocks of keys (InfLLM-V2, arXiv:2509.24663), or over all before it."""
+"""Block-sparse softmax attention (InfLLM-V2, arXiv:2509.24663) and dense softmax attention, both causal."""
 
 from functools import partial
 
@@ -26,36 +26,46 @@ def block_attention(
     mass: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Causal attention over the first, the chosen and the local blocks.
+    """Causal softmax attention over the initial, the chosen and the local blocks. Returns [T, H, dv] in q's dtype.
 
-    q: [T, H, d], the queries at `position` ...; k: [kv heads, n, d]; v: [kv heads, n, dv], n >= position + T, either
-    of them quantized or not.
-    chosen: [kv heads, T, slots] from `choose_blocks`; -1 in empty slots. None makes attention dense, as it is for
-    queries with at most `layout.max_blocks` blocks up to their own, whatever `chosen` holds for them.
-    mass: [n] fp32 or None; if given, each key's attention probability, summed over queries and heads, is added to it
-    in place. Or [T, n], for each query's own, summed over heads; of dense attention and T <= 16 only.
-    position: a number, or int64 [1] on the device for at most 16 tokens; k, v and mass may then hold more rows, of any
-    values, as they may anyway.
-    Returns [T, H, dv] in q's dtype. Scores and softmax are float32 (float64 for float64): scores of some hundreds, as
-    small models make them, mean nothing once rounded to bfloat16. Probabilities are rounded before they weigh the
-    values, to v's dtype (Triton: to q's where v is quantized).
-    Triton only: heads of at most 256 numbers, at most 128 query heads a kv head, k and v of q's dtype or quantized,
-    scale > 0; raises ValueError for others. The same inputs give the same bits, but for `mass` (atomic additions).
+    Attention is dense if chosen is None. It is also dense for queries with at most `layout.max_blocks` blocks up to
+    their own, whatever `chosen` contains for them.
+    Scores and softmax are float32 (float64 for float64): small models have scores of several hundred, which rounding to
+    bfloat16 would make useless. Probabilities are rounded to v's dtype before they are multiplied by the values (by
+    Triton, to q's dtype if v is quantized).
+    The same inputs give the same bits, except in `mass`: the kernels add to it atomically.
+    Raises ValueError if each query's own mass is requested for more than 16 queries or chosen blocks, or if the kernels
+    do not support the inputs. They support heads of at most 256 numbers, at most 128 query heads for a kv head, k and
+    v of q's dtype or quantized, and a positive scale.
+
+    Args:
+        q: [T, H, d].
+        k, v: [kv heads, n, d] and [kv heads, n, dv], n >= position + T, each quantized or not. Rows after the last
+            query's may have any values.
+        chosen: [kv heads, T, slots] from `choose_blocks`, -1 in empty slots, or None.
+        position: of the first query, a number, or int64 [1] on the device for at most 16 tokens.
+        scale: factor of the products q.k.
+        layout: sizes of blocks, and how many are initial, local and chosen.
+        mass: [n] fp32 or None. Each key's attention probability, summed over queries and heads, is added to it. With
+            [T, n], each query's own probabilities are added, summed over heads; dense attention and T <= 16 only.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     check_position(position, q.shape[0], q.device)
     by_query = mass is not None and mass.dim() == 2
     if by_query and (chosen is not None or q.shape[0] > MAX_TOKENS):
-        raise ValueError(f"each query's own mass is of dense attention and at most {MAX_TOKENS} queries")
+        raise ValueError(f"each query's own mass needs dense attention and at most {MAX_TOKENS} queries")
     if use_triton(backend, q, *_stored(k), *_stored(v), chosen, mass):
         if mass is not None and by_query:
-            one = partial(block_attention, scale=scale, layout=layout, backend=backend)
-            alone = [one(q[t : t + 1], k, v, None, position=position + t, mass=mass[t]) for t in range(len(q))]
-            return torch.cat(alone)
+            attend = partial(block_attention, scale=scale, layout=layout, backend=backend)
+            rows = [attend(q[t : t + 1], k, v, None, position=position + t, mass=mass[t]) for t in range(len(q))]
+            return torch.cat(rows)
         from sala_kernels.block_attention import kernels
 
         return kernels.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)
-    plain = reference if backend == "reference" or q.shape[0] <= MAX_TOKENS else cpu
-    return plain.block_attention(q, k, v, chosen, position=int(position), scale=scale, layout=layout, mass=mass)
+    implementation = reference if backend == "reference" or q.shape[0] <= MAX_TOKENS else cpu
+    return implementation.block_attention(
+        q, k, v, chosen, position=int(position), scale=scale, layout=layout, mass=mass
+    )
 
 
 def add_key_mass(
@@ -72,16 +82,20 @@ def add_key_mass(
 ) -> None:
     """Add every key's attention probability, summed over heads and the first `count` of T <= 16 queries, to `mass`.
 
-    As `block_attention` does for all its queries: q [T, H, d], k [kv heads, n, d], chosen [kv heads, T, slots] or None,
-    position, scale and layout are what it was given. mass: [n] fp32, changed in place by atomic additions.
-    count: how many queries are meant, a number from 0 to T, or int64 [1] on the device.
-    Raises ValueError as `block_attention`, and for more than 16 queries.
+    `block_attention` adds the same for all its queries. Raises ValueError as `block_attention`, and for more than 16
+    queries.
+
+    Args:
+        q, k, chosen, position, scale, layout: as in `block_attention`.
+        mass: [n] fp32, changed in place, by the kernels atomically.
+        count: queries that count, a number from 0 to T, or int64 [1] on the device.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     T = q.shape[0]
     check_position(position, T, q.device)
     check_position(count, T, q.device)
     if T > MAX_TOKENS:
-        raise ValueError(f"{T} queries were given; at most {MAX_TOKENS} are taken")
+        raise ValueError(f"{T} queries were given; at most {MAX_TOKENS} are supported")
     if isinstance(count, int) and not 0 <= count <= T:
         raise ValueError(f"{count} of {T} queries were asked for")
     if use_triton(backend, q, *_stored(k), chosen, mass):

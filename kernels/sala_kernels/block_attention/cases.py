@@ -1,4 +1,4 @@
-"""What `block_attention` is compared on, and its work in the released model."""
+"""Inputs on which `block_attention` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sala_kernels.kv_quantization import Kind, QuantizedRows, quantize_rows
 
 _HEADS, _KV_HEADS, _DIM = 32, 2, 128
 _RELEASED = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
-_FIGURE = BlockLayout(stride=16, block=64, init=1, local=33, slots=30)  # 64 blocks in all, window of 2,048 among them
+_FIGURE = BlockLayout(stride=16, block=64, init=1, local=33, slots=30)  # 64 blocks in all, a window of 2,048 tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class _Shape:
     kind: Kind | None = None
     dense: bool = False
     known: bool = True  # whether the host knows the position
-    count: int | None = None  # queries whose mass alone is wanted
+    count: int | None = None  # only the mass of this many queries is compared
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class _Shape:
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Prefill and decode, chosen and dense, around where choosing begins; odd head ratios and sizes; quantized rows."""
+    """Prefill and decode, sparse and dense, around where choosing begins; odd head ratios and sizes; quantized rows."""
     large = BlockLayout(stride=16, block=64, init=1, local=2, slots=2)
     middle = BlockLayout(stride=8, block=16, init=1, local=3, slots=2)
     small = BlockLayout(stride=4, block=4, init=0, local=2, slots=4)
@@ -151,8 +151,11 @@ def _workload(
     known: bool = True,
     counted: bool = False,
 ) -> Workload:
-    """Bytes: queries and output once; keys and values once, but no more of them than are attended to. FLOPs: two for
-    every number of a key and of a value that a query's heads meet. counted: mass alone is wanted."""
+    """A workload at the last T of n tokens; layout None is dense, counted is `add_key_mass` alone.
+
+    Bytes: queries and output once, keys and values once, at most those that are attended to. FLOPs: two for every query
+    head and every number of a key and of a value to which it attends.
+    """
     position = n - T
     if layout is None:
         seen = T * position + T * (T + 1) // 2  # pairs of query and key
@@ -161,7 +164,7 @@ def _workload(
         seen = sum(_num_keys(at, layout) for at in range(position, n))
         read = min(n, seen)
     row_bytes = 2 * _DIM if kind is None else _DIM + 4
-    passes = 2 + traced - counted  # over keys, over values, over keys again
+    passes = 2 + traced - counted  # over keys, values, and keys again for the mass
     return Workload(
         name=name,
         prepare=partial(_prepare, T=T, n=n, layout=layout, kind=kind, traced=traced, known=known, counted=counted),
@@ -204,7 +207,7 @@ def _prepare(
 
 
 def _random_blocks(T: int, position: int, layout: BlockLayout, device: torch.device) -> Tensor:
-    """Chosen blocks [kv heads, T, slots], spread over all that a query may choose from, in random order."""
+    """Random chosen blocks [kv heads, T, slots], spread over all candidates of a query, in random order."""
     own = torch.arange(position, position + T, device=device) // layout.block
     candidates = (own - layout.local + 1 - layout.init).clamp(min=0)[None, :, None]
     part = torch.randperm(layout.slots, device=device) + torch.rand(_KV_HEADS, T, layout.slots, device=device)

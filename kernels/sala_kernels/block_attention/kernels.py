@@ -1,4 +1,4 @@
-"""Launches of the Triton kernels of `sala_kernels.block_attention`."""
+"""Launch the Triton kernels of `sala_kernels.block_attention`."""
 
 import math
 from typing import Any
@@ -18,11 +18,11 @@ from sala_kernels.positions import MAX_TOKENS, Position
 
 _MAX_GROUP = 128
 _MAX_DIM = 256
-_MAX_SPLIT_QUERIES = MAX_TOKENS  # whose keys are split; more of them fill a card as tiles of queries
-_SPLITS = 96  # of the keys of a query that chooses its blocks: two tiles each in the released model
-_DENSE_SPLITS = 256  # of all keys before a query
-_MASS_PROGRAMS = 512  # a few for each multiprocessor of a large card
-_PASS_QUERIES = 8192  # queries whose sums over the shared keys are kept in float32 at a time
+_MAX_SPLIT_QUERIES = MAX_TOKENS  # most queries whose keys are split; more queries occupy a GPU as tiles of queries
+_SPLITS = 96  # programs for the keys of a query that chooses blocks: two tiles each in the released model
+_DENSE_SPLITS = 256  # programs for the keys of a query that attends to all
+_MASS_PROGRAMS = 512  # a few for each multiprocessor of a large GPU
+_PASS_QUERIES = 8192  # queries of a pass, whose outputs over the shared keys are stored in float32
 
 _Rows = Tensor | QuantizedRows
 
@@ -38,7 +38,7 @@ def block_attention(
     layout: BlockLayout,
     mass: Tensor | None,
 ) -> Tensor:
-    """As `sala_kernels.block_attention.block_attention`."""
+    """Launch the kernels of `sala_kernels.block_attention.block_attention`."""
     T, H, _ = q.shape
     _check(q, k, v, chosen, position, scale, layout.slots)
     if mass is not None:
@@ -66,7 +66,7 @@ def add_key_mass(
     scale: float,
     layout: BlockLayout,
 ) -> None:
-    """As `sala_kernels.block_attention.add_key_mass`: two launches, the second adds to `mass`."""
+    """Launch the kernels of `sala_kernels.block_attention.add_key_mass`. The second of two adds to `mass`."""
     _check(q, k, k, chosen, position, scale, layout.slots)
     _check_mass(mass, position, q.shape[0], k.shape[1])
     work = _Work(q, k, None, chosen, position, scale, layout, count)
@@ -87,8 +87,14 @@ class _Work:
         layout: BlockLayout,
         count: Position | None = None,
     ) -> None:
-        """v: None where probabilities alone are wanted. count: queries that are meant, None: all."""
-        end = k.shape[1]  # at most: where the keys of the last query end
+        """Prepare the arguments of all launches.
+
+        Args:
+            q, k, chosen, position, scale, layout: as in `block_attention`.
+            v: values, or None if only probabilities are needed.
+            count: queries that count, or None for all.
+        """
+        end = k.shape[1]  # upper bound of where the keys of the last query end
         if isinstance(position, int):
             end = position + q.shape[0]
         if (end - 1) // layout.block < layout.max_blocks:
@@ -111,17 +117,19 @@ class _Work:
         )
 
     def split(self, out: Tensor | None) -> Tensor:
-        """Every query's keys split over programs, then merged into `out`, if there are values. Returns log2 of the sums
-        of weights, [T, H, splits]."""
+        """Split every query's keys over programs and, if there are values, merge the parts into `out`.
+
+        Returns the log2 of each part's sum of weights, [T, H, splits].
+        """
         T, H = self.q.shape[:2]
-        tiles, most = self._tiles_and_splits()
-        splits = min(tiles, most)
+        tiles, max_splits = self._tiles_and_splits()
+        splits = min(tiles, max_splits)
         lses = torch.empty(T, H, splits, dtype=torch.float32, device=self.q.device)
         parts = None if out is None else torch.empty(T, H, splits, out.shape[2], dtype=torch.float32, device=out.device)
         launch(
             split_keys,
             (T, splits, self.kv_heads),
-            **(self.tiles.weigh if out is None else self.tiles.split).arguments,
+            **(self.tiles.keys_only if out is None else self.tiles.split).arguments,
             **self._queries(0, T),
             **self._keys(),
             **self._values(),
@@ -133,7 +141,7 @@ class _Work:
             LOCAL=self.layout.local,
         )
         if out is not None:
-            rows = triton.next_power_of_2(most)
+            rows = triton.next_power_of_2(max_splits)
             columns = min(self.columns_v, max(16, 4096 // rows))
             launch(
                 merge_splits,
@@ -150,7 +158,7 @@ class _Work:
         return lses
 
     def prefill(self, out: Tensor, lse: Tensor | None) -> None:
-        """Tiles of queries over what they share; where queries choose, each one's own blocks on top."""
+        """Attend to the shared keys in tiles of queries, then, where queries choose, to each query's own blocks."""
         T, H, DV = out.shape
         if self.chosen is None or self.layout.slots == 0:
             self._shared_keys(0, T, out, lse)
@@ -176,8 +184,10 @@ class _Work:
             )
 
     def _shared_keys(self, start: int, stop: int, out: Tensor, lse: Tensor | None) -> None:
-        """The first launch of a pass over the queries start ... stop - 1. Quantized rows are made whole for it, once
-        for all tiles: they are few, but where attention is dense."""
+        """The first launch of a pass over the queries start ... stop - 1.
+
+        Quantized rows are dequantized before it, once for all tiles. They are few, except where attention is dense.
+        """
         assert isinstance(self.position, int)
         assert self.v is not None
         layout, end = self.layout, self.position + stop
@@ -186,7 +196,7 @@ class _Work:
         if self.chosen is not None and own >= layout.max_blocks:
             first = layout.init * layout.block
             gap = (own - layout.local + 1) * layout.block - first
-        k, v = (_whole(x, self.q.dtype, end - gap, first, gap) for x in (self.k, self.v))
+        k, v = (_dequantized(x, self.q.dtype, end - gap, first, gap) for x in (self.k, self.v))
         tiles = triton.cdiv(stop - start, self.tiles.shared.rows // self.group)
         launch(
             shared_keys,
@@ -214,13 +224,13 @@ class _Work:
         )
 
     def add_mass(self, mass: Tensor, lses: Tensor) -> None:
-        """Every key's probability, summed over heads and queries, added to `mass`; lses [T, H, splits]."""
+        """Add every key's probability, summed over heads and queries, to `mass`. lses: [T, H, splits]."""
         T = self.q.shape[0]
-        tiles, most = self._tiles_and_splits()
+        tiles, max_splits = self._tiles_and_splits()
         launch(
             key_mass,
-            (T, min(tiles, most, max(1, _MASS_PROGRAMS // (T * self.kv_heads))), self.kv_heads),
-            **self.tiles.weigh.arguments,
+            (T, min(tiles, max_splits, max(1, _MASS_PROGRAMS // (T * self.kv_heads))), self.kv_heads),
+            **self.tiles.keys_only.arguments,
             **self._queries(0, T),
             **self._keys(),
             **self._chosen(0, T),
@@ -231,11 +241,11 @@ class _Work:
             num_keys=mass.shape[0],
             INIT=self.layout.init,
             LOCAL=self.layout.local,
-            SPLITS=1 if lses.shape[2] == 1 else triton.next_power_of_2(most),
+            SPLITS=1 if lses.shape[2] == 1 else triton.next_power_of_2(max_splits),
         )
 
     def _tiles_and_splits(self) -> tuple[int, int]:
-        """Tiles of a query's keys, and how many programs may share them; both at most."""
+        """Most tiles of a query's keys, and most programs that split them."""
         choosing = self.layout.max_blocks * self.layout.block
         keys = self.end if self.chosen is None else min(self.end, choosing)
         return triton.cdiv(keys, self.tiles.split.keys), _SPLITS if keys <= choosing else _DENSE_SPLITS
@@ -294,8 +304,8 @@ def _stored(x: _Rows) -> tuple[Tensor, Tensor | None]:
     return (x.data, x.scale) if isinstance(x, QuantizedRows) else (x, None)
 
 
-def _whole(x: _Rows, dtype: torch.dtype, count: int, first: int, gap: int) -> Tensor:
-    """x where it is not quantized; else `count` rows of it as numbers: `first` ones, then those `gap` further on."""
+def _dequantized(x: _Rows, dtype: torch.dtype, count: int, first: int, gap: int) -> Tensor:
+    """x if it is not quantized. Otherwise `count` dequantized rows: the first `first`, then those `gap` later."""
     if isinstance(x, Tensor):
         return x
     out = torch.empty(x.shape[0], count, x.shape[2], dtype=dtype, device=x.data.device)
@@ -311,7 +321,7 @@ def _check_mass(mass: Tensor, position: Position, num_tokens: int, num_keys: int
 
 
 def _check(q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: Position, scale: float, slots: int) -> None:
-    """What the kernels take for granted. Raises ValueError."""
+    """Raise ValueError if the kernels do not support the inputs."""
     T, H, d = q.shape
     if k.shape[0] != v.shape[0] or H % k.shape[0] or H // k.shape[0] > _MAX_GROUP:
         raise ValueError(f"{H} query heads, {k.shape[0]} of keys, {v.shape[0]} of values: at most {_MAX_GROUP} to one")
@@ -323,7 +333,7 @@ def _check(q: Tensor, k: _Rows, v: _Rows, chosen: Tensor | None, position: Posit
         if data.dtype != (q.dtype if row_scale is None else data.dtype) or data.stride(2) != 1:
             raise ValueError(f"keys and values must be {q.dtype} as queries are, or quantized, and dense in d")
         if row_scale is not None and row_scale.stride(1) != 1:
-            raise ValueError("the scales of a head must lie side by side")
+            raise ValueError("the scales of a head must be contiguous")
     if chosen is not None and chosen.shape != (k.shape[0], T, slots):
         raise ValueError(f"chosen must be {[k.shape[0], T, slots]}, found {list(chosen.shape)}")
     if not scale > 0:

@@ -1,15 +1,15 @@
-"""Decode: few queries, so the keys of each are split over programs, and the parts merged by their weights' sums.
+"""Decode: programs split the keys of each query (split-K), and their results are merged by their sums of weights.
 
-Tile i of a query's keys belongs to split i modulo their number, so a query's bits depend neither on how many queries
-there are nor on how many rows are given.
+Tile i of a query's keys belongs to split i modulo the number of splits. A query's bits therefore depend neither on the
+number of queries nor on the number of rows given.
 """
 
 import triton
 import triton.language as tl
 
 from sala_kernels.block_attention.kernels_prefill import softmax_step
-from sala_kernels.kv_quantization.kernels import FP8_UNIT, stored_numbers
-from sala_kernels.positions.kernels import number
+from sala_kernels.kv_quantization.kernels import FP8_UNIT, unscaled_values
+from sala_kernels.positions.kernels import load_scalar
 
 
 @triton.jit
@@ -22,13 +22,13 @@ def _num_tiles(
     MAX_BLOCKS: tl.constexpr,
     KEYS: tl.constexpr,
 ):
-    """Tiles of the row of keys that `_attended_keys` tells of."""
+    """Number of tiles of the row of keys that `_attended_keys` describes."""
     if chosen is None:
         return tl.cdiv(at + 1, KEYS)
     else:
         own = at // BLOCK
-        near = INIT * BLOCK + at + 1 - (own - LOCAL + 1) * BLOCK
-        return tl.cdiv(tl.where(own < MAX_BLOCKS, at + 1, near + (MAX_BLOCKS - INIT - LOCAL) * BLOCK), KEYS)
+        num_shared = INIT * BLOCK + at + 1 - (own - LOCAL + 1) * BLOCK
+        return tl.cdiv(tl.where(own < MAX_BLOCKS, at + 1, num_shared + (MAX_BLOCKS - INIT - LOCAL) * BLOCK), KEYS)
 
 
 @triton.jit
@@ -41,9 +41,10 @@ def _attended_keys(
     LOCAL: tl.constexpr,
     MAX_BLOCKS: tl.constexpr,
 ):
-    """All keys of the query at `at` in a row: the first blocks, the local ones, the chosen ones, or simply all.
+    """The keys to which the query at `at` attends, in a row: initial, local, then chosen blocks; or all, if dense.
 
-    index: [KEYS], places in that row. Returns the keys there (int64, 0 where there is none) and whether there is one.
+    index: [KEYS], places in that row. Returns the keys at these places (int64, 0 if there is none) and whether there is
+    one.
     """
     if chosen is None:
         return index.to(tl.int64), index <= at
@@ -52,15 +53,15 @@ def _attended_keys(
         dense = own < MAX_BLOCKS
         num_init = tl.where(dense, 0, INIT * BLOCK)
         local_at = tl.where(dense, 0, (own - LOCAL + 1) * BLOCK)
-        num_near = num_init + at + 1 - local_at
-        far = index - num_near
-        slot = far // BLOCK
-        is_far = (far >= 0) & (slot < MAX_BLOCKS - INIT - LOCAL) & (not dense)
-        block = tl.load(chosen + slot, is_far, other=-1).to(tl.int64)
-        near = tl.where(index < num_init, index, index - num_init + local_at)
-        there = (far < 0) | (block >= 0)
-        key = tl.where(far < 0, near.to(tl.int64), block * BLOCK + far % BLOCK)
-        return tl.where(there, key, 0), there
+        num_shared = num_init + at + 1 - local_at
+        chosen_index = index - num_shared
+        slot = chosen_index // BLOCK
+        is_chosen = (chosen_index >= 0) & (slot < MAX_BLOCKS - INIT - LOCAL) & (not dense)
+        block = tl.load(chosen + slot, is_chosen, other=-1).to(tl.int64)
+        shared_key = tl.where(index < num_init, index, index - num_init + local_at)
+        valid = (chosen_index < 0) | (block >= 0)
+        key = tl.where(chosen_index < 0, shared_key.to(tl.int64), block * BLOCK + chosen_index % BLOCK)
+        return tl.where(valid, key, 0), valid
 
 
 @triton.jit(do_not_specialize=["position", "count"])
@@ -99,9 +100,12 @@ def split_keys(
     KEYS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One program: one query, the G heads of one kv head, and some tiles of its keys. Writes the normalised sums to
-    `parts` [T, H, splits, DV] fp32, where there are values, and log2 of the weights' sums to `lses` [T, H, splits];
-    zeros and -inf for none, and, if `count` is given, for the queries from it on."""
+    """Attention of one query and the G heads of one kv head to some tiles of its keys, by one program.
+
+    Writes the normalized sums to `parts` [T, H, splits, DV] fp32, if there are values, and the log2 of the sums of
+    weights to `lses` [T, H, splits]. They are 0 and -inf for a split without keys and, if `count` is given, for queries
+    from `count` on.
+    """
     t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -119,33 +123,33 @@ def split_keys(
         v_scale += kv_head * stride_v_scale_head
     if chosen is not None:
         chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
-    at = number(position) + t
+    at = load_scalar(position) + t
     tiles = _num_tiles(at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS, KEYS)
     if count is not None:
-        tiles = tl.where(t < number(count), tiles, 0)
+        tiles = tl.where(t < load_scalar(count), tiles, 0)
     m = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     acc = tl.zeros([ROWS, COLUMNS_V], tl.float32)
     for tile in range(split, tiles, tl.num_programs(1)):
         index = tile * KEYS + tl.arange(0, KEYS)
-        key, there = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+        key, valid = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
         k_rows = k + key * STRIDE_K
-        k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
+        k_tile = tl.load(k_rows[:, None] + column_k[None, :], valid[:, None] & (column_k < D)[None, :], other=0.0)
         if v is not None:
             v_rows = v + key * STRIDE_V
-            v_tile = tl.load(v_rows[:, None] + column_v[None, :], there[:, None] & (column_v < DV)[None, :], other=0.0)
-        s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
+            v_tile = tl.load(v_rows[:, None] + column_v[None, :], valid[:, None] & (column_v < DV)[None, :], other=0.0)
+        s = tl.dot(q_tile, tl.trans(unscaled_values(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
             s *= tl.load(k_scale + key)[None, :]
-        s = tl.where(there[None, :], s * score_scale, float("-inf"))
-        p, shrink, m, total = softmax_step(s, m, total)
+        s = tl.where(valid[None, :], s * score_scale, float("-inf"))
+        p, rescale, m, total = softmax_step(s, m, total)
         if v is not None:
             if v_scale is not None:
                 p *= (tl.load(v_scale + key) * v_unit)[None, :]
-            values = stored_numbers(v_tile, q.dtype.element_ty)
-            acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
+            values = unscaled_values(v_tile, q.dtype.element_ty)
+            acc = tl.dot(p.to(values.dtype), values, acc * rescale[:, None], input_precision=PRECISION)
     place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(1) + split
-    weight = tl.where(total == 0.0, 1.0, total)  # 0 where this split has no key: m is -inf there
+    weight = tl.where(total == 0.0, 1.0, total)  # total is 0 if this split has no key: then m is -inf
     if v is not None:
         inside = (row < G)[:, None] & (column_v < DV)[None, :]
         tl.store(parts + place[:, None] * DV + column_v[None, :], acc / weight[:, None], inside)
@@ -154,14 +158,14 @@ def split_keys(
 
 @triton.jit(do_not_specialize=["splits"])
 def merge_splits(parts, lses, out, splits, DV: tl.constexpr, SPLITS: tl.constexpr, COLUMNS: tl.constexpr):
-    """out [T * H, DV] from `parts` and `lses`. One program: COLUMNS columns of one row."""
+    """Merge `parts` by `lses` into out [T * H, DV]. One program computes COLUMNS columns of one row."""
     row = tl.program_id(0).to(tl.int64)
     split = tl.arange(0, SPLITS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     part_lse = tl.load(lses + row * splits + split, split < splits, other=float("-inf"))
     inside = (split < splits)[:, None] & (column < DV)[None, :]
     part = tl.load(parts + (row * splits + split[:, None]) * DV + column[None, :], inside, other=0.0)
-    m = tl.max(part_lse, 0)  # finite: every query sees its own key
+    m = tl.max(part_lse, 0)  # finite: every query attends to its own key
     weight = tl.exp2(part_lse - m)
     total = tl.sum(weight, 0)
     result = tl.sum(part * weight[:, None], 0) / total
@@ -200,8 +204,10 @@ def key_mass(
     SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Adds the probability of every key, summed over the heads, to `mass` [num_keys] fp32. Programs as in `split_keys`;
-    lses [T, H, splits] are merged by each."""
+    """Add the probability of every key, summed over heads, to `mass` [num_keys] fp32.
+
+    Programs are those of `split_keys`. Each merges `lses` [T, H, splits].
+    """
     t, split = tl.program_id(0), tl.program_id(1)
     kv_head = tl.program_id(2).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -221,17 +227,17 @@ def key_mass(
         k_scale += kv_head * stride_k_scale_head
     if chosen is not None:
         chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
-    at = number(position) + t
+    at = load_scalar(position) + t
     tiles = _num_tiles(at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS, KEYS)
     if count is not None:
-        tiles = tl.where(t < number(count), tiles, 0)
+        tiles = tl.where(t < load_scalar(count), tiles, 0)
     for tile in range(split, tiles, tl.num_programs(1)):
         index = tile * KEYS + tl.arange(0, KEYS)
-        key, there = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
+        key, valid = _attended_keys(index, at, chosen, BLOCK, INIT, LOCAL, MAX_BLOCKS)
         k_rows = k + key * STRIDE_K
-        k_tile = tl.load(k_rows[:, None] + column_k[None, :], there[:, None] & (column_k < D)[None, :], other=0.0)
-        s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
+        k_tile = tl.load(k_rows[:, None] + column_k[None, :], valid[:, None] & (column_k < D)[None, :], other=0.0)
+        s = tl.dot(q_tile, tl.trans(unscaled_values(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
             s *= tl.load(k_scale + key)[None, :]
         p = tl.exp2(s * score_scale - norm[:, None])
-        tl.atomic_add(mass + key, tl.sum(p, 0), there & (key < num_keys), sem="relaxed")
+        tl.atomic_add(mass + key, tl.sum(p, 0), valid & (key < num_keys), sem="relaxed")

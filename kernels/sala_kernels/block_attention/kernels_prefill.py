@@ -1,20 +1,23 @@
-"""Prefill: what neighbouring queries share as one flash-attention pass, then every query's own blocks on top of it."""
+"""Prefill: one flash-attention pass over the keys that neighboring queries share, then each query's chosen blocks."""
 
 import triton
 import triton.language as tl
 
-from sala_kernels.kv_quantization.kernels import FP8_UNIT, stored_numbers
+from sala_kernels.kv_quantization.kernels import FP8_UNIT, unscaled_values
 
 
 @triton.jit
 def softmax_step(s, m, total):
-    """Online softmax: s [rows, keys], scaled to base 2, -inf where unseen; m: the largest of each row so far, total:
-    its weights' sum. Returns the weights, what older sums shrink by, and the new m and total."""
+    """One step of the online softmax over scores s [rows, keys], scaled to base 2, -inf for keys without attention.
+
+    m is the largest score of each row so far, total the sum of its weights. Returns the weights, the factor for older
+    sums, and the new m and total.
+    """
     m_new = tl.maximum(m, tl.max(s, 1))
-    finite = tl.where(m_new == float("-inf"), 0.0, m_new)  # a row may have seen no key yet
+    finite = tl.where(m_new == float("-inf"), 0.0, m_new)  # a row may have had no key yet
     p = tl.exp2(s - finite[:, None])
-    shrink = tl.exp2(m - finite)
-    return p, shrink, m_new, total * shrink + tl.sum(p, 1)
+    rescale = tl.exp2(m - finite)
+    return p, rescale, m_new, total * rescale + tl.sum(p, 1)
 
 
 @triton.jit(do_not_specialize=["T", "position", "gap_k", "gap_v", "num_tiles"])
@@ -50,11 +53,13 @@ def shared_keys(
     KEYS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Attention to the first and local blocks, or to everything where a query chooses none. One program: ROWS // G
-    queries and the G heads of one kv head. k and v hold
-    the first blocks, then what lies `gap_k`, `gap_v` keys behind them.
-    Writes the normalised sums to `out` [T, H, DV], and log2 of the weights' sums to `lse` [T, H] if given."""
-    tile = num_tiles - 1 - tl.program_id(0) if DENSE else tl.program_id(0)  # the longest rows first
+    """Attention to the initial and local blocks, or to all keys where a query chooses no blocks.
+
+    One program computes ROWS // G queries and the G heads of one kv head. k and v contain the initial blocks, then the
+    keys from a gap of `gap_k` and `gap_v` keys on. Writes the normalized sums to `out` [T, H, DV], and the log2 of the
+    sums of weights to `lse` [T, H] if given.
+    """
+    tile = num_tiles - 1 - tl.program_id(0) if DENSE else tl.program_id(0)  # longest rows first
     kv_head = tl.program_id(1).to(tl.int64)
     first = tile * (ROWS // G)
     last = tl.minimum(first + ROWS // G, T) - 1
@@ -68,7 +73,8 @@ def shared_keys(
 
     at = position + query
     first_at, last_at = position + first, position + last
-    local_at = tl.zeros_like(at)  # the first local key of each row; before init_end and from there on it sees all
+    # the first local key of each row, which attends to all keys before init_end and from local_at on
+    local_at = tl.zeros_like(at)
     init_end, local_start, local_end = first * 0, first * 0, first * 0
     if not DENSE:
         own, first_own, last_own = at // BLOCK, first_at // BLOCK, last_at // BLOCK
@@ -76,7 +82,7 @@ def shared_keys(
         init_end = tl.where(first_own < MAX_BLOCKS, 0, INIT * BLOCK)
         local_start = tl.where(first_own < MAX_BLOCKS, 0, (first_own - LOCAL + 1) * BLOCK)
         local_end = tl.where(last_own < MAX_BLOCKS, 0, (last_own - LOCAL + 1) * BLOCK)
-    # tiles of keys: the first blocks; keys that are local to some rows only; keys that all rows see; the causal end
+    # tiles of keys: initial blocks; keys that are local to some rows only; keys of all rows; the causal end
     num_init = tl.cdiv(init_end, KEYS)
     num_partial = tl.cdiv(local_end - local_start, KEYS)
     middle = local_start + num_partial * KEYS
@@ -98,9 +104,9 @@ def shared_keys(
         s = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
         m_new = tl.maximum(m, tl.max(s, 1) * score_scale)
         p = tl.exp2(s * score_scale - m_new[:, None])
-        shrink = tl.exp2(m - m_new)
-        total = total * shrink + tl.sum(p, 1)
-        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * shrink[:, None], input_precision=PRECISION)
+        rescale = tl.exp2(m - m_new)
+        total = total * rescale + tl.sum(p, 1)
+        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * rescale[:, None], input_precision=PRECISION)
         m = m_new
 
     for i in range(0, num_init + num_partial + num_end):
@@ -108,20 +114,20 @@ def shared_keys(
         start = tl.where(partial < num_partial, local_start + partial * KEYS, end + (partial - num_partial) * KEYS)
         start = tl.where(partial < 0, i * KEYS, start)
         key = start + offset
-        there = key < tl.where(partial < 0, init_end, last_at + 1)
+        valid = key < tl.where(partial < 0, init_end, last_at + 1)
         stored_k, stored_v = start - tl.where(partial < 0, 0, gap_k), start - tl.where(partial < 0, 0, gap_v)
         k_tile = tl.load(
-            k_tiles + stored_k.to(tl.int64) * STRIDE_K, there[:, None] & (column_k < D)[None, :], other=0.0
+            k_tiles + stored_k.to(tl.int64) * STRIDE_K, valid[:, None] & (column_k < D)[None, :], other=0.0
         )
         v_tile = tl.load(
-            v_tiles + stored_v.to(tl.int64) * STRIDE_V, there[:, None] & (column_v < DV)[None, :], other=0.0
+            v_tiles + stored_v.to(tl.int64) * STRIDE_V, valid[:, None] & (column_v < DV)[None, :], other=0.0
         )
         s = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION)
-        seen = there[None, :] & (key[None, :] <= at[:, None])
+        seen = valid[None, :] & (key[None, :] <= at[:, None])
         if not DENSE:
             seen &= (key[None, :] >= local_at[:, None]) | (key < INIT * BLOCK)[None, :]
-        p, shrink, m, total = softmax_step(tl.where(seen, s * score_scale, float("-inf")), m, total)
-        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * shrink[:, None], input_precision=PRECISION)
+        p, rescale, m, total = softmax_step(tl.where(seen, s * score_scale, float("-inf")), m, total)
+        acc = tl.dot(p.to(v_tile.dtype), v_tile, acc * rescale[:, None], input_precision=PRECISION)
 
     index = query.to(tl.int64) * (tl.num_programs(1) * G) + head
     result = (acc / total[:, None]).to(out.dtype.element_ty)
@@ -165,8 +171,10 @@ def chosen_blocks(
     KEYS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Adds the chosen blocks to what `shared_keys` left in `shared` [T, H, DV] fp32 and `lse`, which is brought up to
-    date, and writes `out`. One program: one query and the G heads of one kv head."""
+    """Add the chosen blocks to the results of `shared_keys` in `shared` [T, H, DV] fp32 and `lse`.
+
+    Writes `out` and the new `lse`. One program computes one query and the G heads of one kv head.
+    """
     t = tl.program_id(0)
     kv_head = tl.program_id(1).to(tl.int64)
     row = tl.arange(0, ROWS)
@@ -179,7 +187,7 @@ def chosen_blocks(
     inside = (row < G)[:, None] & (column_v < DV)[None, :]
     acc = tl.load(shared + index[:, None] * DV + column_v[None, :], inside, other=0.0)
     m = tl.load(lse + index, row < G, other=0.0)
-    # weights are summed per column of the tile, so that warps which share a row meet once, not at every step
+    # weights are summed by column of the tile: warps that share a row then reduce once, not at every step
     weights = tl.where(offset == 0, 1.0, 0.0)[None, :] + tl.zeros([ROWS, KEYS], tl.float32)
 
     k += kv_head * stride_k_head
@@ -191,32 +199,32 @@ def chosen_blocks(
         v_scale += kv_head * stride_v_scale_head
     chosen += kv_head * stride_chosen_head + t.to(tl.int64) * stride_chosen
     num_keys = tl.where((position + t) // BLOCK < MAX_BLOCKS, 0, SLOTS * BLOCK)
-    upcoming = tl.load(chosen)
+    next_block = tl.load(chosen)
     for start in range(0, num_keys, KEYS):
         if BLOCK % KEYS == 0:
-            block = upcoming.to(tl.int64)
-            upcoming = tl.load(chosen + tl.minimum((start + KEYS) // BLOCK, SLOTS - 1))  # a step ahead of its use
-            there = block >= 0
+            block = next_block.to(tl.int64)
+            next_block = tl.load(chosen + tl.minimum((start + KEYS) // BLOCK, SLOTS - 1))  # one step before its use
+            valid = block >= 0
             key = tl.maximum(block, 0) * BLOCK + start % BLOCK + offset
         else:
             slot = (start + offset) // BLOCK
             block = tl.load(chosen + slot, slot < SLOTS, other=-1).to(tl.int64)
-            there = (block >= 0)[None, :]
+            valid = (block >= 0)[None, :]
             key = tl.maximum(block, 0) * BLOCK + (start + offset) % BLOCK
         k_tile = tl.load(k + key[:, None] * STRIDE_K + column_k[None, :], (column_k < D)[None, :], other=0.0)
         v_tile = tl.load(v + key[:, None] * STRIDE_V + column_v[None, :], (column_v < DV)[None, :], other=0.0)
-        s = tl.dot(q_tile, tl.trans(stored_numbers(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
+        s = tl.dot(q_tile, tl.trans(unscaled_values(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
             s *= tl.load(k_scale + key)[None, :]
-        s = tl.where(there, s * score_scale, float("-inf"))
-        m_new = tl.maximum(m, tl.max(s, 1))  # finite: every query has seen its own key
+        s = tl.where(valid, s * score_scale, float("-inf"))
+        m_new = tl.maximum(m, tl.max(s, 1))  # finite: every query attends to its own key
         p = tl.exp2(s - m_new[:, None])
-        shrink = tl.exp2(m - m_new)
-        weights = weights * shrink[:, None] + p
+        rescale = tl.exp2(m - m_new)
+        weights = weights * rescale[:, None] + p
         if v_scale is not None:
             p *= (tl.load(v_scale + key) * v_unit)[None, :]
-        values = stored_numbers(v_tile, q.dtype.element_ty)
-        acc = tl.dot(p.to(values.dtype), values, acc * shrink[:, None], input_precision=PRECISION)
+        values = unscaled_values(v_tile, q.dtype.element_ty)
+        acc = tl.dot(p.to(values.dtype), values, acc * rescale[:, None], input_precision=PRECISION)
         m = m_new
 
     total = tl.sum(weights, 1)

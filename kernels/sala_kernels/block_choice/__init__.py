@@ -1,4 +1,4 @@
-"""Which blocks a query of a sparse layer attends to (InfLLM-V2, arXiv:2509.24663)."""
+"""Top-k choice of the blocks to which a query of a sparse layer attends (InfLLM-V2, arXiv:2509.24663)."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,17 @@ __all__ = ["choose_blocks", "selected_mask"]
 
 
 def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout, backend: Backend = "auto") -> Tensor:
-    """The best-scored blocks besides the always-kept first and local ones; of equal scores the earlier block.
+    """Choose the `layout.slots` blocks with the highest scores, apart from the initial and local blocks.
 
-    scores: [kv heads, T, blocks] fp32 from `block_scores` (none negative but -inf, which is never chosen), for the
-    queries at `position` ..., a number, or int64 [1] on the device for at most 16 tokens; what they hold for blocks
-    behind a query does not matter.
-    Returns [kv heads, T, slots] int64, ascending; -1 in the last slots where there are fewer blocks to choose from.
-    Raises ValueError if scores are not float32.
+    Of equal scores, the earlier block is chosen. Returns [kv heads, T, slots] int64, ascending. If a query has fewer
+    blocks to choose from, its last slots are -1. Raises ValueError if scores are not float32.
+
+    Args:
+        scores: [kv heads, T, blocks] fp32 from `block_scores`, not negative, or -inf for blocks that are never chosen.
+            Scores of blocks after a query's own may have any values.
+        position: of the first query, a number, or int64 [1] on the device for at most 16 tokens.
+        layout: sizes of blocks, and how many are initial, local and chosen.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     if scores.dtype != torch.float32:
         raise ValueError(f"scores must be torch.float32, not {scores.dtype}")

@@ -1,4 +1,4 @@
-"""What `choose_blocks` is compared on, and its work in the released model."""
+"""Inputs on which `choose_blocks` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from sala_kernels.inspection.cases import Comparison, Workload, at_position
 
 _MODEL = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
 _KV_HEADS = 2
-_VALUES = (0.0, 1e-40, 1e-3, 0.5, 0.5000001, 1.0, 7.0, float("inf"), float("-inf"))  # that ties are made of
+_VALUES = (0.0, 1e-40, 1e-3, 0.5, 0.5000001, 1.0, 7.0, float("inf"), float("-inf"))  # few, so that there are ties
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """Scores of T queries at `position`: of each three, two are equal; or few distinct values."""
+    """Random scores of T queries at `position`. Of three neighboring scores two are equal, or all have few values."""
 
     T: int
     position: int
     layout: BlockLayout
     few_values: bool = False
-    columns: int = 0  # scored blocks beyond the last query's own
+    columns: int = 0  # scored blocks after the last query's own; negative: fewer
     known: bool = True  # whether the host knows the position
 
     @property
@@ -36,8 +36,7 @@ class _Case:
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Fewer candidates than slots, none, as many; positions at the edges of blocks; one row in registers and in
-    chunks."""
+    """No candidates, fewer than slots and more; positions at the edges of blocks; rows in registers and in chunks."""
     small = BlockLayout(stride=4, block=4, init=1, local=2, slots=3)
     cases = [
         _Case(T=3, position=0, layout=small),
@@ -64,8 +63,10 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """A slice of queries and a decoded token, deep in the text. Bytes: the scores read, the choice written. FLOPs: one
-    comparison a candidate."""
+    """A slice of queries and a decoded token, after 64K and 1M tokens.
+
+    Bytes: the scores read, the choice written. FLOPs: one comparison for each candidate.
+    """
     for length, n in (("64K", 65_536), ("1M", 1_048_576)):
         for name, T, known in (
             ("decode", 1, True),

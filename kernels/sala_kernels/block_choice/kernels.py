@@ -1,7 +1,8 @@
-"""Triton kernels of `sala_kernels.block_choice`: a program a query and kv head, the threshold found by bisection.
+"""Triton kernels of `sala_kernels.block_choice`. One program chooses the blocks of one query and kv head.
 
-Scores are not negative, so their bits order as integers do. The least of the chosen scores is the largest integer that
-as many candidates reach as there are slots: at most 31 counts over a row that stays in registers.
+Scores are not negative, so their bits, as integers, have the same order. The smallest chosen score is the largest
+integer with at least as many candidates at or above it as there are slots. Bisection finds it with at most 31 counts
+over a row of scores that stays in registers.
 """
 
 import torch
@@ -12,14 +13,14 @@ from torch import Tensor
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.launch import launch
 from sala_kernels.positions import Position
-from sala_kernels.positions.kernels import number
+from sala_kernels.positions.kernels import load_scalar
 
-_LONGEST_ROW = 32768  # candidates held in registers; longer rows are read again for every count
-_CHUNK = 8192  # of a longer row
+_LONGEST_ROW = 32768  # scores that fit in registers; a longer row is read again for every count
+_CHUNK = 8192  # scores of a longer row that are read at a time
 
 
 def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) -> Tensor:
-    """As `sala_kernels.block_choice.choose_blocks`."""
+    """Launch the kernel of `sala_kernels.block_choice.choose_blocks`."""
     kv_heads, T, num_blocks = scores.shape
     if scores.stride(2) != 1:
         scores = scores.contiguous()
@@ -48,13 +49,13 @@ def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) ->
         "VECTORS": _rows_hold_vectors(scores),
     }
     if layout.init + width > _LONGEST_ROW:
-        launch(_choose_of_long_row, (T, kv_heads), num_warps=16, CHUNK=_CHUNK, **arguments)
+        launch(_choose_in_long_row, (T, kv_heads), num_warps=16, CHUNK=_CHUNK, **arguments)
         return chosen
     columns = max(128, triton.next_power_of_2(layout.init + width))
-    per_thread = 8 if T * kv_heads <= 64 else 64  # where rows are few, a row's time counts, else the time of all
+    per_thread = 8 if T * kv_heads <= 64 else 64  # few rows: least time of a row; many rows: least time of all
     warps = min(16, max(1, columns // (32 * per_thread)))
     launch(
-        _choose_of_row,
+        _choose_in_row,
         (T, kv_heads),
         num_warps=warps,
         CHUNK=min(columns, 256 * warps),
@@ -65,7 +66,7 @@ def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) ->
 
 
 def _rows_hold_vectors(scores: Tensor) -> bool:
-    """Whether 16 bytes at a time can be read, up to three values more than there are blocks."""
+    """Whether rows can be read 16 bytes at a time, which reads up to three values beyond the last block."""
     kv_heads, T, num_blocks = scores.shape
     if scores.stride(0) % 16 or scores.stride(1) % 16 or scores.storage_offset() % 4:
         return False
@@ -75,25 +76,26 @@ def _rows_hold_vectors(scores: Tensor) -> bool:
 
 @triton.jit
 def _end(position, num_blocks, BLOCK: tl.constexpr, INIT: tl.constexpr, LOCAL: tl.constexpr):
-    """The block after the last that this program's query may choose; INIT if it may choose none."""
-    own = (number(position) + tl.program_id(0)) // BLOCK
+    """End of the blocks from which this program's query chooses. They start at INIT; INIT if there are none."""
+    own = (load_scalar(position) + tl.program_id(0)) // BLOCK
     return tl.maximum(tl.minimum(own - LOCAL + 1, num_blocks), INIT)
 
 
 @triton.jit
 def _bits(row, start, at, end, INIT: tl.constexpr, VECTORS: tl.constexpr):
-    """Scores of the blocks start + at as integers of the same order; negative where there is no candidate."""
+    """Scores of blocks start + at as integers of the same order; negative for blocks that are no candidates."""
     readable = end - start
     if VECTORS:
         readable = (end + 3) // 4 * 4 - start
     score = tl.load(row + start + at, at < readable, other=-float("inf"))
-    candidate = (at + (start - INIT)).to(tl.uint32) < (end - INIT).to(tl.uint32)  # no less than 0 either
+    # unsigned, so that negative numbers are excluded too
+    candidate = (at + (start - INIT)).to(tl.uint32) < (end - INIT).to(tl.uint32)
     return tl.where(candidate, score.to(tl.int32, bitcast=True), -1)
 
 
 @triton.jit
 def _count_reached(row, end, least, INIT: tl.constexpr, VECTORS: tl.constexpr, CHUNK: tl.constexpr):
-    """How many candidates of a row have `least` bits or more."""
+    """How many candidates of a row have scores whose bits are at least `least`."""
     total = tl.zeros([CHUNK], tl.int32)
     for start in range(0, end, CHUNK):
         bits = _bits(row, start, tl.arange(0, CHUNK), end, INIT, VECTORS)
@@ -108,16 +110,16 @@ def _write(
     end,
     low,
     count,
-    of_equal,
+    num_ties,
     INIT: tl.constexpr,
     SLOTS: tl.constexpr,
     SLOTS_PADDED: tl.constexpr,
     VECTORS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """Store the blocks above `low` and the first `of_equal` that equal it, ascending, then -1 in the slots left.
+    """Store the blocks with scores above `low` and the first `num_ties` with score `low`, ascending, then -1.
 
-    The row is read again, in chunks: it is in the cache, and the sums along it need registers of their own.
+    The row is read again, in chunks. It is in the cache, and the cumulative sums need the registers.
     """
     at = tl.arange(0, CHUNK)
     above_until = 0
@@ -126,12 +128,12 @@ def _write(
         bits = _bits(row, start, at, end, INIT, VECTORS)
         above = bits > low
         equal = bits == low
-        ones = above.to(tl.int32) + (equal.to(tl.int32) << 16)  # two counts in one scan, each of CHUNK at most
+        ones = above.to(tl.int32) + (equal.to(tl.int32) << 16)  # two counts in one scan, each at most CHUNK
         until = tl.cumsum(ones, 0)
         before = until - ones
         equal_before = equal_until + (before >> 16)
-        slot = above_until + (before & 0xFFFF) + tl.minimum(equal_before, of_equal)
-        tl.store(out + slot, (start + at).to(tl.int64), above | (equal & (equal_before < of_equal)))
+        slot = above_until + (before & 0xFFFF) + tl.minimum(equal_before, num_ties)
+        tl.store(out + slot, (start + at).to(tl.int64), above | (equal & (equal_before < num_ties)))
         total = tl.max(until)
         above_until += total & 0xFFFF
         equal_until += total >> 16
@@ -140,7 +142,7 @@ def _write(
 
 
 @triton.jit(do_not_specialize=["position", "T", "num_blocks"])
-def _choose_of_row(
+def _choose_in_row(
     scores,
     chosen,
     position,
@@ -162,24 +164,24 @@ def _choose_of_row(
     end = _end(position, num_blocks, BLOCK, INIT, LOCAL)
     row = scores + head * stride_sh + t * stride_st
     bits = _bits(row, 0, tl.arange(0, COLUMNS), end, INIT, VECTORS)
-    reached = tl.sum((bits >= 0).to(tl.int32))  # by how many candidates low is reached
+    reached = tl.sum((bits >= 0).to(tl.int32))  # candidates that reach `low`
     count = tl.minimum(reached, SLOTS)
-    low = 0  # reached by `count` candidates or more
-    high = 0x7F800001  # reached by fewer: the bits of infinity and one
+    low = 0  # at least `count` candidates reach it
+    high = 0x7F800001  # fewer reach it: the bits of infinity, plus one
     while (high - low > 1) & (reached != count):
         middle = low + (high - low) // 2
-        found = COLUMNS + tl.sum((bits - middle) >> 31)  # -1 for each that is less
+        found = COLUMNS + tl.sum((bits - middle) >> 31)  # each score below `middle` adds -1
         enough = found >= count
         low = tl.where(enough, middle, low)
         high = tl.where(enough, high, middle)
         reached = tl.where(enough, found, reached)
-    of_equal = count - tl.sum((bits > low).to(tl.int32))
+    num_ties = count - tl.sum((bits > low).to(tl.int32))
     out = chosen + (head * T + t) * SLOTS
-    _write(row, out, end, low, count, of_equal, INIT, SLOTS, SLOTS_PADDED, VECTORS, CHUNK)
+    _write(row, out, end, low, count, num_ties, INIT, SLOTS, SLOTS_PADDED, VECTORS, CHUNK)
 
 
 @triton.jit(do_not_specialize=["position", "T", "num_blocks"])
-def _choose_of_long_row(
+def _choose_in_long_row(
     scores,
     chosen,
     position,
@@ -195,7 +197,7 @@ def _choose_of_long_row(
     VECTORS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """As `_choose_of_row`, a chunk at a time."""
+    """As `_choose_in_row`, for a row that is read in chunks."""
     t = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1).to(tl.int64)
     end = _end(position, num_blocks, BLOCK, INIT, LOCAL)
@@ -211,6 +213,6 @@ def _choose_of_long_row(
         low = tl.where(enough, middle, low)
         high = tl.where(enough, high, middle)
         reached = tl.where(enough, found, reached)
-    of_equal = count - _count_reached(row, end, low + 1, INIT, VECTORS, CHUNK)
+    num_ties = count - _count_reached(row, end, low + 1, INIT, VECTORS, CHUNK)
     out = chosen + (head * T + t) * SLOTS
-    _write(row, out, end, low, count, of_equal, INIT, SLOTS, SLOTS_PADDED, VECTORS, CHUNK)
+    _write(row, out, end, low, count, num_ties, INIT, SLOTS, SLOTS_PADDED, VECTORS, CHUNK)

@@ -1,15 +1,15 @@
-"""The definition of `sala_kernels.block_choice`, in PyTorch."""
+"""The definition of `sala_kernels.block_choice` in PyTorch."""
 
 import torch
 from torch import Tensor
 
 from sala_kernels.blocks import BlockLayout
 
-_GROUP = 8  # blocks searched together
+_GROUP = 8  # blocks of a group, which `_top` ranks by its highest score
 
 
 def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tensor:
-    """As `sala_kernels.block_choice.choose_blocks`."""
+    """The definition of `sala_kernels.block_choice.choose_blocks`."""
     kv_heads, T, num_blocks = scores.shape
     query_blocks = torch.arange(position, position + T, device=scores.device) // layout.block
     first, end = layout.init, int(query_blocks[-1]) - layout.local + 1  # candidates of the last query
@@ -18,23 +18,24 @@ def choose_blocks(scores: Tensor, *, position: int, layout: BlockLayout) -> Tens
     if width == 0 or layout.slots == 0:
         return chosen
     candidates = scores[..., first : first + width]
-    sure = min(width, max(0, int(query_blocks[0]) - layout.local + 1 - first))  # candidates of the first query
-    sure -= sure % _GROUP
+    # blocks that are candidates of every query
+    num_common = min(width, max(0, int(query_blocks[0]) - layout.local + 1 - first))
+    num_common -= num_common % _GROUP
     block = torch.arange(first, first + width, device=scores.device)
-    late = block[sure:] > query_blocks[:, None] - layout.local
-    tail = candidates[..., sure:].masked_fill(late, -torch.inf)
-    best = _top(candidates[..., :sure], tail, min(layout.slots, width))
-    hidden = (best + first > query_blocks[:, None] - layout.local) | (candidates.gather(-1, best) == -torch.inf)
-    found = torch.where(hidden, num_blocks, best + first).sort(-1).values
+    too_late = block[num_common:] > query_blocks[:, None] - layout.local
+    tail = candidates[..., num_common:].masked_fill(too_late, -torch.inf)
+    best = _top(candidates[..., :num_common], tail, min(layout.slots, width))
+    excluded = (best + first > query_blocks[:, None] - layout.local) | (candidates.gather(-1, best) == -torch.inf)
+    found = torch.where(excluded, num_blocks, best + first).sort(-1).values
     chosen[..., : found.shape[-1]] = found.masked_fill_(found == num_blocks, -1)
     return chosen
 
 
 def _top(scores: Tensor, tail: Tensor, count: int) -> Tensor:
-    """Indices [..., count] of the largest of scores [..., n] and, behind them, tail [..., m]; of equal ones the first.
+    """Indices [..., count] of the largest values of scores [..., n] followed by tail [..., m], the first of equal ones.
 
-    n is a multiple of the group's size. The best of `count` lie in the `count` groups with the best maxima, or in the
-    tail, so only those are searched.
+    n is a multiple of the group size. The `count` largest values lie in the tail or in the `count` groups with the
+    largest maxima. Only those are searched.
     """
     n = scores.shape[-1]
     if n <= 3 * _GROUP * count:
@@ -50,21 +51,28 @@ def _top(scores: Tensor, tail: Tensor, count: int) -> Tensor:
 
 
 def _order(scores: Tensor) -> Tensor:
-    """Distinct int64 keys that order scores (none negative but -inf) by value, then by lowest index.
+    """Distinct int64 keys that order scores (not negative, or -inf) by value, then by lowest index.
 
-    Neighbouring blocks share a window, so equal scores are common and a plain top-k would choose at random.
+    Neighboring blocks share a window, so equal scores are common. A plain top-k would choose among them at random.
     """
     bits = scores.view(torch.int32).to(torch.int64) << 32
     index = torch.arange(scores.shape[-1], device=scores.device)
-    return torch.where(scores == -torch.inf, -(1 << 32) - index, bits - index)  # below every score of 0
+    return torch.where(scores == -torch.inf, -(1 << 32) - index, bits - index)  # below the keys of score 0
 
 
 def selected_mask(chosen: Tensor, *, position: int, num_blocks: int, layout: BlockLayout) -> Tensor:
-    """All blocks that each query attends to, always-kept ones included: [kv heads, T, num_blocks] bool."""
+    """Return which blocks each query attends to, [kv heads, T, num_blocks] bool: initial, chosen and local ones.
+
+    Args:
+        chosen: [kv heads, T, slots] from `choose_blocks`.
+        position: of the first query.
+        num_blocks: blocks of the mask.
+        layout: as in `choose_blocks`.
+    """
     kv_heads, T, _ = chosen.shape
     block = torch.arange(num_blocks, device=chosen.device)
     own = (torch.arange(position, position + T, device=chosen.device) // layout.block)[:, None]
-    kept = ((block < layout.init) | (block > own - layout.local)) & (block <= own)
+    always = ((block < layout.init) | (block > own - layout.local)) & (block <= own)
     mask = torch.zeros(kv_heads, T, num_blocks + 1, dtype=torch.bool, device=chosen.device)
     mask.scatter_(-1, torch.where(chosen < 0, num_blocks, chosen), True)
-    return mask[..., :num_blocks] | kept
+    return mask[..., :num_blocks] | always

@@ -1,4 +1,4 @@
-"""Block scores of InfLLM-V2 (arXiv:2509.24663, spec of the released model): which blocks matter to each query."""
+"""Block scores of InfLLM-V2 (arXiv:2509.24663): how relevant each block of keys is to each query."""
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -22,21 +22,30 @@ def block_scores(
     layout: BlockLayout,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Score every block that pooled keys tell of, for every query.
+    """Score every block of keys for every query from pooled keys.
 
-    q: [T, H, d], the queries at `position` ... `position + T - 1`. k1, k2: [kv heads, N1, d] and [kv heads, N2, d],
-    fine and coarse windows (see `compress_keys`), at least those that the last query sees. All may be views; pooled
-    keys of another dtype than q's are compared in float32. position: a number, or int64 [1] on the device for at most
-    16 tokens; k1 and k2 may then hold more rows, of any values.
-    With lse = logsumexp over the coarse windows seen and p_j = exp(scale q.k1_j - lse) summed over the query heads of
-    a kv head, a block's score is the largest p_j of the fine windows that touch it; windows not wholly before the
-    query (its own token counted) are not seen. Memory is T times the number of blocks.
-    Returns [kv heads, T, blocks] fp32 for the blocks that the fine windows seen by the last query touch: as soon as
-    there is one, at least every block before its own. If position is a tensor, for the blocks that all rows of k1
-    touch, 0 where none is seen. For up to 16 queries, each one's bits depend neither on how many there are nor, with
-    the kernels, on how many rows are given.
-    Raises ValueError if there are fewer windows than the last query sees (where the host knows its position), if heads
-    or d do not fit, or if scale is not positive.
+    A query sees the windows that end at or before its own token. For each query head, lse is the logsumexp of
+    scale * q.k2_i over the coarse windows i that it sees, or 0 if it sees none. For a kv head, p_j is the sum of
+    exp(scale * q.k1_j - lse) over its query heads. The score of a block is the largest p_j of the fine windows j that
+    the query sees and that overlap the block, or 0 if there is none.
+
+    Returns [kv heads, T, blocks] fp32 for the blocks that the fine windows seen by the last query overlap. If there is
+    such a window, these are at least all blocks before the query's own. If position is a tensor, the result has the
+    blocks that all rows of k1 overlap. Memory grows with T times the number of blocks.
+    For up to 16 queries, the bits of a query's scores do not depend on the number of queries. With the kernels they do
+    not depend on the number of rows of k1 and k2 either.
+    Raises ValueError if there are fewer windows than the last query sees and the host knows its position, if the
+    shapes do not match, or if scale is not positive.
+
+    Args:
+        q: [T, H, d], any strides.
+        k1, k2: fine and coarse windows from `compress_keys`, [kv heads, N1, d] and [kv heads, N2, d], at least those
+            that the last query sees. Further rows may have any values. With another dtype than q's, products are
+            computed in float32.
+        position: of the first query, a number, or int64 [1] on the device for at most 16 tokens.
+        scale: factor of the products q.k1 and q.k2.
+        layout: sizes of windows and blocks.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     T, H, d = q.shape
     kv_heads = k1.shape[0]
@@ -55,7 +64,7 @@ def block_scores(
 
         return kernels.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     if isinstance(position, int):
-        plain = reference if backend == "reference" or T <= MAX_TOKENS else cpu
-        return plain.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
+        implementation = reference if backend == "reference" or T <= MAX_TOKENS else cpu
+        return implementation.block_scores(q, k1, k2, position=position, scale=scale, layout=layout)
     scores = reference.block_scores(q, k1, k2, position=int(position), scale=scale, layout=layout)
     return pad(scores, (0, layout.num_touched(k1.shape[1]) - scores.shape[-1]))

@@ -1,4 +1,4 @@
-"""What `block_scores` is compared on, and its work in the released model."""
+"""Inputs on which `block_scores` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _H, _KV_HEADS, _D = 32, 2, 128
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """Random q, K1 and K2 for T queries at `position`; more windows are there than the queries see, NaN all of them."""
+    """Random q, K1 and K2 for T queries at `position`. Rows of K1 and K2 that no query sees are NaN."""
 
     T: int
     position: int
@@ -28,9 +28,9 @@ class _Case:
     d: int = 16
     stride: int = 4
     block: int = 16
-    spread: float = 1.0  # of the keys
+    spread: float = 1.0  # factor of the keys
     known: bool = True  # whether the host knows the position
-    spare: int = 5  # rows that hold no window yet
+    spare: int = 5  # rows without a window
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class _Case:
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Few queries and many; one to eight windows a block; before any window, before any coarse one, over tile edges."""
+    """Few queries and many; one to eight windows a block; no window, no coarse window; positions around tile edges."""
     cases = [
         _Case(T=1, position=7),
         _Case(T=1, position=30),
@@ -70,10 +70,10 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """A slice of queries (the scores of 8,192 at once take 1 GB at 1M) and a decoded token, deep in the text.
+    """A slice of queries (the scores of 8,192 queries take 1 GB at 1M) and a decoded token, after 64K and 1M tokens.
 
-    Bytes: queries, both pooled keys once, the scores written. FLOPs: 2 d for each query head and window seen, fine and
-    coarse.
+    Bytes: the queries and the pooled keys read once, the scores written. FLOPs: 2 d for each query head and fine or
+    coarse window that it sees.
     """
     for length, n in (("64K", 65_536), ("1M", 1_048_576)):
         for name, T, known in (

@@ -1,8 +1,9 @@
-"""`sala_kernels.block_scores` for many queries on a CPU: a slice of the windows at a time goes from keys to blocks.
+"""The CPU path of `sala_kernels.block_scores` for long inputs: more than 16 queries.
 
-Within a slice the first windows of all blocks come first, then all second ones, and so on, so that the largest of a
-block's windows is one of whole rows; and a slice's scores stay in the processor's cache. Products in bfloat16 take a
-third of the time: they subtract the logarithm of the sum, in two numbers of bfloat16, before anything is rounded.
+It computes block scores from one slice of fine windows at a time, so that the scores stay in the processor's cache. In
+a slice, the first windows of all blocks come first, then all second windows, and so on: the maximum over the windows of
+a block is then a maximum of whole rows. Products in bfloat16 take a third of the time of products in float32. They lose
+little, because they include the subtraction of the logsumexp, as two bfloat16 numbers, before the result is rounded.
 """
 
 import torch
@@ -13,34 +14,39 @@ from sala_kernels.block_scores import reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import num_windows
 
-_SCORES_CACHED = 1 << 19  # computed at once: they stay in the processor's cache
+_SCORES_CACHED = 1 << 19  # scores of a slice: they fit in the processor's cache
 
 
 def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: float, layout: BlockLayout) -> Tensor:
-    """As `sala_kernels.block_scores.block_scores`."""
+    """Compute `sala_kernels.block_scores.block_scores` on a CPU, for many queries.
+
+    Args:
+        q, k1, k2, scale, layout: as there.
+        position: as there, a number.
+    """
     T, H, d = q.shape
     kv_heads, per_block, stride = k1.shape[0], layout.block // layout.stride, layout.stride
     G, end = H // kv_heads, position + T
     n1, n2 = num_windows(end, 2 * stride, stride), num_windows(end, 8 * stride, 4 * stride)
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    narrow = q.dtype if q.dtype == k1.dtype else wide
-    queries = (q.to(wide) * (scale * reference.LOG2_E)).to(narrow)
+    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    product_dtype = q.dtype if q.dtype == k1.dtype else dtype
+    queries = (q.to(dtype) * (scale * reference.LOG2_E)).to(product_dtype)
     queries = queries.view(T, kv_heads, G, d).permute(1, 2, 0, 3).reshape(kv_heads, G * T, d)
     positions = torch.arange(position, end, device=q.device)
     slice_windows = max(per_block, _SCORES_CACHED // (H * T) // per_block * per_block)
 
-    lse = reference.coarse_lse(queries.to(wide), k2[:, :n2].to(wide), positions.repeat(G), stride, slice_windows)
-    high = lse.to(narrow)
-    low = (lse - high).to(narrow)
-    shifted = torch.cat([queries, -high[..., None], -low[..., None]], -1)  # log2(p) as one matrix product
+    lse = reference.coarse_lse(queries.to(dtype), k2[:, :n2].to(dtype), positions.repeat(G), stride, slice_windows)
+    high = lse.to(product_dtype)
+    low = (lse - high).to(product_dtype)
+    shifted = torch.cat([queries, -high[..., None], -low[..., None]], -1)  # so that one matrix product gives log2(p)
     num_blocks = layout.num_touched(n1)
     scores = [q.new_zeros(kv_heads, T, 0, dtype=torch.float32)]
-    reaching = None  # p of the window before the slice, which reaches into its first block
+    before_slice = None  # p of the window before the slice, which overlaps its first block
     for start in range(0, num_blocks * per_block, slice_windows):
         stop = min(start + slice_windows, num_blocks * per_block)
-        keys = pad(k1[:, start : min(stop, n1)].to(narrow), (0, 2), value=1.0)
+        keys = pad(k1[:, start : min(stop, n1)].to(product_dtype), (0, 2), value=1.0)
         keys = pad(keys, (0, 0, 0, stop - start - keys.shape[1])).unflatten(1, (-1, per_block))
-        keys = keys.transpose(1, 2).flatten(1, 2)  # all first windows of a block, all second ones, ...
+        keys = keys.transpose(1, 2).flatten(1, 2)  # the first windows of all blocks, then all second ones, ...
         every_head = torch.bmm(shifted, keys.transpose(1, 2)).exp2_().view(kv_heads, G, T, per_block, -1)
         p = every_head[:, 0]
         for g in range(1, G):
@@ -48,21 +54,21 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
         _hide_future(p, positions, start, stride)
         best, last = p.amax(2), p[:, :, -1]
         best[..., 1:] = torch.maximum(best[..., 1:], last[..., :-1])
-        if reaching is not None:
-            best[..., 0] = torch.maximum(best[..., 0], reaching)
-        reaching = last[..., -1].clone()
+        if before_slice is not None:
+            best[..., 0] = torch.maximum(best[..., 0], before_slice)
+        before_slice = last[..., -1].clone()
         scores.append(best.float())
     return torch.cat(scores, -1)
 
 
 def _hide_future(p: Tensor, positions: Tensor, start: int, stride: int) -> None:
-    """Set p [kv heads, T, windows of a block, blocks] to 0 where a window is not wholly seen. start: the first one."""
+    """Set p [kv heads, T, windows of a block, blocks] to 0 where a query does not see a window, from `start` on."""
     per_block, num_blocks = p.shape[2:]
     seen_by_all = num_windows(int(positions[0]) + 1, 2 * stride, stride)
-    sure = min(num_blocks, max(0, seen_by_all - start) // per_block)
-    if sure == num_blocks:
+    num_visible = min(num_blocks, max(0, seen_by_all - start) // per_block)
+    if num_visible == num_blocks:
         return
-    block = torch.arange(sure, num_blocks, device=p.device)
+    block = torch.arange(num_visible, num_blocks, device=p.device)
     window = start + block * per_block + torch.arange(per_block, device=p.device)[:, None]
     window_end = window * stride + 2 * stride - 1
-    p[..., sure:].masked_fill_(window_end > positions[:, None, None], 0.0)
+    p[..., num_visible:].masked_fill_(window_end > positions[:, None, None], 0.0)

@@ -1,7 +1,8 @@
-"""The launches behind `sala_kernels.block_scores`: kernels for few queries (decode) and for many (prefill).
+"""Launch the Triton kernels of `sala_kernels.block_scores`: those for few queries (decode) or for many (prefill).
 
-Both go over the keys twice. The first pass makes log2 sum exp2 over the coarse windows of every query head; the
-second scores a tile of fine windows for all query heads of a kv head and pools them to blocks before they are stored.
+Both read the pooled keys in two passes. The first computes log2 sum exp2 over the coarse windows for every query head.
+The second scores a tile of fine windows for all query heads of a kv head, takes the maximum over each block and stores
+only that.
 """
 
 from math import log
@@ -15,17 +16,17 @@ from sala_kernels.blocks import BlockLayout
 from sala_kernels.key_compression import num_windows
 from sala_kernels.positions import MAX_TOKENS, Position
 
-_ROW = 32  # a row of scores begins at a multiple of this: the choice reads 16 bytes at a time
+_ROW = 32  # a row of scores starts at a multiple of this, so that the choice can read 16 bytes at a time
 
 
 def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: Position, scale: float, layout: BlockLayout) -> Tensor:
-    """As `sala_kernels.block_scores.block_scores`. Raises ValueError for more than 32 windows a block."""
+    """Launch the kernels of `sala_kernels.block_scores.block_scores`. Raises ValueError for over 32 windows a block."""
     T = q.shape[0]
     kv_heads = k1.shape[0]
     stride, per_block = layout.stride, layout.block // layout.stride
     if per_block > MAX_PER_BLOCK:
         raise ValueError(f"the Triton kernels take up to {MAX_PER_BLOCK} windows a block, not {per_block}")
-    n1, n2 = k1.shape[1], k2.shape[1]  # at most: how many of them are seen, the kernels find out
+    n1, n2 = k1.shape[1], k2.shape[1]  # upper bounds; the kernels compute how many windows are seen
     if isinstance(position, int):
         n1, n2 = num_windows(position + T, 2 * stride, stride), num_windows(position + T, 8 * stride, 4 * stride)
     num_blocks = layout.num_touched(n1)

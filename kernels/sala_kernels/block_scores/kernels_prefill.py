@@ -1,4 +1,4 @@
-"""Triton kernels of `sala_kernels.block_scores` for many queries: a tile of them, one head after another."""
+"""Triton kernels of `sala_kernels.block_scores` for many queries (prefill): a tile of queries, head by head."""
 
 from typing import Any
 
@@ -7,67 +7,52 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sala_kernels.block_scores.kernels_decode import log2_sum, merged, pool
+from sala_kernels.block_scores.kernels_shared import (
+    block_arguments,
+    key_strides,
+    load_windows,
+    log2_sum,
+    merged,
+    pool,
+    query_arguments,
+    tile_windows,
+)
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.launch import capability, launch
 
-MAX_PER_BLOCK = 32  # windows a block
-_PROGRAMS = 1024  # enough for a few on every multiprocessor of any card
-_TILES = 4  # of coarse windows at least, where they are split to make so many programs
-_MERGED = 256  # values a program of the merge
+MAX_PER_BLOCK = 32  # windows of a block
+_PROGRAMS = 1024  # a few for every multiprocessor of any GPU
+_TILES = 4  # fewest tiles of coarse windows of a program, where splitting them makes more programs
+_MERGED = 256  # values of a program that merges
 
 
 def score_many(
     q: Tensor, k1: Tensor, k2: Tensor, out: Tensor, *, position: int, scale_log2: float, layout: BlockLayout
 ) -> None:
-    """Fill out [kv heads, T, blocks]; k1 and k2 hold what the last query sees, scale_log2 is scale * log2(e)."""
-    T, H, d = q.shape
+    """Fill out [kv heads, T, blocks]. k1, k2: the windows that the last query sees. scale_log2: scale * log2(e)."""
+    T, H, _ = q.shape
     kv_heads, _, num_blocks = out.shape
-    if max(H * q.stride(1), 128 * q.stride(0)) >= 2**31:  # within a tile, offsets are 32 bits
+    if max(H * q.stride(1), 128 * q.stride(0)) >= 2**31:  # offsets within a tile have 32 bits
         q = q.contiguous()
-    shape = {
-        "position": position,
-        "T": T,
-        "scale_log2": scale_log2,
-        "stride_qt": q.stride(0),
-        "stride_qh": q.stride(1),
-        "stride_qd": q.stride(2),
-        "G": H // kv_heads,
-        "d": d,
-        "D": max(16, triton.next_power_of_2(d)),
-        "STRIDE": layout.stride,
-    }
+    shape = query_arguments(q, kv_heads, position=position, scale_log2=scale_log2, layout=layout)
     lse = _coarse(q, k2, shape)
-    per_block = layout.block // layout.stride
-    padded = triton.next_power_of_2(per_block)
     queries, windows, warps, stages = _score_tile(q, shape["D"])
-    slots = max(2, windows // padded)
+    blocks = block_arguments(k1, out, layout, windows=windows)
     launch(
         _score_blocks,
-        (triton.cdiv(num_blocks, slots - 1), triton.cdiv(T, queries), kv_heads),
+        (triton.cdiv(num_blocks, blocks["SLOTS"] - 1), triton.cdiv(T, queries), kv_heads),
         num_warps=warps,
         num_stages=stages,
         q=q,
-        k1=k1,
         lse=lse,
-        out=out,
-        n1=k1.shape[1],
-        num_blocks=num_blocks,
-        stride_oh=out.stride(0),
-        stride_ot=out.stride(1),
-        stride_kh=k1.stride(0),
-        stride_kn=k1.stride(1),
-        stride_kd=k1.stride(2),
-        PER_BLOCK=per_block,
-        PADDED=padded,
-        SLOTS=slots,
         QUERIES=queries,
+        **blocks,
         **shape,
     )
 
 
 def _coarse(q: Tensor, k2: Tensor, shape: dict[str, Any]) -> Tensor:
-    """First pass: log2 sum exp2 over the coarse windows seen, [H, T] fp32; 0 where none is."""
+    """First pass: log2 sum exp2 over the coarse windows that a query sees, [H, T] fp32; 0 if it sees none."""
     T, H, _ = q.shape
     queries, windows, warps, stages = _coarse_tile(q, shape["D"])
     tiles = triton.cdiv(k2.shape[1], windows)
@@ -86,13 +71,11 @@ def _coarse(q: Tensor, k2: Tensor, shape: dict[str, Any]) -> Tensor:
         parts=parts,
         n2=k2.shape[1],
         tiles_per_split=per_split,
-        stride_kh=k2.stride(0),
-        stride_kn=k2.stride(1),
-        stride_kd=k2.stride(2),
         QUERIES=queries,
         WINDOWS=windows,
         LANES=8 if capability(q) == 90 else 16,
         EMPTY=0.0 if splits == 1 else -float("inf"),
+        **key_strides(k2),
         **shape,
     )
     if splits == 1:
@@ -112,15 +95,17 @@ def _coarse(q: Tensor, k2: Tensor, shape: dict[str, Any]) -> Tensor:
 
 
 def _score_tile(q: Tensor, columns: int) -> tuple[int, int, int, int]:
-    """(queries, windows, warps, stages) of the second pass: two programs a multiprocessor at least, three on Hopper,
-    so that one computes powers while another multiplies."""
+    """(queries, windows, warps, stages) of a tile of the second pass.
+
+    At least two programs fit on a multiprocessor, three on Hopper: one computes powers while another multiplies.
+    """
     if q.element_size() == 4:  # no tensor cores
         return 32, 64 if columns <= 128 else 32, 8, 1
     return 64, 128 if columns <= 128 else 64, 4, 3 if capability(q) == 80 else 2
 
 
 def _coarse_tile(q: Tensor, columns: int) -> tuple[int, int, int, int]:
-    """(queries, windows, warps, stages) of the first pass."""
+    """(queries, windows, warps, stages) of a tile of the first pass."""
     if q.element_size() == 4:
         return 32, 64 if columns <= 128 else 32, 8, 1
     if columns > 128:
@@ -130,25 +115,26 @@ def _coarse_tile(q: Tensor, columns: int) -> tuple[int, int, int, int]:
 
 @triton.jit
 def _num_seen(tokens, SIZE: tl.constexpr, STEP: tl.constexpr):
-    """Windows of SIZE tokens, one every STEP, that lie within the first `tokens`."""
+    """Number of windows of SIZE tokens, one every STEP, within the first `tokens` tokens."""
     return tl.where(tokens >= SIZE, (tokens - SIZE) // STEP + 1, 0)
 
 
 @triton.jit
 def _coarse_step(x, k_at, inside, top, total, window, tokens, scale_log2, SIZE, STEP, MASKED: tl.constexpr):
-    """One tile of coarse windows. top (in units of q.k), total: [QUERIES, LANES], a sum for each window mod LANES.
+    """Add one tile of coarse windows to the online sums: total * exp2(top * scale_log2), each [QUERIES, LANES].
 
-    In the registers of tensor cores' results, those sums need no word from another thread until the end.
+    Lane i sums the windows i modulo LANES. In the register layout of a tensor core's result, a lane stays in one
+    thread: threads exchange nothing before the end.
     """
     k = tl.load(k_at, inside, other=0.0)  # [WINDOWS, D]
     s = tl.dot(x, tl.trans(k), input_precision="ieee")
     if MASKED:
         s = tl.where((window * STEP + SIZE)[None, :] <= tokens[:, None], s, -float("inf"))
     s = tl.reshape(s, [s.shape[0], s.shape[1] // top.shape[1], top.shape[1]])
-    higher = tl.maximum(top, tl.max(s, 1))
-    safe = tl.where(higher == -float("inf"), 0.0, higher) * scale_log2
-    total = total * tl.exp2(top * scale_log2 - safe) + tl.sum(tl.exp2(s * scale_log2 - safe[:, None, :]), 1)
-    return higher, total
+    new_top = tl.maximum(top, tl.max(s, 1))
+    finite_top = tl.where(new_top == -float("inf"), 0.0, new_top) * scale_log2
+    total = total * tl.exp2(top * scale_log2 - finite_top) + tl.sum(tl.exp2(s * scale_log2 - finite_top[:, None, :]), 1)
+    return new_top, total
 
 
 @triton.jit(do_not_specialize=["position", "T", "n2", "tiles_per_split"])
@@ -176,7 +162,7 @@ def _coarse_sums(
     LANES: tl.constexpr,
     EMPTY: tl.constexpr,
 ):
-    """parts[split, head, t] = log2 sum exp2 over the split's windows seen, for a tile of queries of one head."""
+    """parts[split, head, t] = log2 sum exp2 over the split's windows that query t sees. A tile of queries, one head."""
     head = tl.program_id(1)
     split = tl.program_id(2)
     SIZE: tl.constexpr = 8 * STRIDE
@@ -196,18 +182,18 @@ def _coarse_sums(
     seen_by_all = _num_seen(position + first + 1, SIZE, STEP)
     seen_by_last = tl.minimum(_num_seen(tl.minimum(position + first + QUERIES, position + T), SIZE, STEP), n2)
     end = tl.minimum(begin + tiles_per_split * WINDOWS, seen_by_last)
-    plain = begin + tl.maximum(tl.minimum(seen_by_all, end) - begin, 0) // WINDOWS * WINDOWS
+    end_unmasked = begin + tl.maximum(tl.minimum(seen_by_all, end) - begin, 0) // WINDOWS * WINDOWS
     top = tl.full([QUERIES, LANES], -float("inf"), tl.float32)
     total = tl.zeros([QUERIES, LANES], tl.float32)
     row = tl.arange(0, WINDOWS)
     k_at = row[:, None] * stride_kn + column[None, :] * stride_kd
-    for start in range(begin, plain, WINDOWS):
+    for start in range(begin, end_unmasked, WINDOWS):
         k_start = k2 + tl.cast(start, tl.int64) * stride_kn
         inside = (column < d)[None, :]
         top, total = _coarse_step(
             x, k_start + k_at, inside, top, total, start + row, tokens, scale_log2, SIZE, STEP, False
         )
-    for start in range(plain, end, WINDOWS):
+    for start in range(end_unmasked, end, WINDOWS):
         k_start = k2 + tl.cast(start, tl.int64) * stride_kn
         inside = ((start + row) < n2)[:, None] & (column < d)[None, :]
         top, total = _coarse_step(
@@ -220,16 +206,17 @@ def _coarse_sums(
 
 @triton.jit(do_not_specialize=["count", "splits"])
 def _merge_sums(parts, lse, count, splits, BLOCK: tl.constexpr):
+    """lse[i] = log2 of the sum of exp2(parts[split, i]) over the splits; 0 if all are -inf."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     top = tl.full([BLOCK], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK], tl.float32)
     for split in range(splits):
         part = tl.load(parts + tl.cast(split, tl.int64) * count + at, inside, other=-float("inf"))
-        higher = tl.maximum(top, part)
-        safe = tl.where(higher == -float("inf"), 0.0, higher)
-        total = total * tl.exp2(top - safe) + tl.exp2(part - safe)
-        top = higher
+        new_top = tl.maximum(top, part)
+        finite_top = tl.where(new_top == -float("inf"), 0.0, new_top)
+        total = total * tl.exp2(top - finite_top) + tl.exp2(part - finite_top)
+        top = new_top
     tl.store(lse + at, log2_sum(top, total, 0.0), inside)
 
 
@@ -261,24 +248,17 @@ def _score_blocks(
     SLOTS: tl.constexpr,
     QUERIES: tl.constexpr,
 ):
-    """Blocks first ... first + SLOTS - 2 of a tile of queries; slot 0 is the block before them, for its last window.
+    """Scores of a tile of SLOTS - 1 blocks for a tile of queries.
 
-    All tiles of one group of queries come one after another: they find those queries in the L2 cache, and K1 too.
+    The programs of one tile of queries are neighbors: the queries are in the L2 cache, and K1 too.
     """
     kv_head = tl.program_id(2)
     first_query = tl.program_id(1) * QUERIES
     WINDOWS: tl.constexpr = SLOTS * PADDED
-    at = tl.arange(0, WINDOWS)
-    within = at % PADDED
-    window = (tl.program_id(0) * (SLOTS - 1) - 1 + at // PADDED) * PER_BLOCK + within
-    wanted = (at >= PER_BLOCK - 1) & (within < PER_BLOCK) & (window >= 0) & (window < n1)
+    window, scored = tile_windows(0, SLOTS, PADDED, PER_BLOCK)
+    scored = scored & (window < n1)
     column = tl.arange(0, D)
-    k1 += kv_head.to(tl.int64) * stride_kh
-    k = tl.load(
-        k1 + window.to(tl.int64)[:, None] * stride_kn + column[None, :] * stride_kd,
-        wanted[:, None] & (column < d)[None, :],
-        other=0.0,
-    )
+    k = load_windows(k1 + kv_head.to(tl.int64) * stride_kh, window, scored, column, stride_kn, stride_kd, d)
     row = tl.arange(0, QUERIES)
     t = first_query + row
     q += first_query.to(tl.int64) * stride_qt + kv_head.to(tl.int64) * G * stride_qh
@@ -289,14 +269,14 @@ def _score_blocks(
     last_query = position + tl.minimum(first_query + QUERIES, T) - 1
     first_window = tl.maximum((tl.program_id(0) * (SLOTS - 1)) * PER_BLOCK - 1, 0)
     heads = tl.where(first_window * STRIDE + 2 * STRIDE - 1 <= last_query, G, 0)
-    norm = tl.load(lse_at, t < T, other=0.0)
+    head_lse = tl.load(lse_at, t < T, other=0.0)
     for head in range(heads):
         x = tl.load(q_at + head * stride_qh, q_inside, other=0.0)
-        next_norm = tl.load(lse_at + tl.minimum(head + 1, G - 1) * T, t < T, other=0.0)
+        next_lse = tl.load(lse_at + tl.minimum(head + 1, G - 1) * T, t < T, other=0.0)
         s = tl.dot(x, tl.trans(k), input_precision="ieee")
-        p += tl.exp2(s * scale_log2 - norm[:, None])
-        norm = next_norm
-    seen = wanted[None, :] & ((window * STRIDE + 2 * STRIDE - 1)[None, :] <= (position + t)[:, None])
+        p += tl.exp2(s * scale_log2 - head_lse[:, None])
+        head_lse = next_lse
+    seen = scored[None, :] & ((window * STRIDE + 2 * STRIDE - 1)[None, :] <= (position + t)[:, None])
     best = pool(tl.where(seen, p, 0.0), QUERIES, SLOTS, PADDED, PER_BLOCK)
     slot = tl.arange(0, SLOTS)
     block = tl.program_id(0) * (SLOTS - 1) - 1 + slot

@@ -1,4 +1,4 @@
-"""What a mixer's output goes through before its last projection: normalisation over all heads, sigmoid gate."""
+"""Output gate of an attention layer: RMSNorm over all heads, then a sigmoid gate, before the output projection."""
 
 from torch import Tensor
 
@@ -9,11 +9,17 @@ __all__ = ["gated_norm"]
 
 
 def gated_norm(o: Tensor, gate: Tensor, weight: Tensor | None, *, eps: float, backend: Backend = "auto") -> Tensor:
-    """`rms_norm(o, weight, eps) * sigmoid(gate)`, or `o * sigmoid(gate)` where weight is None; rounded as these are.
+    """Return `rms_norm(o, weight, eps) * sigmoid(gate)`, or `o * sigmoid(gate)` if weight is None.
 
-    gate: [..., D], before the sigmoid; o: as many elements in that order (of the same shape, or [..., H, d] with
-    H * d = D), one dtype; weight: [D] of that dtype. Returns gate's shape and dtype. Raises ValueError for shapes
-    that do not fit.
+    The roundings are those of the separate operations. The result has gate's shape and dtype.
+    Raises ValueError if the shapes do not match.
+
+    Args:
+        o: [..., D], or [..., H, d] with H * d = D.
+        gate: [..., D] of o's dtype, before the sigmoid.
+        weight: [D] of that dtype, or None for no normalization.
+        eps: added to the mean square.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     D = gate.shape[-1]
     if o.numel() != gate.numel() or o.shape[: gate.ndim - 1] != gate.shape[:-1]:

@@ -1,4 +1,4 @@
-"""What `gated_norm` is compared on, and its work in the released model."""
+"""Inputs on which `gated_norm` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ _HEADS, _DIM = 32, 128
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Rows of odd lengths, of heads, with and without the norm."""
+    """Rows of odd lengths, o in heads, with and without the norm."""
     for T, H, d in [(1, 1, 1), (3, 3, 5), (2, 24, 16), (5, 4, 64), (2, 32, 128)]:
         for normed in (True, False):
             name = f"T {T}, {H} x {d}" + ("" if normed else ", gate alone")
@@ -22,7 +22,7 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """o and the gate read, the result written, all bf16; an exponential is counted as one operation."""
+    """Both kinds of layer. Bytes: o and gate read, the result written, in bf16. FLOPs: an exponential counts as one."""
     D = _HEADS * _DIM
     for name, T in (("decode", 1), ("prefill 8,192", 8192)):
         yield Workload(
@@ -42,7 +42,7 @@ def workloads() -> Iterator[Workload]:
 def _run(backend: Backend, device: torch.device, T: int, H: int, d: int, normed: bool) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(T + 10 * H + d)
     o = torch.randn(T, H, d, generator=generator).to(device)
-    gate = (4 * torch.randn(T, 2 * H * d, generator=generator)).to(device)[:, : H * d]  # rows lie apart
+    gate = (4 * torch.randn(T, 2 * H * d, generator=generator)).to(device)[:, : H * d]  # strided rows
     weight = torch.randn(H * d, generator=generator).to(device) if normed else None
     return [gated_norm(o, gate, weight, eps=1e-6, backend=backend)]
 

@@ -1,4 +1,4 @@
-"""Triton kernel of `sala_kernels.gated_norm`: one program a row, read once and written once."""
+"""Triton kernel of `sala_kernels.gated_norm`. One program reads one row once and writes it once."""
 
 import torch
 import triton
@@ -9,7 +9,7 @@ from sala_kernels.launch import launch
 
 
 def gated_norm(o: Tensor, gate: Tensor, weight: Tensor | None, *, eps: float) -> Tensor:
-    """As `sala_kernels.gated_norm.gated_norm`."""
+    """Launch the kernel of `sala_kernels.gated_norm.gated_norm`."""
     D = gate.shape[-1]
     rows, gates = (x if x.stride(-1) == 1 else x.contiguous() for x in (o.reshape(-1, D), gate.reshape(-1, D)))
     out = torch.empty(rows.shape, dtype=gate.dtype, device=gate.device)
@@ -38,9 +38,9 @@ def _gate_rows(o, gate, weight, out, stride_o, stride_gate, eps, D: tl.constexpr
     inside = column < D
     dtype = out.dtype.element_ty
     value = tl.load(o + row * stride_o + column, inside, other=0.0).to(tl.float32)
-    opening = tl.sigmoid(tl.load(gate + row * stride_gate + column, inside, other=0.0).to(tl.float32))
+    gate_value = tl.sigmoid(tl.load(gate + row * stride_gate + column, inside, other=0.0).to(tl.float32))
     if weight is not None:
         normed = (value * tl.rsqrt(tl.sum(value * value) / D + eps)).to(dtype).to(tl.float32)
         value = (normed * tl.load(weight + column, inside, other=0.0).to(tl.float32)).to(dtype).to(tl.float32)
-    result = value * opening.to(dtype).to(tl.float32)
+    result = value * gate_value.to(dtype).to(tl.float32)
     tl.store(out + row * D + column, result.to(dtype), inside)

@@ -1,1 +1,1 @@
-"""What can be known of the kernels without running them on a card: errors, resources, bytes and FLOPs."""
+"""What is known about the kernels without running them on a GPU: resources, errors, bytes and FLOPs."""

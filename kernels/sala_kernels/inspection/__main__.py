@@ -1,6 +1,7 @@
-"""`python -m sala_kernels.inspection compile|compare|count OPERATION... [--card sm_90 ...]`: a JSON line a record.
+"""`python -m sala_kernels.inspection compile|compare|count OPERATION... [--card sm_90 ...]` prints JSON lines.
 
-A process of its own for each: Triton's compiler and its interpreter cannot share one.
+Each line is one record. Each of the three needs a process of its own: Triton's compiler and its interpreter cannot
+share one.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from dataclasses import asdict
 
 
 def main() -> None:
-    """Parse, set Triton's mode before it is imported, print."""
+    """Parse the command line, set Triton's mode before Triton is imported, and print the records."""
     parser = argparse.ArgumentParser(prog="python -m sala_kernels.inspection")
     parser.add_argument("what", choices=("compile", "compare", "count"))
     parser.add_argument("operations", nargs="+")

@@ -1,4 +1,4 @@
-"""What every operation's `cases.py` says of it: small inputs to compare on, and full-size work to compile and count."""
+"""What an operation's `cases.py` contains: small inputs to compare on, and full-size workloads to compile and count."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,11 @@ from sala_kernels.positions import Position
 class Comparison:
     """Random inputs on which the Triton kernels must agree with the reference.
 
-    run: computes the operation on fixed inputs (made anew from a fixed seed at each call) on the given backend and
-    device; returns every tensor that the operation makes or changes.
-    limit: largest root-mean-square error relative to the reference that passes, in float32.
+    Attributes:
+        name: of the comparison.
+        run: computes the operation with a backend on a device, on inputs that a fixed seed determines. Returns every
+            tensor that the operation returns or changes.
+        limit: largest relative root-mean-square error in float32 that passes.
     """
 
     name: str
@@ -24,7 +26,7 @@ class Comparison:
     limit: float = 1e-5
 
     def error(self, device: torch.device) -> float:
-        """The largest relative RMS error over the outputs; infinite where shapes, dtypes, NaNs or integers differ."""
+        """The largest relative RMS error over the outputs; infinite if shapes, dtypes, NaNs or integers differ."""
         found, expected = self.run("triton", device), self.run("reference", device)
         assert len(found) == len(expected)
         return max((relative_error(f, e) for f, e in zip(found, expected, strict=True)), default=0.0)
@@ -32,25 +34,28 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One operation at the released model's shapes.
+    """One call of an operation at the released model's shapes.
 
-    prepare: allocates inputs on a device and returns the call to time; on the meta device the call records launches.
-    num_bytes: what must be read and written at least; num_flops: multiplications and additions counted apart.
+    Attributes:
+        name: for example "prefill 8,192 at 1M" or "decode at 64K".
+        prepare: allocates inputs on a device and returns the call to time. On the meta device, launches are recorded.
+        num_bytes: bytes that the call must read and write at least.
+        num_flops: multiplications plus additions.
     """
 
-    name: str  # "prefill 8,192 at 1M", "decode at 64K"
+    name: str
     prepare: Callable[[torch.device], Callable[[], object]]
     num_bytes: int
     num_flops: int
 
 
 def at_position(position: int, device: torch.device, *, known: bool) -> Position:
-    """A position as the host knows it, or as a tensor that only the device knows."""
+    """The position as a number if the host is to know it (`known`), else as a tensor on the device."""
     return position if known else torch.full((1,), position, dtype=torch.int64, device=device)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """RMS of the difference over RMS of `expected`, in float64; 0 or infinity for integers and booleans."""
+    """RMS of the difference divided by RMS of `expected`, in float64; 0 or infinity for integers and booleans."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return float("inf")
     if not expected.is_floating_point():

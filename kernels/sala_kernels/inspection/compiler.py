@@ -1,4 +1,4 @@
-"""Compile recorded launches for cards that need not be there, and read what the code takes of each."""
+"""Compile recorded launches for GPUs that need not be present, and read the resources that the code uses."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ from sala_kernels.launch import Launch
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A compute capability and what a thread block of it may use (CUDA C++ Programming Guide)."""
+    """A compute capability, and the most shared memory of a thread block there (CUDA C++ Programming Guide)."""
 
     capability: int
     examples: str
@@ -25,7 +25,7 @@ class Card:
 
     @property
     def name(self) -> str:
-        """As NVIDIA's compilers spell it."""
+        """The name that NVIDIA's compilers use."""
         return f"sm_{self.capability}"
 
 
@@ -36,7 +36,7 @@ CARDS = (
     Card(capability=90, examples="H100, H200", max_shared_bytes=227 * 1024),
     Card(capability=120, examples="RTX 5090", max_shared_bytes=99 * 1024),
 )
-MAX_REGISTERS = 255  # a thread's, on every card here
+MAX_REGISTERS = 255  # of a thread, on all of these
 _TYPES = {
     torch.float32: "fp32",
     torch.float16: "fp16",
@@ -53,7 +53,7 @@ _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one compiled kernel takes: registers a thread, bytes of stack a thread (spills), shared bytes a block."""
+    """Resources of a compiled kernel: registers and bytes of stack (spills) of a thread, shared bytes of a block."""
 
     registers: int
     stack_bytes: int
@@ -61,7 +61,7 @@ class Resources:
 
 
 def compile_launch(launch: Launch, card: Card) -> Resources:
-    """Compile one launch for `card`; no card is needed. Not in a process that runs Triton's interpreter."""
+    """Compile one launch for `card`, which need not be present. Not in a process that runs Triton's interpreter."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -77,7 +77,7 @@ def compile_launch(launch: Launch, card: Card) -> Resources:
 
 
 def distinct(launches: Iterable[Launch]) -> list[Launch]:
-    """One launch of each kernel and specialization: those that compile to the same code are the same."""
+    """Return the first launch of each kernel and specialization. The others compile to the same code."""
     seen: dict[str, Launch] = {}
     for launch in launches:
         key = repr((launch.kernel.__name__, *_specialize(launch), launch.num_warps, launch.num_stages))
@@ -86,8 +86,11 @@ def distinct(launches: Iterable[Launch]) -> list[Launch]:
 
 
 def _specialize(launch: Launch) -> tuple[dict[str, str], dict[tuple[int, ...], Any], dict[tuple[int, ...], Any]]:
-    """(signature, constants, attributes) as Triton's launcher derives them: integers of 1 become constants, pointers
-    and integers that 16 divides are marked so, unless the kernel asks not to be specialized on them."""
+    """(signature, constants, attributes) as Triton's launcher derives them.
+
+    Integers equal to 1 become constants, and pointers and integers that are multiples of 16 are marked as such, except
+    for arguments on which the kernel does not specialize.
+    """
     signature: dict[str, str] = {}
     constants: dict[tuple[int, ...], Any] = {}
     attributes: dict[tuple[int, ...], Any] = {}

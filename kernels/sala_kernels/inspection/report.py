@@ -1,4 +1,4 @@
-"""Every operation's errors, resources and counted work, as plain records."""
+"""Resources, errors and counted work of every operation, as records."""
 
 import importlib
 from collections.abc import Iterable, Iterator
@@ -24,12 +24,12 @@ OPERATIONS = (
     "kv_append",
     "int4_linear",
 )
-"""The folders of this package that hold an operation with Triton kernels, and so a `cases.py`."""
+"""The folders of this package with an operation that has Triton kernels and a `cases.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledKernel:
-    """One kernel as one card runs it; the highest of each number over the workloads that launch it."""
+    """One kernel compiled for one GPU. Each number is the highest over the variants that the workloads launch."""
 
     operation: str
     kernel: str
@@ -42,13 +42,13 @@ class CompiledKernel:
 
     @property
     def good(self) -> bool:
-        """Whether the card can run it, and without spilling registers."""
+        """Whether the GPU can run the kernel without spilling registers."""
         return self.shared_bytes <= self.max_shared_bytes and self.registers <= MAX_REGISTERS and self.stack_bytes == 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far the kernels were from the reference on one set of inputs."""
+    """The error of the kernels against the reference in one comparison."""
 
     operation: str
     comparison: str
@@ -57,13 +57,13 @@ class Agreement:
 
     @property
     def good(self) -> bool:
-        """Whether the error is within the limit; NaN is not."""
+        """Whether the error is within the limit. NaN is not."""
         return self.error <= self.limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one call must move and compute at the released model's shapes."""
+    """Bytes and FLOPs of one call at the released model's shapes."""
 
     operation: str
     workload: str
@@ -75,7 +75,7 @@ Record = CompiledKernel | Agreement | Work
 
 
 def compiled_kernels(operations: Iterable[str] = OPERATIONS, cards: Iterable[Card] = CARDS) -> Iterator[CompiledKernel]:
-    """Compile what the launchers would launch on each card. Not in a process that runs Triton's interpreter."""
+    """Compile every kernel that the workloads launch, for each GPU. Not in a process that runs Triton's interpreter."""
     for operation in operations:
         for card in cards:
             with recorded(card.capability) as launches:
@@ -98,7 +98,7 @@ def compiled_kernels(operations: Iterable[str] = OPERATIONS, cards: Iterable[Car
 
 
 def agreements(device: torch.device, operations: Iterable[str] = OPERATIONS) -> Iterator[Agreement]:
-    """Run every comparison on a card, or on the CPU in a process with TRITON_INTERPRET=1."""
+    """Run every comparison on a GPU, or on the CPU in a process with TRITON_INTERPRET=1."""
     for operation in operations:
         for comparison in _cases(operation).comparisons():
             yield Agreement(
@@ -110,7 +110,7 @@ def agreements(device: torch.device, operations: Iterable[str] = OPERATIONS) -> 
 
 
 def work(operations: Iterable[str] = OPERATIONS) -> Iterator[Work]:
-    """Count every workload."""
+    """Yield the bytes and FLOPs of every workload."""
     for operation in operations:
         for workload in _cases(operation).workloads():
             yield Work(

@@ -1,4 +1,4 @@
-"""Products with matrices of 4-bit integers (GPTQ: arXiv:2210.17323); activations keep their dtype (W4A16)."""
+"""Linear layers with 4-bit weights (GPTQ, arXiv:2210.17323). Activations keep their dtype (W4A16)."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,12 @@ __all__ = ["Int4Matrix", "int4_dequantize", "int4_linear", "int4_swiglu", "repac
 
 
 def int4_linear(x: Tensor, matrix: Int4Matrix, *, backend: Backend = "auto") -> Tensor:
-    """x W^T, accumulated in float32, with W[o, i] = scale * (q - zero) of the input's group.
+    """Return x W^T, [..., out] in x's dtype, contiguous. W[o, i] = scale * (q - zero), by the group of input i.
 
-    x: [..., in] bf16, fp16 or fp32, its last dimension contiguous or not. Returns [..., out] in x's dtype, contiguous.
-    The reference rounds W to x's dtype before the product; the fused kernels, which take few rows, do not round it.
-    Raises ValueError if x has another number of columns than the matrix, or lies on another device.
+    Sums are float32. The reference rounds W to x's dtype before the product. The fused kernels, which compute few rows,
+    do not round it.
+    x: [..., in] bf16, fp16 or fp32, any strides. Raises ValueError if x has another number of columns than the matrix,
+    or is on another device.
     """
     _check(x, matrix)
     if use_triton(backend, x, matrix.words):
@@ -26,10 +27,15 @@ def int4_linear(x: Tensor, matrix: Int4Matrix, *, backend: Backend = "auto") -> 
 
 
 def int4_swiglu(x: Tensor, gate: Int4Matrix, up: Int4Matrix, *, backend: Backend = "auto") -> Tensor:
-    """silu(x Wgate^T) * (x Wup^T); the two products of `int4_linear`, and in one kernel where x has few rows.
+    """Return silu(x Wgate^T) * (x Wup^T), [..., out] in x's dtype, contiguous.
 
-    x: [..., in]; gate, up: of one shape. Returns [..., out] in x's dtype, contiguous. The fused kernel rounds only the
+    The products are those of `int4_linear`. For few rows of x, one fused kernel computes all, and rounds only the
     result to x's dtype. Raises ValueError as `int4_linear`, and for matrices of different shapes.
+
+    Args:
+        x: [..., in].
+        gate, up: matrices of one shape.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     _check(x, gate)
     _check(x, up)
@@ -43,7 +49,7 @@ def int4_swiglu(x: Tensor, gate: Int4Matrix, up: Int4Matrix, *, backend: Backend
 
 
 def int4_dequantize(matrix: Int4Matrix, dtype: torch.dtype, *, backend: Backend = "auto") -> Tensor:
-    """The plain matrix [out, in], scale * (q - zero) in float32, rounded to `dtype` (bf16, fp16 or fp32)."""
+    """Return the dequantized matrix [out, in]: scale * (q - zero) in float32, rounded to `dtype` (bf16, fp16, fp32)."""
     if use_triton(backend, matrix.words) and dtype != torch.float64:
         from sala_kernels.int4_linear import kernels
 

@@ -1,4 +1,4 @@
-"""What `int4_linear` is compared on, and its work in the released model."""
+"""Inputs on which `int4_linear` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,9 +17,9 @@ _SHAPES = {  # (out, in) of the released model's matrices
     "down": (4096, 16384),
 }
 _FFN = (16384, 4096)
-_FP16_LIMIT = 1e-3  # of a result rounded to 11 bits, and weights rounded in the reference only
+_FP16_LIMIT = 1e-3  # results are rounded to 11 bits, and only the reference rounds the weights
 
-# (in, out, group size, symmetric, permuted): multiples of all tiles, and of none
+# (in, out, group size, symmetric, permuted): sizes that are multiples of all tiles, and of none
 _MATRICES = (
     (256, 128, 128, True, False),
     (200, 72, 128, False, False),
@@ -32,7 +32,7 @@ _MATRICES = (
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Each path by its number of rows: one, a tile, several, and more than the fused kernel takes."""
+    """Each kernel by its number of rows: one, a tile, several tiles, and more than the fused kernel computes."""
     for num_in, num_out, group, symmetric, permuted in _MATRICES:
         kind = f"{num_in} x {num_out}, group {group}" + " symmetric" * symmetric + " permuted" * permuted
         make = partial(random_matrix, num_in, num_out, group, symmetric=symmetric, permuted=permuted)
@@ -41,14 +41,14 @@ def comparisons() -> Iterator[Comparison]:
         for M in (1, 7) if num_out < 100 else (7,):
             yield Comparison(name=f"swiglu, {M} rows, {kind}", run=partial(_swiglu, make=make, M=M))
         yield Comparison(name=f"dequantized, {kind}", run=partial(_dequantized, make=make), limit=0.0)
-    for M in (1, 16, 33, 300):  # where two weights are unpacked at once
+    for M in (1, 16, 33, 300):  # fp16, where two weights are unpacked at once
         make = partial(random_matrix, 200, 72, 64, symmetric=M == 16, permuted=False)
         run = partial(_linear, make=make, M=M, dtype=torch.float16)
         yield Comparison(name=f"{M} rows in fp16", run=run, limit=_FP16_LIMIT)
     make = partial(random_matrix, 200, 72, 64, symmetric=False, permuted=False)
     run = partial(_swiglu, make=make, M=5, dtype=torch.float16)
     yield Comparison(name="swiglu, 5 rows in fp16", run=run, limit=2 * _FP16_LIMIT)
-    for M in (7, 33):  # inputs cut into unequal parts, outputs in several tiles
+    for M in (7, 33):  # inputs split into unequal parts, outputs in several tiles
         make = partial(random_matrix, 1408, 136, 128, symmetric=True, permuted=False)
         yield Comparison(name=f"{M} rows, 1408 x 136, split", run=partial(_linear, make=make, M=M))
     make = partial(random_matrix, 4232, 24, 128, symmetric=False, permuted=False)
@@ -56,7 +56,7 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """The matrices of the released model, group 128. Bytes: W with its scales, x and the result, once each."""
+    """The matrices of the released model, group size 128. Bytes: W with its scales, x and the result, once each."""
     for M in (1, 16, 128, 512, 8192):
         rows = "1 row" if M == 1 else f"{M:,} rows"
         for name, (num_out, num_in) in _SHAPES.items():
@@ -78,7 +78,16 @@ def workloads() -> Iterator[Workload]:
 def random_matrix(
     num_in: int, num_out: int, group: int, *, symmetric: bool, permuted: bool, device: torch.device, seed: int = 0
 ) -> Int4Matrix:
-    """A matrix of random words, repacked from GPTQ's layout."""
+    """Return a matrix of random weights, repacked from GPTQ's layout.
+
+    Args:
+        num_in, num_out: inputs and outputs.
+        group: size of a group, or -1 for a single group.
+        symmetric: whether all zero points are 8.
+        permuted: whether inputs are in another order than their groups.
+        device: of the matrix.
+        seed: of the random numbers.
+    """
     generator = torch.Generator().manual_seed(seed)
     size = num_in if group == -1 else group
     groups = -(-num_in // size)
@@ -98,7 +107,7 @@ def random_matrix(
 
 
 def _x(M: int, num_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Rows that lie apart."""
+    """Random rows [M, num_in], strided."""
     return torch.randn(M, num_in + 8, generator=torch.Generator().manual_seed(M)).to(device, dtype)[:, :num_in]
 
 

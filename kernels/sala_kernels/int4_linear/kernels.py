@@ -1,11 +1,11 @@
-"""Which kernel of `sala_kernels.int4_linear` computes a product, by its number of rows.
+"""Choose and launch the kernel of `sala_kernels.int4_linear` by the number of rows of x.
 
-1: a GEMV on the ordinary cores, one launch. A second row would cost it another pass over W, and the tensor cores
-take 16 for the price of one, though in two launches where W has few outputs.
-Up to MAX_FUSED_ROWS: W is unpacked on its way into the tensor cores, as often as there are tiles of rows.
-Beyond: W is made plain once, and torch multiplies. For the largest matrix, 4096 x 16384, that is 170 MB written and
-read, 0.04 ms on an H200 and 0.17 ms on a 4090, where the product itself takes 0.10 ms and 0.42 ms for 512 rows: from
-there on torch's advantage on the product outweighs it, and at 8,192 rows it costs 3 to 4 percent.
+1 row: a GEMV on the CUDA cores, in one launch. A second row would need another pass over W. Tensor cores compute 16
+rows in the time of one, in two launches if W has few outputs.
+Up to MAX_FUSED_ROWS: a fused GEMM, which unpacks W on its way into the tensor cores, once for each tile of rows.
+More rows: W is dequantized once, and torch multiplies. For the largest matrix, 4096 x 16384, this writes and reads
+170 MB, which takes 0.04 ms on an H200 and 0.17 ms on a 4090. The product of 512 rows takes 0.10 ms and 0.42 ms. From
+there on, torch's faster product outweighs the dequantization, which takes 3 to 4 percent of the time at 8,192 rows.
 """
 
 import torch
@@ -19,11 +19,11 @@ from sala_kernels.swiglu import swiglu
 MAX_GEMV_ROWS = 1
 MAX_FUSED_SWIGLU_ROWS = 16
 MAX_FUSED_ROWS = 256
-_MAX_SCRATCH_NUMBERS = 1 << 26  # 128 MiB in bf16: the largest of a layer's matrices in one piece
+_MAX_SCRATCH_NUMBERS = 1 << 26  # 128 MiB in bf16: the largest matrix of a layer in one piece
 
 
 def int4_linear(x: Tensor, matrix: Int4Matrix) -> Tensor:
-    """As `sala_kernels.int4_linear.int4_linear`."""
+    """Launch the kernel of `sala_kernels.int4_linear.int4_linear`."""
     rows = _rows(x)
     out = torch.empty(rows.shape[0], matrix.shape[0], dtype=x.dtype, device=x.device)
     if rows.shape[0] <= MAX_GEMV_ROWS:
@@ -31,15 +31,15 @@ def int4_linear(x: Tensor, matrix: Int4Matrix) -> Tensor:
     elif rows.shape[0] <= MAX_FUSED_ROWS:
         fused_linear(rows, matrix, out)
     else:
-        plain_linear(rows, matrix, out)
+        dequantized_linear(rows, matrix, out)
     return out.view(*x.shape[:-1], out.shape[1])
 
 
 def int4_swiglu(x: Tensor, gate: Int4Matrix, up: Int4Matrix) -> Tensor:
-    """As `sala_kernels.int4_linear.int4_swiglu`."""
+    """Launch the kernel of `sala_kernels.int4_linear.int4_swiglu`."""
     rows = _rows(x)
-    alike = gate.group_size == up.group_size and gate.inputs is None and up.inputs is None
-    if not alike or rows.shape[0] > MAX_FUSED_SWIGLU_ROWS:
+    fusible = gate.group_size == up.group_size and gate.inputs is None and up.inputs is None
+    if not fusible or rows.shape[0] > MAX_FUSED_SWIGLU_ROWS:
         return swiglu(int4_linear(x, gate), int4_linear(x, up), backend="triton")
     out = torch.empty(rows.shape[0], gate.shape[0], dtype=x.dtype, device=x.device)
     if rows.shape[0] <= MAX_GEMV_ROWS:
@@ -50,19 +50,19 @@ def int4_swiglu(x: Tensor, gate: Int4Matrix, up: Int4Matrix) -> Tensor:
 
 
 def int4_dequantize(matrix: Int4Matrix, dtype: torch.dtype) -> Tensor:
-    """As `sala_kernels.int4_linear.int4_dequantize`."""
+    """Launch the kernel of `sala_kernels.int4_linear.int4_dequantize`."""
     out = torch.empty(matrix.shape, dtype=dtype, device=matrix.device)
     dequantize(matrix, out, 0)
     return out
 
 
 def fused_linear(rows: Tensor, matrix: Int4Matrix, out: Tensor) -> None:
-    """out [M, out] = rows [M, in] W^T by the fused kernel, any M."""
+    """Write rows [M, in] W^T to out [M, out] by the fused GEMM, for any M."""
     gemm(rows if matrix.inputs is None else gather(rows, matrix.inputs), matrix, None, out)
 
 
-def plain_linear(rows: Tensor, matrix: Int4Matrix, out: Tensor) -> None:
-    """out [M, out] = rows [M, in] W^T by way of the plain matrix in x's dtype, a part of its rows at a time."""
+def dequantized_linear(rows: Tensor, matrix: Int4Matrix, out: Tensor) -> None:
+    """Write rows [M, in] W^T to out [M, out] by torch, from dequantized rows of W in x's dtype, some at a time."""
     num_out, num_in = matrix.shape
     step = max(1, _MAX_SCRATCH_NUMBERS // max(1, num_in))
     scratch = torch.empty(min(step, num_out), num_in, dtype=rows.dtype, device=rows.device)
@@ -73,6 +73,6 @@ def plain_linear(rows: Tensor, matrix: Int4Matrix, out: Tensor) -> None:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """x as [M, in] with neighbouring columns, rows apart or not."""
+    """x as [M, in] with contiguous columns. Rows may be strided."""
     rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])
     return rows if rows.stride(-1) == 1 else rows.contiguous()

@@ -1,11 +1,11 @@
-"""Triton kernel of `sala_kernels.int4_linear` for one row: a GEMV that the memory limits, not the arithmetic.
+"""Triton kernel of `sala_kernels.int4_linear` for one row: a GEMV bound by memory bandwidth, not by arithmetic.
 
-A bandwidth of 4 TB/s is 8e12 weights a second, against 28e12 instruction slots of an H200's lanes: three for a weight.
-Two is what it takes here: one `and`, one multiply-add. A masked nibble at bit p, read as a float, is the subnormal
-q * 2^(p - 149), exactly; the bits up to 23 are linear, so six nibbles of a word need no shift and the last two share
-one. Multiplied by x * 2^(76 - p) all nibbles count alike, in units of 2^-73. The zero is subtracted once for a group,
-as zero * sum(x). |x| may go up to 2^51. Subnormal operands cost nothing on NVIDIA cards, and PTX keeps them unless an
-instruction says `.ftz`.
+An H200 reads 8e12 weights per second at 4 TB/s and issues 28e12 instructions per second over all lanes: about three
+for a weight. This kernel needs two, an `and` and a multiply-add. A masked nibble at bit p, read as a float, is exactly
+the number q * 2^(p - 149), mostly a subnormal one. Floats are linear in bits 0 to 23 (the fraction and the lowest bit
+of the exponent), so six nibbles of a word need no shift. The other two are shifted. x is multiplied by 2^(76 - p), so
+that all products are in units of 2^-73. The zero point is subtracted once for each group, as zero * sum(x). |x| may be
+up to 2^51. Subnormal operands are not slower on NVIDIA GPUs, and PTX keeps them unless an instruction has `.ftz`.
 """
 
 import triton
@@ -16,15 +16,15 @@ from sala_kernels.int4_linear.matrix import Int4Matrix
 from sala_kernels.launch import launch
 
 _NUM_WARPS = 4
-_BLOCK_OUT = 16  # rows of W that share the preparation of x
-_FEW_OUTPUTS = 4096  # below, rows are spread over four times as many programs
-_SEGMENTS = 32  # of 64 bytes: 16 bytes of a row for each of 128 threads
+_BLOCK_OUT = 16  # outputs of a program, which share the preparation of x
+_FEW_OUTPUTS = 4096  # with fewer, four times as many programs share the outputs
+_SEGMENTS = 32  # of 64 bytes, read at a time: 16 bytes of a row for each of 128 threads
 
 
 def gemv(x: Tensor, matrix: Int4Matrix, up: Int4Matrix | None, out: Tensor) -> None:
-    """out[m] = W x[m], or silu(W x[m]) * (Wup x[m]) with `up`; x [M, in], out [M, out].
+    """Write W x[m], or silu(W x[m]) * (Wup x[m]) if `up` is given, to out[m]. x: [M, in]. out: [M, out].
 
-    Any M is computed, a row at a time. `up` has the group size of `matrix`, and neither then has a permutation.
+    M may be any number; each row is computed alone. `up` has the group size of `matrix`, and both have no permutation.
     """
     num_out, width = matrix.words.shape
     block = _BLOCK_OUT if num_out >= _FEW_OUTPUTS else _BLOCK_OUT // 4
@@ -120,7 +120,7 @@ def _gemv(
 
 @triton.jit
 def _two_inputs(x, inputs, num_in, segment, num_segments, i: tl.constexpr):
-    """Inputs of nibble i in the low and the high half of each word, fp32 [segments, 16] each."""
+    """The inputs of nibble i of the low half and of the high half of each word, fp32 [segments, 16] each."""
     slot = segment * 128 + (32 * i + tl.arange(0, 32))[None, :]
     if inputs is None:
         value = tl.load(x + slot, slot < num_in, other=0.0)
@@ -144,7 +144,7 @@ def _nibble(word, bit: tl.constexpr):
 
 @triton.jit
 def _add_group(total, dot, sums, scales, zeros, n, num_out, group, inside):
-    """total + scale * (dot - zero * sums): [outputs, segments, 4]; dot: [outputs, segments, 16]; sums: of x, a row."""
+    """total + scale * (dot - zero * sums), [outputs, segments, 4]. dot: [outputs, segments, 16]. sums: of x."""
     at = group * num_out + n
     scale = tl.load(scales + at, inside, other=0.0).to(tl.float32)
     if zeros is None:
@@ -156,12 +156,13 @@ def _add_group(total, dot, sums, scales, zeros, n, num_out, group, inside):
 
 @triton.jit
 def _by_four(values):
-    """[r, s, 16] to [r, s, 4]: sums of four neighbours, which one thread holds."""
+    """[r, s, 16] to [r, s, 4]: sums of four neighbors, which are in one thread."""
     return tl.sum(values.reshape(values.shape[0], values.shape[1], 4, 4), 3)
 
 
 @triton.jit
 def _sum_of_row(total):
+    """The sum of each output [outputs], from [outputs, segments, 4] in units of 2^-73."""
     return tl.sum(total.reshape(total.shape[0], total.shape[1] * 4), 1) * _two_to(73)
 
 

@@ -1,8 +1,9 @@
-"""Triton kernels of `sala_kernels.int4_linear` for several rows: the product on tensor cores, and the plain matrix.
+"""Triton kernels of `sala_kernels.int4_linear` for several rows: the GEMM on tensor cores, and dequantization.
 
-out^T = W x^T: W is the left operand, so that it goes from packed words to the tensor cores in registers, by one `and`,
-one `or` and one subtraction for two weights: 16 bits of a nibble under the exponent of 128 (bf16) or 1024 (fp16) are
-128 + q or 1024 + q, from which the zero is subtracted exactly. The scale multiplies the sum over a group, in float32.
+The GEMM computes out^T = W x^T. W is the left operand, so that packed words become tensor-core operands in registers,
+by one `and`, one `or` and one subtraction for two weights. A nibble q in the low bits of 128 (bf16) or of 1024 (fp16)
+is the number 128 + q or 1024 + q, from which the zero point is subtracted exactly. The scale multiplies the sum over a
+group, in float32.
 """
 
 import torch
@@ -17,10 +18,10 @@ _MAX_SPLITS = 16
 
 
 def gemm(x: Tensor, matrix: Int4Matrix, up: Int4Matrix | None, out: Tensor) -> None:
-    """out = x W^T, or silu(x W^T) * (x Wup^T) with `up`; x [M, in], out [M, out]. `up` has the group size of `matrix`.
+    """Write x W^T, or silu(x W^T) * (x Wup^T) if `up` is given, to out [M, out]. x: [M, in] in the order of slots.
 
-    Neither matrix has a permutation: x is in the order of slots. Few tiles are split over the inputs, and added up in
-    a fixed order by a second kernel.
+    `up` has the group size of `matrix`, and both have no permutation. If there are few tiles, programs split the inputs
+    (split-K), and a second kernel adds their results in a fixed order.
     """
     M, num_out = out.shape
     num_segments = matrix.words.shape[1] // 16
@@ -29,8 +30,8 @@ def gemm(x: Tensor, matrix: Int4Matrix, up: Int4Matrix | None, out: Tensor) -> N
         block_out = min(block_out, 64)
     tiles = triton.cdiv(M, block_rows) * triton.cdiv(num_out, block_out)
     splits = 1 if up is not None else _num_splits(tiles, num_segments, num_warps)
-    each = triton.cdiv(num_segments, splits)
-    splits = triton.cdiv(num_segments, each)
+    segments_per_split = triton.cdiv(num_segments, splits)
+    splits = triton.cdiv(num_segments, segments_per_split)
     sums = out if splits == 1 else torch.empty(splits, M, num_out, dtype=torch.float32, device=x.device)
     launch(
         _gemm,
@@ -51,7 +52,7 @@ def gemm(x: Tensor, matrix: Int4Matrix, up: Int4Matrix | None, out: Tensor) -> N
         num_in=x.shape[1],
         num_out=num_out,
         num_segments=num_segments,
-        each=each,
+        segments_per_split=segments_per_split,
         EVEN=x.shape[1] == 128 * num_segments,
         GROUP=matrix.group_size,
         BLOCK_ROWS=block_rows,
@@ -73,29 +74,29 @@ def gemm(x: Tensor, matrix: Int4Matrix, up: Int4Matrix | None, out: Tensor) -> N
         )
 
 
-def _tile(M: int, dtype: torch.dtype, card: int, group_size: int) -> tuple[int, int, int, int]:
-    """(rows of x, outputs, warps, stages) of a tile: 99 KB of shared memory, and no spilled register."""
+def _tile(M: int, dtype: torch.dtype, compute_capability: int, group_size: int) -> tuple[int, int, int, int]:
+    """(rows of x, outputs, warps, stages) of a tile that fits in 99 KB of shared memory without spills."""
     if dtype == torch.float32:
-        return 16, 64, 4, 2  # no tensor cores, and no speed
+        return 16, 64, 4, 2  # no tensor cores: not fast
     if M <= 16:
         return 16, 128, 4, 4
     if M <= 32:
         return 32, 128, 4, 3
     if M <= 64:
         return 64, 64, 4, 3
-    return (128, 128, 8, 4) if card == 90 and group_size == 128 else (64, 128, 8, 3)
+    return (128, 128, 8, 4) if compute_capability == 90 and group_size == 128 else (64, 128, 8, 3)
 
 
 def _num_splits(tiles: int, num_segments: int, num_warps: int) -> int:
-    """How often the inputs are cut: for 8 warps on each of some 128 multiprocessors, with 4 segments at least.
+    """Splits of the inputs: enough for 8 warps on each of about 128 multiprocessors, with at least 4 segments each.
 
-    Each more costs 4 bytes an output, written and read.
+    Each further split costs 4 bytes for an output, written and read.
     """
     return max(1, min(128 * 8 // num_warps // tiles, num_segments // 4, _MAX_SPLITS))
 
 
 def gather(x: Tensor, inputs: Tensor) -> Tensor:
-    """x [M, in] in the order of slots, [M, slots], 0 in empty ones."""
+    """Return x [M, in] in the order of slots, [M, slots], 0 in empty slots."""
     out = torch.empty(x.shape[0], inputs.shape[0], dtype=x.dtype, device=x.device)
     block = 1024
     launch(
@@ -112,9 +113,9 @@ def gather(x: Tensor, inputs: Tensor) -> Tensor:
 
 
 def dequantize(matrix: Int4Matrix, out: Tensor, first: int) -> None:
-    """out [n, in], contiguous: the rows of the plain matrix from `first` on, in out's dtype."""
+    """Write rows of the dequantized matrix, from `first` on, to out [n, in], contiguous."""
     n, num_in = out.shape
-    block_out, block_in = 16, 512  # a thread has 16 neighbours in four runs of the same 128 slots
+    block_out, block_in = 16, 512  # a thread computes 16 neighbors in each of four runs of 128 slots
     launch(
         _dequantize,
         (triton.cdiv(num_in, block_in), triton.cdiv(n, block_out)),
@@ -150,41 +151,43 @@ def _gemm(
     num_in,
     num_out,
     num_segments,
-    each,
+    segments_per_split,
     EVEN: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
 ):
-    m, n = _place(tl.program_id(0), M, num_out, BLOCK_ROWS, BLOCK_OUT)
+    m, n = _program_tile(tl.program_id(0), M, num_out, BLOCK_ROWS, BLOCK_OUT)
     split = tl.program_id(1)
-    # rows and outputs past the end repeat the last one: loads without a mask, and stores with one
+    # rows and outputs after the end repeat the last: loads need no mask, stores have one
     row, output = tl.minimum(m, M - 1), tl.minimum(n, num_out - 1)
     at_x = x + row[None, :].to(tl.int64) * stride_x + tl.arange(0, 32)[:, None]
     at = output[:, None].to(tl.int64) * (num_segments * 16) + tl.arange(0, 16)[None, :]
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
     total_up = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
-    for segment in range(split * each, tl.minimum(split * each + each, num_segments)):
+    for segment in range(
+        split * segments_per_split, tl.minimum(split * segments_per_split + segments_per_split, num_segments)
+    ):
         word = tl.load(words + at + segment * 16)
         dot = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
         if words_up is not None:
             word_up = tl.load(words_up + at + segment * 16)
             dot_up = tl.zeros([BLOCK_OUT, BLOCK_ROWS], tl.float32)
         for i in tl.static_range(4):
-            place = tl.cast(segment * (128 // GROUP) + (32 * i) // GROUP, tl.int64) * num_out + output
+            group_at = tl.cast(segment * (128 // GROUP) + (32 * i) // GROUP, tl.int64) * num_out + output
             if (32 * i) % GROUP == 0:
-                # before the products of the group: its latency passes under them
-                scale = tl.load(scales + place).to(tl.float32)[:, None]
+                # before the products of the group, which hide its latency
+                scale = tl.load(scales + group_at).to(tl.float32)[:, None]
                 if words_up is not None:
-                    scale_up = tl.load(scales_up + place).to(tl.float32)[:, None]
+                    scale_up = tl.load(scales_up + group_at).to(tl.float32)[:, None]
             first = segment * 128 + 32 * i
             if EVEN:
                 columns = tl.load(at_x + first)  # [32, rows]
             else:
                 columns = tl.load(at_x + first, first + tl.arange(0, 32)[:, None] < num_in, other=0.0)
-            dot = tl.dot(_weights(word, i, zeros, place, columns.dtype), columns, dot, input_precision="ieee")
+            dot = tl.dot(_weights(word, i, zeros, group_at, columns.dtype), columns, dot, input_precision="ieee")
             if words_up is not None:
-                weight = _weights(word_up, i, zeros_up, place, columns.dtype)
+                weight = _weights(word_up, i, zeros_up, group_at, columns.dtype)
                 dot_up = tl.dot(weight, columns, dot_up, input_precision="ieee")
             if (32 * i + 32) % GROUP == 0:
                 total += dot * scale
@@ -199,8 +202,8 @@ def _gemm(
 
 
 @triton.jit
-def _place(program, M, num_out, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr):
-    """Rows of x and outputs of a program. Eight tiles of rows share each tile of W while it is in the L2 cache."""
+def _program_tile(program, M, num_out, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexpr):
+    """Rows of x and outputs of a program. Eight tiles of rows use a tile of W while it is in the L2 cache."""
     tiles_m, tiles_n = tl.cdiv(M, BLOCK_ROWS), tl.cdiv(num_out, BLOCK_OUT)
     first = program // (8 * tiles_n) * 8
     high = tl.minimum(tiles_m - first, 8)
@@ -210,13 +213,13 @@ def _place(program, M, num_out, BLOCK_ROWS: tl.constexpr, BLOCK_OUT: tl.constexp
 
 
 @triton.jit
-def _weights(word, i: tl.constexpr, zeros, place, dtype: tl.constexpr):
-    """q - zero of the run i of a segment in `dtype`, exactly: words [outputs, 16] to [outputs, 32]."""
+def _weights(word, i: tl.constexpr, zeros, group_at, dtype: tl.constexpr):
+    """q - zero of run i of a segment, exactly, in `dtype`: words [outputs, 16] to weights [outputs, 32]."""
     pair = (word >> (4 * i)) & 0x000F000F
     if dtype == tl.float32:
         low, high = (pair & 0xFFFF).to(tl.float32), (pair >> 16).to(tl.float32)
     else:
-        # constants, not arguments: the compiler moves the change of layout to the load only past constants
+        # constants, not arguments: only past constants does the compiler move the layout conversion to the load
         pair |= 0x43004300 if dtype == tl.bfloat16 else 0x64006400
         low = (pair & 0xFFFF).to(tl.int16).to(dtype, bitcast=True)
         high = (pair >> 16).to(tl.int16).to(dtype, bitcast=True)
@@ -225,12 +228,13 @@ def _weights(word, i: tl.constexpr, zeros, place, dtype: tl.constexpr):
     if zeros is None:
         weight -= tl.full([1, 1], base + 8.0, dtype)
     else:
-        weight -= (tl.load(zeros + place)[:, None].to(tl.float32) + base).to(dtype)
+        weight -= (tl.load(zeros + group_at)[:, None].to(tl.float32) + base).to(dtype)
     return weight
 
 
 @triton.jit
 def _add_splits(sums, out, stride_out, M, num_out, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
+    """Write the sum of sums [splits, M, out] over the splits to out [M, out]."""
     row = tl.program_id(1).to(tl.int64)
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
@@ -291,7 +295,7 @@ def _dequantize(
 
 @triton.jit
 def _scaled(q, scales, zeros, stride_scales, row, group, inside):
-    """scale * ((q & 15) - zero) in float32: 2^23 + q is q under the exponent of 2^23."""
+    """scale * ((q & 15) - zero) in float32. With q in its low bits, the float 2^23 is 2^23 + q."""
     at = group * stride_scales + row
     zero = 8388616.0
     if zeros is not None:

@@ -1,9 +1,10 @@
-"""Matrices of 4-bit integers in the order that the kernels read, made once at load from GPTQ's tensors.
+"""Matrices with packed 4-bit weights in the order that the kernels read, repacked once at load from GPTQ's tensors.
 
-A row of `words` holds one output's weights in slots of input, 128 slots (a segment) in 16 words. Word c of a segment
-has eight nibbles: nibble i of its low half is slot 32 i + 2 c of the segment, nibble i of its high half the slot after.
-So `(word >> 4 i) & 0x000F000F` is two neighbouring weights in the two halves of a register, and the 16 words give a
-run of 32 neighbouring slots for each i: what a tensor core takes as an operand without any shuffle.
+A row of `words` contains the weights of one output. Inputs are placed in slots, and 128 slots (a segment) are packed
+into 16 words. Word c of a segment has eight nibbles: nibble i of its low half is slot 32 i + 2 c of the segment, and
+nibble i of its high half is the next slot. So `(word >> 4 i) & 0x000F000F` gives two neighboring weights in the two
+halves of a register, and for each i the 16 words give a run of 32 neighboring slots: a tensor core's operand without
+any shuffle.
 """
 
 from dataclasses import dataclass
@@ -12,22 +13,25 @@ import torch
 from torch import Tensor
 
 SEGMENT = 128
-"""Slots that share 16 words; every row is padded to a multiple."""
+"""Slots that are packed into 16 words. The slots of a row are padded to a multiple of it."""
 
-SYMMETRIC_ZERO = 8
+SYMMETRIC_ZERO = 8  # zero point of symmetric quantization
 _GROUP_SIZES = (128, 64, 32)
-_CHUNK_NUMBERS = 1 << 24  # weights repacked at a time: the scratch stays small beside the model
+_CHUNK_NUMBERS = 1 << 24  # weights repacked at a time, so that the scratch memory is small compared to the model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int4Matrix:
-    """W[o, i] = scales[g, o] * (q[o, s] - zeros[g, o]), where input i lies in slot s and g = s // group_size.
+    """W[o, i] = scales[g, o] * (q[o, s] - zeros[g, o]), where s is the slot of input i and g = s // group_size.
 
-    words: int32 [out, slots / 8], laid out as at the head of this file, slots a multiple of 128.
-    scales: [slots / group_size, out], a float dtype; zeros: uint8, the same shape, None where all of them are 8.
-    group_size: 32, 64 or 128. in_features: inputs; without a permutation input i lies in slot i.
-    inputs: int32 [slots], the input in each slot, -1 for an empty one; slots: int32 [in_features], its inverse; both
-    None without a permutation.
+    Attributes:
+        words: int32 [out, slots / 8], in the layout that this module's docstring describes, slots a multiple of 128.
+        scales: [slots / group_size, out], any float dtype.
+        zeros: zero points, uint8 of the same shape, or None if all are 8.
+        group_size: 32, 64 or 128.
+        in_features: number of inputs.
+        inputs: int32 [slots], the input in each slot, -1 for an empty slot; None if input i is in slot i.
+        slots: int32 [in_features], the slot of each input; None if input i is in slot i.
     """
 
     words: Tensor
@@ -53,17 +57,17 @@ class Int4Matrix:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(out, in), as of the plain matrix."""
+        """(out, in), the shape of the dequantized matrix."""
         return self.words.shape[0], self.in_features
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
+        """The device of the tensors."""
         return self.words.device
 
     @property
     def num_bytes(self) -> int:
-        """Of all tensors."""
+        """Bytes of all tensors."""
         parts = (self.words, self.scales, self.zeros, self.inputs, self.slots)
         return sum(part.numel() * part.itemsize for part in parts if part is not None)
 
@@ -71,20 +75,25 @@ class Int4Matrix:
 def repack_int4(
     qweight: Tensor, qzeros: Tensor, scales: Tensor, g_idx: Tensor | None, *, group_size: int, zero_offset: int
 ) -> Int4Matrix:
-    """An Int4Matrix on the same device from the tensors of a GPTQ file of 4 bits.
+    """Repack the tensors of a 4-bit GPTQ file into an Int4Matrix on the same device.
 
-    qweight: int32 [in / 8, out], the lowest nibble first; qzeros: int32 [groups, out / 8]; scales: [groups, out];
-    g_idx: [in] group of each input, None for inputs in order. group_size: of the file, any; -1 for a single group.
-    zero_offset: what is added to a stored zero, modulo 16: 1 for format `gptq` (v1), 0 for `gptq_v2`.
-    Groups of other sizes than 32, 64 and 128 are cut or padded to one of these.
+    Groups of other sizes than 32, 64 and 128 are divided into, or padded to, groups of one of these sizes.
+
+    Args:
+        qweight: int32 [in / 8, out], lowest nibble first.
+        qzeros: int32 [groups, out / 8].
+        scales: [groups, out].
+        g_idx: [in], the group of each input, or None if inputs are in the order of their groups.
+        group_size: of the file, any; -1 for a single group.
+        zero_offset: added to each stored zero point, modulo 16: 1 for format `gptq` (v1), 0 for `gptq_v2`.
     """
     in_features, out = 8 * qweight.shape[0], qweight.shape[1]
     device = qweight.device
     order = torch.arange(in_features, device=device)
     if g_idx is None:
         g_idx = torch.zeros_like(order) if group_size == -1 else order // group_size
-    ours = next((size for size in _GROUP_SIZES if group_size == -1 or group_size % size == 0), _GROUP_SIZES[-1])
-    inputs, groups = _place(g_idx.to(torch.int64), qzeros.shape[0], ours)
+    new_size = next((size for size in _GROUP_SIZES if group_size == -1 or group_size % size == 0), _GROUP_SIZES[-1])
+    inputs, groups = _assign_slots(g_idx.to(torch.int64), qzeros.shape[0], new_size)
     in_order = bool((inputs[:in_features] == order).all())
     zeros = ((_nibbles(qzeros) + zero_offset) & 15).to(torch.uint8)[groups].contiguous()  # [groups, out]
     words = torch.empty(out, len(inputs) // 8, dtype=torch.int32, device=device)
@@ -99,7 +108,7 @@ def repack_int4(
         words=words,
         scales=scales[groups].contiguous(),
         zeros=None if bool((zeros == SYMMETRIC_ZERO).all()) else zeros,
-        group_size=ours,
+        group_size=new_size,
         in_features=in_features,
         inputs=None if in_order else inputs.to(torch.int32),
         slots=None if in_order else slots,
@@ -107,7 +116,7 @@ def repack_int4(
 
 
 def unpack(words: Tensor) -> Tensor:
-    """The weights in the order of slots: int32 [out, slots / 8] to int32 [out, slots] of 0 to 15."""
+    """Unpack words int32 [out, slots / 8] to weights int32 [out, slots], 0 to 15, in the order of slots."""
     shifts = torch.tensor([[4 * i, 4 * i + 16] for i in range(4)], dtype=torch.int32, device=words.device)
     parts = (words.view(-1, words.shape[1] // 16, 1, 16, 1) >> shifts[:, None, :]) & 15  # [out, segments, 4, 16, 2]
     return parts.reshape(words.shape[0], 8 * words.shape[1])
@@ -124,15 +133,16 @@ def _pack(q: Tensor) -> Tensor:
 
 
 def _nibbles(words: Tensor) -> Tensor:
-    """int32 [r, c] to int32 [r, 8 c], the lowest nibble of each word first."""
+    """Unpack int32 [r, c] to int32 [r, 8 c], the lowest nibble of each word first."""
     shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=words.device)
     return ((words[:, :, None] >> shifts) & 15).reshape(words.shape[0], -1)
 
 
-def _place(g_idx: Tensor, num_groups: int, size: int) -> tuple[Tensor, Tensor]:
-    """Put inputs into slots so that each run of `size` slots has inputs of one group.
+def _assign_slots(g_idx: Tensor, num_groups: int, size: int) -> tuple[Tensor, Tensor]:
+    """Assign inputs to slots so that each run of `size` slots has inputs of one group.
 
-    g_idx: int64 [in]. Returns (inputs int64 [slots], -1 in empty ones; the group of each run, int64 [slots / size]).
+    g_idx: int64 [in]. Returns the inputs, int64 [slots], -1 in empty slots; and the group of each run, int64
+    [slots / size].
     """
     counts = torch.bincount(g_idx, minlength=num_groups)
     runs = -(counts // -size)  # runs of each group

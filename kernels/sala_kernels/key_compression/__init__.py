@@ -1,4 +1,4 @@
-"""Mean-pooled keys of InfLLM-V2 (arXiv:2509.24663): what the block scores look at instead of every key."""
+"""Mean-pooled keys of InfLLM-V2 (arXiv:2509.24663). Block scores are computed from them instead of from every key."""
 
 from torch import Tensor
 
@@ -12,11 +12,17 @@ __all__ = ["compress_keys", "compress_keys_into", "compress_new_keys", "num_wind
 
 
 def compress_keys(keys: Tensor, *, size: int, stride: int, backend: Backend = "auto") -> Tensor:
-    """Mean of every whole window: out[:, j] = mean(keys[:, stride*j : stride*j + size]), size a multiple of stride.
+    """Return the mean of every whole window, [kv heads, windows, d]: mean(keys[:, stride*j : stride*j + size]).
 
-    keys: [kv heads, n, d], from the first token of the first window wanted. Returns [kv heads, windows, d] in the
-    dtype of keys; sums are made in float32 (float64 for float64), strip by strip, so that each window's value does
-    not depend on how many are made at once. Raises ValueError if size is no multiple of stride.
+    Each window is summed in float32 (float64 for float64), one strip of `stride` keys after the other, and rounded to
+    the dtype of keys. Its bits do not depend on how many windows are computed at once.
+    Raises ValueError if size is not a multiple of stride.
+
+    Args:
+        keys: [kv heads, n, d], from the first token of the first window on.
+        size: tokens of a window, a multiple of stride.
+        stride: tokens from the start of a window to the start of the next.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     kv_heads, n, d = keys.shape
     out = keys.new_empty(kv_heads, num_windows(n, size, stride), d)
@@ -27,12 +33,17 @@ def compress_keys(keys: Tensor, *, size: int, stride: int, backend: Backend = "a
 def compress_keys_into(
     keys: Tensor | QuantizedRows, out: Tensor, *, first: int, size: int, stride: int, backend: Backend = "auto"
 ) -> None:
-    """The windows `first` ... `first + out.shape[1] - 1` of `compress_keys`, written to rows of a cache in one launch.
+    """Write the windows `first` ... `first + out.shape[1] - 1` of `compress_keys` to rows of a cache, in one launch.
 
-    keys: [kv heads, n, d], every key from the first token on, quantized or not. out: [kv heads, windows, d],
-    overwritten, of the dtype of keys that are not quantized; both may be views of larger buffers. Raises ValueError if
-    the keys do not reach the end of the last window, if out has other heads, another d or another dtype, or if size is
-    no multiple of stride.
+    Raises ValueError if the keys end before the last window does, if out has another number of heads, d or dtype, or if
+    size is not a multiple of stride.
+
+    Args:
+        keys: [kv heads, n, d], every key from the first token on, quantized or not. It may be a view.
+        out: [kv heads, windows, d], overwritten, of the dtype of keys that are not quantized. It may be a view.
+        first: index of the window in row 0 of out.
+        size, stride: as in `compress_keys`.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     _check(keys, out, size, stride)
     n, count = keys.shape[1], out.shape[1]
@@ -58,14 +69,18 @@ def compress_new_keys(
     stride: int,
     backend: Backend = "auto",
 ) -> None:
-    """The windows that the tokens `position` ... `position + num_tokens - 1` complete, each written to its own row of
-    out, with the bits that `compress_keys_into` gives it; often none. In one launch.
+    """Write the windows that new tokens complete, often none, in one launch: window j to row j of out.
 
-    keys: [kv heads, n, d], n >= position + num_tokens, every key from the first token on, quantized or not. out:
-    [kv heads, rows, d] of the dtype of keys that are not quantized, from the first window on; a window without a row
-    raises ValueError where the host knows it, and is not written by the kernels otherwise.
-    position: a number, or int64 [1] on the device for at most 16 tokens.
-    Raises ValueError for what does not fit, as `compress_keys_into`.
+    A window has the bits that `compress_keys_into` gives it. Raises ValueError as `compress_keys_into`, and for a
+    window without a row if the host knows the position. If only the device knows it, the kernels skip such windows.
+
+    Args:
+        keys: [kv heads, n, d], n >= position + num_tokens, every key from the first token on, quantized or not.
+        out: [kv heads, rows, d], from the first window on, of the dtype of keys that are not quantized.
+        position: of the first new token, a number, or int64 [1] on the device for at most 16 tokens.
+        num_tokens: new tokens.
+        size, stride: as in `compress_keys`.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     _check(keys, out, size, stride)
     check_position(position, num_tokens, out.device)

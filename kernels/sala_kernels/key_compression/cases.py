@@ -1,4 +1,4 @@
-"""What `compress_keys` is compared on, and its work in the released model."""
+"""Inputs on which `compress_keys` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ _KINDS: tuple[Kind | None, ...] = (None, "int8", "fp8")
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Both of the model's windows and odd ones; keys and targets inside larger buffers."""
+    """The model's two window sizes and odd ones; keys and outputs are views of larger buffers."""
     for n, d, size, stride in [(300, 16, 32, 16), (330, 20, 128, 64), (29, 5, 8, 4), (21, 1, 6, 2), (5, 130, 1, 1)]:
         name = f"{size}/{stride} over {n} keys, d {d}"
         yield Comparison(name=name, run=partial(_whole, n=n, d=d, size=size, stride=stride))
@@ -32,11 +32,10 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """The windows that a chunk completes, and the two (one fine, one coarse) that every 64th decoded token does; at a
-    position that the device knows, one of them.
+    """The windows that a prefill chunk completes, and the one that every `stride`-th decoded token completes.
 
-    Bytes: the keys under the windows read once, the windows written. FLOPs: one addition a key and element, then the
-    sums of strips.
+    At a position that only the device knows, one window is counted. Bytes: the keys of the windows read once, the
+    windows written. FLOPs: one addition for each number of a key, then the additions of strips.
     """
     for name, size, stride in (("fine", 32, 16), ("coarse", 128, 64)):
         for kind in _KINDS:
@@ -65,7 +64,7 @@ def _whole(backend: Backend, device: torch.device, n: int, d: int, size: int, st
 
 
 def _row_bytes(kind: Kind | None) -> int:
-    """Of one key."""
+    """Bytes of one key."""
     return 2 * _D if kind is None else _D + 4
 
 
@@ -86,7 +85,7 @@ def _into(backend: Backend, device: torch.device, first: int, count: int, kind: 
 def _new(
     backend: Backend, device: torch.device, position: int, T: int, kind: Kind | None, known: bool = False
 ) -> Sequence[Tensor]:
-    """Keys behind the last token are there, and rows behind the last window."""
+    """There are more keys than tokens, and more rows than windows."""
     keys = torch.randn(60, 2, 24, generator=torch.Generator().manual_seed(position)).to(device).transpose(0, 1)
     cache = torch.full((2, 16, 24), 7.0, device=device)
     at = at_position(position, device, known=known)

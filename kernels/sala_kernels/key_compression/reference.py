@@ -1,4 +1,4 @@
-"""The definition of `sala_kernels.key_compression`, in PyTorch."""
+"""The definition of `sala_kernels.key_compression` in PyTorch."""
 
 import torch
 from torch import Tensor
@@ -8,12 +8,17 @@ from sala_kernels.kv_quantization.rows import QuantizedRows
 
 
 def num_windows(num_tokens: int, size: int, stride: int) -> int:
-    """Whole windows of `size` tokens, one every `stride`, within `num_tokens`."""
+    """Number of whole windows of `size` tokens, one every `stride`, within `num_tokens`."""
     return 0 if num_tokens < size else (num_tokens - size) // stride + 1
 
 
 def compress_keys(keys: Tensor, *, count: int, size: int, stride: int) -> Tensor:
-    """The first `count` windows, as `sala_kernels.key_compression.compress_keys`. Returns [kv heads, count, d]."""
+    """The definition of `sala_kernels.key_compression.compress_keys`. Returns [kv heads, count, d].
+
+    Args:
+        keys, size, stride: as there.
+        count: windows to compute, from the first on.
+    """
     H, _, d = keys.shape
     if count == 0:
         return keys.new_empty(H, 0, d)
@@ -29,7 +34,11 @@ def compress_keys(keys: Tensor, *, count: int, size: int, stride: int) -> Tensor
 
 
 def compress_keys_into(keys: Tensor | QuantizedRows, out: Tensor, *, first: int, size: int, stride: int) -> None:
-    """As `sala_kernels.key_compression.compress_keys_into`."""
+    """The definition of `sala_kernels.key_compression.compress_keys_into`.
+
+    Args:
+        keys, out, first, size, stride: as there.
+    """
     start, count = first * stride, out.shape[1]
     if isinstance(keys, QuantizedRows):
         wide = dequantize_rows(keys.tokens(start, start + (count - 1) * stride + size), torch.float32)
@@ -41,7 +50,11 @@ def compress_keys_into(keys: Tensor | QuantizedRows, out: Tensor, *, first: int,
 def compress_new_keys(
     keys: Tensor | QuantizedRows, out: Tensor, *, position: int, num_tokens: int, size: int, stride: int
 ) -> None:
-    """As `sala_kernels.key_compression.compress_new_keys`."""
+    """The definition of `sala_kernels.key_compression.compress_new_keys`.
+
+    Args:
+        keys, out, position, num_tokens, size, stride: as there.
+    """
     check_new_windows(position, num_tokens, keys.shape[1], out.shape[1], size, stride)
     first, end = num_windows(position, size, stride), num_windows(position + num_tokens, size, stride)
     if end > first:
@@ -49,7 +62,14 @@ def compress_new_keys(
 
 
 def check_new_windows(position: int, num_tokens: int, num_keys: int, num_rows: int, size: int, stride: int) -> None:
-    """Raise ValueError if keys of those tokens, or rows for their windows, are missing."""
+    """Raise ValueError if keys of the new tokens are missing, or rows for the windows that they complete.
+
+    Args:
+        position, num_tokens: the new tokens.
+        num_keys: keys that are given.
+        num_rows: rows for windows, from the first window on.
+        size, stride: of the windows.
+    """
     end = num_windows(position + num_tokens, size, stride)
     if position < 0 or position + num_tokens > num_keys or end > num_rows:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""New keys and values written to the rows of a cache, quantized on the way where the cache is."""
+"""Write new keys and values to a KV cache, and quantize them if the cache is quantized."""
 
 from torch import Tensor
 
@@ -19,13 +19,17 @@ def append_rows(
     position: Position,
     backend: Backend = "auto",
 ) -> None:
-    """Write the keys and values of T tokens to the rows `position` ... of keys and values. In one launch.
+    """Write the keys and values of T tokens to the rows of a cache that start at `position`, in one launch.
 
-    k: [T, kv heads, d], v: [T, kv heads, dv], any strides. keys: [kv heads, capacity, d], values: [kv heads, capacity,
-    dv], each plain, of any float dtype, or quantized as by `quantize_rows`; views with d contiguous; changed in place.
-    position: a number, or int64 [1] on the device for at most 16 tokens; rows that would lie behind the capacity raise
-    ValueError where the host knows it, and are not written by the kernels otherwise.
-    Raises ValueError for shapes that do not fit.
+    Raises ValueError if the shapes do not match, or if rows beyond the capacity are to be written and the host knows
+    the position. If only the device knows it, the kernels skip such rows.
+
+    Args:
+        k, v: [T, kv heads, d] and [T, kv heads, dv], any strides.
+        keys, values: the cache, [kv heads, capacity, d] and [kv heads, capacity, dv], changed in place. Each is of any
+            float dtype, or quantized as by `quantize_rows`. Views with a contiguous last dimension are possible.
+        position: of the first token, a number, or int64 [1] on the device for at most 16 tokens.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     T, heads, _ = k.shape
     check_position(position, T, k.device)

@@ -1,4 +1,4 @@
-"""What `append_rows` is compared on, and its work in the released model."""
+"""Inputs on which `append_rows` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ _KINDS: tuple[Kind | None, ...] = (None, "int8", "fp8")
 
 
 def comparisons() -> Iterator[Comparison]:
-    """One token and several, K != V, sizes that are no powers of two, into the middle of a cache, at both positions."""
+    """One token and several, d != dv, sizes that are not powers of two, both kinds of position, a partly full cache."""
     pairs: list[tuple[Kind | None, Kind | None]]
     pairs = [(None, None), ("int8", "int8"), ("fp8", "fp8"), ("int8", None), (None, "fp8")]
     for kinds in pairs:
@@ -27,8 +27,11 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """One layer's new rows at a position that the device knows. Bytes: they are read in bf16 and written, with scales
-    where quantized. FLOPs: two comparisons, a division and a rounding a number that is quantized."""
+    """The new rows of one layer at a position that only the device knows.
+
+    Bytes: rows read in bf16 and written, with scales if quantized. FLOPs: two comparisons, a division and a rounding
+    for each quantized number.
+    """
     for length, n in (("64K", 2**16), ("1M", 2**20)):
         for T in (1, 16):
             for kind in _KINDS:
@@ -41,10 +44,10 @@ def workloads() -> Iterator[Workload]:
                 )
 
 
-def _room(
+def _cache(
     heads: int, capacity: int, d: int, kind: Kind | None, dtype: torch.dtype, device: torch.device
 ) -> Tensor | QuantizedRows:
-    """A cache's rows, all of one value."""
+    """Rows of a cache, filled with one value."""
     if kind is None:
         return torch.full((heads, capacity, d), 7.0, dtype=dtype, device=device)
     rows = QuantizedRows.empty((heads, capacity, d), kind, device)
@@ -62,18 +65,18 @@ def _append(
     kinds: tuple[Kind | None, Kind | None],
     known: bool,
 ) -> Sequence[Tensor]:
-    """k and v are cut from one tensor, as a projection would give them."""
+    """k and v are views of one tensor, as a fused projection returns them."""
     generator = torch.Generator().manual_seed(T + sum(sizes))
     both = torch.randn(T, heads, sum(sizes), generator=generator).to(device) * 3
     both[T // 2] = 0
     k, v = both.split(sizes, -1)
-    rooms = [_room(heads, T + 9, x.shape[2], kind, x.dtype, device) for x, kind in zip((k, v), kinds, strict=True)]
-    append_rows(k, v, rooms[0], rooms[1], position=at_position(4, device, known=known), backend=backend)
-    return [part for x in rooms for part in ((x.data, x.scale) if isinstance(x, QuantizedRows) else (x,))]
+    caches = [_cache(heads, T + 9, x.shape[2], kind, x.dtype, device) for x, kind in zip((k, v), kinds, strict=True)]
+    append_rows(k, v, caches[0], caches[1], position=at_position(4, device, known=known), backend=backend)
+    return [part for x in caches for part in ((x.data, x.scale) if isinstance(x, QuantizedRows) else (x,))]
 
 
 def _prepare(device: torch.device, T: int, n: int, kind: Kind | None) -> Callable[[], object]:
     k, v = (torch.zeros(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
-    keys, values = (_room(_HEADS, n, _DIM, kind, torch.bfloat16, device) for _ in range(2))
+    keys, values = (_cache(_HEADS, n, _DIM, kind, torch.bfloat16, device) for _ in range(2))
     position = at_position(n - T, device, known=False)
     return lambda: append_rows(k, v, keys, values, position=position)

@@ -1,4 +1,4 @@
-"""Triton kernel of `sala_kernels.kv_append`: a program some rows of one head, of the keys or of the values."""
+"""Triton kernel of `sala_kernels.kv_append`. One program writes a few rows of one head, of the keys or the values."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sala_kernels.kv_quantization.kernels import quantized
+from sala_kernels.kv_quantization.kernels import quantize_tile
 from sala_kernels.kv_quantization.rows import QuantizedRows
 from sala_kernels.launch import launch
 from sala_kernels.positions import Position
-from sala_kernels.positions.kernels import number
+from sala_kernels.positions.kernels import load_scalar
 
-_TILE_ELEMENTS = 2048
+_TILE_ELEMENTS = 2048  # numbers of a program
 
 
 def append_rows(
     k: Tensor, v: Tensor, keys: Tensor | QuantizedRows, values: Tensor | QuantizedRows, *, position: Position
 ) -> None:
-    """As `sala_kernels.kv_append.append_rows`."""
+    """Launch the kernel of `sala_kernels.kv_append.append_rows`."""
     T, heads, d = k.shape
     columns = triton.next_power_of_2(max(d, v.shape[2]))
     rows = min(triton.next_power_of_2(T), max(1, _TILE_ELEMENTS // columns))
@@ -29,15 +29,15 @@ def append_rows(
         position=position,
         T=T,
         capacity=keys.shape[1],
-        **_described("k", k, keys),
-        **_described("v", v, values),
+        **_row_arguments("k", k, keys),
+        **_row_arguments("v", v, values),
         ROWS=rows,
         COLUMNS=columns,
     )
 
 
-def _described(name: str, x: Tensor, rows: Tensor | QuantizedRows) -> dict[str, Any]:
-    """The arguments of what is read from x, and of where it is written."""
+def _row_arguments(name: str, x: Tensor, rows: Tensor | QuantizedRows) -> dict[str, Any]:
+    """The kernel's arguments for the source x and the cache's rows. `name` is "k" or "v"."""
     data, scale = (rows.data, rows.scale) if isinstance(rows, QuantizedRows) else (rows, None)
     if data.stride(2) != 1:
         raise ValueError("the last dimension of a cache's rows must be contiguous")
@@ -64,8 +64,8 @@ def _append(
     K_SIZE: tl.constexpr, V_SIZE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    row = number(position) + token
-    there = (token < T) & (row >= 0) & (row < capacity)
+    row = load_scalar(position) + token
+    valid = (token < T) & (row >= 0) & (row < capacity)
     head = tl.program_id(1).to(tl.int64)
     if tl.program_id(2) == 0:
         k += head * stride_k_head
@@ -73,7 +73,7 @@ def _append(
         if k_scale is not None:
             k_scale += head * stride_k_scale_head
         _write(
-            k, k_data, k_scale, token, row, there, stride_k, stride_k_d, stride_k_data, stride_k_scale, K_SIZE, COLUMNS
+            k, k_data, k_scale, token, row, valid, stride_k, stride_k_d, stride_k_data, stride_k_scale, K_SIZE, COLUMNS
         )
     else:
         v += head * stride_v_head
@@ -81,24 +81,24 @@ def _append(
         if v_scale is not None:
             v_scale += head * stride_v_scale_head
         _write(
-            v, v_data, v_scale, token, row, there, stride_v, stride_v_d, stride_v_data, stride_v_scale, V_SIZE, COLUMNS
+            v, v_data, v_scale, token, row, valid, stride_v, stride_v_d, stride_v_data, stride_v_scale, V_SIZE, COLUMNS
         )
 
 
 @triton.jit
 def _write(
-    x, data, scale, token, row, there, stride_x, stride_d, stride_data, stride_scale,
+    x, data, scale, token, row, valid, stride_x, stride_d, stride_data, stride_scale,
     SIZE: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The tokens of one head to their rows."""
+    """Write the tokens of one head to their rows."""
     token, row = token.to(tl.int64), row.to(tl.int64)
     column = tl.arange(0, COLUMNS)
-    inside = there[:, None] & (column < SIZE)[None, :]
+    inside = valid[:, None] & (column < SIZE)[None, :]
     values = tl.load(x + token[:, None] * stride_x + column[None, :] * stride_d, inside, other=0.0)
     target = data + row[:, None] * stride_data + column[None, :]
     if scale is None:
         tl.store(target, values.to(data.dtype.element_ty), inside)
     else:
-        stored, row_scale = quantized(values.to(tl.float32), data.dtype.element_ty)
+        stored, row_scale = quantize_tile(values.to(tl.float32), data.dtype.element_ty)
         tl.store(target, stored, inside)
-        tl.store(scale + row * stride_scale, row_scale, there)
+        tl.store(scale + row * stride_scale, row_scale, valid)

@@ -1,4 +1,4 @@
-"""The definition of `sala_kernels.kv_append`, in PyTorch."""
+"""The definition of `sala_kernels.kv_append` in PyTorch."""
 
 from torch import Tensor
 
@@ -9,7 +9,11 @@ from sala_kernels.kv_quantization.rows import QuantizedRows
 def append_rows(
     k: Tensor, v: Tensor, keys: Tensor | QuantizedRows, values: Tensor | QuantizedRows, *, position: int
 ) -> None:
-    """As `sala_kernels.kv_append.append_rows`. Raises ValueError for rows behind the capacity."""
+    """The definition of `sala_kernels.kv_append.append_rows`. Raises ValueError for rows beyond the capacity.
+
+    Args:
+        k, v, keys, values, position: as there.
+    """
     T, capacity = k.shape[0], keys.shape[1]
     if not 0 <= position <= capacity - T:
         raise ValueError(f"rows {position} to {position + T} were to be written; there is room for {capacity}")

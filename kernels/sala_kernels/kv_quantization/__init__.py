@@ -1,4 +1,4 @@
-"""Keys and values in one byte an element, with one scale for each token and head."""
+"""Keys and values quantized to one byte a number, with one scale for each token and head."""
 
 import torch
 from torch import Tensor
@@ -13,13 +13,17 @@ __all__ = ["Kind", "QuantizedRows", "dequantize_rows", "quantize_rows"]
 def quantize_rows(
     x: Tensor, kind: Kind, out: QuantizedRows | None = None, *, backend: Backend = "auto"
 ) -> QuantizedRows:
-    """Round every row x[head, token] to one-byte numbers times a scale of its own.
+    """Quantize every row x[head, token] to one-byte numbers with a scale of its own. Returns the quantized rows.
 
-    x: [kv heads, n, d], any strides but 1 in d; kind: "int8" (127 steps either side, scale = max|x| / 127) or "fp8"
-    (e4m3: 4 significant bits, scale = max|x| / 448). Both round to the nearest, ties to even; x must be finite. Rows
-    of zeros stay zeros.
-    out: where to write, of x's shape and this kind, such as rows of a cache; made if None. Returns it.
-    Raises ValueError if kind is unknown, or `out` has another shape or kind.
+    "int8" has 127 steps on either side of zero and scale = max|x| / 127. "fp8" is e4m3 with 4 significant bits and
+    scale = max|x| / 448. Both round to nearest, ties to even. Rows of zeros stay zeros.
+    Raises ValueError if kind is unknown, or if `out` has another shape or kind.
+
+    Args:
+        x: [kv heads, n, d], finite, with a contiguous last dimension.
+        kind: "int8" or "fp8".
+        out: rows to overwrite, of x's shape and this kind, for example rows of a cache. None allocates them.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     if kind not in ("int8", "fp8"):
         raise ValueError(f"unknown kind of quantization {kind!r}; choose int8 or fp8")
@@ -37,10 +41,7 @@ def quantize_rows(
 
 
 def dequantize_rows(rows: QuantizedRows, dtype: torch.dtype = torch.float32, *, backend: Backend = "auto") -> Tensor:
-    """The numbers that quantized rows stand for: multiplied in float32, then rounded to `dtype`.
-
-    Returns [kv heads, n, d], contiguous.
-    """
+    """Return the values of quantized rows, [kv heads, n, d] contiguous: multiplied in float32, rounded to `dtype`."""
     if use_triton(backend, rows.data, rows.scale):
         from sala_kernels.kv_quantization import kernels
 

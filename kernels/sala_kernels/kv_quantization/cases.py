@@ -1,4 +1,4 @@
-"""What `kv_quantization` is compared on, and its work in the released model."""
+"""Inputs on which `kv_quantization` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,8 +23,11 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """Keys (or values) of one layer. Bytes: every row once in bf16, once quantized, and its scale. FLOPs: two
-    comparisons, a division and a rounding a number; one product a number on the way back."""
+    """Keys (or values) of one layer.
+
+    Bytes: every row once in bf16 and once quantized, with its scale. FLOPs of a number: two comparisons, a division and
+    a rounding to quantize it, one product to dequantize it.
+    """
     for kind in _KINDS:
         for name, T in (("decode", 1), ("prefill 8,192", 8192)):
             num_bytes = _HEADS * T * (3 * _DIM + 4)
@@ -43,7 +46,7 @@ def workloads() -> Iterator[Workload]:
 
 
 def _rows(device: torch.device, shape: tuple[int, int, int]) -> Tensor:
-    """[heads, n, d] as the model makes them: a view of [n, heads, d]."""
+    """Rows [heads, n, d] as the model computes them: a view of [n, heads, d]."""
     heads, n, d = shape
     generator = torch.Generator().manual_seed(sum(shape))
     x = torch.randn(n, heads, d, generator=generator) * torch.randn(n, heads, 1, generator=generator).exp() ** 3

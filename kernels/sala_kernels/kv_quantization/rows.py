@@ -1,4 +1,4 @@
-"""The record of quantized rows."""
+"""The record that holds quantized rows."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,10 +13,11 @@ _DTYPES = {"int8": torch.int8, "fp8": torch.uint8}
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedRows:
-    """Rows of numbers data * scale, as `quantize_rows` makes them. A view where its tensors are views.
+    """Rows of the numbers data * scale, as `quantize_rows` returns them. The tensors may be views.
 
-    data: [kv heads, n, d] int8, or uint8 that holds the bits of e4m3 numbers (cards before sm_89 have no such type).
-    scale: [kv heads, n] fp32.
+    Attributes:
+        data: [kv heads, n, d] int8, or uint8 with the bits of e4m3 numbers (GPUs before sm_89 have no such type).
+        scale: [kv heads, n] fp32.
     """
 
     data: Tensor
@@ -30,7 +31,7 @@ class QuantizedRows:
 
     @classmethod
     def empty(cls, shape: torch.Size | tuple[int, ...], kind: Kind, device: torch.device) -> "QuantizedRows":
-        """Room for rows [kv heads, n, d]; nothing is written."""
+        """Allocate rows [kv heads, n, d] without writing them."""
         data = torch.empty(shape, dtype=_DTYPES[kind], device=device)
         return cls(data=data, scale=torch.empty(shape[:-1], dtype=torch.float32, device=device))
 
@@ -41,7 +42,7 @@ class QuantizedRows:
 
     @property
     def kind(self) -> Kind:
-        """How the rows are rounded."""
+        """The number format of the rows."""
         return "int8" if self.data.dtype == torch.int8 else "fp8"
 
     @property
@@ -50,11 +51,11 @@ class QuantizedRows:
         return self.data.numel() + 4 * self.scale.numel()
 
     def tokens(self, start: int, stop: int) -> "QuantizedRows":
-        """The rows of the tokens start ... stop - 1 of every head, as a view."""
+        """The rows of tokens start ... stop - 1 of every head, as a view."""
         return QuantizedRows(data=self.data[:, start:stop], scale=self.scale[:, start:stop])
 
     def copy_(self, other: "QuantizedRows") -> None:
-        """Take over the rows of `other`, which has the same shape and kind. In place."""
+        """Copy the rows of `other`, which has the same shape and kind, into this one."""
         assert self.kind == other.kind
         self.data.copy_(other.data)
         self.scale.copy_(other.scale)

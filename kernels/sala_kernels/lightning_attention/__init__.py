@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
 from sala_kernels.lightning_attention import reference
+from sala_kernels.lightning_attention.inputs import DecodeInputs
 from sala_kernels.lightning_attention.reference import lightning_log_decay
 from sala_kernels.positions import MAX_TOKENS, Position, check_position
 
@@ -28,16 +29,24 @@ def lightning_attention(
     chunk: int = 64,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Attend linearly over T tokens: S_t = exp(log_decay) S_{t-1} + k_t^T v_t, o_t = scale q_t S_t.
+    """Linear attention over T tokens (prefill): S_t = exp(log_decay) S_(t-1) + k_t^T v_t, o_t = scale q_t S_t.
 
-    q: [B, T, H, K]; k: [B, T, Hk, K]; v: [B, T, Hk, V]; any strides, one float dtype, computed in float32 (float64 if q
-    is). Hk divides H, and head h reads head h // (H / Hk) of k and v. state: [B, H, K, V], the state before the first
-    token. log_decay: [H], <= 0. Returns o [B, T, H, V] in q's dtype and the state after the last token, in the
-    computing dtype. Nothing is changed in place. chunk: tokens that the reference takes at a time; its memory is
-    linear in T, T * chunk scores and T / chunk states, and gradients flow through every argument of it, not of the
-    kernels. The kernels multiply in the inputs' dtype and add in float32. Where no gradient is wanted, "auto" on a CPU
-    rounds scores, and what they weigh, to q's dtype; the states are not rounded. Raises ValueError for shapes or dtypes
-    that do not fit.
+    Returns o [B, T, H, V] in q's dtype, and the state after the last token in the computing dtype, which is float64 if
+    q is float64 and float32 otherwise. No argument is changed. Raises ValueError if shapes or dtypes do not match.
+    The reference works in chunks. Its memory is linear in T: T * chunk scores and T / chunk states. Gradients flow
+    through all its arguments. Where gradients are disabled, "auto" on a CPU computes the attention within chunks in q's
+    dtype; the states are not rounded.
+    The kernels have no gradients. They multiply in the inputs' dtype and accumulate in float32.
+
+    Args:
+        q: [B, T, H, K].
+        k, v: [B, T, Hk, K] and [B, T, Hk, V], of q's dtype, any strides. Hk divides H, and head h of q uses head
+            h // (H / Hk) of k and v.
+        state: [B, H, K, V], before the first token.
+        log_decay: [H], not positive, per token.
+        scale: factor of the queries.
+        chunk: tokens of a chunk of the reference.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     _check(q, k, v, state, log_decay, leading=2)
     if use_triton(backend, q, k, v, state, log_decay):
@@ -62,24 +71,29 @@ def lightning_decode(
     cos_sin: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Advance every sequence by one token: S <- exp(log_decay) S + k^T v, o = scale q S.
+    """Advance every sequence by one token: S <- exp(log_decay) S + k^T v. Returns o = scale q S, [B, H, V].
 
-    q: [B, H, K]; k: [B, Hk, K]; v: [B, Hk, V]; any strides, one float dtype; Hk divides H. log_decay: [H].
-    state: [B, H, K, V] fp32 (fp64 too in the reference), contiguous, updated in place.
-    Before that, q and k are normalised by their weights [K], if given, as by `rms_norm`, and turned by cos_sin
-    [2, B, K / 2] or [2, 1, K / 2], if given, as by `apply_rotary`.
-    Returns [B, H, V] in q's dtype. Raises ValueError for shapes or dtypes that do not fit.
+    q and k are first normalized as by `rms_norm` and rotated as by `apply_rotary`, where the weights and angles are
+    given. o has q's dtype. Raises ValueError if shapes or dtypes do not match.
+
+    Args:
+        q: [B, H, K].
+        k, v: [B, Hk, K] and [B, Hk, V], of q's dtype, any strides. Hk divides H.
+        state: [B, H, K, V] fp32 (or fp64 in the reference), contiguous, updated in place.
+        log_decay: [H].
+        scale: factor of the queries.
+        q_norm, k_norm: [K], weights of the norms, or None.
+        eps: added to the mean squares of the norms.
+        cos_sin: [2, B, K / 2] or [2, 1, K / 2], or None.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     _check(q, k, v, state, log_decay, leading=1)
-    if use_triton(backend, q, k, v, state, log_decay, q_norm, k_norm, cos_sin):
+    inputs = DecodeInputs(q, k, v, state, log_decay, scale, q_norm, k_norm, eps, cos_sin)
+    if use_triton(backend, *inputs.tensors):
         from sala_kernels.lightning_attention import kernels_decode
 
-        return kernels_decode.lightning_decode(
-            q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
-        )
-    return reference.lightning_decode(
-        q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
-    )
+        return kernels_decode.lightning_decode(inputs)
+    return reference.lightning_decode(inputs)
 
 
 def lightning_verify(
@@ -96,38 +110,50 @@ def lightning_verify(
     cos_sin: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """What `lightning_decode`, called for T tokens of one sequence one after another, would return; the state is kept.
+    """Compute what `lightning_decode` returns for T tokens of one sequence in turn, without changing the state.
 
-    q: [T, H, K]; k: [T, Hk, K]; v: [T, Hk, V], T <= 16; any strides, one float dtype; Hk divides H. log_decay: [H].
-    state: [H, K, V] fp32 (fp64 too in the reference), contiguous, before the first token; not changed.
-    q_norm, k_norm: [K] or None; cos_sin: [2, T, K / 2] or None, as of `lightning_decode`.
-    Returns o [T, H, V], with the bits that `lightning_decode` gives, and k as normalised and turned, [T, Hk, K], for
-    `lightning_advance`; both in q's dtype. Raises ValueError for shapes or dtypes that do not fit.
+    Speculative decoding verifies draft tokens by it. Returns o [T, H, V], with the bits of `lightning_decode`, and the
+    normalized and rotated k [T, Hk, K] for `lightning_advance`, both in q's dtype. Raises ValueError if shapes or
+    dtypes do not match.
+
+    Args:
+        q: [T, H, K], T <= 16.
+        k, v: [T, Hk, K] and [T, Hk, V], of q's dtype, any strides. Hk divides H.
+        state: [H, K, V] fp32 (or fp64 in the reference), contiguous, before the first token.
+        log_decay: [H].
+        scale: factor of the queries.
+        q_norm, k_norm: [K], weights of the norms, or None.
+        eps: added to the mean squares of the norms.
+        cos_sin: [2, T, K / 2] or None.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     T = q.shape[0]
     if T > MAX_TOKENS:
-        raise ValueError(f"{T} tokens were given; at most {MAX_TOKENS} are taken")
+        raise ValueError(f"{T} tokens were given; at most {MAX_TOKENS} are supported")
     _check(q[None], k[None], v[None], state[None], log_decay, leading=2)
-    if use_triton(backend, q, k, v, state, log_decay, q_norm, k_norm, cos_sin):
+    inputs = DecodeInputs(q, k, v, state, log_decay, scale, q_norm, k_norm, eps, cos_sin)
+    if use_triton(backend, *inputs.tensors):
         from sala_kernels.lightning_attention import kernels_decode
 
-        return kernels_decode.lightning_verify(
-            q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
-        )
-    return reference.lightning_verify(
-        q, k, v, state, log_decay, scale=scale, q_norm=q_norm, k_norm=k_norm, eps=eps, cos_sin=cos_sin
-    )
+        return kernels_decode.lightning_verify(inputs)
+    return reference.lightning_verify(inputs)
 
 
 def lightning_advance(
     states: Tensor, ks: Tensor, vs: Tensor, log_decay: Tensor, count: Position, *, backend: Backend = "auto"
 ) -> None:
-    """Advance the states of L layers by the first `count` of T tokens: S <- exp(log_decay) S + k^T v. In one launch.
+    """Advance the states of L layers by the first `count` of T tokens, in one launch: S <- exp(log_decay) S + k^T v.
 
-    states: [L, H, K, V] fp32 (fp64 too in the reference), contiguous, changed in place, to the bits that
-    `lightning_decode` gives token by token. ks: [L, T, Hk, K] from `lightning_verify`, normalised and turned; vs:
-    [L, T, Hk, V], of the same dtype; any strides; T <= 16; Hk divides H. log_decay: [H], of every layer.
-    count: from 0 to T, a number, or int64 [1] on the device. Raises ValueError for shapes or dtypes that do not fit.
+    The states get the bits that `lightning_decode` gives them token by token. Raises ValueError if shapes or dtypes do
+    not match.
+
+    Args:
+        states: [L, H, K, V] fp32 (or fp64 in the reference), contiguous, updated in place.
+        ks: [L, T, Hk, K] from `lightning_verify`, T <= 16, any strides. Hk divides H.
+        vs: [L, T, Hk, V] of the same dtype, any strides.
+        log_decay: [H], the same in every layer.
+        count: accepted tokens, from 0 to T, a number, or int64 [1] on the device.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     L, H, K, V = states.shape
     T, kv_heads = ks.shape[1:3]
@@ -138,7 +164,7 @@ def lightning_advance(
             f"{list(states.shape)}"
         )
     if T > MAX_TOKENS or (isinstance(count, int) and not 0 <= count <= T):
-        raise ValueError(f"{count} of {T} tokens were asked for; at most {MAX_TOKENS} are taken")
+        raise ValueError(f"{count} of {T} tokens were asked for; at most {MAX_TOKENS} are supported")
     if use_triton(backend, states, ks, vs, log_decay):
         from sala_kernels.lightning_attention import kernels_decode
 
@@ -148,7 +174,7 @@ def lightning_advance(
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, state: Tensor, log_decay: Tensor, *, leading: int) -> None:
-    """`leading`: dimensions before the heads."""
+    """Raise ValueError if shapes do not match. leading: number of dimensions before the heads."""
     B, H, K = q.shape[0], q.shape[-2], q.shape[-1]
     kv_heads, V = v.shape[-2:]
     if not q.ndim == k.ndim == v.ndim == leading + 2 or k.shape != (*q.shape[:leading], kv_heads, K):

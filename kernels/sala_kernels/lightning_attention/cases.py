@@ -1,4 +1,4 @@
-"""What lightning attention is compared on, and its work in the released model."""
+"""Inputs on which the lightning attention operations are compared, and their workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ _STATE_BYTES = 4 * _HEADS * _DIM * _DIM
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Lengths about the ends of blocks (16 tokens in float32) and segments (256), K != V, shared heads of k and v."""
+    """Lengths around the ends of blocks (16 tokens in float32) and segments (256), K != V, shared heads of k and v."""
     for T in (1, 2, 15, 16, 17, 255, 256, 257, 600):
         yield Comparison(name=f"prefill T {T}", run=partial(_prefill, B=1, T=T, H=2, kv_heads=2, K=16, V=16))
     for B, T, H, kv_heads, K, V in [
@@ -50,11 +50,11 @@ def comparisons() -> Iterator[Comparison]:
         (3, 5, 1, 7, 33),
         (1, 2, 2, 256, 16),
     ]:
-        for normed, turned in ((False, False), (True, True), (True, False), (False, True)):
-            if turned and K % 2:
+        for normed, rotated in ((False, False), (True, True), (True, False), (False, True)):
+            if rotated and K % 2:
                 continue
-            name = f"decode B {B}, heads {H} and {kv_heads}, K {K}, V {V}, norm {normed}, rotary {turned}"
-            run = partial(_decode, B=B, H=H, kv_heads=kv_heads, K=K, V=V, normed=normed, turned=turned)
+            name = f"decode B {B}, heads {H} and {kv_heads}, K {K}, V {V}, norm {normed}, rotary {rotated}"
+            run = partial(_decode, B=B, H=H, kv_heads=kv_heads, K=K, V=V, normed=normed, rotated=rotated)
             yield Comparison(name=name, run=run)
 
     for T, H, kv_heads, K, V, prepared in [
@@ -73,10 +73,12 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """Prefill reads q, k and v and writes o, bf16, and reads and writes the state; its work is that of the recurrence
-    with blocks of 64 tokens: two products with the state and two, half of each needed, within the block. Decode reads
-    and writes the state, verifying reads it, and advancing reads and writes those of all layers. None depends on the
-    position."""
+    """Work of each operation. It does not depend on the position.
+
+    Prefill reads q, k and v and writes o in bf16, and reads and writes the state. Its FLOPs are those of the recurrence
+    over blocks of 64 tokens: two products with the state, and two causal products within the block. Decode reads and
+    writes the state. Verifying reads it. Advancing reads and writes the states of all layers.
+    """
     for T in (1024, 8192, 65536, 131072):
         yield Workload(
             name=f"prefill {T:,}",
@@ -105,8 +107,8 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _drawn(B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device) -> tuple[Tensor, ...]:
-    """q, k, v, cut from one tensor as a projection would give them, and a state."""
+def _random_inputs(B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Random q, k and v as views of one tensor, as a fused projection returns them, and a state."""
     generator = torch.Generator().manual_seed(B + 3 * T + 5 * H + 7 * kv_heads + 11 * K + 13 * V)
     sizes = [H * K, kv_heads * K, kv_heads * V]
     q, k, v = torch.randn(B, T, sum(sizes), generator=generator).to(device).split(sizes, -1)
@@ -126,7 +128,7 @@ def _prefill(
     slope: float | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Sequence[Tensor]:
-    q, k, v, state = _drawn(B, T, H, kv_heads, K, V, device)
+    q, k, v, state = _random_inputs(B, T, H, kv_heads, K, V, device)
     decay = lightning_log_decay(H, device) if slope is None else torch.full((H,), -slope, device=device)
     q, k, v = (x.to(dtype) for x in (q, k, v))
     return lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend=backend)
@@ -141,11 +143,11 @@ def _decode(
     K: int,
     V: int,
     normed: bool,
-    turned: bool,
+    rotated: bool,
 ) -> Sequence[Tensor]:
-    q, k, v, state = _drawn(B, 1, H, kv_heads, K, V, device)
+    q, k, v, state = _random_inputs(B, 1, H, kv_heads, K, V, device)
     weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if normed else (None, None)
-    turn = rotary_cos_sin(1 << 21, B, K, 10000.0, device) if turned else None
+    cos_sin = rotary_cos_sin(1 << 21, B, K, 10000.0, device) if rotated else None
     o = lightning_decode(
         q[:, 0],
         k[:, 0],
@@ -156,7 +158,7 @@ def _decode(
         q_norm=weights[0],
         k_norm=weights[1],
         eps=1e-6,
-        cos_sin=turn,
+        cos_sin=cos_sin,
         backend=backend,
     )
     return [o, state]
@@ -165,7 +167,7 @@ def _decode(
 def _verify(
     backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, K: int, V: int, prepared: bool
 ) -> Sequence[Tensor]:
-    q, k, v, state = _drawn(1, T, H, kv_heads, K, V, device)
+    q, k, v, state = _random_inputs(1, T, H, kv_heads, K, V, device)
     weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if prepared else (None, None)
     o, k_ready = lightning_verify(
         q[0],
@@ -194,8 +196,8 @@ def _advance(
     V: int,
     known: bool,
 ) -> Sequence[Tensor]:
-    """Of two layers."""
-    _, ks, vs, states = _drawn(2, T, H, kv_heads, K, V, device)
+    """Advance the states of two layers."""
+    _, ks, vs, states = _random_inputs(2, T, H, kv_heads, K, V, device)
     taken = at_position(count, device, known=known)
     lightning_advance(states, ks, vs, lightning_log_decay(H, device), taken, backend=backend)
     return [states]
@@ -213,9 +215,9 @@ def _prepare_decode(device: torch.device) -> Callable[[], object]:
     q_norm, k_norm = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
     state = torch.zeros(1, _HEADS, _DIM, _DIM, device=device)
     decay = torch.full((_HEADS,), -0.1, device=device)
-    turn = torch.zeros(2, 1, _DIM // 2, device=device)
+    cos_sin = torch.zeros(2, 1, _DIM // 2, device=device)
     return lambda: lightning_decode(
-        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=turn
+        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=cos_sin
     )
 
 
@@ -224,9 +226,9 @@ def _prepare_verify(device: torch.device, T: int) -> Callable[[], object]:
     q_norm, k_norm = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
     state = torch.zeros(_HEADS, _DIM, _DIM, device=device)
     decay = torch.full((_HEADS,), -0.1, device=device)
-    turn = torch.zeros(2, T, _DIM // 2, device=device)
+    cos_sin = torch.zeros(2, T, _DIM // 2, device=device)
     return lambda: lightning_verify(
-        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=turn
+        q, k, v, state, decay, scale=_DIM**-0.5, q_norm=q_norm, k_norm=k_norm, eps=1e-6, cos_sin=cos_sin
     )
 
 

@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation (arXiv:1910.07467), alone or with the residual addition before it."""
+"""Root-mean-square normalization (RMSNorm, arXiv:1910.07467), alone or after the residual addition."""
 
 from torch import Tensor
 
@@ -9,9 +9,16 @@ __all__ = ["add_rms_norm", "rms_norm"]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto") -> Tensor:
-    """x * rsqrt(mean(x^2) + eps) * weight over the last dimension; the mean in float32 (float64 for float64).
+    """Return x * rsqrt(mean(x^2) + eps) * weight over the last dimension, in x's shape and dtype.
 
-    x: [..., D]; weight: [D]. The normalised x is rounded to its dtype before the weight. Returns x's shape and dtype.
+    The mean is computed in float32 (float64 for float64). The normalized x is rounded to its dtype before it is
+    multiplied by the weight.
+
+    Args:
+        x: [..., D].
+        weight: [D].
+        eps: added to the mean square.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     if use_triton(backend, x, weight):
         from sala_kernels.rms_norm import kernels
@@ -23,9 +30,16 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, backend: Backend = "auto"
 def add_rms_norm(
     residual: Tensor, update: Tensor, weight: Tensor, eps: float, *, scale: float, backend: Backend = "auto"
 ) -> Tensor:
-    """residual += update * scale, in place; returns `rms_norm` of the sum.
+    """Add update * scale to residual in place and return `rms_norm` of the sum.
 
-    residual, update: [..., D], one dtype; weight: [D]. The scaled update is rounded to the dtype before the addition.
+    The scaled update is rounded to its dtype before the addition.
+
+    Args:
+        residual, update: [..., D], of one dtype.
+        weight: [D].
+        eps: added to the mean square.
+        scale: factor of the update.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     if use_triton(backend, residual, update, weight):
         from sala_kernels.rms_norm import kernels

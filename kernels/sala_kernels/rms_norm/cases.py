@@ -1,4 +1,4 @@
-"""What `rms_norm` is compared on, and its work in the released model."""
+"""Inputs on which `rms_norm` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """With the residual addition, as between the halves of a layer."""
+    """`add_rms_norm` in bf16, as before each half of a layer."""
     for name, T in (("decode", 1), ("prefill 8,192", 8192)):
         yield Workload(
             name=name, prepare=partial(_prepare, T=T), num_bytes=2 * _HIDDEN * (4 * T + 1), num_flops=6 * T * _HIDDEN
@@ -30,7 +30,7 @@ def workloads() -> Iterator[Workload]:
 
 def _norm(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(sum(shape))
-    x = torch.randn(*shape[:-1], 2 * shape[-1], generator=generator).to(device)[..., : shape[-1]]  # rows lie apart
+    x = torch.randn(*shape[:-1], 2 * shape[-1], generator=generator).to(device)[..., : shape[-1]]  # strided rows
     weight = torch.randn(shape[-1], generator=generator).to(device)
     return [rms_norm(x, weight, 1e-6, backend=backend)]
 

@@ -1,4 +1,4 @@
-"""Triton kernels of `sala_kernels.rms_norm`: one program a row, read once and written once."""
+"""Triton kernel of `sala_kernels.rms_norm`. One program reads one row once and writes it once."""
 
 import torch
 import triton
@@ -9,7 +9,7 @@ from sala_kernels.launch import launch
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """As `sala_kernels.rms_norm.rms_norm`."""
+    """Launch the kernel of `sala_kernels.rms_norm.rms_norm`."""
     rows = x.reshape(-1, x.shape[-1])
     out = torch.empty_like(rows)
     _launch(rows, None, weight, out, eps, 1.0)
@@ -17,7 +17,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def add_rms_norm(residual: Tensor, update: Tensor, weight: Tensor, eps: float, *, scale: float) -> Tensor:
-    """As `sala_kernels.rms_norm.add_rms_norm`. Raises ValueError if residual's rows cannot be viewed as [N, D]."""
+    """Launch the kernel of `sala_kernels.rms_norm.add_rms_norm`. Raises ValueError if residual is not contiguous."""
     if not residual.is_contiguous():
         raise ValueError("residual must be contiguous: it is changed in place")
     rows = residual.view(-1, residual.shape[-1])

@@ -1,4 +1,4 @@
-"""Rotary position embedding (arXiv:2104.09864), half-split: dimension i turns with dimension i + d/2."""
+"""Rotary position embedding (RoPE, arXiv:2104.09864), half-split: dimension i rotates with dimension i + d/2."""
 
 import torch
 from torch import Tensor
@@ -19,26 +19,35 @@ def rotary_cos_sin(
     *,
     backend: Backend = "auto",
 ) -> Tensor:
-    """cos and sin for the positions from `position` on: [2, T, dim / 2] fp32, the angles in float64.
+    """Return the cosines and sines of the rotary angles of T tokens: [2, T, dim / 2] fp32.
 
-    In float32 the angle of a token at one million would be off by up to 0.06 rad.
-    position: a number, or int64 [1] on `device` for at most 16 tokens. Raises ValueError for another tensor.
+    Angles are computed in float64. In float32 the angle of a token at position one million would be off by up to
+    0.06 rad. Raises ValueError if `position` is another tensor than described.
+
+    Args:
+        position: of the first token, a number, or int64 [1] on `device` for at most 16 tokens.
+        num_tokens: T.
+        dim: numbers of a head.
+        theta: base of the rotary frequencies.
+        device: of the result.
+        backend: see `sala_kernels.backend.use_triton`.
     """
-    where = torch.empty(0, device=device)
-    check_position(position, num_tokens, where.device)
-    if use_triton(backend, where):
+    target = torch.empty(0, device=device)
+    check_position(position, num_tokens, target.device)
+    if use_triton(backend, target):
         from sala_kernels.rotary import kernels
 
-        return kernels.rotary_cos_sin(position, num_tokens, dim, theta, where.device)
+        return kernels.rotary_cos_sin(position, num_tokens, dim, theta, target.device)
     return reference.rotary_cos_sin(position, num_tokens, dim, theta, device)
 
 
 def apply_rotary(x: Tensor, cos_sin: Tensor, *, backend: Backend = "auto") -> Tensor:
-    """Turn x [..., T, H, d] by cos_sin [2, T, d / 2] or [2, 1, d / 2]; computed in float32, returned in x's dtype.
+    """Rotate x [..., T, H, d] by the angles of cos_sin, [2, T, d / 2] or [2, 1, d / 2] fp32.
 
-    Raises ValueError if cos_sin has another shape.
+    Computed in float32 (float64 for float64) and rounded once to x's dtype. Raises ValueError if cos_sin has another
+    shape.
     """
-    _check_turn(cos_sin, x)
+    _check_cos_sin(cos_sin, x)
     if use_triton(backend, x, cos_sin):
         from sala_kernels.rotary import kernels
 
@@ -56,20 +65,25 @@ def qk_norm_rotary(
     eps: float,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """`rms_norm` of every head of q and k, then `apply_rotary`: one launch, with the roundings of the two.
+    """Apply `rms_norm` to every head of q and k, then `apply_rotary`, in one launch. Returns q and k.
 
-    q: [T, H, d]; k: [T, Hk, d], one dtype, any strides. q_weight, k_weight: [d] of that dtype, or None: not normalised.
-    cos_sin: [2, T, d / 2] or [2, 1, d / 2] fp32, or None: not turned.
-    Returns q and k, in their shapes and dtype; what is neither normalised nor turned may be returned as it is.
-    Raises ValueError for shapes that do not fit.
+    The roundings are those of the separate operations. A tensor that is neither normalized nor rotated may be returned
+    itself. Raises ValueError if the shapes do not match.
+
+    Args:
+        q, k: [T, H, d] and [T, Hk, d], of one dtype, any strides.
+        q_weight, k_weight: [d] of that dtype, or None for no normalization.
+        cos_sin: [2, T, d / 2] or [2, 1, d / 2] fp32, or None for no rotation.
+        eps: added to the mean square.
+        backend: see `sala_kernels.backend.use_triton`.
     """
     if not q.ndim == k.ndim == 3 or q.shape[0] != k.shape[0] or q.shape[2] != k.shape[2]:
         raise ValueError(f"q {list(q.shape)} and k {list(k.shape)} must be [T, H, d] and [T, Hk, d]")
     for weight in (q_weight, k_weight):
         if weight is not None and weight.shape != q.shape[2:]:
-            raise ValueError(f"a norm's weight is {list(weight.shape)}; needed is {list(q.shape[2:])}")
+            raise ValueError(f"a norm's weight is {list(weight.shape)}; it must be {list(q.shape[2:])}")
     if cos_sin is not None:
-        _check_turn(cos_sin, q)
+        _check_cos_sin(cos_sin, q)
     if use_triton(backend, q, k, q_weight, k_weight, cos_sin):
         from sala_kernels.rotary import kernels
 
@@ -77,7 +91,7 @@ def qk_norm_rotary(
     return reference.qk_norm_rotary(q, k, q_weight, k_weight, cos_sin, eps=eps)
 
 
-def _check_turn(cos_sin: Tensor, x: Tensor) -> None:
+def _check_cos_sin(cos_sin: Tensor, x: Tensor) -> None:
     T, d = x.shape[-3], x.shape[-1]
     if d % 2 or cos_sin.shape not in ((2, T, d // 2), (2, 1, d // 2)):
         raise ValueError(f"cos_sin is {list(cos_sin.shape)}; heads of {d} and {T} tokens need [2, {T} or 1, {d} / 2]")

@@ -1,4 +1,4 @@
-"""What `apply_rotary` and `qk_norm_rotary` are compared on, and their work in the released model."""
+"""Inputs on which the rotary operations are compared, and their workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,16 +14,16 @@ _HEADS, _DIM = 32, 128
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Any number of heads, sizes that are no powers of two, each step with and without the others."""
+    """Any number of heads, sizes that are not powers of two, the norm and the rotation together and each alone."""
     for shape in [(1, 1, 2), (3, 5, 24), (2, 4, 3, 16), (2, 3, 128)]:
-        yield Comparison(name=f"apply_rotary {list(shape)}", run=partial(_turn, shape=shape))
+        yield Comparison(name=f"apply_rotary {list(shape)}", run=partial(_rotate, shape=shape))
     for T, H, kv_heads, d in [(1, 1, 1, 2), (3, 5, 5, 24), (4, 24, 3, 16), (2, 4, 6, 256), (2, 32, 32, 128)]:
         sizes = f"T {T}, heads {H} and {kv_heads} of {d}"
-        for normed, turned in ((True, True), (True, False), (False, True)):
-            name = f"qk_norm_rotary {sizes}, norm {normed}, rotary {turned}"
-            run = partial(_norm_and_turn, T=T, H=H, kv_heads=kv_heads, d=d, normed=normed, turned=turned)
+        for normed, rotated in ((True, True), (True, False), (False, True)):
+            name = f"qk_norm_rotary {sizes}, norm {normed}, rotary {rotated}"
+            run = partial(_norm_and_rotate, T=T, H=H, kv_heads=kv_heads, d=d, normed=normed, rotated=rotated)
             yield Comparison(name=name, run=run)
-    run = partial(_norm_and_turn, T=3, H=2, kv_heads=2, d=7, normed=True, turned=False)
+    run = partial(_norm_and_rotate, T=3, H=2, kv_heads=2, d=7, normed=True, rotated=False)
     yield Comparison(name="qk_norm_rotary odd size", run=run)
 
     for position, T, d, known in [
@@ -37,8 +37,11 @@ def comparisons() -> Iterator[Comparison]:
 
 
 def workloads() -> Iterator[Workload]:
-    """q and k of a lightning layer, read and written in bf16, and the angles' cosines and sines read in float32; and
-    these made, written once, by some 20 operations in float64 each."""
+    """q and k of a lightning layer, and the angles' cosines and sines.
+
+    Bytes of q and k: both read and written in bf16, cosines and sines read in float32. Those are written once, by about
+    20 operations in float64 each.
+    """
     for name, T in (("decode", 1), ("prefill 8,192", 8192)):
         yield Workload(
             name=name,
@@ -55,21 +58,21 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _turn(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
+def _rotate(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(sum(shape))
     x = torch.randn(shape, generator=generator).to(device)
-    turn = rotary_cos_sin(1 << 20, shape[-3] + 1, shape[-1], 10000.0, device)[:, 1:]
-    return [apply_rotary(x, turn, backend=backend)]
+    cos_sin = rotary_cos_sin(1 << 20, shape[-3] + 1, shape[-1], 10000.0, device)[:, 1:]
+    return [apply_rotary(x, cos_sin, backend=backend)]
 
 
-def _norm_and_turn(
-    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, d: int, normed: bool, turned: bool
+def _norm_and_rotate(
+    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, d: int, normed: bool, rotated: bool
 ) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(T + 3 * H + 5 * kv_heads + 7 * d)
-    both = torch.randn(T, H + kv_heads, d, generator=generator).to(device)  # the rows of q and of k lie apart
+    both = torch.randn(T, H + kv_heads, d, generator=generator).to(device)  # q and k are strided
     q_weight, k_weight = torch.randn(2, d, generator=generator).to(device) if normed else (None, None)
-    turn = rotary_cos_sin(1000, T, d, 10000.0, device) if turned else None
-    return qk_norm_rotary(both[:, :H], both[:, H:], q_weight, k_weight, turn, eps=1e-6, backend=backend)
+    cos_sin = rotary_cos_sin(1000, T, d, 10000.0, device) if rotated else None
+    return qk_norm_rotary(both[:, :H], both[:, H:], q_weight, k_weight, cos_sin, eps=1e-6, backend=backend)
 
 
 def _angles(backend: Backend, device: torch.device, position: int, T: int, d: int, known: bool) -> Sequence[Tensor]:
@@ -84,5 +87,5 @@ def _prepare_angles(device: torch.device, T: int) -> Callable[[], object]:
 def _prepare(device: torch.device, T: int) -> Callable[[], object]:
     q, k = (torch.zeros(T, _HEADS, _DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
     q_weight, k_weight = (torch.ones(_DIM, dtype=torch.bfloat16, device=device) for _ in range(2))
-    turn = torch.zeros(2, T, _DIM // 2, device=device)
-    return lambda: qk_norm_rotary(q, k, q_weight, k_weight, turn, eps=1e-6)
+    cos_sin = torch.zeros(2, T, _DIM // 2, device=device)
+    return lambda: qk_norm_rotary(q, k, q_weight, k_weight, cos_sin, eps=1e-6)

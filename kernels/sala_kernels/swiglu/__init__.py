@@ -1,4 +1,4 @@
-"""The feed-forward layer's gated activation (arXiv:2002.05202)."""
+"""SwiGLU, the gated activation of the feed-forward layer (arXiv:2002.05202)."""
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ __all__ = ["swiglu"]
 
 
 def swiglu(gate: Tensor, up: Tensor, *, backend: Backend = "auto") -> Tensor:
-    """silu(gate) * up; silu is rounded to the dtype before the product.
+    """Return silu(gate) * up, contiguous. silu is rounded to the dtype before the product.
 
-    gate, up: [..., F], one shape and dtype; their rows may be strided, as the halves of one [..., 2 F] are.
-    Returns their shape and dtype, contiguous. Raises ValueError if the shapes or dtypes differ.
+    gate, up: [..., F], of one shape and dtype. Rows may be strided, as those of the two halves of [..., 2 F] are.
+    Raises ValueError if the shapes or dtypes differ.
     """
     if gate.shape != up.shape or gate.dtype != up.dtype:
         raise ValueError(f"gate is {list(gate.shape)} {gate.dtype} and up {list(up.shape)} {up.dtype}")

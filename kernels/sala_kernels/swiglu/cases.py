@@ -1,4 +1,4 @@
-"""What `swiglu` is compared on, and its work in the released model."""
+"""Inputs on which `swiglu` is compared, and its workloads in the released model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,14 +14,14 @@ _INTERMEDIATE = 16384
 
 
 def comparisons() -> Iterator[Comparison]:
-    """Two tensors, or the halves of one."""
+    """gate and up as two tensors, and as the halves of one."""
     for shape in [(1, 1), (3, 7), (2, 3, 100), (5, 2048), (2, 2100)]:
         yield Comparison(name=f"{list(shape)}", run=partial(_run, shape=shape, halves=False))
         yield Comparison(name=f"{list(shape)}, halves of one tensor", run=partial(_run, shape=shape, halves=True))
 
 
 def workloads() -> Iterator[Workload]:
-    """gate and up read, the result written, all bf16; an exponential is counted as one operation."""
+    """Bytes: gate and up read, the result written, in bf16. FLOPs: an exponential counts as one."""
     for name, T in (("decode", 1), ("prefill 8,192", 8192)):
         yield Workload(
             name=name, prepare=partial(_prepare, T=T), num_bytes=6 * T * _INTERMEDIATE, num_flops=5 * T * _INTERMEDIATE

@@ -1,4 +1,4 @@
-"""Triton kernel of `sala_kernels.swiglu`: a stretch of one row a program."""
+"""Triton kernel of `sala_kernels.swiglu`. One program computes a part of one row."""
 
 import torch
 import triton
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sala_kernels.launch import launch
 
-_MAX_BLOCK = 2048
+_MAX_BLOCK = 2048  # numbers of a program
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """As `sala_kernels.swiglu.swiglu`."""
+    """Launch the kernel of `sala_kernels.swiglu.swiglu`."""
     F = gate.shape[-1]
     gates, ups = (x if x.stride(-1) == 1 else x.contiguous() for x in (gate.reshape(-1, F), up.reshape(-1, F)))
     out = torch.empty(gates.shape, dtype=gate.dtype, device=gate.device)

@@ -1,9 +1,9 @@
-"""The definition of `sala_kernels.swiglu`, in PyTorch."""
+"""The definition of `sala_kernels.swiglu` in PyTorch."""
 
 from torch import Tensor
 from torch.nn.functional import silu
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """As `sala_kernels.swiglu.swiglu`."""
+    """The definition of `sala_kernels.swiglu.swiglu`."""
     return silu(gate).mul_(up)
