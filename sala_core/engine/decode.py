@@ -1,9 +1,9 @@
-"""Decoding: passes over a few tokens at a time, all of whose tensors stay in their places; on a card, CUDA graphs.
+"""Decoding passes: a few tokens at a time, with all tensors at fixed addresses; on a card they are CUDA graphs.
 
-A pass reads the position and the tokens from device memory, works on all the room that the state has reserved, and
-never waits for the device. A pass over one token advances the state. A pass over more, of which only the first is
-certain, leaves the linear states as they were and keeps what is needed to advance them by any number of the tokens;
-rows of the sparse layers behind the tokens that are confirmed are written again by later passes.
+A pass reads the position and the tokens from device memory, works on all rows that the state has reserved, and never
+waits for the device. A pass over one token advances the state. In a pass over several tokens only the first is certain,
+so the linear states stay as they were; the pass keeps what is needed to advance them by any number of its tokens. Cache
+rows after the confirmed tokens are overwritten by later passes.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,25 +28,33 @@ from sala_core.model.forward import AttentionTrace, SalaModel
 from sala_core.model.state import SalaState
 
 MAX_PASS_TOKENS = MAX_DRAFT_TOKENS + 1
-_GRAPH_TOKENS = (1, 4, MAX_PASS_TOKENS)  # a graph each; a pass over fewer tokens is filled up
+_GRAPH_TOKENS = (1, 4, MAX_PASS_TOKENS)  # one graph per size; a shorter pass is padded
 
 
 class Decoder:
-    """Passes over a state's buffers, for one way of choosing tokens. Valid as long as the buffers do not move.
+    """Passes over a state's buffers, with one set of sampling parameters. Valid until the buffers move.
 
-    Holds views of the state's buffers, never the state itself.
+    Holds views of the state's buffers, not the state itself.
     """
 
     def __init__(
         self, model: SalaModel, state: SalaState, sampler: Sampler, *, traced: bool, graphs: bool | None = None
     ) -> None:
-        """traced: sum up how much every key is looked at. graphs: as CUDA graphs; None: on a card."""
+        """Prepare passes over the state's buffers as they are.
+
+        Args:
+            model: computes the passes.
+            state: supplies the buffers.
+            sampler: supplies the sampling parameters and the tokens seen so far.
+            traced: sum up the attention that each key receives.
+            graphs: use CUDA graphs. None: on a card.
+        """
         self._model = model
         self._chooser = sampler.chooser
         on_card = model.device.type == "cuda" if graphs is None else graphs
         self._pool = torch.cuda.graph_pool_handle() if on_card else None
         self._passes: dict[int, Pass] = {}
-        self._said = sampler.said.clone()
+        self._seen_tokens = sampler.seen_tokens.clone()
         self._mass = None
         if traced and state.capacity:
             shape = (len(state.sparse), state.capacity)
@@ -55,30 +63,32 @@ class Decoder:
 
     @staticmethod
     def key(state: SalaState, sampler: Sampler, *, traced: bool) -> tuple[object, ...]:
-        """Decoders with equal keys can take each other's place."""
+        """Decoders with equal keys are interchangeable."""
         return state.buffers_key(), sampler.chooser, traced
 
     @torch.inference_mode()
     def step(self, state: SalaState, tokens: Sequence[int], sampler: Sampler) -> list[int]:
-        """Compute tokens (at most MAX_PASS_TOKENS) that follow the state; returns the token chosen after each.
+        """Compute at most MAX_PASS_TOKENS tokens that follow the state. Returns the token chosen after each.
 
-        -1 stands for logits that are no numbers. `confirm` must follow; until then the state is not to be used.
-        Raises ValueError where the state has no room for the pass.
+        -1 stands for logits that are not finite. The state must not be used until `confirm` is called. Raises
+        ValueError where the state has not reserved enough rows.
         """
         count = len(tokens)
         size = next(n for n in _GRAPH_TOKENS if n >= count) if self._pool else count
         if state.capacity is not None and state.position + size > state.capacity:
             raise ValueError(f"{size} tokens at {state.position} do not fit into room for {state.capacity}")
         if size not in self._passes:
-            self._passes[size] = Pass(self._model, state, self._chooser, self._said, self._mass, size, self._pool)
+            self._passes[size] = Pass(
+                self._model, state, self._chooser, self._seen_tokens, self._mass, size, self._pool
+            )
         self._last = run = self._passes[size]
         if self._chooser.repetition_penalty != 1:
-            self._said.copy_(sampler.said)
-        return run.compute(state.position, tokens, sampler.points(count))[:count]
+            self._seen_tokens.copy_(sampler.seen_tokens)
+        return run.compute(state.position, tokens, sampler.uniforms(count))[:count]
 
     @torch.inference_mode()
     def confirm(self, state: SalaState, count: int) -> None:
-        """The first `count` tokens of the last step have been said: `state` moves on by them."""
+        """Accept the first `count` tokens of the last step: `state` advances by them."""
         assert self._last is not None, "nothing to confirm"
         self._last.confirm(count)
         self._last = None
@@ -86,13 +96,13 @@ class Decoder:
 
     @torch.inference_mode()
     def discard_trace(self) -> None:
-        """Let go what was looked at since the last time it was collected."""
+        """Drop the attention summed since the last `collect`."""
         if self._mass is not None:
             self._mass.zero_()
 
     @torch.inference_mode()
     def collect(self, trace: AttentionTrace, state: SalaState) -> None:
-        """Add what was looked at since the last time to `trace`, and begin anew."""
+        """Add the attention summed since the last call to `trace`, and reset it."""
         if self._mass is None:
             return
         for row, layer in zip(self._mass, state.sparse, strict=True):
@@ -101,27 +111,37 @@ class Decoder:
 
 
 class Pass:
-    """The computation of `size` tokens: inputs, outputs and what lies between at fixed addresses."""
+    """The computation of `size` tokens, with inputs, outputs and intermediate tensors at fixed addresses."""
 
     def __init__(
         self,
         model: SalaModel,
         state: SalaState,
         chooser: Chooser,
-        said: Tensor,
+        seen_tokens: Tensor,
         mass: Tensor | None,
         size: int,
         pool: Any,
     ) -> None:
-        """pool: the handle of the memory that the graphs share; None: no graphs."""
+        """Allocate the inputs, the outputs and what `confirm` needs.
+
+        Args:
+            model: computes the pass.
+            state: supplies the buffers.
+            chooser: chooses a token from each row of logits.
+            seen_tokens: [vocab + 1] bool, tokens that the repetition penalty applies to.
+            mass: [sparse layers, capacity] fp32, the attention of every key is added to it. None: untraced.
+            size: tokens in the pass.
+            pool: handle of the memory that all graphs share. None: no graphs.
+        """
         config, device = model.config, model.device
-        self._model, self._chooser, self._said, self._mass, self._size = model, chooser, said, mass, size
+        self._model, self._chooser, self._seen_tokens, self._mass, self._size = model, chooser, seen_tokens, mass, size
         self._caches, self._linear, self._states = state.sparse, state.linear, state.linear_states
         self._sparse_index = {layer: n for n, layer in enumerate(state.sparse)}
         self._linear_index = {layer: n for n, layer in enumerate(state.linear)}
         self._pool = pool
         self._inputs = _Mirrored(size + 1, torch.int64, device)  # the position, then the tokens
-        self._points = _Mirrored(size, torch.float64, device)
+        self._uniforms = _Mirrored(size, torch.float64, device)
         self._count = _Mirrored(1, torch.int64, device)
         self._chosen = _Mirrored(size, torch.int64, device)
         if size > 1:
@@ -135,45 +155,52 @@ class Pass:
     def _position(self) -> Tensor:
         return self._inputs.device[:1]
 
-    def compute(self, position: int, tokens: Sequence[int], points: Sequence[float]) -> list[int]:
-        """The tokens chosen after each of `tokens` and after what fills up the pass."""
+    def compute(self, position: int, tokens: Sequence[int], uniforms: Sequence[float]) -> list[int]:
+        """Run the pass. Returns the token chosen after each of `tokens`, then after the padding.
+
+        position: of the first token. uniforms: the random numbers of `Sampler.uniforms`.
+        """
         self._inputs.host[0] = position
         self._inputs.host[1 : 1 + len(tokens)] = torch.tensor(tokens)
-        self._points.host[: len(points)] = torch.tensor(points, dtype=torch.float64)
+        self._uniforms.host[: len(uniforms)] = torch.tensor(uniforms, dtype=torch.float64)
         self._inputs.send()
-        self._points.send()
-        self._do(self.compute_on_device)
+        self._uniforms.send()
+        self._run(self.compute_on_device)
         return self._chosen.receive()
 
     def confirm(self, count: int) -> None:
-        """Advance the linear states by the first `count` tokens, and count what these looked at."""
+        """Advance the linear states by the first `count` tokens, and add the attention of these tokens."""
         if self._size == 1:
             assert count == 1, "a pass over one token has advanced the state"
             return
         self._count.host[0] = count
         self._count.send()
-        self._do(self.settle_on_device)
+        self._run(self.confirm_on_device)
 
     def compute_on_device(self) -> None:
-        """The pass itself, from the inputs on the device to the tokens chosen there."""
+        """The pass on the device, from input ids to chosen tokens."""
         config, size = self._model.config, self._size
-        turn = None
+        cos_sin = None
         if config.lightning_use_rope:
-            turn = self._model.turn(self._position, size, config.lightning_head_dim)
-        hidden = self._model.forward(
-            self._inputs.device[1:], sparse=self._sparse_mixer, lightning=partial(self._lightning_mixer, turn=turn)
+            cos_sin = self._model.rotary_angles(self._position, size, config.lightning_head_dim)
+        hidden = self._model.run_layers(
+            self._inputs.device[1:],
+            sparse=self._sparse_mixer,
+            lightning=partial(self._lightning_mixer, cos_sin=cos_sin),
         )
         logits = self._model.logits(hidden)
-        self._chosen.device.copy_(self._chooser(logits, self._said, self._inputs.device[2:], self._points.device))
+        self._chosen.device.copy_(
+            self._chooser(logits, self._seen_tokens, self._inputs.device[2:], self._uniforms.device)
+        )
 
-    def _lightning_mixer(self, i: int, x: Tensor, *, turn: Tensor | None) -> Tensor:
-        """x: [T, D] normed. Returns [T, D]."""
+    def _lightning_mixer(self, i: int, x: Tensor, *, cos_sin: Tensor | None) -> Tensor:
+        """x: [T, D], normed. Returns [T, D]."""
         model, config = self._model, self._model.config
         q, k, v = model.lightning_qkv(i, x)
         q_norm, k_norm = model.lightning_norms(i)
         step = lightning_decode if self._size == 1 else lightning_verify
         state = self._linear[i][None] if self._size == 1 else self._linear[i]
-        found = step(
+        output = step(
             q,
             k,
             v,
@@ -183,33 +210,33 @@ class Pass:
             q_norm=q_norm,
             k_norm=k_norm,
             eps=config.rms_norm_eps,
-            cos_sin=turn,
+            cos_sin=cos_sin,
             backend=model.backend,
         )
-        if isinstance(found, Tensor):
-            return model.lightning_out(i, x, found)
-        o, k_ready = found
+        if isinstance(output, Tensor):
+            return model.lightning_out(i, x, output)
+        o, k_ready = output
         self._keys[self._linear_index[i]].copy_(k_ready)
         self._values[self._linear_index[i]].copy_(v)
         return model.lightning_out(i, x, o)
 
     def _sparse_mixer(self, i: int, x: Tensor) -> Tensor:
-        """x: [T, D] normed. Returns [T, D]."""
+        """x: [T, D], normed. Returns [T, D]."""
         model, position = self._model, self._position
         q, k, v = model.sparse_qkv(i, x, position)
         cache = self._caches[i]
         cache.write(k, v, position, backend=model.backend)
-        room = cache.reserved()
+        rows = cache.reserved()
         scale = model.config.head_dim**-0.5
         scores = block_scores(
-            q, room.fine, room.coarse, position=position, scale=scale, layout=model.layout, backend=model.backend
+            q, rows.fine, rows.coarse, position=position, scale=scale, layout=model.layout, backend=model.backend
         )
         blocks = choose_blocks(scores, position=position, layout=model.layout, backend=model.backend)
         mass = None if self._mass is None or self._size > 1 else self._mass[self._sparse_index[i]]
         o = block_attention(
             q,
-            room.keys,
-            room.values,
+            rows.keys,
+            rows.values,
             blocks,
             position=position,
             scale=scale,
@@ -223,13 +250,13 @@ class Pass:
         return model.sparse_out(i, x, o)
 
     def _keep(self, kept: dict[int, Tensor], layer: int, x: Tensor) -> None:
-        """x, at an address of its own: a graph's inner tensors give their memory to later ones."""
+        """Copy x to a tensor of its own: a graph reuses the memory of its inner tensors."""
         if layer not in kept:
             kept[layer] = torch.empty_like(x, memory_format=torch.contiguous_format)
         kept[layer].copy_(x)
 
-    def settle_on_device(self) -> None:
-        """Make the first tokens, as many as the inputs say, part of the state."""
+    def confirm_on_device(self) -> None:
+        """Make the confirmed tokens part of the linear states and of the trace."""
         model, count = self._model, self._count.device
         lightning_advance(self._states, self._keys, self._values, model.log_decay, count, backend=model.backend)
         if self._mass is None:
@@ -247,18 +274,21 @@ class Pass:
                 backend=model.backend,
             )
 
-    def _do(self, work: Callable[[], None]) -> None:
-        """`work`, as a CUDA graph where there is a pool."""
+    def _run(self, work: Callable[[], None]) -> None:
+        """Run `work`, as a CUDA graph where there is a pool."""
         if self._pool is None:
             work()
             return
         if work not in self._graphs:
-            self._graphs[work] = self._captured(work, self._pool)
+            self._graphs[work] = self._capture(work, self._pool)
         self._graphs[work].replay()
 
-    def _captured(self, work: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
-        """It is run before that, so that kernels are compiled and libraries have their memory; linear states and mass
-        are put back, and the rows that it wrote are those that it will write again."""
+    def _capture(self, work: Callable[[], None], pool: Any) -> torch.cuda.CUDAGraph:
+        """Capture `work` as a graph, after two runs that compile kernels and allocate library workspaces.
+
+        Linear states and mass are restored afterwards. The cache rows that the runs wrote are written again by the
+        graph.
+        """
         kept = [(x, x.clone()) for x in (self._states, self._mass) if x is not None]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
@@ -275,19 +305,19 @@ class Pass:
 
 
 class _Mirrored:
-    """A few numbers on the device, and page-locked on the host, so that copies wait for nothing."""
+    """A few numbers on the device, with a page-locked copy on the host, so that transfers are asynchronous."""
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device) -> None:
         self.host = torch.zeros(size, dtype=dtype, pin_memory=device.type == "cuda")
         self.device = self.host if device.type == "cpu" else torch.zeros(size, dtype=dtype, device=device)
 
     def send(self) -> None:
-        """From the host to the device. The host's numbers may be changed after the next `receive` of any."""
+        """Copy from the host to the device. The host copy may be changed after the next `receive` of any instance."""
         if self.device is not self.host:
             self.device.copy_(self.host, non_blocking=True)
 
     def receive(self) -> list[int]:
-        """The device's numbers, once all work before has been done."""
+        """The device's numbers, after all earlier work has finished."""
         if self.device is not self.host:
             self.host.copy_(self.device, non_blocking=True)
             torch.cuda.current_stream(self.device.device).synchronize()

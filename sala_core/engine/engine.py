@@ -1,4 +1,4 @@
-"""One model ready to read and to answer. The only door to the tensors for the rest of the program."""
+"""The engine: one loaded model with its tokenizer. The rest of the program reaches tensors through it alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sala_core.engine.decode import Decoder
-from sala_core.engine.generate import Answering, Finished, PromptProgress, TextStreamer, Token
+from sala_core.engine.generate import Answering, Finished, TextStreamer, Token
 from sala_core.engine.memory_plan import (
     ModelSize,
     check_weights_fit,
@@ -24,7 +24,8 @@ from sala_core.engine.memory_plan import (
 from sala_core.engine.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
-from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question
+from sala_core.events import PromptProgress
+from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question, question_ids
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.model.config import SalaConfig
@@ -32,6 +33,7 @@ from sala_core.model.fingerprint import state_fingerprint
 from sala_core.model.forward import AttentionTrace, SalaModel
 from sala_core.model.state import KvKind, SalaState
 from sala_core.model.state_file import read_state, write_state
+from sala_core.stopping import never
 from sala_core.text.chat_template import ChatLayout
 from sala_core.text.thinking import ThinkSplitter
 from sala_core.text.tokenizer import Tokenizer
@@ -42,7 +44,17 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torc
 
 
 class Engine:
-    """A model on a device. One thread at a time; states are independent of each other."""
+    """A loaded model on a device: prefill, decoding, and the states they work on. For one thread at a time.
+
+    States are independent of each other. Example::
+
+        engine = Engine.load("embedded")
+        state = engine.new_state()
+        for _ in engine.read(state, engine.tokenizer.encode_content("Lena lives in Oslo.")):
+            pass
+        for event in engine.generate(state, engine.tokenizer.encode_content(" Who lives in Oslo?")):
+            print(event)
+    """
 
     def __init__(
         self,
@@ -54,9 +66,15 @@ class Engine:
         dense_below: int = 0,
         chunk_tokens: int | None = None,
     ) -> None:
-        """dense_below: attend densely in calls that end before this position, as the reference code does.
+        """Wrap a model that is loaded already; `load` is the usual way.
 
-        chunk_tokens: tokens computed at once; None takes what fits the card, or CHUNK_TOKENS on the CPU.
+        Args:
+            model: the model, on its device.
+            name: what messages and sessions call it.
+            folder: where it was loaded from. Saved states are bound to it.
+            tokenizer: needed for text, not for ids.
+            dense_below: use full attention in calls that end before this position, as the reference code does.
+            chunk_tokens: tokens per prefill chunk. None: what fits the card, or CHUNK_TOKENS on the CPU.
         """
         self.model = model
         self.name = name
@@ -77,22 +95,27 @@ class Engine:
         kv: KvKind | Literal["auto"] = "auto",
         reference_dense_len: bool = False,
     ) -> "Engine":
-        """Load a model: "embedded", a folder, or "org/name" once downloaded.
+        """Load a model.
 
-        device: "cpu", "cuda" or "auto". dtype: "float32" or "bfloat16"; None takes what `config.json` names, or
-        float32 where the device is slow in bfloat16. kv: how keys and values are held; "auto" goes by the size of the
-        card, and is "plain" on the CPU. reference_dense_len: for parity runs, switch by `dense_len` as the reference
-        code does; states are then not independent of how the ids were split.
+        Args:
+            name_or_path: "embedded", a folder, or "org/name" after its download.
+            device: "cpu", "cuda" or "auto".
+            dtype: "float32" or "bfloat16". None: what `config.json` names, or float32 where the device is slow in
+                bfloat16.
+            kv: number format of keys and values. "auto" depends on the size of the card, and is "plain" on the CPU.
+            reference_dense_len: switch to full attention by `dense_len`, as the reference code does. For parity tests
+                only: a state then depends on how the ids were split into calls.
+
         Raises ModelError (missing, damaged, another family), DeviceError, MemoryBudgetError.
         """
         folder = resolve_model(name_or_path)
         place = resolve_device(device)
         raw = load_config_json(folder)
         config = SalaConfig.from_dict(raw)
-        kind = _resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
+        torch_dtype = _resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
         check_weights_fit(folder, place)
-        weights = load_weights(folder, config, dtype=kind, device=place)
-        settings = device_settings(ModelSize.of(config, weights, kind), place, kv)
+        weights = load_weights(folder, config, dtype=torch_dtype, device=place)
+        settings = device_settings(ModelSize.of(config, weights, torch_dtype), place, kv)
         model = SalaModel(config, weights, kv=settings.kv)
         tokenizer = Tokenizer.from_folder(folder) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
@@ -105,7 +128,7 @@ class Engine:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Raises ModelError if the model's folder has none."""
+        """The model's tokenizer. Raises ModelError if its folder has none."""
         if self._tokenizer is None:
             raise ModelError(f"{self.name} has no tokenizer.json; copy the tokenizer's files into its folder")
         return self._tokenizer
@@ -134,48 +157,68 @@ class Engine:
         )
 
     def new_state(self) -> SalaState:
-        """A state that has read nothing."""
+        """An empty state."""
         return self.model.new_state()
 
     def forward(self, state: SalaState, ids: Ids, *, choices: list[dict[int, Tensor]] | None = None) -> Tensor:
-        """Read ids and return the logits after each: [len(ids), vocab] float32, on the model's device.
+        """Prefill ids and return the logits after each: [len(ids), vocab] float32, on the model's device.
 
-        The state moves on by len(ids). choices: if given, one dict a chunk is appended to it with the blocks chosen in
-        every sparse layer. Raises as `read`.
+        `state` advances by len(ids). choices: if given, one dict per chunk is appended, with the blocks that every
+        sparse layer chose. Raises as `read`.
         """
-        pieces = []
+        logits = []
         tensor = self._ids(ids)
         dense = state.position + len(tensor) < self._dense_below
-        for chunk in _on_grid(tensor, state.position, self.chunk_tokens):
+        for chunk in _chunks_on_grid(tensor, state.position, self.chunk_tokens):
             chosen: dict[int, Tensor] | None = None
             if choices is not None:
                 choices.append(chosen := {})
-            with _out_of_memory_told(state, len(chunk)):
-                pieces.append(self.model.logits(self.model.prefill(state, chunk, dense=dense, choices=chosen)))
-        return torch.cat(pieces) if pieces else torch.empty(0, self.config.vocab_size, device=self.model.device)
+            with _memory_errors(state, len(chunk)):
+                logits.append(self.model.logits(self.model.prefill(state, chunk, dense=dense, choices=chosen)))
+        return torch.cat(logits) if logits else torch.empty(0, self.config.vocab_size, device=self.model.device)
 
     def read(
         self, state: SalaState, ids: Ids, *, trace: AttentionTrace | None = None, blocks: Tensor | None = None
     ) -> Iterator[tuple[int, Tensor]]:
-        """Read ids a chunk at a time, or as many chunks as a CPU computes side by side (`num_pipelined_chunks`). After
-        them yields (tokens done, last hidden state [1, D]). trace, blocks: as `SalaModel.prefill` takes them.
+        """Prefill ids, a chunk at a time; on a CPU several chunks at a time, one per core (`num_pipelined_chunks`).
 
-        Closing the iterator stops there, with the state at the end of the last chunk.
-        Raises MemoryBudgetError where the machine has not the memory, ValueError for ids outside the vocabulary.
+        Yields (tokens done, last hidden state [1, D]) after each step. Closing the iterator stops the prefill; the
+        state is then at the end of the last chunk.
+
+        Args:
+            state: advances by len(ids).
+            ids: token ids [T].
+            trace: the attention of these tokens is added to it.
+            blocks: [slots] int64, the blocks that every query attends to. None: each query chooses its own.
+
+        Raises MemoryBudgetError where memory runs out, ValueError for ids outside the vocabulary.
         """
         tensor = self._ids(ids)
-        done, pace = 0, _ChunkThrottle(self.model.device)
-        together = 1 if trace or blocks is not None else self._num_pipelined(state.position + len(tensor))
-        chunks = _on_grid(tensor, state.position, self.chunk_tokens)
-        while batch := list(islice(chunks, together)):
-            with _out_of_memory_told(state, len(tensor) - done):
+        done, throttle = 0, _ChunkThrottle(self.model.device)
+        at_once = 1 if trace or blocks is not None else self._num_pipelined(state.position + len(tensor))
+        chunks = _chunks_on_grid(tensor, state.position, self.chunk_tokens)
+        while batch := list(islice(chunks, at_once)):
+            with _memory_errors(state, len(tensor) - done):
                 if len(batch) > 1:
                     hidden = self.model.prefill_pipelined(state, batch)
                 else:
                     hidden = self.model.prefill(state, batch[0], trace=trace, blocks=blocks, last_only=trace is None)
-            pace.wait()
+            throttle.wait()
             done += sum(map(len, batch))
             yield done, hidden[-1:]
+
+    def look_up(self, state: SalaState, question: str, trace: AttentionTrace) -> Tensor | None:
+        """Attend from a question's words to every key of `state`, and add each key's relevance to `trace`.
+
+        The state is the same afterwards. Returns the most relevant blocks, [slots] int64, for the question to be
+        prefilled with (`generate(blocks=...)`); None, and nothing added, for a question of more than
+        MAX_LOOKUP_TOKENS. Raises TokenizerError where the model has no chat template, MemoryBudgetError.
+        """
+        ids = question_ids(self.tokenizer, question)
+        if len(ids) > MAX_LOOKUP_TOKENS:
+            return None
+        with _memory_errors(state, len(ids)):
+            return attend_to_question(self.model, self.chat, state, ids, trace)
 
     def generate(
         self,
@@ -183,57 +226,53 @@ class Engine:
         ids: Ids,
         sampling: SamplingParams | None = None,
         *,
+        blocks: Tensor | None = None,
         trace: AttentionTrace | None = None,
-        should_stop: Callable[[], bool] = lambda: False,
-        think: bool = True,
-        lookup: DraftIndex | None = None,
+        should_stop: Callable[[], bool] = never,
+        drafts: DraftIndex | None = None,
         quoting: Quoting | None = None,
     ) -> Iterator[PromptProgress | Token | Finished]:
-        """Read the prompt ids, then answer.
+        """Prefill the prompt, then decode an answer.
 
-        Yields Progress for every chunk of the prompt, Token for every piece of text, Finished at the end. The state
-        holds exactly the prompt and the tokens yielded, whenever the iterator is closed. think: tell a leading
-        <think> block from the answer. should_stop is looked at before every pass and chunk; the iterator then ends
-        without Finished. lookup: all tokens before the answer, those of the prompt too, from which drafts are copied;
-        what is said, or how likely, does not change. It is extended by the tokens yielded. quoting: what quotations
-        are made of, if they are to be word for word; looks into the trace, which must be given. A question then looks
-        at every key (`attend_to_question`) before it is read, and is read with the blocks that it found.
+        Yields PromptProgress per chunk of the prompt, Token per piece of text, Finished at the end. Whenever the
+        iterator is closed, the state holds exactly the prompt and the tokens yielded. A leading <think> block is
+        separated from the answer (`Token.thinking`).
+
+        Args:
+            state: what came before the prompt; advances.
+            ids: token ids of the prompt, at least one.
+            sampling: None takes the model's defaults.
+            blocks: what `look_up` returned for the question in this prompt. The prompt's own attention is then not
+                traced, since the look-up has measured the question.
+            trace: the attention of the prompt and of the answer is added to it.
+            should_stop: is asked before every chunk and every decoding step. The iterator then ends without Finished.
+            drafts: all tokens up to the prompt's end, from which drafts are copied; the tokens yielded are added. The
+                answer's tokens and probabilities stay the same.
+            quoting: the quotations of a verbatim answer. Needs `trace`, by which they are ranked.
+
         Raises as `read`; ValueError for an empty prompt.
         """
         params = sampling or self.sampling_defaults
         prompt = self._ids(ids)
         if not len(prompt):
             raise ValueError("generate needs at least one prompt token")
-        hidden, reading_trace, blocks = None, trace, None
-        if quoting is not None and trace is not None:
-            question = self.chat.question(prompt.cpu().numpy())
-            if question is not None and len(question) <= MAX_LOOKUP_TOKENS:
-                with _out_of_memory_told(state, len(prompt)):
-                    blocks = attend_to_question(self.model, self.tokenizer, self.chat, state, question, trace)
-                reading_trace = None
-        for done, last in self.read(state, prompt, trace=reading_trace, blocks=blocks):
+        hidden = None
+        for done, last in self.read(state, prompt, trace=trace if blocks is None else None, blocks=blocks):
             hidden = last
             yield PromptProgress(tokens_done=done, tokens_total=len(prompt))
             if should_stop():
                 return
         assert hidden is not None
         sampler = Sampler(params, self.config.vocab_size, prompt[-PENALTY_TAIL_TOKENS:].tolist(), self.model.device)
+        streamer = TextStreamer(self._tokenizer, params, self._think_splitter())
         answering = Answering(
-            self.model,
-            state,
-            sampler,
-            TextStreamer(self._tokenizer, params, self._think_splitter() if think else None),
-            ends=self._ends(),
-            max_tokens=params.max_tokens,
-            trace=trace,
-            lookup=lookup,
-            quoting=quoting,
+            self.model, state, sampler, streamer, ends=self._end_ids(), trace=trace, drafts=drafts, quoting=quoting
         )
-        with _out_of_memory_told(state, params.max_tokens):
+        with _memory_errors(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
 
     def _num_pipelined(self, num_tokens: int) -> int:
-        """Chunks to compute at once of a stream of so many tokens."""
+        """How many chunks to compute at once in a stream of `num_tokens` tokens."""
         if self.model.device.type != "cpu" or self.model.backend == "triton":
             return 1
         return num_pipelined_chunks(self.size, self.chunk_tokens, num_tokens)
@@ -242,7 +281,7 @@ class Engine:
         return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)
 
     def _decoder(self, state: SalaState, sampler: Sampler, traced: bool) -> Decoder:
-        """The decoder of the state's last answer where it still fits: on a card it holds graphs."""
+        """The decoder of the state's last answer where it still fits. On a card it holds captured CUDA graphs."""
         key = Decoder.key(state, sampler, traced=traced)
         known = self._decoders.get(state)
         if known is None or known[0] != key:
@@ -250,11 +289,11 @@ class Engine:
         return known[1]
 
     def save_state(self, state: SalaState, file: str | Path) -> None:
-        """Write the whole state to one file, all or nothing. Raises DiskFullError, LibraryError."""
+        """Write the whole state to one file, atomically. Raises DiskFullError, LibraryError."""
         write_state(state, Path(file), self.fingerprint)
 
     def load_state(self, file: str | Path) -> SalaState:
-        """Read a state that `save_state` wrote, equal bit by bit.
+        """Read a state that `save_state` wrote, bit for bit.
 
         Raises StateMismatchError for another model, dtype or format, CorruptStateError for damaged bytes.
         """
@@ -266,7 +305,7 @@ class Engine:
             raise ValueError(f"token ids must be in 0 ... {self.config.vocab_size - 1}")
         return tensor
 
-    def _ends(self) -> frozenset[int]:
+    def _end_ids(self) -> frozenset[int]:
         return self._tokenizer.eos_token_ids if self._tokenizer else frozenset(self.config.eos_token_id)
 
 
@@ -281,19 +320,19 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _resolve_dtype(asked: str | None, stored: str | None, device: torch.device) -> torch.dtype:
-    """The dtype asked for; else the one `config.json` names, or float32 where the device is slow in bfloat16."""
-    if asked is None and stored != "float32":
+def _resolve_dtype(requested: str | None, stored: str | None, device: torch.device) -> torch.dtype:
+    """The requested dtype; by default the one that `config.json` names, or float32 where bfloat16 is slow."""
+    if requested is None and stored != "float32":
         fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        asked = "bfloat16" if fast else "float32"
-    name = asked or "float32"
+        requested = "bfloat16" if fast else "float32"
+    name = requested or "float32"
     if name not in _DTYPES:
         raise ModelError(f"unknown dtype {name!r}; choose one of {', '.join(_DTYPES)}")
     return _DTYPES[name]
 
 
-def _on_grid(ids: Tensor, position: int, chunk_tokens: int) -> Iterator[Tensor]:
-    """Cut ids that begin at `position` at the multiples of chunk_tokens."""
+def _chunks_on_grid(ids: Tensor, position: int, chunk_tokens: int) -> Iterator[Tensor]:
+    """Cut ids, the first of which stands at `position`, at the multiples of chunk_tokens."""
     start = 0
     while start < len(ids):
         stop = start + chunk_tokens - (position + start) % chunk_tokens
@@ -302,14 +341,14 @@ def _on_grid(ids: Tensor, position: int, chunk_tokens: int) -> Iterator[Tensor]:
 
 
 class _ChunkThrottle:
-    """Keeps the host at most one chunk ahead of the card, so that progress tells of work that is done."""
+    """Keeps the host at most one chunk ahead of the card, so that progress reports finished work."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._before: torch.cuda.Event | None = None
 
     def wait(self) -> None:
-        """Called after a chunk has been handed to the card: waits for the chunk before it."""
+        """Call after a chunk was launched on the card: waits for the chunk before it."""
         if self._device.type != "cuda":
             return
         event = torch.cuda.Event()
@@ -320,8 +359,8 @@ class _ChunkThrottle:
 
 
 @contextmanager
-def _out_of_memory_told(state: SalaState, left: int) -> Iterator[None]:
-    """Raise MemoryBudgetError where memory ends within. left: tokens that were to be computed, at most."""
+def _memory_errors(state: SalaState, left: int) -> Iterator[None]:
+    """Turn out-of-memory errors into MemoryBudgetError. left: at most this many tokens were still to be computed."""
     try:
         yield
     except RuntimeError as error:

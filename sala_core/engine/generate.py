@@ -1,4 +1,4 @@
-"""From a prompt that has been read to an answer: tokens, drafts that copy what was read, text that may be shown."""
+"""Decoding of an answer: tokens, drafts copied from the text, verbatim quotations, and text that may be shown."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -17,20 +17,13 @@ from sala_core.text.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length", "stop_string"]
 
-_ROOM_TOKENS = 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptProgress:
-    """Tokens of the prompt read so far."""
-
-    tokens_done: int
-    tokens_total: int
+_GROW_TOKENS = 2048
+"""Rows that the KV cache grows by when an answer does not fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """Text that may be shown. `id` is the token just added to the state; None for text that was held back."""
+    """Text that may be shown. id: the token just added to the state; None for text that was held back until now."""
 
     id: int | None
     text: str
@@ -39,8 +32,11 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The end of an answer: `ids` are in the state, an end-of-sequence token is not. passes: of the model over the
-    answer's tokens, fewer than them where drafts held."""
+    """The end of an answer.
+
+    ids: the answer's tokens. They are in the state; an end-of-sequence token is not. passes: forward passes of the
+    model, fewer than tokens where drafts were accepted.
+    """
 
     reason: FinishReason
     ids: tuple[int, ...]
@@ -48,147 +44,157 @@ class Finished:
 
 
 class Answering:
-    """The writing of one answer."""
+    """The decoding of one answer."""
 
     def __init__(
         self,
         model: SalaModel,
         state: SalaState,
         sampler: Sampler,
-        writer: "TextStreamer",
+        streamer: "TextStreamer",
         *,
         ends: frozenset[int],
-        max_tokens: int,
         trace: AttentionTrace | None,
-        lookup: DraftIndex | None,
-        quoting: Quoting | None = None,
+        drafts: DraftIndex | None,
+        quoting: Quoting | None,
     ) -> None:
-        """ends: tokens that end an answer. lookup: all tokens of the state, if drafts are to be copied from them.
-        quoting: what may follow a quotation mark, if not all may; needs the trace."""
-        self._model, self._state, self._sampler, self._writer = model, state, sampler, writer
-        self._ends, self._max_tokens, self._trace, self._lookup = ends, max_tokens, trace, lookup
-        self._made: list[int] = []
+        """Prepare an answer after a prompt that is prefilled.
+
+        Args:
+            model: computes the tokens.
+            state: holds the prompt; advances by the answer.
+            sampler: chooses the tokens, at most `sampler.params.max_tokens`.
+            streamer: turns tokens into text.
+            ends: tokens that end an answer.
+            trace: the answer's attention is added to it.
+            drafts: all tokens of the state. None: no drafts.
+            quoting: chooses what follows a quotation mark. Needs `trace`. None: the model writes quotations itself.
+        """
+        self._model, self._state, self._sampler, self._streamer = model, state, sampler, streamer
+        self._ends, self._trace, self._drafts, self._quoting = ends, trace, drafts, quoting
+        self._max_tokens = sampler.params.max_tokens
+        self._ids: list[int] = []
         self._passes = 0
         self._decoder: Decoder | None = None
-        self._lengths = DraftLength()
-        self._quoting = quoting
-        self._settled: list[int] = []  # tokens of a quotation that are still to be said
+        self._draft_length = DraftLength()
+        self._quotation: list[int] = []  # tokens of an open quotation that are still to be emitted
 
     def answer(
         self, hidden: Tensor, should_stop: Callable[[], bool], decoder: Callable[[], Decoder]
     ) -> Iterator[Token | Finished]:
-        """hidden: [1, D], of the prompt's last token. decoder: gives one that fits the state as it is.
+        """Decode until an end token, a stop string or the length limit.
 
-        The state holds the prompt and the tokens yielded, whenever this is closed.
+        hidden: [1, D], of the prompt's last token. decoder: returns one that fits the state's present buffers.
+        Whenever the iterator is closed, the state holds the prompt and the tokens yielded.
         """
         pending = self._sampler.sample(self._model.logits(hidden)[0])
         reason: FinishReason = "length"
         try:
-            while len(self._made) < self._max_tokens:
+            while len(self._ids) < self._max_tokens:
                 if should_stop():
                     return
                 if pending in self._ends:
                     reason = "stop"
                     break
-                run = self._decode(decoder)
-                if self._quotes(pending):
-                    self._settled = self._quotation(pending)
-                pending = yield from (self._quote if self._settled else self._decode_step)(run, pending)
-                if self._writer.stopped:
+                run = self._fitting_decoder(decoder)
+                if self._opens_quotation(pending):
+                    self._quotation = self._next_quotation(pending)
+                pending = yield from (self._quote if self._quotation else self._decode_step)(run, pending)
+                if self._streamer.stopped:
                     reason = "stop_string"
                     break
         finally:
-            self._collect()
-        yield from self._writer.flush()
-        yield Finished(reason=reason, ids=tuple(self._made), passes=self._passes)
+            self._collect_trace()
+        yield from self._streamer.flush()
+        yield Finished(reason=reason, ids=tuple(self._ids), passes=self._passes)
 
     def _decode_step(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
-        """Say `pending` and what a draft of the model's own words holds; returns the token to be said next."""
+        """Emit `pending` and the accepted tokens of a draft. Returns the token that follows."""
         draft = self._draft(pending)
         chosen = decoder.step(self._state, [pending, *draft], self._sampler)
-        held = next((n for n, token in enumerate(draft) if token != chosen[n]), len(draft))
-        self._lengths.learn(len(draft), held)
-        yield from self._emit([pending, *draft[:held]])
-        self._sampler.accept(chosen[: held + 1])
-        return chosen[held]
+        accepted = next((n for n, token in enumerate(draft) if token != chosen[n]), len(draft))
+        self._draft_length.learn(len(draft), accepted)
+        yield from self._emit([pending, *draft[:accepted]])
+        self._sampler.accept(chosen[: accepted + 1])
+        return chosen[accepted]
 
     def _quote(self, decoder: Decoder, pending: int) -> Generator[Token, None, int]:
-        """Say `pending` and more of the quotation, whose looks do not count; returns the token to be said next."""
-        left = min(MAX_PASS_TOKENS, self._max_tokens - len(self._made)) - 1
-        said, self._settled = self._settled[:left], self._settled[left:]
-        chosen = decoder.step(self._state, [pending, *said], self._sampler)
-        if self._lookup is not None:
-            self._lookup.extend([pending])
-        yield from self._emit([pending, *said])
-        decoder.discard_trace()  # they look at what they quote, and at all that is like it
-        after = self._settled.pop(0) if self._settled else chosen[-1]
-        self._sampler.accept([*said, after])
-        return after
+        """Emit `pending` and the next tokens of the quotation, untraced. Returns the token that follows."""
+        limit = min(MAX_PASS_TOKENS, self._max_tokens - len(self._ids)) - 1
+        quoted, self._quotation = self._quotation[:limit], self._quotation[limit:]
+        chosen = decoder.step(self._state, [pending, *quoted], self._sampler)
+        if self._drafts is not None:
+            self._drafts.extend([pending])
+        yield from self._emit([pending, *quoted])
+        decoder.discard_trace()  # tokens of a quotation attend to its source, and to whatever resembles it
+        following = self._quotation.pop(0) if self._quotation else chosen[-1]
+        self._sampler.accept([*quoted, following])
+        return following
 
-    def _quotes(self, pending: int) -> bool:
-        return self._quoting is not None and not self._settled and self._quoting.opens_quotation(pending)
+    def _opens_quotation(self, pending: int) -> bool:
+        return self._quoting is not None and not self._quotation and self._quoting.opens_quotation(pending)
 
-    def _quotation(self, opening: int) -> list[int]:
-        """What follows a quotation mark that is about to be said."""
+    def _next_quotation(self, opening: int) -> list[int]:
+        """The tokens to emit after the quotation mark `opening`; [] where the model writes on by itself."""
         assert self._quoting is not None
-        assert self._trace is not None, "quotations are chosen by the trace"
-        self._collect()
+        assert self._trace is not None, "quotations are ranked by the trace"
+        self._collect_trace()
         return self._quoting.continuation(opening, self._trace)
 
     def _emit(self, tokens: list[int]) -> Iterator[Token]:
-        """Yield tokens of the last pass, up to a stop string; the state then holds those that were yielded."""
-        said = 0
+        """Yield tokens of the last pass, up to a stop string. The state then holds those that were yielded."""
+        emitted = 0
         try:
             for token in tokens:
-                said += 1
-                yield from self._writer.push(token)
-                if self._writer.stopped:
+                emitted += 1
+                yield from self._streamer.push(token)
+                if self._streamer.stopped:
                     break
         finally:
-            self._made += tokens[:said]
+            self._ids += tokens[:emitted]
             assert self._decoder is not None
-            self._decoder.confirm(self._state, said)
-            if self._lookup is not None:
-                self._lookup.extend(tokens[1:said])
+            self._decoder.confirm(self._state, emitted)
+            if self._drafts is not None:
+                self._drafts.extend(tokens[1:emitted])
 
     def _draft(self, pending: int) -> list[int]:
-        """Tokens that may follow `pending`; none that ends an answer."""
-        if self._lookup is None:
+        """Tokens that may follow `pending`, without any that ends an answer."""
+        if self._drafts is None:
             return []
-        self._lookup.extend([pending])
-        left = self._max_tokens - len(self._made) - 1
-        draft = self._lookup.propose(min(self._lengths.tokens, left))
+        self._drafts.extend([pending])
+        left = self._max_tokens - len(self._ids) - 1
+        draft = self._drafts.propose(min(self._draft_length.tokens, left))
         return draft[: next((n for n, token in enumerate(draft) if token in self._ends), len(draft))]
 
-    def _decode(self, decoder: Callable[[], Decoder]) -> Decoder:
-        """The decoder for the next pass; another one where the state had to grow for it."""
+    def _fitting_decoder(self, decoder: Callable[[], Decoder]) -> Decoder:
+        """The decoder for the next pass: a new one after the state's buffers had to grow."""
         state = self._state
-        short = state.capacity is not None and state.position + MAX_PASS_TOKENS > state.capacity
-        if short:
-            state.reserve(state.position + min(self._max_tokens - len(self._made), _ROOM_TOKENS) + MAX_PASS_TOKENS)
-        if short or self._decoder is None:
-            self._collect()
+        too_small = state.capacity is not None and state.position + MAX_PASS_TOKENS > state.capacity
+        if too_small:
+            state.reserve(state.position + min(self._max_tokens - len(self._ids), _GROW_TOKENS) + MAX_PASS_TOKENS)
+        if too_small or self._decoder is None:
+            self._collect_trace()
             self._decoder = decoder()
         self._passes += 1
         return self._decoder
 
-    def _collect(self) -> None:
+    def _collect_trace(self) -> None:
         if self._decoder is not None and self._trace is not None:
             self._decoder.collect(self._trace, self._state)
 
 
 class TextStreamer:
-    """From token ids to text that may be shown: whole characters, nothing of a stop string, thinking told apart."""
+    """Turns token ids into text that may be shown: whole characters, no part of a stop string, thinking marked."""
 
     def __init__(self, tokenizer: Tokenizer | None, params: SamplingParams, splitter: ThinkSplitter | None) -> None:
-        """splitter: tells thinking from the answer; None: all is answer."""
+        """splitter: separates thinking from the answer. None: all text is answer."""
         self._decoder = tokenizer.stream_decoder() if tokenizer else None
         self._stops = StopMatcher(params.stop)
         self._splitter = splitter
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop string has been written."""
+        """Whether a stop string was found."""
         return self._stops.stopped
 
     def push(self, token: int) -> Iterator[Token]:

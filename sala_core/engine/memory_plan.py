@@ -1,4 +1,4 @@
-"""What reading takes of a device's memory, counted before any work, and what a card is set to by its size."""
+"""Memory needs of prefill and decoding, computed before any work, and a card's settings, chosen by its size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ from sala_core.model.forward import QUERIES_SCORED, QUERIES_SCORED_BY_CPU
 from sala_core.model.state import KvKind
 
 PLANNED_TOKENS = 1 << 20
-"""Tokens that a card is set up for: always as many, so that the same card always gets the same settings."""
+"""Stream length that a card's settings are chosen for. A constant: the same card must always get the same settings."""
 
 CARD_CHUNK_TOKENS = (8192, 4096, 2048, CHUNK_TOKENS)
-"""What a card may be set to. Longer ones would read hardly faster: packed matrices are made plain once a chunk, which
-is some 3 % of the work of 8,192 tokens; and they would take twice the memory."""
+"""Chunk lengths for cards, longest first. Longer chunks would take twice the memory and save little time:
+packed matrices are dequantized once per chunk, which is about 3 % of the work of 8,192 tokens."""
 
 PENDING_SAVES = 2
-"""Checkpoints that may wait to be written while reading goes on."""
+"""Maximum number of checkpoints that wait to be written while prefill continues."""
 
-_FEWER_TOKENS = 1 << 17  # where the tokens planned for do not fit
-_SHORT_CHUNK_TOKENS = 2048
-_SCRATCH_NUMBERS = 1 << 26  # a packed matrix made plain, by `sala_kernels.int4_linear`
-_DECODE_BYTES = 96 << 20  # buffers and graphs of decode steps of up to 16 tokens
-_SIDE_BY_SIDE_BYTES = 1 << 30  # that chunks computed side by side may take; the cores share larger ones
-_RUNTIME_BYTES = 512 << 20  # CUDA's context, kernels and cuBLAS' workspace
-_OTHERS = 1 / 16  # of a card: what the desktop and other programs take
+_SMALL_CARD_TOKENS = 1 << 17  # planned for instead on cards where PLANNED_TOKENS do not fit
+_SMALL_CARD_CHUNK_TOKENS = 2048
+_MAX_DEQUANTIZED_WEIGHTS = 1 << 26  # that `sala_kernels.int4_linear` dequantizes at a time
+_DECODE_BYTES = 96 << 20  # buffers and CUDA graphs of decode steps of up to 16 tokens
+_PIPELINE_BYTES = 1 << 30  # limit for chunks computed at once, one per core; all cores share a larger chunk
+_RUNTIME_BYTES = 512 << 20  # CUDA context, kernels and the workspace of cuBLAS
+_OTHER_PROGRAMS_SHARE = 1 / 16  # of a card's memory, for the desktop and other programs
 _GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """What counting needs to know of a model. itemsize: bytes of a number outside packed matrices and linear states.
+    """The facts of a model that its memory needs depend on.
 
-    packed: some matrices have 4-bit integers.
+    itemsize: bytes per number outside packed matrices and linear states. packed: whether any matrix is an Int4Matrix.
     """
 
     config: SalaConfig
@@ -51,7 +51,7 @@ class ModelSize:
 
     @classmethod
     def of(cls, config: SalaConfig, weights: Mapping[str, Tensor | Int4Matrix], dtype: torch.dtype) -> "ModelSize":
-        """Of weights as a `SalaModel` takes them."""
+        """Measure a model by its weights, as `SalaModel` takes them. A tensor under two names counts once."""
         tensors = {id(x): x for x in weights.values()}.values()
         return cls(
             config=config,
@@ -63,27 +63,27 @@ class ModelSize:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Bytes on the device while a stream of `num_tokens` tokens is read and answered from."""
+    """Bytes on the device while a stream of `num_tokens` tokens is prefilled and questions about it are answered."""
 
     num_tokens: int
     kv: KvKind
     chunk_tokens: int
     weights_bytes: int
     kv_bytes: int
-    """Keys, values and pooled keys."""
+    """Keys, values and pooled keys of the sparse layers."""
     linear_bytes: int
     activation_bytes: int
-    """Tensors alive at the peak of a chunk, or of the chunks that are computed side by side."""
+    """Tensors alive at the peak of a chunk, or of the chunks that are computed at once."""
     saving_bytes: int
-    """Copies of the linear states that wait to be written."""
+    """Copies of the linear states in checkpoints that wait to be written."""
     answer_bytes: int
-    """Decode steps, and the attention every key got, from which evidence is found."""
+    """Decode steps, and the attention that every key received (`AttentionTrace`), by which evidence is ranked."""
     runtime_bytes: int
-    """CUDA's own, and what the allocator loses to gaps; 0 on the CPU."""
+    """CUDA itself, and fragmentation of the allocator; 0 on a CPU."""
 
     @property
     def parts(self) -> dict[str, int]:
-        """Bytes by what they are for."""
+        """Bytes by purpose, named as messages name it."""
         return {
             "weights": self.weights_bytes,
             "keys and values": self.kv_bytes,
@@ -95,87 +95,109 @@ class MemoryPlan:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return sum(self.parts.values())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a model reads on its device."""
+class DeviceSettings:
+    """Number format of the KV cache and length of a prefill chunk. Saved states are bound to both."""
 
     kv: KvKind
     chunk_tokens: int
 
 
 def kv_bytes(size: ModelSize, kv: KvKind, num_tokens: int) -> int:
-    """Keys, values and pooled keys of so many tokens: exactly what a state reserves for them (1,024 rows or more)."""
+    """Bytes of keys, values and pooled keys that a state with a capacity of `num_tokens` (1,024 or more) allocates."""
     config, sparse = size.config, size.config.sparse_config
-    row = config.num_key_value_heads * config.head_dim * size.itemsize
-    held = row if kv == "plain" else config.num_key_value_heads * (config.head_dim + 4)
+    pooled_row = config.num_key_value_heads * config.head_dim * size.itemsize
+    row = pooled_row if kv == "plain" else config.num_key_value_heads * (config.head_dim + 4)
     windows = num_windows(num_tokens, sparse.kernel_size, sparse.kernel_stride)
     windows += num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride)
-    return len(config.sparse_layers) * (2 * num_tokens * held + windows * row)
+    return len(config.sparse_layers) * (2 * num_tokens * row + windows * pooled_row)
 
 
 def linear_bytes(config: SalaConfig) -> int:
-    """The linear states, fp32."""
+    """Bytes of the linear states, which are fp32."""
     return len(config.lightning_layers) * config.lightning_nh * config.lightning_head_dim**2 * 4
 
 
 def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_card: bool = True) -> int:
-    """Tensors alive at the peak of a chunk of `chunk_tokens` tokens at the end of `num_tokens`.
+    """Bytes of the tensors alive at the peak of the last prefill chunk of a stream.
 
-    Through a layer live the residual stream and its norm: 2 D a token. On
-    top comes the most of: gate, up and their product (3 F, or 2 F and a packed matrix made plain); q, k, v of a
-    lightning layer before and after norm and rotation, and its states at the segments' beginnings; q, o and gate of a
-    sparse layer, with the scores [kv heads, 1024, blocks] of the queries at hand. A CPU has other things instead of
-    these.
+    Every layer holds the residual stream, its norm and the rotary angles, and in addition the largest of three:
+
+    - MLP: gate, up, and their product or a dequantized matrix.
+    - Lightning layer: v, and q and k before and after norm and rotary embedding; the states at the starts of the
+      segments or a dequantized matrix.
+    - Sparse layer: q, k, v, output and chosen blocks; the block scores of the queries scored at once or the gate. A
+      CPU needs `_cpu_sparse_bytes` in place of the scores.
+
+    Args:
+        size: the model.
+        chunk_tokens: tokens per chunk.
+        num_tokens: tokens of the stream.
+        on_card: False for a CPU.
     """
     config = size.config
-    T, D, F, item = min(chunk_tokens, num_tokens), config.hidden_size, config.intermediate_size, size.itemsize
-    scratch = _SCRATCH_NUMBERS * item if size.packed else 0
-    scratch = min(scratch, max(D, config.num_attention_heads * config.head_dim) * F * item)
-    mlp = 2 * T * F * item + max(T * F * item, scratch)
-    heads = config.lightning_nh * config.lightning_head_dim
-    kv_heads = config.lightning_nkv * config.lightning_head_dim
+    T, D, F, itemsize = min(chunk_tokens, num_tokens), config.hidden_size, config.intermediate_size, size.itemsize
+    dequantized = _MAX_DEQUANTIZED_WEIGHTS * itemsize if size.packed else 0
+    dequantized = min(dequantized, max(D, config.num_attention_heads * config.head_dim) * F * itemsize)
+    mlp = 2 * T * F * itemsize + max(T * F * itemsize, dequantized)
+    q_dim = config.lightning_nh * config.lightning_head_dim
+    kv_dim = config.lightning_nkv * config.lightning_head_dim
     states = config.lightning_nh * config.lightning_head_dim**2 * 4 * (1 + T // 512)
-    lightning = T * (2 * heads + 2 * kv_heads + kv_heads) * item + max(states, scratch)
+    lightning = T * (2 * q_dim + 2 * kv_dim + kv_dim) * itemsize + max(states, dequantized)
     blocks = -(num_tokens // -config.sparse_config.block_size)
     scores = config.num_key_value_heads * min(T, QUERIES_SCORED) * blocks * 4
     if not on_card:
-        scores = _cpu_bytes(size, T, num_tokens)
+        scores = _cpu_sparse_bytes(size, T, num_tokens)
     chosen = 2 * config.num_key_value_heads * T * config.sparse_config.num_selected_blocks * 8
-    q = config.num_attention_heads * config.head_dim
-    sparse = T * (2 * q + 2 * config.num_key_value_heads * config.head_dim) * item + chosen + max(scores, q * T * item)
-    turn = T * config.lightning_head_dim * 4
-    return 2 * T * D * item + turn + max(mlp, lightning, sparse)
+    q_dim = config.num_attention_heads * config.head_dim
+    kv_dim = config.num_key_value_heads * config.head_dim
+    sparse = T * (2 * q_dim + 2 * kv_dim) * itemsize + chosen + max(scores, q_dim * T * itemsize)
+    cos_sin = T * config.lightning_head_dim * 4
+    return 2 * T * D * itemsize + cos_sin + max(mlp, lightning, sparse)
 
 
 def num_pipelined_chunks(size: ModelSize, chunk_tokens: int, num_tokens: int) -> int:
-    """Chunks that a CPU computes at once, one a core, while it reads up to `num_tokens`: 1 where they are too large,
-    and all cores share each."""
+    """Number of chunks that a CPU computes at once, one per core, in a stream of `num_tokens` tokens.
+
+    1 if the chunks are too large for that; all cores then share each chunk.
+    """
     cores = min(torch.get_num_threads(), -(num_tokens // -chunk_tokens))
     bytes_each = activation_bytes(size, chunk_tokens, num_tokens, on_card=False)
-    return cores if cores * bytes_each <= _SIDE_BY_SIDE_BYTES else 1
+    return cores if cores * bytes_each <= _PIPELINE_BYTES else 1
 
 
-def _cpu_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int:
-    """What a CPU has beside q, o and gate of a sparse layer: first the scores [kv heads, 256, blocks] of the queries at
-    hand, what is searched of them, and coarse pooled keys in float32; then float32 queries, and of one kv head the
-    values that every chosen block gives, in groups at least half full, in pieces and then in one.
+def _cpu_sparse_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int:
+    """Bytes that a CPU needs beside q, k, v, output and chosen blocks of a sparse layer: the larger of two peaks.
+
+    Block scores: the scores [kv heads, 256, blocks] of the queries scored at once, the copy that the top-k search
+    works on, and the coarse pooled keys in float32.
+
+    Attention: the queries in float32 and, for one kv head, the weighted values of every query and chosen block. Their
+    groups are at least half full, and the pieces and their concatenation are both in memory: 2 * 2 times the values.
     """
     config, sparse = size.config, size.config.sparse_config
-    row = config.num_key_value_heads * config.head_dim
+    kv_dim = config.num_key_value_heads * config.head_dim
     blocks = -(num_tokens // -sparse.block_size)
     scores = 2 * config.num_key_value_heads * min(num_queries, QUERIES_SCORED_BY_CPU) * blocks * 4
-    coarse = num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride) * row * 4
+    coarse = num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride) * kv_dim * 4
     q = num_queries * config.num_attention_heads * config.head_dim
     values = 4 * q // config.num_key_value_heads * sparse.num_selected_blocks * size.itemsize
     return max(scores + coarse, 4 * q + values)
 
 
-def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card: bool = True) -> MemoryPlan:
-    """Count what a stream of `num_tokens` tokens takes of the device."""
+def plan_memory(size: ModelSize, num_tokens: int, settings: DeviceSettings, *, on_card: bool = True) -> MemoryPlan:
+    """Compute the memory that a stream needs on the device.
+
+    Args:
+        size: the model.
+        num_tokens: tokens of the stream.
+        settings: format of the KV cache and length of a chunk.
+        on_card: False for a CPU.
+    """
     config = size.config
     linear = linear_bytes(config)
     activations = activation_bytes(size, settings.chunk_tokens, num_tokens, on_card=on_card)
@@ -196,29 +218,32 @@ def plan_memory(size: ModelSize, num_tokens: int, settings: Settings, *, on_card
     )
 
 
-def settings_for_card(size: ModelSize, card_bytes: int, kv: KvKind | Literal["auto"] = "auto") -> Settings:
-    """What a card of so much memory in all is set to: "plain" where a million tokens fit so, else "int8"; and the
-    longest chunk with which they fit. On smaller cards, where only fewer do, chunks are short to leave room for more.
-    Depends on nothing else, as saved states are bound to it."""
+def settings_for_card(size: ModelSize, card_bytes: int, kv: KvKind | Literal["auto"] = "auto") -> DeviceSettings:
+    """Choose the settings of a card by its total memory.
+
+    "auto" is "plain" if PLANNED_TOKENS fit in that format, else "int8". The chunk is the longest with which they fit.
+    On a card where they never fit, chunks are short, to leave memory for more tokens. Free memory plays no part: the
+    same card must always get the same settings, because saved states are bound to them.
+    """
     kinds: tuple[KvKind, ...] = ("plain", "int8") if kv == "auto" else (kv,)
-    room = card_bytes - int(card_bytes * _OTHERS)
-    tried = [(PLANNED_TOKENS, kind, chunk) for kind in kinds for chunk in CARD_CHUNK_TOKENS]
-    for num_tokens, kind, chunk in [*tried, (_FEWER_TOKENS, kinds[-1], _SHORT_CHUNK_TOKENS)]:
-        settings = Settings(kv=kind, chunk_tokens=chunk)
-        if plan_memory(size, num_tokens, settings).total_bytes <= room:
+    usable = card_bytes - int(card_bytes * _OTHER_PROGRAMS_SHARE)
+    candidates = [(PLANNED_TOKENS, kind, chunk) for kind in kinds for chunk in CARD_CHUNK_TOKENS]
+    for num_tokens, kind, chunk in [*candidates, (_SMALL_CARD_TOKENS, kinds[-1], _SMALL_CARD_CHUNK_TOKENS)]:
+        settings = DeviceSettings(kv=kind, chunk_tokens=chunk)
+        if plan_memory(size, num_tokens, settings).total_bytes <= usable:
             return settings
-    return Settings(kv=kinds[-1], chunk_tokens=CHUNK_TOKENS)
+    return DeviceSettings(kv=kinds[-1], chunk_tokens=CHUNK_TOKENS)
 
 
-def device_settings(size: ModelSize, device: torch.device, kv: KvKind | Literal["auto"]) -> Settings:
-    """What this device is set to. On the CPU "auto" is "plain": a reading ends long before memory does."""
+def device_settings(size: ModelSize, device: torch.device, kv: KvKind | Literal["auto"]) -> DeviceSettings:
+    """Choose the settings of a device. On a CPU "auto" is "plain": time limits prefill long before memory does."""
     if device.type == "cuda":
         return settings_for_card(size, torch.cuda.get_device_properties(device).total_memory, kv)
-    return Settings(kv="plain" if kv == "auto" else kv, chunk_tokens=CHUNK_TOKENS)
+    return DeviceSettings(kv="plain" if kv == "auto" else kv, chunk_tokens=CHUNK_TOKENS)
 
 
 def free_device_bytes(device: torch.device) -> int:
-    """Memory that can still be had: on a card what the driver and torch's own cache have left, else the computer's."""
+    """Free memory in bytes: on a card, what the driver and torch's cache have free; on a CPU, what the system has."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -226,17 +251,17 @@ def free_device_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory has ended: torch has a class of its own for cards, and a plain RuntimeError for the computer's."""
+    """Whether memory ran out. torch raises OutOfMemoryError on a card, and a plain RuntimeError on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def check_weights_fit(folder: Path, device: torch.device) -> None:
-    """Raise MemoryBudgetError, before anything is loaded, where a model's files do not fit into the card."""
+    """Raise MemoryBudgetError if a model's weight files exceed the card's free memory. Call before loading them."""
     if device.type != "cuda":
         return
     needed, free = sum(file.stat().st_size for file in weight_files(folder)), free_device_bytes(device)
     if needed > free:
         raise MemoryBudgetError(
             f"the weights in {folder} take {needed / _GIB:.1f} GiB and {free / _GIB:.1f} GiB of the card is free; "
-            "close other programs, give it int4 weights (launch.py quantize), or use --device cpu"
+            "close other programs, quantize the model to int4 (launch.py quantize), or use --device cpu"
         )

@@ -1,4 +1,4 @@
-"""Choosing the next token from logits, and noticing the texts that end an answer."""
+"""Sampling of the next token from logits, and detection of stop strings in streamed text."""
 
 import math
 from collections import deque
@@ -12,18 +12,24 @@ from torch import Tensor
 from sala_core.errors import ModelError
 from sala_core.text.thinking import possible_prefix
 
-PENALTY_TAIL_TOKENS = 1024  # of the prompt, this many last tokens count as said for the repetition penalty
+PENALTY_TAIL_TOKENS = 1024
+"""Number of last prompt tokens that the repetition penalty applies to, beside the answer's own tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How an answer is chosen. Raises ValueError for a value out of range.
+    """Sampling parameters of an answer. Raises ValueError for a value out of range.
 
-    temperature: 0 takes the likeliest token. top_k: 0 keeps all. top_p: the smallest set of likeliest tokens
-    with that much probability. min_p: drops tokens below that share of the likeliest one's probability.
-    repetition_penalty: above 1 makes tokens already said less likely (arXiv:1909.05858). seed: the same seed
-    and logits give the same tokens; None draws one. stop: texts that end the answer and are left out of it. verbatim:
-    what stands in quotation marks is a sentence of the documents, the one that was looked at most.
+    Attributes:
+        temperature: 0 is greedy decoding.
+        top_p: keep the smallest set of most likely tokens whose probabilities add up to at least this.
+        top_k: keep this many most likely tokens; 0 keeps all.
+        min_p: drop tokens with less than this share of the highest probability.
+        repetition_penalty: above 1 makes tokens that occurred before less likely (arXiv:1909.05858).
+        seed: the same seed and logits give the same tokens. None: a random seed.
+        max_tokens: length limit of the answer.
+        stop: strings that end the answer and are not part of it.
+        verbatim: quote word for word: each quotation is the document sentence that received the most attention.
     """
 
     temperature: float = 0.9
@@ -38,7 +44,7 @@ class SamplingParams:
 
     @classmethod
     def from_generation_config(cls, raw: Mapping[str, Any]) -> "SamplingParams":
-        """What a model's `generation_config.json` recommends; `do_sample` false means the likeliest token.
+        """Build the parameters that a model's `generation_config.json` recommends. `do_sample` false means greedy.
 
         Raises ValueError for a value out of range.
         """
@@ -64,43 +70,50 @@ class SamplingParams:
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "None or 0 to 2^63 - 1")
         _require("verbatim", self.verbatim, isinstance(self.verbatim, bool), "true or false")
         valid = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
-        _require("stop", self.stop, valid, "a tuple of texts that are not empty")
+        _require("stop", self.stop, valid, "a tuple of strings that are not empty")
 
 
-def _require(name: str, value: object, condition: bool, wanted: str) -> None:
+def _require(name: str, value: object, condition: bool, expected: str) -> None:
     if not condition:
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 
 class Sampler:
-    """Draws the tokens of one answer; remembers what was said and its random numbers.
+    """Samples the tokens of one answer. Holds its random numbers and the set of tokens that occurred.
 
-    The filters run in the order penalty, temperature, top-k, top-p, min-p, each on what the one before left. Token n of
-    an answer is drawn with the n-th random number whatever was computed with it, so a draft that is verified changes
-    nothing: the same seed says the same with and without drafts, and has the same distribution.
+    The filters run in the order penalty, temperature, top-k, top-p, min-p, each on the tokens that the one before kept.
+    Token n of an answer always uses the n-th random number. Speculative decoding therefore changes neither the tokens
+    that a seed gives nor their distribution.
     """
 
     def __init__(
         self, params: SamplingParams, vocab_size: int, prompt_ids: Iterable[int], device: torch.device | str = "cpu"
     ) -> None:
-        """prompt_ids: the end of what the model has read; the last PENALTY_TAIL_TOKENS of it count."""
-        self._params = params
+        """Prepare the sampler of one answer.
+
+        Args:
+            params: filters, temperature and seed.
+            vocab_size: tokens in the vocabulary.
+            prompt_ids: the tokens before the answer. The repetition penalty uses the last PENALTY_TAIL_TOKENS of them.
+            device: where logits will be.
+        """
+        self.params = params
         self._vocab_size = vocab_size
         self._generator = torch.Generator()
         if params.seed is None:
             self._generator.seed()
         else:
             self._generator.manual_seed(params.seed)
-        self._points: list[float] = []
-        self._num_said = 0
+        self._uniforms: list[float] = []
+        self._num_accepted = 0
         tail = list(deque((int(i) for i in prompt_ids), PENALTY_TAIL_TOKENS))
-        self.said = torch.zeros(vocab_size + 1, dtype=torch.bool, device=device)
-        self.said[torch.tensor(tail, dtype=torch.int64, device=device)] = True
+        self.seen_tokens = torch.zeros(vocab_size + 1, dtype=torch.bool, device=device)
+        self.seen_tokens[torch.tensor(tail, dtype=torch.int64, device=device)] = True
 
     @property
     def chooser(self) -> "Chooser":
-        """What is done on the device, and with what settings."""
-        params = self._params
+        """The part of the sampler that runs on the device."""
+        params = self.params
         return Chooser(
             temperature=params.temperature,
             top_p=params.top_p,
@@ -109,39 +122,39 @@ class Sampler:
             repetition_penalty=params.repetition_penalty,
         )
 
-    def points(self, count: int) -> list[float]:
-        """The random numbers in [0, 1) of the next `count` tokens."""
-        if self._params.temperature == 0:
+    def uniforms(self, count: int) -> list[float]:
+        """The random numbers of the next `count` tokens, uniform in [0, 1)."""
+        if self.params.temperature == 0:
             return [0.0] * count
-        while len(self._points) < self._num_said + count:
-            self._points.append(float(torch.rand((), generator=self._generator, dtype=torch.float64)))
-        return self._points[self._num_said : self._num_said + count]
+        while len(self._uniforms) < self._num_accepted + count:
+            self._uniforms.append(float(torch.rand((), generator=self._generator, dtype=torch.float64)))
+        return self._uniforms[self._num_accepted : self._num_accepted + count]
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Take note of the tokens that were said. Raises ModelError if one was drawn from what is no number."""
+        """Record the next tokens of the answer. Raises ModelError if one is -1: its logits were not finite."""
         if -1 in tokens:
             raise ModelError("the model's logits are not numbers; its weights or its state are damaged")
-        self._num_said += len(tokens)
-        if self._params.repetition_penalty != 1:  # else nobody asks, and a card would be waited for
-            self.said[torch.tensor(tokens, dtype=torch.int64, device=self.said.device)] = True
+        self._num_accepted += len(tokens)
+        if self.params.repetition_penalty != 1:  # otherwise unused, and the write would wait for the device
+            self.seen_tokens[torch.tensor(tokens, dtype=torch.int64, device=self.seen_tokens.device)] = True
 
     def sample(self, logits: Tensor) -> int:
-        """The next token, from logits [vocab] float32 on the sampler's device, which are not changed.
+        """Sample and record the next token, from logits [vocab] float32 on the sampler's device. Does not change them.
 
-        Raises ValueError for another shape, ModelError where a logit is NaN or +inf or all are -inf.
+        Raises ValueError for another shape, ModelError if a logit is NaN or +inf, or if all are -inf.
         """
         if logits.shape != (self._vocab_size,):
             raise ValueError(f"logits must be [{self._vocab_size}], got {list(logits.shape)}")
-        points = torch.tensor(self.points(1), dtype=torch.float64, device=logits.device)
+        uniforms = torch.tensor(self.uniforms(1), dtype=torch.float64, device=logits.device)
         drafts = torch.empty(0, dtype=torch.int64, device=logits.device)
-        token = int(self.chooser(logits[None], self.said, drafts, points)[0])
+        token = int(self.chooser(logits[None], self.seen_tokens, drafts, uniforms)[0])
         self.accept([token])
         return token
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chooser:
-    """The settings by which tokens are drawn; the fields are those of SamplingParams."""
+    """Samples tokens on the device. The fields are those of SamplingParams."""
 
     temperature: float
     top_p: float
@@ -149,54 +162,60 @@ class Chooser:
     min_p: float
     repetition_penalty: float
 
-    def __call__(self, logits: Tensor, said: Tensor, drafts: Tensor, points: Tensor) -> Tensor:
-        """One token from each row of logits, by tensor operations of fixed shapes alone: the device is not waited for.
+    def __call__(self, logits: Tensor, seen_tokens: Tensor, drafts: Tensor, uniforms: Tensor) -> Tensor:
+        """Sample one token from each row of logits. All tensors have fixed shapes, and the host never waits.
 
-        logits: [T, vocab], not changed; row t follows the drafts [T - 1] int64 before t. said: [vocab + 1] bool, the
-        tokens said before row 0. points: [T] float64 in [0, 1). Returns [T] int64, -1 where the logits are no numbers.
+        Args:
+            logits: [T, vocab], not changed.
+            seen_tokens: [vocab + 1] bool, the tokens that occurred before row 0.
+            drafts: [T - 1] int64. Row t follows drafts 0 ... t - 1.
+            uniforms: [T] float64 in [0, 1).
+
+        Returns [T] int64, -1 where the highest logit is not finite.
         """
-        scores = self._penalized(logits.detach().float(), said, drafts)
+        scores = self._penalized(logits.detach().float(), seen_tokens, drafts)
         best = scores.argmax(-1)
         top = scores.gather(-1, best[:, None])
-        drawn = best if self.temperature == 0 else self._draw(scores, top, points)
-        return torch.where(top[:, 0].isfinite(), drawn, -1)
+        tokens = best if self.temperature == 0 else self._draw(scores, top, uniforms)
+        return torch.where(top[:, 0].isfinite(), tokens, -1)
 
-    def _penalized(self, logits: Tensor, said: Tensor, drafts: Tensor) -> Tensor:
+    def _penalized(self, logits: Tensor, seen_tokens: Tensor, drafts: Tensor) -> Tensor:
+        """Apply the repetition penalty to logits [T, vocab]."""
         if self.repetition_penalty == 1:
             return logits
         T, vocab = logits.shape
-        rows = said.repeat(T, 1)  # [T, vocab + 1], the last column is for drafts that stand behind the row
+        rows = seen_tokens.repeat(T, 1)  # [T, vocab + 1], the last column takes drafts that do not precede the row
         if T > 1:
             row = torch.arange(T, device=logits.device)[:, None]
             rows.scatter_(1, torch.where(row > row.T[:, : T - 1], drafts, vocab), value=True)
         penalty = self.repetition_penalty
         return torch.where(rows[:, :vocab], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
-    def _draw(self, scores: Tensor, top: Tensor, points: Tensor) -> Tensor:
-        """By inverse transform, in float64: a seed means the same on any device."""
+    def _draw(self, scores: Tensor, top: Tensor, uniforms: Tensor) -> Tensor:
+        """Inverse transform sampling, in float64, so that a seed gives the same tokens on every device."""
         tokens = None
         if self.top_k or self.top_p < 1:
             scores, tokens = scores.sort(dim=-1, descending=True, stable=True)
             scores = scores[:, : self.top_k or None]
         probs = ((scores.double() - top.double()) / self.temperature).softmax(dim=-1)
         if self.top_p < 1:
-            # a token stays if those before it do not yet have top_p: the first always does
+            # a token is kept if the more likely ones have less than top_p together; the first always is
             probs = probs * (probs.cumsum(dim=-1) - probs < self.top_p)
         if self.min_p > 0:
             probs = probs * (probs >= self.min_p * probs.amax(-1, keepdim=True))
-        edges = probs.cumsum(dim=-1)
-        index = torch.searchsorted(edges, points[:, None] * edges[:, -1:], right=True)
-        places = torch.arange(probs.shape[-1], device=probs.device)
-        last = torch.where(probs > 0, places, 0).amax(-1, keepdim=True)
+        cdf = probs.cumsum(dim=-1)
+        index = torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True)
+        columns = torch.arange(probs.shape[-1], device=probs.device)
+        last = torch.where(probs > 0, columns, 0).amax(-1, keepdim=True)
         index = torch.minimum(index, last)
         return (index if tokens is None else tokens.gather(-1, index))[:, 0]
 
 
 class StopMatcher:
-    """Ends streamed text at the first stop string, wherever the pieces are cut.
+    """Ends streamed text at the first stop string, however the text is split into pieces.
 
-    Text that may begin a stop string is held back until it is decided. Of several strings the one that is
-    complete first ends the text, so the result does not depend on the cuts.
+    Text that may be the start of a stop string is held back until the next text decides. Of several stop strings, the
+    one that is complete first ends the text, so the result does not depend on the pieces.
     """
 
     def __init__(self, stop: Iterable[str]) -> None:
@@ -205,21 +224,21 @@ class StopMatcher:
         self.stopped = False
 
     def push(self, text: str) -> str:
-        """Text that is certain now; "" for good once `stopped` is true."""
+        """Add text and return what can be shown. Returns "" once `stopped` is true."""
         if self.stopped:
             return ""
         self._held += text
-        places = [(self._held.find(stop), stop) for stop in self._stop]
-        found = [(place + len(stop), place) for place, stop in places if place >= 0]
-        if found:
+        starts = [(self._held.find(stop), stop) for stop in self._stop]
+        matches = [(start + len(stop), start) for start, stop in starts if start >= 0]
+        if matches:
             self.stopped = True
-            out, self._held = self._held[: min(found)[1]], ""
+            out, self._held = self._held[: min(matches)[1]], ""
             return out
-        keep = len(self._held) - max((possible_prefix(self._held, stop) for stop in self._stop), default=0)
-        out, self._held = self._held[:keep], self._held[keep:]
+        certain = len(self._held) - max((possible_prefix(self._held, stop) for stop in self._stop), default=0)
+        out, self._held = self._held[:certain], self._held[certain:]
         return out
 
     def flush(self) -> str:
-        """What was held back, at the end of the answer."""
+        """Text that is still held back, at the end of the answer."""
         out, self._held = self._held, ""
         return out

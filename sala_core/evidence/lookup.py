@@ -1,4 +1,7 @@
-"""What a question looks at in all that was read, if blocks are not chosen: what quotations are found by."""
+"""The look-up: full attention from a question's tokens to every key that the state holds.
+
+Its result ranks evidence and quotations, and names the blocks with which the question is then prefilled.
+"""
 
 import re
 from functools import partial
@@ -14,91 +17,108 @@ from sala_core.text.chat_template import ChatLayout
 from sala_core.text.tokenizer import Tokenizer
 
 MAX_LOOKUP_TOKENS = 256
-"""Longer questions look as they are read: by choosing blocks."""
+"""Longer questions get no look-up. They choose blocks while they are prefilled, as any text does."""
 
-_MEANT = 0.01  # of a head's attention: what a key draws that is one of a hundred
-_LEAST = 0.002  # what is less is left out, so that no token has more than 500 keys
-_AT_ONCE = 16  # tokens of a question; bounds the attention to every key that is held at once
-_MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
-_WORD_START = re.compile(r"(?:^|\n)(?=\w)")
+_RELEVANCE_SCALE = 0.01
+"""Attention probability, averaged over heads, from which on a key counts as relevant: one key in a hundred."""
+
+_MIN_ATTENTION = 0.002
+"""Lower attention is ignored, so a token is paired with at most 500 keys."""
+
+_QUERIES_AT_ONCE = 16
+"""Question tokens per forward pass. Bounds the [queries, keys] attention that is held in memory."""
+
+_QUOTATION_MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
+_WORD_AT_LINE_START = re.compile(r"(?:^|\n)(?=\w)")
+
+
+def question_ids(tokenizer: Tokenizer, question: str) -> np.ndarray:
+    """Token ids of a question, with every word spelled as inside a text: after a space. Returns int32 [T].
+
+    Byte-pair tokenizers use other tokens for a word after a quotation mark or at the start of a line, and keys are
+    found by their tokens. Quotation marks are removed.
+    """
+    return tokenizer.encode_content(_WORD_AT_LINE_START.sub(r"\g<0> ", _QUOTATION_MARK.sub("", question)))
 
 
 @torch.inference_mode()
 def attend_to_question(
-    model: SalaModel,
-    tokenizer: Tokenizer,
-    chat: ChatLayout,
-    state: SalaState,
-    question: np.ndarray,
-    trace: AttentionTrace,
+    model: SalaModel, chat: ChatLayout, state: SalaState, question: np.ndarray, trace: AttentionTrace
 ) -> Tensor:
-    """Add to `trace` how much every key was meant by a question, the content of a user message, int [T]. The state is
-    afterwards as it was. Returns the blocks with most of it for the question to be read with, [slots] int64 as
-    `SalaModel.prefill` takes them.
+    """Measure how relevant each key is to a question, and add it to `trace`.
 
-    Within a block each of its tokens is paired with one key at most and each key with one token, the most attention
-    first: a word counts once, although the tokens after it look for it too and it may stand there twice. A pair counts
-    the less the more attention there is: a sentence with three words of a question is meant more than one with any of
-    them alone. What is added is the root of log(1 + (attention / _MEANT)^2), for what a key draws is squared
-    (`attention_by_token`).
+    The question is run as a user message, with full attention, through the layers up to the first sparse one. That
+    layer matches words; later layers look for what an answer says next. Pooled keys would blur single words, so no
+    blocks are chosen. The tokens that end the message count too, since they have attended to all of it. Those that
+    open it do not: a role's name matches no key.
 
-    The first sparse layer alone is asked, which looks for words; later ones look for what an answer says next. Pooled
-    keys blur a single word, so that the choice of blocks would miss some. Words are spelt as within a text
-    (`words_of_a_text`). The message's end counts too, which has read all of it; not what opens it: a role's name means
-    no key.
+    Within a block, tokens and keys are paired one to one, strongest attention first. So a word counts once per block,
+    although later tokens of the question attend to its key too, and although it may stand in the block twice. A pair
+    adds log(1 + (attention / _RELEVANCE_SCALE)^2): a sentence with three words of the question outranks a sentence
+    that has one of them strongly. The square root is added to `trace`, because `attention_by_token` squares it.
+
+    Args:
+        model: the model that computed the state.
+        chat: the pieces that its chat template puts around a user message.
+        state: all that was read. It is the same afterwards.
+        question: [T] integer ids, as from `question_ids`.
+        trace: the relevance of every key is added to its buffer of the first sparse layer.
+
+    Returns the most relevant blocks that the question's own queries may choose, [slots] int64, as `SalaModel.prefill`
+    takes them.
     """
-    opening, ending = chat.message_prefix("user"), chat.message_suffix("user")
-    asked = np.concatenate([words_of_a_text(tokenizer, question), ending])
+    queries = np.concatenate([question, chat.message_suffix("user")])
     layer, heads = model.config.sparse_layers[0], model.config.num_attention_heads
-    here, meant = state.mark(), trace.buffer(layer, state.position, model.device)
+    start_mark, relevance = state.mark(), trace.buffer(layer, state.position, model.device)
     pairs: list[tuple[Tensor, ...]] = []
     prefill = partial(model.prefill, state, dense=True, num_layers=layer + 1)
-    prefill(_ids(model, opening))
-    for start in range(0, len(asked), _AT_ONCE):
-        piece = _ids(model, asked[start : start + _AT_ONCE])
-        seen = _ByQuery(len(piece))
-        prefill(piece, trace=seen)
-        attention = seen.mass[layer][:, : len(meant)].div_(heads)
-        tokens, keys = (attention >= _LEAST).nonzero(as_tuple=True)
+    prefill(_to_device(model, chat.message_prefix("user")))
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        ids = _to_device(model, queries[start : start + _QUERIES_AT_ONCE])
+        per_query = _PerQueryTrace(len(ids))
+        prefill(ids, trace=per_query)
+        attention = per_query.mass[layer][:, : len(relevance)].div_(heads)
+        tokens, keys = (attention >= _MIN_ATTENTION).nonzero(as_tuple=True)
         pairs.append((start + tokens, keys, attention[tokens, keys]))
-    here.rewind()
+    start_mark.rewind()
     tokens, keys, attention = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    kept = _one_to_one(tokens, keys, attention, model.layout.block)
-    points = torch.zeros_like(meant)
-    points[keys[kept]] = (attention[kept] / _MEANT).square().log1p()
-    meant += points.sqrt()
-    return _most_meant(points, model.layout)
+    paired = _pair_one_to_one(tokens, keys, attention, model.layout.block)
+    points = torch.zeros_like(relevance)
+    points[keys[paired]] = (attention[paired] / _RELEVANCE_SCALE).square().log1p()
+    relevance += points.sqrt()
+    return _best_blocks(points, model.layout)
 
 
-def _one_to_one(tokens: Tensor, keys: Tensor, attention: Tensor, block: int) -> Tensor:
-    """Which pairs count, int64: no key in two of them, no token in two of one block. All [n]; the strongest first."""
+def _pair_one_to_one(tokens: Tensor, keys: Tensor, attention: Tensor, block: int) -> Tensor:
+    """Indices of the pairs that count, int64, strongest first. No key is in two pairs, and no token in two pairs of
+    one block. tokens, keys, attention: [n], one entry a pair."""
     order = attention.argsort(descending=True, stable=True)
-    kept, taken, paired = [], set(), set()
+    accepted, paired_keys, paired_tokens = [], set(), set()
     for i, token, key in zip(order.tolist(), tokens[order].tolist(), keys[order].tolist(), strict=True):
-        within = token, key // block
-        if key not in taken and within not in paired:
-            kept.append(i)
-            taken.add(key)
-            paired.add(within)
-    return torch.tensor(kept, dtype=torch.int64, device=keys.device)
+        token_in_block = token, key // block
+        if key not in paired_keys and token_in_block not in paired_tokens:
+            accepted.append(i)
+            paired_keys.add(key)
+            paired_tokens.add(token_in_block)
+    return torch.tensor(accepted, dtype=torch.int64, device=keys.device)
 
 
-def _most_meant(points: Tensor, layout: BlockLayout) -> Tensor:
-    """Of the blocks that a query after these keys may choose from, those with most points: ascending, then -1.
+def _best_blocks(points: Tensor, layout: BlockLayout) -> Tensor:
+    """The blocks with most points, ascending, then -1, among those that a query after these keys may choose.
 
-    points: [n], none negative.
+    points: [n], not negative. Returns [slots] int64.
     """
     size, first = layout.block, layout.init
-    after = first + layout.num_candidates(len(points) // size)
-    by_block = points[first * size : after * size].view(-1, size).sum(1)
+    end = first + layout.num_candidates(len(points) // size)
+    by_block = points[first * size : end * size].view(-1, size).sum(1)
     best = by_block.argsort(descending=True, stable=True)[: min(layout.slots, int(by_block.count_nonzero()))]
-    found = torch.full((layout.slots,), -1, device=points.device)
-    found[: len(best)] = first + best.sort().values
-    return found
+    blocks = torch.full((layout.slots,), -1, device=points.device)
+    blocks[: len(best)] = first + best.sort().values
+    return blocks
 
 
-class _ByQuery(AttentionTrace):
-    """The attention of every layer computed, each query's own: mass [T, n]."""
+class _PerQueryTrace(AttentionTrace):
+    """Keeps the attention of each query apart: mass [T, n] for every layer that runs."""
 
     def __init__(self, num_queries: int) -> None:
         super().__init__()
@@ -109,14 +129,5 @@ class _ByQuery(AttentionTrace):
         return self.mass[layer]
 
 
-def words_of_a_text(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
-    """Content, int [T], with every word as it stands in the middle of a text: after a space. int32.
-
-    Byte-pair tokenizers spell a word after a quotation mark, or at the beginning of a line, with other tokens, and a
-    key is known by its tokens. Quotation marks go.
-    """
-    return tokenizer.encode_content(_WORD_START.sub(r"\g<0> ", _MARK.sub("", tokenizer.decode(ids))))
-
-
-def _ids(model: SalaModel, ids: np.ndarray) -> Tensor:
+def _to_device(model: SalaModel, ids: np.ndarray) -> Tensor:
     return torch.from_numpy(ids.astype(np.int64)).to(model.device)

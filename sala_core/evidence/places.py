@@ -1,4 +1,4 @@
-"""The places an answer rests on: where the sparse layers looked while it was written, as document, page and lines."""
+"""Evidence: the places that the sparse layers attended to during a turn, as document, page and lines."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from sala_core.model.forward import AttentionTrace
 
 _MAX_PLACES = 8
 _CANDIDATE_BLOCKS = 24
-_MIN_SHARE = 0.02
+_MIN_SHARE = 0.02  # of the best block's attention
 _MAX_TEXT_CHARS = 1200
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSpan:
-    """Where a document's own text stands in the token stream: tokens start ... end - 1."""
+    """Where a document's own text is in the token stream: tokens start ... end - 1."""
 
     document_id: str
     name: str
@@ -35,23 +35,28 @@ def find_evidence(
     layout: BlockLayout,
     source_map: Callable[[str], SourceMap | None],
 ) -> tuple[Evidence, ...]:
-    """Rank places by the attention they drew during a turn that began at token `turn_start`.
+    """Rank places of the documents by the attention that they received during a turn.
 
-    trace: attention probability of every key, summed over the turn's queries, heads and layers, and what a question
-    that looked for itself added (`attend_to_question`). Only tokens of the documents count. First blocks, which every query
-    keeps without choosing, are left out, and of the local ones what the median of them drew, unless the documents lie
-    wholly within them. Attention is squared, key by key, and summed over blocks; neighbouring blocks that drew it are
-    one place, cut to the lines that hold it. source_map: gives a document's map by its id, None where its text is lost.
+    Adjacent blocks that received attention form one place, which is then cut to the lines that hold it.
+
+    Args:
+        trace: attention of the turn, and what `attend_to_question` added.
+        spans: where the documents are in the stream. Only their tokens count.
+        turn_start: position of the turn's first token.
+        layout: the model's blocks. Initial and local blocks are discounted (`attention_by_token`).
+        source_map: returns a document's map by its id, None where its text is lost.
+
+    Returns at most 8 places, the most attended first.
     """
-    mass = attention_by_token(trace, spans, turn_start, layout)
-    total = float(mass.sum())
+    attention = attention_by_token(trace, spans, turn_start, layout)
+    total = float(attention.sum())
     if total <= 0:
         return ()
     places = []
-    for start, end in _runs(best_blocks(mass, layout.block)):
+    for start, end in _runs(best_blocks(attention, layout.block)):
         for span, a, b in inside_documents(spans, start * layout.block, end * layout.block):
-            places.append((span, *_tighten(mass, a, b)))
-    scored = [(float(mass[a:b].sum()) / total, span, a, b) for span, a, b in places]
+            places.append((span, *_tighten(attention, a, b)))
+    scored = [(float(attention[a:b].sum()) / total, span, a, b) for span, a, b in places]
     scored.sort(key=lambda item: -item[0])
     found = []
     for score, span, a, b in scored[:_MAX_PLACES]:
@@ -61,7 +66,7 @@ def find_evidence(
 
 
 def inside_documents(spans: Sequence[DocumentSpan], start: int, end: int) -> Iterator[tuple[DocumentSpan, int, int]]:
-    """Of the tokens start ... end - 1 those of documents: each document with its first, and the one after its last."""
+    """The parts of the range start ... end - 1 that lie in documents, as (document, first token, end)."""
     for span in spans:
         first, after = max(span.start, start), min(span.end, end)
         if first < after:
@@ -71,13 +76,21 @@ def inside_documents(spans: Sequence[DocumentSpan], start: int, end: int) -> Ite
 def attention_by_token(
     trace: AttentionTrace, spans: Sequence[DocumentSpan], turn_start: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
-    """What each token drew, [turn_start] float32: attention squared, of documents alone.
+    """Squared attention that each document token received, [turn_start] float32; 0 for all other tokens.
 
-    A word that is meant draws much at one place; what any text of the kind draws is spread over many.
+    Squaring favors a word that receives much attention at one place over attention spread over many places. Initial
+    blocks, which every query attends to, count as 0, and local blocks only by what exceeds the median local block,
+    unless the documents lie entirely within these blocks.
+
+    Args:
+        trace: attention by layer and token.
+        spans: where the documents are.
+        turn_start: position of the turn's first token.
+        layout: the model's blocks.
     """
     total = np.zeros(turn_start, dtype=np.float32)
-    for held in trace.mass.values():
-        total += held[:turn_start].to("cpu", torch.float32).numpy()
+    for received in trace.mass.values():
+        total += received[:turn_start].to("cpu", torch.float32).numpy()
     inside = np.zeros(turn_start, dtype=bool)
     for span in spans:
         inside[span.start : span.end] = True
@@ -86,29 +99,29 @@ def attention_by_token(
     if not total[first:local].any():
         return np.square(total)
     total[:first] = 0
-    total[local:] = _beyond_the_usual(total[local:], layout.block)
+    total[local:] = _above_median_block(total[local:], layout.block)
     return np.square(total)
 
 
-def _beyond_the_usual(mass: NDArray[np.float32], block: int) -> NDArray[np.float32]:
-    """What each block drew beyond the median block: the local ones draw some from every query, whatever it asks."""
-    padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block)
+def _above_median_block(attention: NDArray[np.float32], block: int) -> NDArray[np.float32]:
+    """Attention above that of the median block, per block: local blocks receive some from every query."""
+    padded = np.pad(attention, (0, -len(attention) % block)).reshape(-1, block)
     sums = padded.sum(1, keepdims=True)
-    usual = np.median(sums[sums > 0]) if sums.any() else 0.0
-    share = 1 - usual / np.maximum(sums, max(usual, np.finfo(np.float32).tiny))
-    return (padded * share).reshape(-1)[: len(mass)].astype(np.float32)
+    median = np.median(sums[sums > 0]) if sums.any() else 0.0
+    share = 1 - median / np.maximum(sums, max(median, np.finfo(np.float32).tiny))
+    return (padded * share).reshape(-1)[: len(attention)].astype(np.float32)
 
 
-def best_blocks(mass: NDArray[np.float32], block: int) -> list[int]:
-    """Blocks that drew most, in the order of the text. mass: [tokens] float32, of every token."""
-    padded = np.pad(mass, (0, -len(mass) % block)).reshape(-1, block).sum(1)
+def best_blocks(attention: NDArray[np.float32], block: int) -> list[int]:
+    """The blocks with most attention, in text order. attention: [tokens] float32."""
+    padded = np.pad(attention, (0, -len(attention) % block)).reshape(-1, block).sum(1)
     best = np.argsort(-padded, kind="stable")[:_CANDIDATE_BLOCKS]
-    enough = padded[best] >= _MIN_SHARE * padded[best[0]]
-    return sorted(int(b) for b in best[enough])
+    is_strong = padded[best] >= _MIN_SHARE * padded[best[0]]
+    return sorted(int(b) for b in best[is_strong])
 
 
 def _runs(blocks: list[int]) -> list[tuple[int, int]]:
-    """Neighbouring blocks as half-open ranges, at most two blocks each, so that a place stays readable."""
+    """Adjacent blocks as half-open ranges of at most two blocks, so that a place stays short."""
     runs: list[tuple[int, int]] = []
     for b in blocks:
         if runs and runs[-1][1] == b and b - runs[-1][0] < 2:
@@ -118,9 +131,9 @@ def _runs(blocks: list[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _tighten(mass: NDArray[np.float32], start: int, end: int) -> tuple[int, int]:
-    """The part of [start, end) between the tokens at 5% and 95% of its attention."""
-    share = np.cumsum(mass[start:end], dtype=np.float64)
+def _tighten(attention: NDArray[np.float32], start: int, end: int) -> tuple[int, int]:
+    """Cut [start, end) to the tokens between 5% and 95% of its cumulative attention."""
+    share = np.cumsum(attention[start:end], dtype=np.float64)
     if share[-1] <= 0:
         return start, end
     first = int(np.searchsorted(share, 0.05 * share[-1]))
@@ -136,12 +149,12 @@ def _evidence(span: DocumentSpan, start: int, end: int, score: float, lines: Sou
         page=place.page,
         line_start=place.line_start,
         line_end=place.line_end,
-        text=_shown(lines, place),
+        text=_place_text(lines, place),
         score=round(score, 4),
     )
 
 
-def _shown(lines: SourceMap, place: Place) -> str:
-    """The whole lines of a place; only the place itself where its lines are endless, as in minified code."""
+def _place_text(lines: SourceMap, place: Place) -> str:
+    """The whole lines of a place; only the place itself where its lines are very long, as in minified code."""
     text = lines.whole_lines(place)
     return text if len(text) <= _MAX_TEXT_CHARS else lines.text(place)[:_MAX_TEXT_CHARS]

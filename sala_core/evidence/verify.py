@@ -1,4 +1,4 @@
-"""Which passages of an answer stand word for word in the documents."""
+"""Verified quotations: the passages of an answer that are word for word in the documents."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ _MIN_CHARS = 12
 _MIN_WORDS = 3
 _QUOTED = re.compile(r"\"([^\"\n]+(?:\n[^\"\n]+)*)\"|“([^“”]+)”|«([^«»]+)»|„([^„“]+)“|`([^`\n]+)`")
 _CLOSING = ",.;:…"
-"""Punctuation that a writer puts inside the quotation marks although it is not in the source."""
+"""Punctuation that may be inside the quotation marks although it is not in the source."""
 
 _BLOCKQUOTE = re.compile(r"(?:^>[^\n]*\n?)+", re.MULTILINE)
 _CODE_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -20,27 +20,27 @@ _CODE_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def verify_quotations(
     answer: str, spans: Iterable[DocumentSpan], source_map: Callable[[str], SourceMap | None]
 ) -> tuple[Quotation, ...]:
-    """Find each quoted passage of `answer` in the documents, searched in the order of `spans`.
+    """Find each quoted passage of `answer` in the documents, which are searched in the order of `spans`.
 
-    Passages in quotation marks, block quotes and code count if they are long enough to mean something; white space and
-    typographic variants are folded (see `SourceMap.find`), and punctuation at the end may be the answer's own. A
-    passage that stands nowhere is not in the result.
+    Passages in quotation marks, block quotes and code blocks count from 12 characters and 3 words on. White space and
+    typographic variants are folded (`SourceMap.find`), and punctuation at the end may be the answer's own. A passage
+    that is in no document is not in the result.
     """
-    wanted = list(dict.fromkeys(_passages(answer)))
+    passages = list(dict.fromkeys(_passages(answer)))
     found: list[Quotation] = []
     documents = {span.document_id: span for span in spans}
     for document_id, span in documents.items():
-        if not wanted:
+        if not passages:
             break
         lines = source_map(document_id)
         if lines is None:
             continue
-        for passage in list(wanted):
+        for passage in list(passages):
             spellings = dict.fromkeys((passage, passage.rstrip(_CLOSING)))
             place = next(filter(None, map(lines.find, spellings)), None)
             if place is None:
                 continue
-            wanted.remove(passage)
+            passages.remove(passage)
             found.append(
                 Quotation(
                     text=passage,

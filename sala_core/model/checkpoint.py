@@ -1,4 +1,4 @@
-"""Weights from a folder in Hugging Face layout: safetensors, sharded or not, plain or GPTQ. Never pickle."""
+"""Loading of weights from a folder in Hugging Face layout: safetensors, sharded or not, plain or GPTQ. No pickles."""
 
 import json
 import re
@@ -25,18 +25,18 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """One tensor in a file, known from the file's header."""
+class _StoredTensor:
+    """One tensor of a file, as the file's header describes it."""
 
     file: Path
-    dtype: str  # safetensors' name, "BF16"
+    dtype: str  # as safetensors spells it: "BF16"
     shape: tuple[int, ...]
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """The folder of a model: a folder, "embedded", or "org/name" out of the Hugging Face cache.
+    """Find a model's folder, given a path, "embedded", or "org/name" for a model in the Hugging Face cache.
 
-    Never downloads. Raises ModelError that tells how to get the model.
+    Downloads nothing. Raises ModelError, which says how to get the model.
     """
     name = str(name_or_path)
     if name == EMBEDDED:
@@ -48,11 +48,11 @@ def resolve_model(name_or_path: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if _REPOSITORY.fullmatch(name):
-        return _from_cache(name)
+        return _huggingface_cache_folder(name)
     raise ModelError(f"there is no model {name!r}: give a folder, {EMBEDDED!r}, or a name like 'org/model'")
 
 
-def _from_cache(repository: str) -> Path:
+def _huggingface_cache_folder(repository: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -67,7 +67,7 @@ def _from_cache(repository: str) -> Path:
 
 
 def load_config_json(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder. Raises ConfigError if it is missing or no JSON object."""
+    """`config.json` of a model folder. Raises ConfigError if it is missing or not a JSON object."""
     config = _read_json(folder / "config.json", ConfigError)
     if config is None:
         raise ConfigError(f"{folder} has no config.json, so it is not a model folder")
@@ -75,12 +75,12 @@ def load_config_json(folder: Path) -> dict[str, Any]:
 
 
 def load_generation_config(folder: Path) -> dict[str, Any]:
-    """`generation_config.json` of a model folder; {} without one. Raises ConfigError if it is no JSON object."""
+    """`generation_config.json` of a model folder; {} without one. Raises ConfigError if it is not a JSON object."""
     return _read_json(folder / "generation_config.json", ConfigError) or {}
 
 
 def load_gptq_config(folder: Path) -> GPTQConfig | None:
-    """Quantization settings of a model folder, None for plain weights. Raises CheckpointError."""
+    """GPTQ settings of a model folder; None for plain weights. Raises CheckpointError for unsupported settings."""
     raw = load_config_json(folder).get("quantization_config")
     if raw is None:
         raw = _read_json(folder / "quantize_config.json", CheckpointError)
@@ -146,12 +146,21 @@ def load_weights(
     device: torch.device | str,
     packed: bool | None = None,
 ) -> dict[str, Tensor | Int4Matrix]:
-    """All tensors of `expected_shapes(config)`, each a tensor of its own in `dtype` on `device`.
+    """Load every tensor of `expected_shapes(config)`.
 
-    packed: keep GPTQ matrices of 4 bits packed, as Int4Matrix; None does so where Triton runs: on CUDA. On a CPU,
-    plain matrices are as fast for one token and far faster for several. Other GPTQ matrices are dequantized.
-    One matrix is read at a time, so the peak is the model and one matrix more. Raises CheckpointError for a missing,
-    unexpected, damaged or misshapen tensor, for a bias that is not zero, and for weights that exist only as pickles.
+    One matrix is read at a time, so peak memory is the model and one more matrix.
+
+    Args:
+        folder: the model's folder, with `config.json`.
+        config: the model's configuration.
+        dtype: of the returned tensors.
+        device: of the returned tensors.
+        packed: keep 4-bit GPTQ matrices packed, as Int4Matrix. None: only where Triton runs, which is on CUDA. On a
+            CPU, plain matrices are as fast for one token and much faster for several. Other GPTQ matrices are always
+            dequantized.
+
+    Returns name -> weight; no two share memory. Raises CheckpointError for a tensor that is missing, unexpected,
+    damaged or of the wrong shape, for a bias that is not zero, and for weights that exist only as pickles.
     """
     if packed is None:
         packed = torch.device(device).type == "cuda" and has_triton() and dtype != torch.float64
@@ -164,9 +173,9 @@ def load_weights(
     for name, shape in shapes.items():
         weight: Tensor | Int4Matrix
         if name in stored:
-            weight = _plain(name, stored[name]).to(dtype=dtype, device=device)
+            weight = _load_plain(name, stored[name]).to(dtype=dtype, device=device)
         else:
-            weight = _quantized(name, stored, gptq, dtype=dtype, device=device, packed=packed)
+            weight = _load_quantized(name, stored, gptq, dtype=dtype, device=device, packed=packed)
         if weight.shape != shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(weight.shape)} where config.json asks for {shape}; "
@@ -174,7 +183,7 @@ def load_weights(
             )
         weights[name] = weight
     if config.tie_word_embeddings and "lm_head.weight" in stored:
-        head = _plain("lm_head.weight", stored["lm_head.weight"]).to(dtype=dtype, device=device)
+        head = _load_plain("lm_head.weight", stored["lm_head.weight"]).to(dtype=dtype, device=device)
         embedding = weights["model.embed_tokens.weight"]
         if not isinstance(embedding, Tensor) or not torch.equal(head, embedding):
             raise CheckpointError("config.json ties lm_head to the embedding, but their weights differ")
@@ -182,7 +191,10 @@ def load_weights(
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up the model, by transformers' names and AutoGPTQ's."""
+    """The safetensors files of a model, named as transformers or AutoGPTQ names them, in a fixed order.
+
+    Raises CheckpointError if there are none, if they are ambiguous, or if a shard is missing.
+    """
     for pattern in ("model.safetensors", "gptq_model-*.safetensors"):
         whole = sorted(folder.glob(pattern))
         index = sorted(folder.glob(pattern + ".index.json"))
@@ -214,27 +226,27 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _headers(files: list[Path]) -> dict[str, _Stored]:
-    stored: dict[str, _Stored] = {}
+def _headers(files: list[Path]) -> dict[str, _StoredTensor]:
+    stored: dict[str, _StoredTensor] = {}
     for file in files:
         try:
             with safe_open(str(file), framework="pt") as reader:
-                for name in reader.keys():  # noqa: SIM118 - a reader is no mapping
+                for name in reader.keys():  # noqa: SIM118 - a reader is not a mapping
                     if name in stored:
                         raise CheckpointError(f"{name} is both in {stored[name].file.name} and in {file.name}")
                     view = reader.get_slice(name)
-                    stored[name] = _Stored(file=file, dtype=view.get_dtype(), shape=tuple(view.get_shape()))
+                    stored[name] = _StoredTensor(file=file, dtype=view.get_dtype(), shape=tuple(view.get_shape()))
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} is damaged or cut short ({error}); download it again") from error
     return stored
 
 
-def _check_names(folder: Path, stored: Mapping[str, _Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_names(folder: Path, stored: Mapping[str, _StoredTensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     modules = {name.removesuffix(".weight") for name in shapes}
     missing = [n for n in shapes if n not in stored and f"{n.removesuffix('.weight')}.qweight" not in stored]
     allowed = set(shapes) | {"lm_head.weight"} if "lm_head.weight" not in shapes else set(shapes)
     parts = {f"{module}.{part}" for module in modules for part in (*_PACKED_PARTS, "bias")}
-    # inv_freq follows from config.json; older writers stored it too
+    # inv_freq follows from config.json; older writers also store it
     unexpected = [n for n in stored if n not in allowed | parts and not n.endswith("rotary_emb.inv_freq")]
     for word, names in (("lacks", missing), ("has unexpected", unexpected)):
         if names:
@@ -244,15 +256,15 @@ def _check_names(folder: Path, stored: Mapping[str, _Stored], shapes: Mapping[st
             )
 
 
-def _check_zero_biases(stored: Mapping[str, _Stored]) -> None:
-    """AutoGPTQ writes a zero bias beside each matrix; the model has none."""
+def _check_zero_biases(stored: Mapping[str, _StoredTensor]) -> None:
+    """AutoGPTQ writes a zero bias for each matrix. The model has no biases, so any other bias is an error."""
     for name, entry in stored.items():
-        if name.endswith(".bias") and bool(_read(name, entry).any()):
+        if name.endswith(".bias") and bool(_read_tensor(name, entry).any()):
             raise CheckpointError(f"{name} is not zero, and MiniCPM-SALA has no biases; these weights do not fit")
 
 
-def _read(name: str, entry: _Stored) -> Tensor:
-    """A copy of one tensor; the file is mapped only meanwhile, so its pages do not pile up."""
+def _read_tensor(name: str, entry: _StoredTensor) -> Tensor:
+    """A copy of one tensor. The file is mapped only during the read, so that its pages do not stay in memory."""
     try:
         with safe_open(str(entry.file), framework="pt") as reader:
             return reader.get_tensor(name).clone()
@@ -260,15 +272,15 @@ def _read(name: str, entry: _Stored) -> Tensor:
         raise CheckpointError(f"{name} cannot be read from {entry.file} ({error})") from error
 
 
-def _plain(name: str, entry: _Stored) -> Tensor:
+def _load_plain(name: str, entry: _StoredTensor) -> Tensor:
     if entry.dtype not in _FLOATS:
         raise CheckpointError(f"{name} is stored as {entry.dtype}; supported are {', '.join(sorted(_FLOATS))}")
-    return _read(name, entry)
+    return _read_tensor(name, entry)
 
 
-def _quantized(
+def _load_quantized(
     name: str,
-    stored: Mapping[str, _Stored],
+    stored: Mapping[str, _StoredTensor],
     gptq: GPTQConfig | None,
     *,
     dtype: torch.dtype,
@@ -284,10 +296,10 @@ def _quantized(
         entry = stored.get(f"{module}.{part}")
         if entry is None and part != "g_idx":
             raise CheckpointError(f"{module}.{part} is missing beside {module}.qweight")
-        parts[part] = None if entry is None else _read(f"{module}.{part}", entry).to(device)
+        parts[part] = None if entry is None else _read_tensor(f"{module}.{part}", entry).to(device)
     matrix = PackedMatrix(**parts)  # type: ignore[arg-type]
     try:
-        # the embedding is looked up by rows, which a packed matrix cannot give
+        # the embedding lookup needs single rows, and an Int4Matrix has no row access
         if packed and settings.bits == 4 and module != "model.embed_tokens":
             return to_int4(matrix, settings)
         return dequantize(matrix, settings, dtype=dtype)
@@ -296,7 +308,7 @@ def _quantized(
 
 
 def _read_json(file: Path, error_type: type[ModelError]) -> dict[str, Any] | None:
-    """The JSON object in a file, None where there is no file."""
+    """The JSON object in a file; None if the file does not exist."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Chunks of one text computed side by side on a CPU: each by one thread, one behind the other through the layers.
+"""Pipelined prefill on a CPU: several chunks of one text at a time, one thread and one core per chunk.
 
-Of the chunk before it, a chunk needs in each layer only what that layer remembers, and this is there long before the
-layer's output. Threads that share every operation wait for each other at the end of each, thousands of times a chunk;
-threads with a chunk of their own do so twice a layer.
+Within a layer, a chunk needs only the cache or state that the chunk before it left there, and that is ready long before
+the layer's output. So each chunk follows the one before it through the layers and waits twice per layer. Threads that
+share every operation instead wait for each other thousands of times per chunk.
 """
 
 from collections import Counter
@@ -19,52 +19,53 @@ T = TypeVar("T")
 
 
 class LayerOrder:
-    """Lets chunks 0, 1, ... into the memory of every layer in this order."""
+    """Admits chunks 0, 1, ... to the cache or state of each layer, in this order."""
 
     def __init__(self) -> None:
-        self._entered: Counter[int] = Counter()  # chunks that have been in each layer
+        self._entered: Counter[int] = Counter()  # per layer: chunks that are done with its cache or state
         self._changed = Condition()
-        self._given_up = False
+        self._aborted = False
 
     @contextmanager
     def take(self, chunk: int, layer: int) -> Iterator[None]:
-        """Wait until the chunk before has left the layer's memory; the next one waits until this block ends.
+        """Hold a layer's cache or state. Waits for the chunk before; the next chunk waits until this block ends.
 
-        Raises GivenUp where that will not happen any more.
+        Raises PipelineAborted after another chunk has failed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._given_up or self._entered[layer] == chunk)
-            if self._given_up:
+            self._changed.wait_for(lambda: self._aborted or self._entered[layer] == chunk)
+            if self._aborted:
                 raise PipelineAborted
         yield
         with self._changed:
             self._entered[layer] += 1
             self._changed.notify_all()
 
-    def give_up(self) -> None:
-        """Let nobody wait any longer."""
+    def abort(self) -> None:
+        """Wake all waiting chunks; each raises PipelineAborted."""
         with self._changed:
-            self._given_up = True
+            self._aborted = True
             self._changed.notify_all()
 
 
 class PipelineAborted(Exception):
-    """A chunk before this one failed."""
+    """Another chunk failed, so this one cannot be computed."""
 
 
 def run_pipelined(compute: Callable[[int, LayerOrder], T], count: int) -> list[T]:
-    """The results of compute(chunk, turns) for `count` chunks, each by one core; as many at a time as torch may use.
+    """Compute `count` chunks, each on one core, as many at a time as torch may use threads.
 
-    Raises what the first chunk that failed raised, once no thread computes any more.
+    compute: called with the chunk's number and the order in which layers are taken. Reorder its results. Raises the
+    error of the first chunk that failed, after all threads have stopped.
     """
-    turns = LayerOrder()
+    order = LayerOrder()
     pool = _workers(torch.get_num_threads())
-    futures: list[Future[T]] = [pool.submit(_stopping_others, compute, chunk, turns) for chunk in range(count)]
+    futures: list[Future[T]] = [pool.submit(_compute_or_abort, compute, chunk, order) for chunk in range(count)]
     try:
         wait(futures)
     finally:
         if not all(future.done() for future in futures):  # interrupted
-            turns.give_up()
+            order.abort()
             wait(futures)
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in errors:
@@ -73,26 +74,26 @@ def run_pipelined(compute: Callable[[int, LayerOrder], T], count: int) -> list[T
     return [future.result() for future in futures]
 
 
-def _stopping_others(compute: Callable[[int, LayerOrder], T], chunk: int, turns: LayerOrder) -> T:
+def _compute_or_abort(compute: Callable[[int, LayerOrder], T], chunk: int, order: LayerOrder) -> T:
     try:
-        return compute(chunk, turns)
+        return compute(chunk, order)
     except BaseException:
-        turns.give_up()
+        order.abort()
         raise
 
 
 @cache
 def _workers(count: int) -> ThreadPoolExecutor:
-    """Threads whose operations take one core each; there are `count` of them, and they stay."""
+    """A permanent pool of `count` threads whose torch operations use one core each."""
     ready = Barrier(count)
 
     def use_one_core() -> None:
-        torch.set_num_threads(1)  # of this thread, once torch has computed in it
+        torch.set_num_threads(1)  # applies to this thread alone, after its first torch operation
         torch.zeros(1 << 16).add_(1)
 
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, thread_name_prefix="chunk", initializer=use_one_core)
     for future in [pool.submit(ready.wait) for _ in range(count)]:
         future.result()
-    torch.set_num_threads(before)  # what threads that begin later will use
+    torch.set_num_threads(before)  # for threads that start later
     return pool

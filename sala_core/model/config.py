@@ -36,16 +36,19 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _require_counts(record: object, names: tuple[str, ...], least: int, where: str = "") -> None:
+def _require_counts(record: object, names: tuple[str, ...], minimum: int, prefix: str = "") -> None:
     for name in names:
         value = getattr(record, name)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        _require(whole and value >= least, f"{where}{name} must be a whole number, {least} or more, found {value!r}")
+        valid = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+        _require(valid, f"{prefix}{name} must be a whole number, {minimum} or more, found {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SparseConfig:
-    """InfLLM-V2 (arXiv:2509.24663): which key blocks a query of a sparse layer attends to. Units: tokens, blocks."""
+    """Block-sparse attention of InfLLM-V2 (arXiv:2509.24663): which key blocks a query of a sparse layer attends to.
+
+    `init_blocks` and `topk` count blocks; the other numbers count tokens.
+    """
 
     kernel_size: int = 32
     kernel_stride: int = 16
@@ -78,28 +81,28 @@ class SparseConfig:
 
     @property
     def local_blocks(self) -> int:
-        """Blocks always kept at the end: the query's own and window_size before it."""
+        """Sliding-window blocks, which every query attends to: its own block and the window_size tokens before it."""
         return self.window_size // self.block_size + 1
 
     @property
     def num_selected_blocks(self) -> int:
-        """The most blocks a query attends to, always-kept ones counted: `topk` stands beside the window."""
+        """Maximum number of blocks per query: `topk`, initial blocks and its own included, plus the window."""
         return self.topk + self.window_size // self.block_size
 
     @property
     def coarse_size(self) -> int:
-        """Tokens of one K2 window (4 times the K1 window)."""
+        """Tokens in one window of the coarse pooled keys K2: 4 times the window of the fine ones, K1."""
         return 4 * self.kernel_size
 
     @property
     def coarse_stride(self) -> int:
-        """Tokens between K2 windows."""
+        """Tokens between the starts of neighboring K2 windows."""
         return 4 * self.kernel_stride
 
 
 @dataclass(frozen=True, kw_only=True)
 class SalaConfig:
-    """One model: sizes, the mixer of every layer, and the muP scale factors of its forward pass."""
+    """One model: its sizes, the mixer of every layer, and the muP scale factors of the forward pass."""
 
     vocab_size: int
     hidden_size: int
@@ -118,7 +121,7 @@ class SalaConfig:
     lightning_use_rope: bool = True
     attn_use_rope: bool = False
     attn_qk_norm: bool = False
-    """Norms on q and k of the softmax layers: not in the released model, but in hybrids made from Qwen3."""
+    """RMSNorm of q and k in the sparse layers. The released model has none; hybrids converted from Qwen3 have it."""
     qk_norm: bool = True
     use_output_norm: bool = True
     use_output_gate: bool = True
@@ -140,12 +143,12 @@ class SalaConfig:
         )
         _require(
             self.num_attention_heads % self.num_key_value_heads == 0,
-            f"num_attention_heads {self.num_attention_heads} is no multiple of num_key_value_heads "
+            f"num_attention_heads {self.num_attention_heads} is not a multiple of num_key_value_heads "
             f"{self.num_key_value_heads}",
         )
         _require(
             self.lightning_nh % self.lightning_nkv == 0,
-            f"lightning_nh {self.lightning_nh} is no multiple of lightning_nkv {self.lightning_nkv}",
+            f"lightning_nh {self.lightning_nh} is not a multiple of lightning_nkv {self.lightning_nkv}",
         )
         _require(self.lightning_head_dim % 2 == 0, f"lightning_head_dim {self.lightning_head_dim} must be even")
         _require(
@@ -154,40 +157,41 @@ class SalaConfig:
         )
         _require(
             not (self.attn_use_rope and self.sparse_config.use_nope),
-            "sparse_config.use_nope true beside attn_use_rope true is not supported",
+            "sparse_config.use_nope true together with attn_use_rope true is not supported",
         )
 
     @property
     def residual_scale(self) -> float:
-        """What each mixer and MLP output is multiplied with before it joins the residual stream."""
+        """Factor of each mixer and MLP output before it is added to the residual stream."""
         return self.scale_depth / sqrt(self.num_hidden_layers)
 
     @property
     def logit_scale(self) -> float:
-        """What the final hidden state is multiplied with before `lm_head`."""
+        """Factor of the final hidden state before `lm_head`."""
         return self.dim_model_base / self.hidden_size
 
     @property
     def lightning_query_scale(self) -> float:
-        """`lightning_scale` as a number: 1/sqrt(d), 1/d, or 1 for any other text."""
+        """`lightning_scale` as a number: 1/sqrt(d), 1/d, or 1 for any other string."""
         d = self.lightning_head_dim
         return {"1/sqrt(d)": d**-0.5, "1/d": 1.0 / d}.get(self.lightning_scale, 1.0)
 
     @property
     def sparse_layers(self) -> tuple[int, ...]:
-        """Indices of the InfLLM-V2 layers."""
+        """Indices of the sparse layers (InfLLM-V2)."""
         return tuple(i for i, kind in enumerate(self.mixer_types) if kind == "minicpm4")
 
     @property
     def lightning_layers(self) -> tuple[int, ...]:
-        """Indices of the linear-attention layers."""
+        """Indices of the lightning layers (linear attention)."""
         return tuple(i for i, kind in enumerate(self.mixer_types) if kind == "lightning-attn")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "SalaConfig":
-        """Read the parsed `config.json`; keys that the forward pass does not use are ignored.
+        """Build a config from the parsed `config.json`. Keys that the forward pass does not use are ignored.
 
-        Raises ConfigError for another model family, or a feature that this program does not compute.
+        Raises ConfigError for another model family, for a feature that this program does not support, and for a
+        missing or invalid value.
         """
         _require(
             raw.get("model_type") == "minicpm_sala",
@@ -196,7 +200,7 @@ class SalaConfig:
         _require(not raw.get("attention_bias", False), "attention_bias true is not supported")
         _require(
             raw.get("hidden_act", "silu") == "silu",
-            f"hidden_act {raw.get('hidden_act')!r}; only 'silu' is known",
+            f"hidden_act {raw.get('hidden_act')!r} is not supported, only 'silu'",
         )
         _require(raw.get("rope_scaling") is None, f"rope_scaling {raw.get('rope_scaling')!r} is not supported")
         names = {f.name for f in fields(cls)} - {"mixer_types", "eos_token_id", "sparse_config"}

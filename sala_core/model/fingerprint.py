@@ -1,4 +1,4 @@
-"""What a saved state depends on. Two engines share states if, and only if, their fingerprints are equal."""
+"""Fingerprint of everything that a saved state depends on. Engines can share states only if theirs are equal."""
 
 import json
 from dataclasses import asdict
@@ -12,14 +12,14 @@ from sala_core.model.config import SalaConfig
 from sala_core.model.state import KvKind
 
 STATE_FORMAT = 1
-"""Raised whenever the same tokens would give other bytes in a state: layout, rounding, order of sums."""
+"""Increment with every change that gives other state bytes for the same tokens: layout, rounding, order of sums."""
 
 CHUNK_TOKENS = 1024
-"""Tokens computed at once while reading on a CPU, more on a card: a power of two times as many. Chunks end at multiples
-of it, so that any split gives the same state."""
+"""Tokens per prefill chunk on a CPU; on a card, this times a power of two. Chunks end at multiples of their length, so
+that the state does not depend on how the text is split into calls."""
 
-_LATER = {"attn_qk_norm": False}
-"""Fields that configs got later, and what went without saying before: states saved then are still good."""
+_IMPLIED = {"attn_qk_norm": False}
+"""Config fields that are left out of the fingerprint at this value. States saved before a field existed imply it."""
 
 _ABSENT = object()
 _READ_BYTES = 16 << 20
@@ -34,14 +34,24 @@ def state_fingerprint(
     kv: KvKind = "plain",
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> str:
-    """xxh3-128 over weights, config, tokenizer and template, dtype, chunk grid, how keys and values are held, and
-    format, in hexadecimal. Plain ones go unnamed, as before there were others: states saved then are still good."""
+    """xxh3-128 digest, in hexadecimal, of the weight files and of every fact that changes the bytes of a state.
+
+    `kv` enters only if it is not "plain", so that states saved before the other formats existed stay valid.
+
+    Args:
+        folder: the model's folder, with its weight files.
+        config: the model's configuration.
+        dtype: the model's dtype.
+        tokenizer_fingerprint: of the tokenizer and its chat template.
+        kv: number format of keys and values.
+        chunk_tokens: tokens per prefill chunk.
+    """
     digest = xxhash.xxh3_128()
     facts = {
         "format": STATE_FORMAT,
         "chunk_tokens": chunk_tokens,
         "dtype": str(dtype),
-        "config": {name: value for name, value in asdict(config).items() if _LATER.get(name, _ABSENT) != value},
+        "config": {name: value for name, value in asdict(config).items() if _IMPLIED.get(name, _ABSENT) != value},
         "tokenizer": tokenizer_fingerprint,
     }
     if kv != "plain":
@@ -49,6 +59,6 @@ def state_fingerprint(
     digest.update(json.dumps(facts, sort_keys=True).encode())
     for file in weight_files(folder):
         with file.open("rb") as stream:
-            while piece := stream.read(_READ_BYTES):
-                digest.update(piece)
+            while data := stream.read(_READ_BYTES):
+                digest.update(data)
     return digest.hexdigest()

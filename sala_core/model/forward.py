@@ -1,4 +1,4 @@
-"""The forward pass of MiniCPM-SALA (arXiv:2602.11761); where paper and released checkpoint differ, the checkpoint's."""
+"""The forward pass of MiniCPM-SALA (arXiv:2602.11761). Where paper and checkpoint differ, it follows the checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,23 +28,23 @@ from sala_core.model.layers import Layers
 from sala_core.model.state import KvKind, SalaState, SparseCache
 
 QUERIES_SCORED = 1024
-"""By Triton at once: at a million tokens their scores take 128 MiB."""
+"""Queries whose blocks are scored at once by Triton. At a million tokens their scores take 128 MiB."""
 
 QUERIES_SCORED_BY_CPU = 256
-"""The keys of the windows are laid out anew for each so many."""
+"""The same on a CPU. Each batch copies the window keys into a layout for matrix products."""
 
 
 class AttentionTrace:
-    """How much the sparse layers looked at every key while tokens were computed; the raw material of evidence.
+    """Attention that each key received in the sparse layers. Evidence and quotations are ranked by it.
 
-    `mass[layer]`: [n] fp32, attention probability of every key, summed over heads and over the queries traced.
+    `mass[layer]`: [n] fp32, attention probability per key, summed over heads and over the traced queries.
     """
 
     def __init__(self) -> None:
         self.mass: dict[int, Tensor] = {}
 
     def buffer(self, layer: int, num_keys: int, device: torch.device) -> Tensor:
-        """The layer's mass, grown with zeros to [num_keys]; to be added to in place."""
+        """The layer's mass, extended with zeros to [num_keys]. Callers add to it in place."""
         held = self.mass.get(layer)
         if held is None or held.shape[0] < num_keys:
             grown = torch.zeros(num_keys + num_keys // 4, dtype=torch.float32, device=device)
@@ -56,8 +56,8 @@ class AttentionTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class _Call:
-    """One call of `SalaModel.prefill`, with its options; position: of its first token. my_turn: entered where a layer
-    remembers."""
+    """The arguments of one `SalaModel.prefill`. position: of its first token. layer_lock: held while a layer's cache or
+    state is used."""
 
     state: SalaState
     position: int
@@ -71,7 +71,7 @@ class _Call:
 
 
 class SalaModel(Layers):
-    """A model that reads; holds no conversation. All methods run without gradients."""
+    """The model: prefill over a state. Holds no conversation. All methods run without gradients."""
 
     def __init__(
         self,
@@ -81,7 +81,14 @@ class SalaModel(Layers):
         backend: Backend = "auto",
         kv: KvKind = "plain",
     ) -> None:
-        """weights, backend: as in `Layers`. kv: how its states hold keys and values."""
+        """Prepare the layers. kv: number format of keys and values in its states.
+
+        Args:
+            config: the model's configuration.
+            weights: as `Layers` takes them.
+            backend: computes every operation.
+            kv: number format of keys and values in new states.
+        """
         super().__init__(config, weights, backend=backend)
         self.kv = kv
         self._triton = use_triton(backend, self._embedding)
@@ -96,7 +103,7 @@ class SalaModel(Layers):
         )
 
     def new_state(self) -> SalaState:
-        """A state that has read nothing."""
+        """An empty state."""
         return SalaState(self.config, self.dtype, self.device, self.kv)
 
     @torch.inference_mode()
@@ -112,14 +119,21 @@ class SalaModel(Layers):
         num_layers: int | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """Read T tokens: ids [T] int64 on the model's device. `state` moves on by T.
+        """Prefill T tokens.
 
-        dense: sparse layers attend to every key. trace: is added to. blocks: [slots] int64, which every query attends
-        to beside the first and local ones, -1 in empty slots; neither first nor local for any of them. None lets each
-        choose. choices: if given, receives every sparse layer's blocks, [kv heads, T, slots]. num_layers: as in
-        `forward`; what the other layers remember does not move, so the state is good for nothing but to be rewound.
-        last_only: the last layer's output serves no token but the next one, so compute what that layer remembers and,
-        of its output, the last token's. The state is the same.
+        Args:
+            state: advances by T.
+            ids: [T] int64, on the model's device.
+            dense: use full attention in the sparse layers.
+            trace: the attention of these tokens is added to it.
+            choices: if given, receives the blocks that each sparse layer chose, [kv heads, T, slots].
+            blocks: [slots] int64, -1 in empty slots: the blocks that every query attends to, beside the initial and
+                local ones, of which they contain none. None: each query chooses its own.
+            num_layers: run only the first `num_layers` layers. The other layers' caches do not advance, so the state
+                must be rewound afterwards.
+            last_only: in the last layer, compute keys, values and state for all tokens, but the output of the last
+                token alone: no other token needs it. The resulting state is the same.
+
         Returns the hidden states before the final norm, [T, D], or [1, D] with last_only.
         """
         call = _Call(
@@ -137,16 +151,16 @@ class SalaModel(Layers):
         return hidden
 
     def prefill_pipelined(self, state: SalaState, chunks: Sequence[Tensor]) -> Tensor:
-        """Read the tokens of several chunks as `prefill` with last_only would one after another, on a CPU, one core
-        for each.
+        """Prefill several chunks on a CPU, one core per chunk. Same result as `prefill` with last_only on one after
+        the other.
 
-        chunks: ids [T] each. `state` moves on by all. Returns what `prefill` would for the last one.
+        chunks: ids [T] each. `state` advances by all of them. Returns the hidden state of the last token, [1, D].
         """
         *starts, end = accumulate(map(len, chunks), initial=state.position)
 
         @torch.inference_mode()
-        def compute(n: int, turns: LayerOrder) -> Tensor:
-            call = _Call(state=state, position=starts[n], last_only=True, layer_lock=partial(turns.take, n))
+        def compute(n: int, order: LayerOrder) -> Tensor:
+            call = _Call(state=state, position=starts[n], last_only=True, layer_lock=partial(order.take, n))
             return self._compute(chunks[n], call)
 
         hidden = run_pipelined(compute, len(chunks))
@@ -154,19 +168,19 @@ class SalaModel(Layers):
         return hidden[-1]
 
     def _compute(self, ids: Tensor, call: _Call) -> Tensor:
-        """The hidden states that `prefill` returns; the state is not told that it has moved."""
-        turn = None  # the same in every layer: cos and sin of the positions
+        """The hidden states that `prefill` returns. Does not advance `state.position`."""
+        cos_sin = None  # the same in every layer
         if self.config.lightning_use_rope:
-            turn = self.turn(call.position, ids.shape[0], self.config.lightning_head_dim)
-        return self.forward(
+            cos_sin = self.rotary_angles(call.position, ids.shape[0], self.config.lightning_head_dim)
+        return self.run_layers(
             ids,
             sparse=partial(self._sparse_mixer, call=call),
-            lightning=partial(self._lightning_mixer, call=call, turn=turn),
+            lightning=partial(self._lightning_mixer, call=call, cos_sin=cos_sin),
             num_layers=call.num_layers,
         )
 
-    def _lightning_mixer(self, i: int, x: Tensor, *, call: _Call, turn: Tensor | None) -> Tensor:
-        """x: [T, D] normed; the layer's state [H, K, V] is updated in place. Returns a `Mixer`'s."""
+    def _lightning_mixer(self, i: int, x: Tensor, *, call: _Call, cos_sin: Tensor | None) -> Tensor:
+        """x: [T, D], normed. Updates the layer's state [H, K, V] in place. Returns what a `Mixer` does."""
         q, k, v = self.lightning_qkv(i, x)
         q_norm, k_norm = self.lightning_norms(i)
         scale, eps, held = self.config.lightning_query_scale, self.config.rms_norm_eps, call.state.linear[i][None]
@@ -182,27 +196,27 @@ class SalaModel(Layers):
                     q_norm=q_norm,
                     k_norm=k_norm,
                     eps=eps,
-                    cos_sin=turn,
+                    cos_sin=cos_sin,
                     backend=self.backend,
                 )
         else:
-            q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=eps, backend=self.backend)
+            q, k = qk_norm_rotary(q, k, q_norm, k_norm, cos_sin, eps=eps, backend=self.backend)
             with call.layer_lock(i):
                 out, after = lightning_attention(
                     q[None], k[None], v[None], held, self.log_decay, scale=scale, backend=self.backend
                 )
                 held.copy_(after)
             o = out[0]
-        first = self._first_wanted(i, call)
+        first = self._first_output(i, call)
         return self.lightning_out(i, x[first:], o[first:])
 
     def _sparse_mixer(self, i: int, x: Tensor, *, call: _Call) -> Tensor:
-        """x: [T, D] normed; the layer's cache is appended to. Returns a `Mixer`'s."""
+        """x: [T, D], normed. Appends to the layer's KV cache. Returns what a `Mixer` does."""
         cache, position = call.state.sparse[i], call.position
         q, k, v = self.sparse_qkv(i, x, position)
         with call.layer_lock(i):
             cache.append(k.transpose(0, 1), v.transpose(0, 1), backend=self.backend)
-        first = self._first_wanted(i, call)
+        first = self._first_output(i, call)
         q, x = q[first:], x[first:]
         position += len(k) - len(q)
         scale = self.config.head_dim**-0.5
@@ -228,15 +242,15 @@ class SalaModel(Layers):
         )
         return self.sparse_out(i, x, o)
 
-    def _first_wanted(self, layer: int, call: _Call) -> int:
-        """From which of its tokens on a layer's output is needed; -1 is the last one."""
+    def _first_output(self, layer: int, call: _Call) -> int:
+        """Index of the first token whose output of the layer is needed: 0, or -1 for the last token alone."""
         return -1 if call.last_only and layer == self.config.num_hidden_layers - 1 else 0
 
     def _choose(self, q: Tensor, cache: SparseCache, position: int, scale: float) -> Tensor | None:
-        """Chosen blocks of every query, [kv heads, T, slots], -1 for those that attend to everything before them; None
-        where all do.
+        """The top-k blocks of every query, [kv heads, T, slots], -1 for queries that attend to all keys before them.
+        None where all queries do.
 
-        Scored some queries at a time, so that the scores [kv heads, queries, blocks] stay small whatever T is.
+        Queries are scored in batches, so that the scores [kv heads, queries, blocks] stay small for any T.
         """
         layout, T = self.layout, q.shape[0]
         start = max(0, layout.max_blocks * layout.block - position)
@@ -252,6 +266,6 @@ class SalaModel(Layers):
                 q[start:stop], fine, coarse, position=at, scale=scale, layout=layout, backend=self.backend
             )
             tiles.append(choose_blocks(scored, position=at, layout=layout, backend=self.backend))
-            del scored  # or it would lie beside the next ones
+            del scored  # else two batches of scores are in memory
             start = stop
         return torch.cat(tiles, 1)

@@ -1,9 +1,9 @@
-"""GPTQ matrices: the packed layout of AutoGPTQ and GPTQModel, read and written.
+"""GPTQ matrices in the packed layout of AutoGPTQ and GPTQModel: packing, checks, dequantization.
 
 A matrix `X.weight [out, in]` is stored as `qweight int32 [in/n, out]`, `qzeros int32 [groups, out/n]`,
-`scales [groups, out]` and `g_idx int32 [in]`, with n = 32 / bits numbers in a word, the lowest bits first.
-`W[o, i] = scales[g, o] * (q[i, o] - zero[g, o])`, g = g_idx[i]. Format `gptq` (v1) stores `zero - 1` modulo
-2^bits, `gptq_v2` stores `zero`.
+`scales [groups, out]` and `g_idx int32 [in]`. A word holds n = 32 / bits integers, the first one in the lowest bits.
+`W[o, i] = scales[g, o] * (q[i, o] - zero[g, o])`, g = g_idx[i]. Format `gptq` (v1) stores `zero - 1` modulo 2^bits,
+`gptq_v2` stores `zero`.
 """
 
 import re
@@ -20,15 +20,15 @@ from sala_core.errors import CheckpointError
 
 FORMATS = ("gptq", "gptq_v2")
 BITS = (2, 4, 8)
-_CHUNK_NUMBERS = 1 << 20  # unpacked at a time: the scratch stays small beside the matrix, and in the cache
+_CHUNK_WEIGHTS = 1 << 20  # weights unpacked at a time: temporary tensors stay small, and in the CPU's cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPTQConfig:
-    """How a checkpoint was quantized; fields spelled as in `quantize_config.json`.
+    """Quantization settings of a checkpoint; fields spelled as in `quantize_config.json`.
 
-    `dynamic` maps regular expressions on module names to settings of their own; a pattern that begins with
-    `-:` names modules left unquantized (GPTQModel's rule: the first pattern that matches wins).
+    `dynamic` maps regular expressions on module names to settings that override these. Modules that match a pattern
+    with the prefix `-:` are not quantized. The first pattern that matches applies, as in GPTQModel.
     """
 
     bits: int = 4
@@ -53,11 +53,11 @@ class GPTQConfig:
             try:
                 re.compile(_strip_sign(pattern))
             except re.error as error:
-                raise CheckpointError(f"GPTQ dynamic pattern {pattern!r} is no regular expression") from error
+                raise CheckpointError(f"GPTQ dynamic pattern {pattern!r} is not a regular expression") from error
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "GPTQConfig":
-        """Read the fields that AutoGPTQ or GPTQModel wrote. Raises CheckpointError for other layouts."""
+        """Build the settings from the JSON of AutoGPTQ or GPTQModel. Raises CheckpointError for other layouts."""
         method = raw.get("quant_method", "gptq")
         if method != "gptq":
             raise CheckpointError(f"quantization method {method!r} is not supported; use GPTQ or bf16 weights")
@@ -79,7 +79,7 @@ class GPTQConfig:
             raise CheckpointError(f"the GPTQ settings cannot be read ({error!r}): {dict(raw)}") from error
 
     def for_module(self, name: str) -> "GPTQConfig | None":
-        """Settings of one module (`model.layers.3.mlp.up_proj`); None where it is left unquantized."""
+        """Settings of one module (`model.layers.3.mlp.up_proj`); None if it is not quantized."""
         if name == "lm_head" and not self.lm_head:
             return None
         for pattern, settings in self.dynamic.items():
@@ -87,19 +87,19 @@ class GPTQConfig:
                 continue
             if pattern.startswith("-:"):
                 return None
-            known = {key: settings[key] for key in ("bits", "group_size", "sym", "desc_act") if key in settings}
-            return replace(self, **known)
+            overrides = {key: settings[key] for key in ("bits", "group_size", "sym", "desc_act") if key in settings}
+            return replace(self, **overrides)
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedMatrix:
-    """The stored tensors of one matrix, shapes as at the head of this file."""
+    """The stored tensors of one matrix. The module's docstring gives their shapes."""
 
     qweight: Tensor
     qzeros: Tensor
     scales: Tensor
-    g_idx: Tensor | None  # None: rows in order, `row // group_size`
+    g_idx: Tensor | None  # None: the input's index // group_size
 
 
 def _strip_sign(pattern: str) -> str:
@@ -107,21 +107,27 @@ def _strip_sign(pattern: str) -> str:
 
 
 def num_groups(in_features: int, group_size: int) -> int:
-    """Rows of `scales` for a matrix with that many inputs; the last group may be short."""
+    """Number of groups (rows of `scales`) of a matrix with `in_features` inputs. The last group may be short."""
     return 1 if group_size == -1 else -(-in_features // group_size)
 
 
 def default_g_idx(in_features: int, group_size: int) -> Tensor:
-    """Group of each input row where rows keep their order. int32 [in]."""
-    rows = torch.arange(in_features, dtype=torch.int32)
-    return torch.zeros_like(rows) if group_size == -1 else rows // group_size
+    """The group of each input where inputs keep their order, int32 [in]."""
+    inputs = torch.arange(in_features, dtype=torch.int32)
+    return torch.zeros_like(inputs) if group_size == -1 else inputs // group_size
 
 
 def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx: Tensor | None = None) -> PackedMatrix:
-    """Store integers as a GPTQ matrix.
+    """Pack quantized weights into a GPTQ matrix.
 
-    q: integers in [0, 2^bits), [out, in]; zeros: the same range, [groups, out]; scales: [groups, out],
-    kept in float16; g_idx: [in], None for rows in order. Raises ValueError for what does not fit.
+    Args:
+        q: [out, in] integers in [0, 2^bits).
+        zeros: [groups, out] zero points, in the same range.
+        scales: [groups, out], stored in float16.
+        config: bits, group size and format.
+        g_idx: [in], the group of each input. None: inputs in order.
+
+    Raises ValueError for a shape or an integer out of range.
     """
     num_out, num_in = q.shape
     per_word = 32 // config.bits
@@ -133,8 +139,8 @@ def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx:
             f"zeros and scales must be {(groups, num_out)}, got {tuple(zeros.shape)}, {tuple(scales.shape)}"
         )
     limit = 2**config.bits
-    for name, numbers in (("q", q), ("zeros", zeros)):
-        if numbers.numel() and (int(numbers.min()) < 0 or int(numbers.max()) >= limit):
+    for name, integers in (("q", q), ("zeros", zeros)):
+        if integers.numel() and (int(integers.min()) < 0 or int(integers.max()) >= limit):
             raise ValueError(f"{name} must lie in [0, {limit})")
     stored = (zeros.to(torch.int64) - int(config.checkpoint_format == "gptq")) % limit
     return PackedMatrix(
@@ -146,11 +152,11 @@ def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx:
 
 
 def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) -> Tensor:
-    """The matrix [out, in] in `dtype` on the packed tensors' device, computed in float32.
+    """Dequantize a matrix to [out, in] in `dtype`, on the packed tensors' device. Computed in float32.
 
-    Raises CheckpointError if the tensors do not fit together.
+    Raises CheckpointError if the tensors do not match each other or `config`.
     """
-    num_in, num_out = _check(packed, config)
+    num_in, num_out = _checked_shape(packed, config)
     device = packed.qweight.device
     in_order = default_g_idx(num_in, config.group_size).to(device)
     g_idx = in_order if packed.g_idx is None else packed.g_idx.to(in_order)
@@ -158,16 +164,16 @@ def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) 
     if config.checkpoint_format == "gptq":
         zeros = (zeros + 1) & (2**config.bits - 1)
     zeros, scales = zeros.float(), packed.scales.float().T.contiguous()
-    # groups of equal length that follow each other need no gather of their zeros and scales
-    equal = config.group_size == -1 or num_in % config.group_size == 0
-    blocks = zeros.shape[1] if equal and torch.equal(g_idx, in_order) else 0
+    # inputs in order and groups of equal length: broadcasting replaces the gather of zeros and scales
+    equal_groups = config.group_size == -1 or num_in % config.group_size == 0
+    broadcast = equal_groups and torch.equal(g_idx, in_order)
     weight = torch.empty(num_out, num_in, dtype=dtype, device=device)
-    step = max(1, _CHUNK_NUMBERS // num_in)
+    step = max(1, _CHUNK_WEIGHTS // num_in)
     for start in range(0, num_out, step):
         part = slice(start, start + step)
         q = _unpack_columns(packed.qweight[:, part].T.contiguous(), config.bits).float()  # [c, in]
-        if blocks:
-            q = q.view(q.shape[0], blocks, -1)
+        if broadcast:
+            q = q.view(q.shape[0], zeros.shape[1], -1)
             q.sub_(zeros[part, :, None]).mul_(scales[part, :, None])
         else:
             q.sub_(zeros[part][:, g_idx]).mul_(scales[part][:, g_idx])
@@ -176,13 +182,13 @@ def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) 
 
 
 def to_int4(packed: PackedMatrix, config: GPTQConfig) -> Int4Matrix:
-    """The matrix of 4 bits in the order that the kernels read, on the packed tensors' device.
+    """Repack a 4-bit matrix into the layout of the kernels, on the packed tensors' device.
 
-    Raises CheckpointError if the tensors do not fit together, ValueError for other bits than 4.
+    Raises CheckpointError if the tensors do not match each other or `config`, ValueError for other bit widths.
     """
     if config.bits != 4:
-        raise ValueError(f"there are kernels for 4 bits, not for {config.bits}; dequantize the matrix")
-    _check(packed, config)
+        raise ValueError(f"the kernels support 4 bits, not {config.bits}; dequantize the matrix")
+    _checked_shape(packed, config)
     return repack_int4(
         packed.qweight,
         packed.qzeros,
@@ -193,45 +199,47 @@ def to_int4(packed: PackedMatrix, config: GPTQConfig) -> Int4Matrix:
     )
 
 
-def _check(packed: PackedMatrix, config: GPTQConfig) -> tuple[int, int]:
-    """(in, out) of a packed matrix whose tensors agree."""
+def _checked_shape(packed: PackedMatrix, config: GPTQConfig) -> tuple[int, int]:
+    """(in, out) of a packed matrix. Raises CheckpointError if its tensors do not match each other or `config`."""
     per_word = 32 // config.bits
     if packed.qweight.ndim != 2 or packed.qweight.dtype != torch.int32:
-        raise CheckpointError(f"qweight must be int32 [in/{per_word}, out], found {_face(packed.qweight)}")
+        raise CheckpointError(f"qweight must be int32 [in/{per_word}, out], found {_type_of(packed.qweight)}")
     num_in, num_out = packed.qweight.shape[0] * per_word, packed.qweight.shape[1]
     groups = num_groups(num_in, config.group_size)
     if packed.qzeros.dtype != torch.int32 or packed.qzeros.shape != (groups, num_out // per_word):
-        raise CheckpointError(f"qzeros must be int32 [{groups}, {num_out // per_word}], found {_face(packed.qzeros)}")
+        raise CheckpointError(
+            f"qzeros must be int32 [{groups}, {num_out // per_word}], found {_type_of(packed.qzeros)}"
+        )
     if not packed.scales.is_floating_point() or packed.scales.shape != (groups, num_out):
-        raise CheckpointError(f"scales must be floats [{groups}, {num_out}], found {_face(packed.scales)}")
+        raise CheckpointError(f"scales must be floats [{groups}, {num_out}], found {_type_of(packed.scales)}")
     g_idx = packed.g_idx
     if g_idx is None:
         if config.desc_act:
             raise CheckpointError("the matrix has no g_idx although desc_act permutes its rows")
     elif g_idx.shape != (num_in,) or int(g_idx.min()) < 0 or int(g_idx.max()) >= groups:
-        raise CheckpointError(f"g_idx must be [{num_in}] with groups 0..{groups - 1}, found {_face(g_idx)}")
+        raise CheckpointError(f"g_idx must be [{num_in}] with groups 0..{groups - 1}, found {_type_of(g_idx)}")
     return num_in, num_out
 
 
-def _face(tensor: Tensor) -> str:
+def _type_of(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _pack_rows(numbers: Tensor, bits: int) -> Tensor:
-    """[n * r, c] integers in [0, 2^bits) into int32 [r, c], the first row of each n in the lowest bits."""
+def _pack_rows(integers: Tensor, bits: int) -> Tensor:
+    """Pack int64 [n * r, c], each in [0, 2^bits), into int32 [r, c]; the first row of each n has the lowest bits."""
     per_word = 32 // bits
-    words = numbers.reshape(-1, per_word, numbers.shape[1])
-    shifts = torch.arange(0, 32, bits, dtype=torch.int64, device=numbers.device)
-    summed = (words << shifts[None, :, None]).sum(dim=1)  # [0, 2^32) in int64
-    return torch.where(summed >= 2**31, summed - 2**32, summed).to(torch.int32)
+    rows = integers.reshape(-1, per_word, integers.shape[1])
+    shifts = torch.arange(0, 32, bits, dtype=torch.int64, device=integers.device)
+    words = (rows << shifts[None, :, None]).sum(dim=1)  # [0, 2^32) in int64
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
 def _unpack_rows(words: Tensor, bits: int) -> Tensor:
-    """int32 [r, c] into int32 [n * r, c]; the inverse of `_pack_rows`."""
+    """Unpack int32 [r, c] into int32 [n * r, c]. Inverse of `_pack_rows`."""
     return _unpack_columns(words.T, bits).T
 
 
 def _unpack_columns(words: Tensor, bits: int) -> Tensor:
-    """int32 [r, c] into int32 [r, n * c], the lowest bits of each word first."""
+    """Unpack int32 [r, c] into int32 [r, n * c], the lowest bits of each word first."""
     shifts = torch.arange(0, 32, bits, dtype=torch.int32, device=words.device)
     return ((words[:, :, None] >> shifts) & (2**bits - 1)).reshape(words.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Rows that more are appended to, plain or quantized: what the caches of the sparse layers are made of."""
+"""Append-only buffers of rows, plain or quantized: the storage of the KV caches of the sparse layers."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,19 @@ _MIN_CAPACITY = 1024
 
 
 class GrowingBuffer:
-    """Rows [heads, n, d] that more are appended to; grows by a quarter, so a long text fits without doubling."""
+    """Rows [heads, n, d] that grow by appending. Capacity grows by a quarter, not by doubling, to save memory."""
 
     def __init__(
         self, heads: int, dim: int, dtype: torch.dtype, device: torch.device, *, quantized: Kind | None = None
     ) -> None:
-        """quantized: hold one byte a number and one scale a row, whatever `dtype` is."""
+        """Create an empty buffer.
+
+        Args:
+            heads, dim: of each row.
+            dtype: of plain rows.
+            device: where the rows are stored.
+            quantized: store one byte per number and one fp32 scale per row instead. None: plain rows.
+        """
         shape = (heads, 0, dim)
         if quantized is None:
             self._parts = {"": torch.empty(shape, dtype=dtype, device=device)}
@@ -28,42 +35,44 @@ class GrowingBuffer:
 
     @property
     def rows(self) -> Tensor | QuantizedRows:
-        """The rows held, [heads, length, d]: a view, not to be written to."""
+        """The appended rows, [heads, length, d], as a read-only view."""
         return _as_rows(self.parts(0, self.length))
 
     @property
     def reserved(self) -> Tensor | QuantizedRows:
-        """All the rows there is room for, [heads, capacity, d], as a view; those from `length` on hold anything."""
+        """All allocated rows, [heads, capacity, d], as a view. Rows from `length` on hold arbitrary values."""
         return _as_rows(self._parts)
 
     @property
     def capacity(self) -> int:
-        """Rows there is room for."""
+        """Number of allocated rows."""
         return self._parts[""].shape[1]
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the rows held (spare capacity not counted)."""
+        """Bytes of the appended rows, without spare capacity."""
         return sum(part.nbytes for part in self.parts(0, self.length).values())
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes of all the rows there is room for."""
+        """Bytes of all allocated rows."""
         return sum(part.nbytes for part in self._parts.values())
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Another one whenever the rows have moved, or there is room for more of them."""
+        """A key that changes whenever the rows move in memory or the capacity grows."""
         return (self.capacity, *(part.data_ptr() for part in self._parts.values()))
 
     def parts(self, start: int, end: int) -> dict[str, Tensor]:
-        """The rows start ... end - 1 as they are saved, as views: "" [heads, n, d] and, where they are quantized,
-        "_scale" [heads, n] fp32."""
+        """Rows start ... end - 1 in their saved form, as views.
+
+        Returns "": [heads, n, d], and for quantized rows also "_scale": [heads, n] fp32.
+        """
         return {name: part[:, start:end] for name, part in self._parts.items()}
 
-    @torch.inference_mode()  # a buffer that the model has grown can be written to in this mode only
+    @torch.inference_mode()  # rows that the model allocated in this mode can only be written in this mode
     def reserve(self, length: int) -> None:
-        """Make room for `length` rows in all, and not many more."""
+        """Grow the capacity to `length` rows, or to 1,024 if that is more. Never shrinks."""
         if length <= self.capacity:
             return
         length = max(length, _MIN_CAPACITY)
@@ -74,7 +83,7 @@ class GrowingBuffer:
 
     @torch.inference_mode()
     def append(self, rows: Tensor) -> None:
-        """Add rows [heads, n, d], converted to the buffer's dtype or quantized."""
+        """Append rows [heads, n, d], converted to the buffer's dtype or quantized."""
         new = _as_rows(self._extend(rows.shape[1]))
         if isinstance(new, QuantizedRows):
             quantize_rows(rows, new.kind, out=new)
@@ -83,17 +92,17 @@ class GrowingBuffer:
 
     @torch.inference_mode()
     def append_parts(self, parts: Mapping[str, Tensor]) -> None:
-        """Add rows as `parts` gave them, bit by bit."""
+        """Append rows in the form that `parts` returns, bit for bit."""
         for name, new in self._extend(parts[""].shape[1]).items():
             new.copy_(parts[name])
 
     def extend(self, num_rows: int) -> Tensor:
-        """Add rows of any values to a plain buffer and return them, [heads, num_rows, d], to be written to."""
+        """Append uninitialized rows to a plain buffer. Returns them, [heads, num_rows, d], for the caller to fill."""
         assert self._kind is None
         return self._extend(num_rows)[""]
 
     def clone(self) -> "GrowingBuffer":
-        """An independent copy, without spare capacity."""
+        """Return an independent copy, without spare capacity."""
         copy = object.__new__(GrowingBuffer)
         copy._kind, copy.length = self._kind, self.length
         copy._parts = {

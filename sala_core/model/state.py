@@ -1,4 +1,4 @@
-"""What a model remembers of the tokens it has read: keys and values of the sparse layers, states of the linear ones."""
+"""The state of a stream: KV caches of the sparse layers, recurrent (linear) states of the lightning layers."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Literal, NamedTuple
@@ -12,11 +12,11 @@ from sala_core.model.config import SalaConfig
 from sala_core.model.growing_buffer import GrowingBuffer
 
 KvKind = Literal["plain", "int8", "fp8"]
-"""How keys and values are held: in the model's dtype, or in one byte a number with a scale for each token and head."""
+"""Number format of the KV cache: the model's dtype, or one byte per number with a scale per token and head."""
 
 
 class ReservedRows(NamedTuple):
-    """Everything a sparse layer has room for, [kv heads, capacity, d] each; rows not yet written hold anything."""
+    """Allocated rows of a sparse layer's buffers, [kv heads, rows, d]. Rows not yet written hold arbitrary values."""
 
     keys: Tensor | QuantizedRows
     values: Tensor | QuantizedRows
@@ -25,9 +25,17 @@ class ReservedRows(NamedTuple):
 
 
 class SparseCache:
-    """One sparse layer: keys and values of every token, and the mean-pooled keys K1 and K2 of every whole window."""
+    """KV cache of one sparse layer, with the mean-pooled keys K1 (fine) and K2 (coarse) of every complete window."""
 
     def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device, kv: KvKind = "plain") -> None:
+        """Create an empty cache.
+
+        Args:
+            config: the model's configuration.
+            dtype: of pooled keys, and of plain keys and values.
+            device: where the rows are stored.
+            kv: number format of keys and values. Pooled keys are never quantized.
+        """
         sparse = config.sparse_config
         heads, dim = config.num_key_value_heads, config.head_dim
         self._windows = {
@@ -40,34 +48,34 @@ class SparseCache:
 
     @property
     def keys(self) -> Tensor | QuantizedRows:
-        """[kv heads, n, d]."""
+        """Keys, [kv heads, n, d]."""
         return self.buffers["k"].rows
 
     @property
     def values(self) -> Tensor | QuantizedRows:
-        """[kv heads, n, d]."""
+        """Values, [kv heads, n, d]."""
         return self.buffers["v"].rows
 
     @property
     def fine(self) -> Tensor:
         """K1, [kv heads, windows, d]."""
-        return _plain(self.buffers["k1"].rows)
+        return _unquantized(self.buffers["k1"].rows)
 
     @property
     def coarse(self) -> Tensor:
         """K2, [kv heads, windows, d]."""
-        return _plain(self.buffers["k2"].rows)
+        return _unquantized(self.buffers["k2"].rows)
 
     @property
     def capacity(self) -> int:
-        """Tokens there is room for."""
+        """Tokens that fit before a buffer has to grow."""
         return self.buffers["k"].capacity
 
     @torch.inference_mode()
     def append(self, k: Tensor, v: Tensor, *, backend: Backend = "auto") -> None:
-        """Add the keys and values [kv heads, T, d] of the next T tokens and pool the windows that they complete.
+        """Append keys and values [kv heads, T, d] of the next T tokens, and pool the windows that they complete.
 
-        Windows are pooled from the keys as they are held, so that they can be made again from them bit by bit.
+        Windows are pooled from the stored (possibly quantized) keys, so that pooling those again gives the same bits.
         """
         needed = self.buffers["k"].length + k.shape[1]
         if needed > self.capacity:
@@ -81,10 +89,15 @@ class SparseCache:
 
     @torch.inference_mode()
     def write(self, k: Tensor, v: Tensor, position: Tensor, *, backend: Backend = "auto") -> None:
-        """Write keys and values [T, kv heads, d] to the rows from `position` on, and the windows that they complete.
+        """Write keys and values of T tokens into allocated rows, and pool the windows that they complete.
 
-        position: int64 [1] on the device; nothing waits for it, nothing moves, and no length changes: the caller has
-        reserved the room and says later what counts (`SalaState.set_position`).
+        The host does not wait for the device, no buffer moves, and no length changes. The caller reserves the rows
+        before, and sets the length afterwards (`SalaState.set_position`).
+
+        Args:
+            k, v: [T, kv heads, d].
+            position: int64 [1] on the device, the position of the first token.
+            backend: computes the operations.
         """
         room = self.reserved()
         append_rows(k, v, room.keys, room.values, position=position, backend=backend)
@@ -94,7 +107,7 @@ class SparseCache:
             )
 
     def reserve(self, num_tokens: int) -> None:
-        """Make room for `num_tokens` tokens in all and not many more, in the four buffers alike."""
+        """Grow all four buffers to a capacity of `num_tokens` tokens, or to the buffers' minimum if that is more."""
         if num_tokens <= self.capacity:
             return
         self.buffers["k"].reserve(num_tokens)
@@ -102,29 +115,29 @@ class SparseCache:
             buffer.reserve(self.row_range(name, 0, self.capacity)[1])
 
     def reserved(self) -> ReservedRows:
-        """Views of all there is room for."""
+        """Views of all allocated rows."""
         fine, coarse = (
-            _plain(self.buffers[name].reserved)[:, : self.row_range(name, 0, self.capacity)[1]]
+            _unquantized(self.buffers[name].reserved)[:, : self.row_range(name, 0, self.capacity)[1]]
             for name in self._windows
         )
         return ReservedRows(self.buffers["k"].reserved, self.buffers["v"].reserved, fine, coarse)
 
     def set_length(self, num_tokens: int) -> None:
-        """Say how many tokens' rows count from now on. Raises ValueError where there is no room for so many."""
+        """Set the number of tokens whose rows are valid. Raises ValueError if it exceeds the capacity."""
         if not 0 <= num_tokens <= self.capacity:
-            raise ValueError(f"{num_tokens:,} tokens do not fit into room for {self.capacity:,}")
+            raise ValueError(f"{num_tokens:,} tokens do not fit into a capacity of {self.capacity:,}")
         for name, buffer in self.buffers.items():
             buffer.length = self.row_range(name, 0, num_tokens)[1]
 
     def row_range(self, name: str, start: int, end: int) -> tuple[int, int]:
-        """The rows of buffer `name` that the tokens start ... end - 1 added."""
+        """Range of the rows that tokens start ... end - 1 add to buffer `name`."""
         if name not in self._windows:
             return start, end
         size, stride = self._windows[name]
         return num_windows(start, size, stride), num_windows(end, size, stride)
 
     def clone(self) -> "SparseCache":
-        """An independent copy."""
+        """Return an independent copy."""
         copy = object.__new__(SparseCache)
         copy._windows = self._windows
         copy.buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
@@ -132,13 +145,20 @@ class SparseCache:
 
 
 class SalaState:
-    """The state after `position` tokens. Only `SalaModel` advances it; the rest saves, copies and restores it.
+    """The state after `position` tokens. `SalaModel` and `Decoder` advance it; its own methods copy and restore it.
 
-    linear_states: [linear layers, H, K, V] fp32, contiguous; `linear[layer]`: views of it.
+    linear_states: [lightning layers, H, K, V] fp32, contiguous. `linear[layer]` is a view of it.
     """
 
     def __init__(self, config: SalaConfig, dtype: torch.dtype, device: torch.device, kv: KvKind = "plain") -> None:
-        """kv: how keys and values are held. Pooled keys stay in `dtype`."""
+        """Create an empty state.
+
+        Args:
+            config: the model's configuration.
+            dtype: of pooled keys, and of plain keys and values.
+            device: the model's device.
+            kv: number format of keys and values.
+        """
         self.config, self.kv = config, kv
         self.position = 0
         self.sparse = {i: SparseCache(config, dtype, device, kv) for i in config.sparse_layers}
@@ -152,46 +172,48 @@ class SalaState:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of everything held."""
+        """Bytes of the state, without spare capacity."""
         return sum(buffer.num_bytes for _, _, buffer in self._buffers()) + self.linear_states.nbytes
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes of everything there is room for."""
+        """Bytes of the state, with spare capacity."""
         return sum(buffer.reserved_bytes for _, _, buffer in self._buffers()) + self.linear_states.nbytes
 
     @property
     def largest_buffer_bytes(self) -> int:
-        """Bytes of the largest buffer, which is held twice while it grows."""
+        """Bytes of the largest buffer. While a buffer grows, its old and its new rows are both in memory."""
         return max((buffer.reserved_bytes for _, _, buffer in self._buffers()), default=0)
 
     @property
     def capacity(self) -> int | None:
-        """Tokens that fit before a buffer has to grow; None where there are no sparse layers."""
+        """Tokens that fit before a buffer has to grow; None without sparse layers."""
         return min((cache.capacity for cache in self.sparse.values()), default=None)
 
     def reserve(self, num_tokens: int) -> None:
-        """Make room for `num_tokens` tokens in all and not many more, so that reading them copies nothing."""
+        """Grow the capacity to `num_tokens` tokens (1,024 or more), so that prefilling them copies no buffer."""
         for cache in self.sparse.values():
             cache.reserve(num_tokens)
 
     def set_position(self, position: int) -> None:
-        """Say that the state holds `position` tokens, forwards or back within what has been written; the linear states
-        are the caller's care. Raises ValueError where there is no room for so many."""
+        """Set the number of tokens that the state holds, up or down within the rows that were written.
+
+        Does not touch the linear states; the caller keeps them consistent. Raises ValueError beyond the capacity.
+        """
         for cache in self.sparse.values():
             cache.set_length(position)
         self.position = position
 
     def mark(self) -> "Mark":
-        """This place, to come back to."""
+        """Remember the present position and linear states, for `Mark.rewind`."""
         return Mark(self)
 
     def buffers_key(self) -> Hashable:
-        """Another one whenever a buffer has moved or has grown."""
+        """A key that changes whenever a buffer moves or grows."""
         return (self.linear_states.data_ptr(), *(buffer.key for _, _, buffer in self._buffers()))
 
     def clone(self) -> "SalaState":
-        """An independent copy, equal bit by bit."""
+        """Return an independent copy, equal bit for bit."""
         copy = object.__new__(SalaState)
         copy.config, copy.kv, copy.position = self.config, self.kv, self.position
         copy.sparse = {i: cache.clone() for i, cache in self.sparse.items()}
@@ -199,10 +221,11 @@ class SalaState:
         return copy
 
     def segment(self, start: int, end: int) -> dict[str, Tensor]:
-        """What the tokens start ... end - 1 added to the sparse layers, as views.
+        """Rows that tokens start ... end - 1 added to the sparse layers, as views.
 
-        `k.{layer}`, `v.{layer}`: [kv heads, end - start, d]; where they are quantized also `k_scale.{layer}`,
-        `v_scale.{layer}`: [kv heads, end - start] fp32; `k1.{layer}`, `k2.{layer}`: the windows they completed.
+        `k.{layer}`, `v.{layer}`: [kv heads, end - start, d]. `k_scale.{layer}`, `v_scale.{layer}`, if quantized:
+        [kv heads, end - start] fp32. `k1.{layer}`, `k2.{layer}`: [kv heads, windows, d], the windows that these
+        tokens completed.
         """
         tensors = {}
         for layer, name, buffer in self._buffers():
@@ -211,25 +234,26 @@ class SalaState:
         return tensors
 
     def append_segment(self, tensors: Mapping[str, Tensor], end: int) -> None:
-        """Put back a segment that begins at the end of what is held. The linear states are not advanced by it.
+        """Append a segment that begins where the state ends. Does not advance the position or the linear states.
 
-        Raises StateMismatchError if the tensors do not fit.
+        end: the position where the segment ends. Raises StateMismatchError if a tensor is missing or has another shape
+        or dtype.
         """
         for layer, name, buffer in self._buffers():
             expected = self.sparse[layer].row_range(name, 0, end)[1] - buffer.length
             parts = {}
             for part, rows in buffer.parts(0, 0).items():
-                found = tensors.get(f"{name}{part}.{layer}")
+                saved = tensors.get(f"{name}{part}.{layer}")
                 if (
-                    found is None
-                    or found.dtype != rows.dtype
-                    or found.shape != (rows.shape[0], expected, *rows.shape[2:])
+                    saved is None
+                    or saved.dtype != rows.dtype
+                    or saved.shape != (rows.shape[0], expected, *rows.shape[2:])
                 ):
                     raise StateMismatchError(
                         f"segment tensor {name}{part}.{layer}: expected {expected} rows of {rows.dtype}, "
-                        f"found {None if found is None else (tuple(found.shape), found.dtype)}"
+                        f"found {None if saved is None else (tuple(saved.shape), saved.dtype)}"
                     )
-                parts[part] = found
+                parts[part] = saved
             buffer.append_parts(parts)
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -238,18 +262,19 @@ class SalaState:
 
     @torch.inference_mode()
     def restore_snapshot(self, tensors: Mapping[str, Tensor], position: int) -> None:
-        """Set the linear states, and with them the position. The segments up to it must be there already.
+        """Set the linear states and the position. The segments up to `position` must be appended before.
 
-        Raises StateMismatchError if the tensors do not fit.
+        Raises StateMismatchError if a tensor is missing or has another shape or dtype, or if the segments do not end
+        at `position`.
         """
         for i, state in self.linear.items():
             saved = tensors.get(f"state.{i}")
             if saved is None or saved.shape != state.shape or saved.dtype != state.dtype:
-                raise StateMismatchError(f"snapshot tensor state.{i} is missing or of another shape or dtype")
+                raise StateMismatchError(f"snapshot tensor state.{i} is missing or has another shape or dtype")
             state.copy_(saved)
         for layer, name, buffer in self._buffers():
             if buffer.length != self.sparse[layer].row_range(name, 0, position)[1]:
-                raise StateMismatchError(f"the keys held by layer {layer} do not reach position {position}")
+                raise StateMismatchError(f"the keys of layer {layer} do not end at position {position}")
         self.position = position
 
     def _buffers(self) -> Iterator[tuple[int, str, GrowingBuffer]]:
@@ -258,19 +283,19 @@ class SalaState:
                 yield layer, name, buffer
 
 
-def _plain(rows: Tensor | QuantizedRows) -> Tensor:
+def _unquantized(rows: Tensor | QuantizedRows) -> Tensor:
     assert isinstance(rows, Tensor), "pooled keys are never quantized"
     return rows
 
 
 class Mark:
-    """A place of a state to come back to. Unlike a copy it keeps the linear states alone: rows of keys are cut off."""
+    """A point that a state can be rewound to. It copies only the linear states; a rewind drops later rows of keys."""
 
     def __init__(self, state: SalaState) -> None:
         self._state, self._position = state, state.position
         self._linear = state.linear_states.clone()
 
     def rewind(self) -> None:
-        """Make the state again what it was, however far it has been advanced since."""
+        """Restore the state as it was at the mark, however far it has advanced since."""
         self._state.set_position(self._position)
         self._state.linear_states.copy_(self._linear)

@@ -1,4 +1,4 @@
-"""A whole state in one file, for callers of `Engine.save_state`; sessions store theirs piece by piece instead."""
+"""A whole state in one file, for callers of `Engine.save_state`. Sessions store segments and snapshots instead."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _DIGEST_BYTES = 16
 
 
 def write_state(state: SalaState, file: Path, fingerprint: str) -> None:
-    """Write segment and snapshot of `state` with a checksum behind them. Raises DiskFullError, LibraryError."""
+    """Write `state` to `file` atomically, with a checksum. Raises DiskFullError, LibraryError."""
     metadata = {"format": str(STATE_FORMAT), "fingerprint": fingerprint, "position": str(state.position)}
     digest = xxhash.xxh3_128()
     pieces = []
@@ -26,9 +26,10 @@ def write_state(state: SalaState, file: Path, fingerprint: str) -> None:
 
 
 def read_state(state: SalaState, file: Path, fingerprint: str) -> SalaState:
-    """Fill the new `state` from `file` and return it.
+    """Fill the empty `state` from `file` and return it.
 
-    Raises StateMismatchError for another model, dtype or format, CorruptStateError for missing or damaged bytes.
+    Raises StateMismatchError if another model, dtype or format wrote the file, CorruptStateError if it is missing or
+    damaged.
     """
     try:
         data = read_whole(file, file.stat().st_size)
@@ -41,7 +42,7 @@ def read_state(state: SalaState, file: Path, fingerprint: str) -> SalaState:
         tensors, metadata = decode_tensors(body)
         position = int(metadata["position"])
     except (ValueError, KeyError) as error:
-        raise CorruptStateError(f"{file} is no state file: {error}") from error
+        raise CorruptStateError(f"{file} is not a state file: {error}") from error
     if metadata.get("format") != str(STATE_FORMAT) or metadata.get("fingerprint") != fingerprint:
         raise StateMismatchError(
             f"{file} was saved by another model, dtype or version (state {metadata.get('fingerprint')}, "

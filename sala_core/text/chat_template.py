@@ -1,12 +1,12 @@
-"""The pieces of a conversation, taken from the model's own chat template, so that a stream only ever grows.
+"""Prefixes and suffixes of messages, derived from the model's chat template, so that a session only appends tokens.
 
-A template renders a whole list of messages; a session appends instead. So the template is rendered once with
-marker texts in place of the messages, and what stands between them becomes each role's prefix and suffix.
-Three rules follow from appending, and are where a stream can differ from a rendering of its messages:
+A chat template renders a whole list of messages, but a session appends message by message. Therefore the template is
+rendered once with marker texts as messages. The text between the markers becomes the prefix and suffix of each role.
+A stream of appended messages can differ from a rendering of the same messages in three ways:
 
-- content stands as it is, also where the template would trim it;
-- an answer stays as it was generated, its thinking included, also where the template drops earlier thinking;
-- the answer begins after the generation prompt, also where that says more than the prefix of past answers.
+- Content is unchanged, even if the template would trim it.
+- An answer stays as it was generated, with its thinking, even if the template drops earlier thinking.
+- An answer follows the generation prompt, even if that is longer than the prefix of past answers.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ from sala_core.text.tokenizer import Tokenizer
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 
-# documents are user messages in a row; every pair of neighbours that a session can have occurs
+# documents are consecutive user messages; the probe has every pair of neighbors that a session can have
 _PROBE: tuple[Role, ...] = ("system", "user", "user", "assistant", "user", "user", "assistant", "user")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatPieces:
-    """A template's texts around messages. The first message of a stream is the system message."""
+    """The texts around messages, for each role. The first message of a stream is the system message."""
 
     prefixes: Mapping[Role, str]
     suffixes: Mapping[Role, str]
@@ -40,13 +40,13 @@ class ChatPieces:
 
 
 class ChatLayout:
-    """Token ids around the messages of a stream; content goes between them unchanged.
+    """Token ids around the messages of a stream. The content of a message goes between them unchanged.
 
-    pieces: the texts. opens_thinking: the generation prompt itself opens a `<think>` block.
+    pieces: the same as text. opens_thinking: whether the generation prompt opens a `<think>` block.
     """
 
     def __init__(self, tokenizer: Tokenizer, pieces: ChatPieces) -> None:
-        """Encode the pieces. Raises TokenizerError where text of a message could pass for a boundary."""
+        """Encode the pieces. Raises TokenizerError if the text of a message could imitate a boundary."""
         self.pieces = pieces
         self.opens_thinking = pieces.generation_prompt.rstrip().endswith(OPEN_TAG)
         self._prefixes = {role: _frozen(tokenizer, text) for role, text in pieces.prefixes.items()}
@@ -68,41 +68,36 @@ class ChatLayout:
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "ChatLayout":
-        """Probe the tokenizer's chat template. Raises TokenizerError without one that can be appended to."""
+        """Derive the layout from the tokenizer's chat template.
+
+        Raises TokenizerError if there is no template, or one that does not allow messages to be appended.
+        """
         if tokenizer.chat_template is None:
             raise TokenizerError("the model has no chat template; add its chat_template.jinja or tokenizer_config.json")
         return cls(tokenizer, derive_pieces(tokenizer.chat_template, tokenizer.special_tokens))
 
     def message(self, role: Role, content_ids: np.ndarray) -> np.ndarray:
-        """A whole message: prefix, content, suffix. int32 [n]. A system message only as a stream's first."""
+        """Return a whole message: prefix, content, suffix; int32 [n]. A system message must be the stream's first."""
         return np.concatenate([self.message_prefix(role), content_ids, self.message_suffix(role)], dtype=np.int32)
 
     def message_prefix(self, role: Role) -> np.ndarray:
-        """Ids before the content, int32, read-only. Raises ValueError for an unknown role."""
+        """Return the ids before the content, int32, read-only. Raises ValueError for an unknown role."""
         return _of_role(self._prefixes, role)
 
     def message_suffix(self, role: Role) -> np.ndarray:
-        """Ids after the content, int32, read-only. The assistant's contains the token that ends an answer."""
+        """Return the ids after the content, int32, read-only. The assistant's contains the EOS token of answers."""
         return _of_role(self._suffixes, role)
 
     def generation_prompt(self) -> np.ndarray:
-        """Ids that open the assistant's turn after a user message, int32, read-only."""
+        """Return the ids that open the assistant's turn after a user message, int32, read-only."""
         return self._generation_prompt
-
-    def question(self, prompt: np.ndarray) -> np.ndarray | None:
-        """The content of a prompt that is one user message and the generation prompt; None for any other prompt."""
-        before = self.message_prefix("user")
-        after = np.concatenate([self.message_suffix("user"), self._generation_prompt])
-        start, end = len(before), len(prompt) - len(after)
-        if start < end and np.array_equal(prompt[:start], before) and np.array_equal(prompt[end:], after):
-            return prompt[start:end]
-        return None
 
 
 def derive_pieces(template: str, special_tokens: Mapping[str, str]) -> ChatPieces:
-    """Probe a template with markers; only conversations that end with the user are rendered, as in use.
+    """Derive the pieces of a template from renderings with markers. All of them end with a user message, as in use.
 
-    Raises TokenizerError if what it writes is no concatenation of one prefix and suffix for each role.
+    template: Jinja source. special_tokens: variables of the template: "bos_token" and so on. Raises TokenizerError if
+    the rendering is not a concatenation of one prefix and one suffix per role.
     """
     probe = _Probe(template, special_tokens)
     gaps = probe.gaps(_PROBE)
@@ -128,19 +123,21 @@ def derive_pieces(template: str, special_tokens: Mapping[str, str]) -> ChatPiece
 
 
 def _minus_start(gap: str, start: str) -> str:
+    """The text between two messages without the suffix of the first. Raises TokenizerError."""
     if not gap.startswith(start):
         _refuse(f"it ends user messages with {start!r}, but not where it writes {gap!r}")
     return gap.removeprefix(start)
 
 
 def _minus_end(gap: str, end: str) -> str:
+    """The text between two messages without the prefix of the second. Raises TokenizerError."""
     if not gap.endswith(end):
         _refuse(f"it opens user messages with {end!r}, but not where it writes {gap!r}")
     return gap.removesuffix(end)
 
 
 class _Probe:
-    """Renders conversations as the transformers library does."""
+    """Renders conversations with a template, like the transformers library."""
 
     def __init__(self, template: str, special_tokens: Mapping[str, str]) -> None:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
@@ -165,7 +162,7 @@ class _Probe:
             raise TokenizerError(f"the chat template refuses a conversation of {roles}: {error}") from error
 
     def gaps(self, roles: tuple[Role, ...], *, add_generation_prompt: bool = False) -> list[str]:
-        """The texts before, between and after the messages' contents: one more than roles."""
+        """Return the texts before, between and after the contents of messages: one more than there are roles."""
         markers = [f"Marker{i}of{len(roles)}End" for i in range(len(roles))]
         messages = [{"role": role, "content": marker} for role, marker in zip(roles, markers, strict=True)]
         rest = self.render(messages, add_generation_prompt=add_generation_prompt)
@@ -179,7 +176,7 @@ class _Probe:
 
 
 def _verify(probe: _Probe, pieces: ChatPieces) -> None:
-    """Every request of a conversation must be its pieces in a row, with contents of several kinds."""
+    """Check that every prompt of a conversation, with contents of several kinds, is a concatenation of the pieces."""
     contents = [
         "You answer.",
         'Document: a & b.txt\n\n  <p>Überall\n\n"x" {{ y }}',
@@ -198,6 +195,7 @@ def _verify(probe: _Probe, pieces: ChatPieces) -> None:
 
 
 def _frozen(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The ids of a piece of the template, int32 [n], read-only."""
     ids = tokenizer.encode_control(text)
     ids.flags.writeable = False
     return ids

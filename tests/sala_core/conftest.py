@@ -1,4 +1,4 @@
-"""Small random models, and what the tests of sessions and of the workspace read with them."""
+"""Small random models, and fixtures for the tests of sessions and of the workspace."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ MakeModel = Callable[..., Path]
 
 
 def random_weights(config: SalaConfig, seed: int) -> dict[str, torch.Tensor]:
-    """Weights that keep activations near 1, so that choices are made by clear margins."""
+    """Weights that keep activations near 1, so that block scores differ by clear margins."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in expected_shapes(config).items():
@@ -75,7 +75,7 @@ def random_weights(config: SalaConfig, seed: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """make_model(seed=0, tokenizer=False, **changes of SMALL) writes a model folder and returns it."""
+    """make_model(seed=0, tokenizer=False, **changes_of_SMALL) writes a model folder and returns its path."""
 
     def make(*, seed: int = 0, tokenizer: bool = False, **changes: object) -> Path:
         folder = tmp_path_factory.mktemp("model")
@@ -93,7 +93,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 
 @pytest.fixture(scope="session", params=list(VARIANTS))
 def engine(request: pytest.FixtureRequest, make_model: MakeModel) -> Engine:
-    """An engine in float32 for every variant in turn."""
+    """An engine in float32, for each of VARIANTS."""
     return Engine.load(make_model(**VARIANTS[request.param]), dtype="float32")
 
 
@@ -111,22 +111,22 @@ def talking_engine(make_model: MakeModel) -> Engine:
 
 @pytest.fixture(scope="session")
 def ids() -> torch.Tensor:
-    """330 tokens of every small model's vocabulary; the models choose blocks for them by clear margins."""
+    """330 tokens in the vocabulary of every small model. Their block scores differ by clear margins."""
     return torch.randint(97, (330,), generator=torch.Generator().manual_seed(5))
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """The tensors of small models are small: a second thread costs more than it gives."""
-    before = torch.get_num_threads()
+    """Run on one thread: the tensors are so small that a second thread slows them down."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
 def session_engine(random_model: Path) -> Iterator[Engine]:
-    """The random model in float32 on one thread, as its tests compare states bit by bit."""
+    """The random model in float32, on one thread because the tests compare states bit for bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield Engine.load(random_model, dtype="float32")
@@ -135,7 +135,7 @@ def session_engine(random_model: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment for every chunk and a kept snapshot for every second one."""
+    """One segment per chunk, and a permanent snapshot for every second segment."""
     monkeypatch.setattr(stream, "SEGMENT_TOKENS", SEGMENT_TOKENS)
     monkeypatch.setattr(stream, "SNAPSHOT_TOKENS", 2 * SEGMENT_TOKENS)
 
@@ -149,7 +149,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 @pytest.fixture
 def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
-    """Open the library called `name`, again if need be; all are closed at the end."""
+    """open_library(name) opens a library, also a second time. All are closed after the test."""
     opened: list[Library] = []
 
     def open_named(name: str, **options: Any) -> Library:
@@ -163,7 +163,7 @@ def open_library(tmp_path: Path) -> Iterator[Callable[..., Library]]:
 
 @pytest.fixture
 def write_book(tmp_path: Path) -> Callable[..., Path]:
-    """Write a file of `num_lines` lines, other ones for every seed."""
+    """write_book(name, num_lines, seed) writes a text file. Every seed gives other lines."""
 
     def write(name: str = "book.txt", num_lines: int = 120, seed: int = 0) -> Path:
         path = tmp_path / "files" / name
@@ -176,7 +176,7 @@ def write_book(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def read(session_engine: Engine) -> Callable[..., ReadReceipt]:
-    """Read paths into a session of a library and close it; returns the receipt."""
+    """read(library, name, *paths) reads files into a session, closes it and returns the receipt."""
 
     def read_into(library: Library, name: str, *paths: Path) -> ReadReceipt:
         with Session.open(library, session_engine, name, create=True) as session:

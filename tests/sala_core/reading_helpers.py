@@ -1,4 +1,4 @@
-"""Texts to read, and ways to look at what a reading or an answer did."""
+"""Texts for tests to read, and helpers to inspect what a reading or an answer did."""
 
 import random
 from collections.abc import Iterable
@@ -26,20 +26,20 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 
 
 def rows(library: Library, name: str) -> tuple[Any, ...]:
-    """What the library says of a session: head, position, messages, parts."""
+    """A session's rows in the library: head, position, tokens, messages, parts."""
     row = library.session(name)
     talk = [(message.role, message.text, message.status) for message in library.messages(row.id)]
     return row.head, row.position, row.num_tokens, talk, library.parts(row.id)
 
 
 def text_of(num_lines: int, seed: int = 0) -> str:
-    """Lines of ten words, about twelve tokens each, every one numbered."""
+    """Numbered lines of ten words, about twelve tokens each."""
     choice, words = random.Random(seed), _WORDS.split()
     return "".join(f"{n}. {' '.join(choice.choices(words, k=10))}.\n" for n in range(1, num_lines + 1))
 
 
 def last(events: Iterable[Any]) -> Any:
-    """Run an iterator to its end; its last event, None if there was none."""
+    """Exhaust an iterator. Returns its last event, None if it had none."""
     event = None
     for event in events:  # noqa: B007
         pass
@@ -47,25 +47,26 @@ def last(events: Iterable[Any]) -> Any:
 
 
 def tokens_in(events: Iterable[Any]) -> list[int]:
-    """The ids of the answer's tokens."""
+    """Token ids of an answer."""
     return [event.id for event in events if isinstance(event, Token) and event.id is not None]
 
 
 def tensors(state: SalaState) -> dict[str, torch.Tensor]:
-    """Everything that a state holds."""
+    """All tensors of a state."""
     return {**state.segment(0, state.position), **state.snapshot()}
 
 
 def assert_equal_states(first: SalaState, second: SalaState) -> None:
-    """Bit by bit."""
+    """Assert that two states are equal bit for bit."""
     assert first.position == second.position
     ours, theirs = tensors(first), tensors(second)
     assert ours.keys() == theirs.keys()
+    assert all(ours[name].dtype == tensor.dtype for name, tensor in theirs.items())
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 def restored(library: Library, engine: Engine, name: str) -> SalaState:
-    """The state that the library holds for a session, loaded anew."""
+    """A session's state, loaded from the library."""
     with Session.open(library, engine, name) as session:
         list(session.state.catch_up(lambda: False))
         assert session.state.tokens_read == 0

@@ -1,4 +1,4 @@
-"""Passes over a few tokens: what forward computes, whatever of a pass is confirmed, and drafts that change nothing."""
+"""Decoder passes: the same states as `forward`, however many tokens are confirmed; drafts change no token."""
 
 import dataclasses
 import itertools
@@ -21,30 +21,30 @@ IDS = torch.randint(4, 97, (2000,), generator=torch.Generator().manual_seed(3))
 
 
 class Drafts:
-    """A lookup that proposes what it is told to."""
+    """A draft index whose drafts are `propose(tokens of the answer, limit)`."""
 
     def __init__(self, propose):
         self._propose = propose
-        self.said = []
+        self._ids = []
 
     def extend(self, ids):
-        self.said += list(ids)
+        self._ids += list(ids)
 
     def propose(self, limit):
-        return self._propose(self.said, limit)
+        return self._propose(self._ids, limit)
 
 
 @pytest.fixture
 def endless(small_engine, monkeypatch):
     """No token ends an answer."""
-    monkeypatch.setattr(small_engine, "_ends", frozenset)
+    monkeypatch.setattr(small_engine, "_end_ids", frozenset)
     return small_engine
 
 
-def prepared(engine, tokens, room=64):
+def prepared(engine, tokens, headroom=64):
     state = engine.new_state()
     engine.forward(state, tokens)
-    state.reserve(state.position + room)
+    state.reserve(state.position + headroom)
     sampler = Sampler(GREEDY, engine.config.vocab_size, [])
     return state, sampler
 
@@ -62,9 +62,9 @@ def assert_same_state(found, expected, **tolerance):
     st.integers(1, 700),
     st.lists(st.tuples(st.integers(1, MAX_PASS_TOKENS), st.integers(0, 99)), min_size=1, max_size=4),
 )
-def test_passes_of_any_size_confirmed_to_any_extent_give_the_state_of_forward(small_engine, start, passes):
-    """What is not confirmed leaves no trace: neither in the linear states nor in the rows that count."""
-    state, sampler = prepared(small_engine, IDS[:start], room=len(passes) * MAX_PASS_TOKENS)
+def test_passes_of_any_size_give_the_state_of_forward_over_the_confirmed_tokens(small_engine, start, passes):
+    """Tokens that are not confirmed change neither the linear states nor the valid rows."""
+    state, sampler = prepared(small_engine, IDS[:start], headroom=len(passes) * MAX_PASS_TOKENS)
     decoder = Decoder(small_engine.model, state, sampler, traced=False)
     true = IDS[start:].tolist()
     for size, cut in passes:
@@ -79,7 +79,7 @@ def test_passes_of_any_size_confirmed_to_any_extent_give_the_state_of_forward(sm
 
 
 @pytest.mark.parametrize("kv", ["int8", "fp8"])
-def test_quantized_keys_and_values_are_continued_as_they_are_read(small_engine, kv):
+def test_decoding_continues_a_quantized_kv_cache_as_prefill_does(small_engine, kv):
     model = SalaModel(small_engine.config, small_engine.model.weights, kv=kv)
     state, expected = model.new_state(), model.new_state()
     model.prefill(state, IDS[:600])
@@ -99,7 +99,7 @@ def test_quantized_keys_and_values_are_continued_as_they_are_read(small_engine, 
 
 
 def on_meta(model):
-    """The same model where nothing can be computed, and so nothing can be waited for."""
+    """The same model on the meta device, where nothing is computed and no value can be read."""
     weights = {
         name: w.to("meta") if isinstance(w, torch.Tensor) else dataclasses.replace(w)
         for name, w in model.weights.items()
@@ -109,32 +109,32 @@ def on_meta(model):
 
 @pytest.mark.parametrize("size", [1, 4, MAX_PASS_TOKENS])
 @pytest.mark.parametrize("params", [GREEDY, SamplingParams(top_k=5, top_p=0.9, min_p=0.1, repetition_penalty=1.2)])
-def test_a_pass_never_asks_the_device_for_a_number(small_engine, size, params):
-    """On the meta device a tensor's value cannot be had: whatever would make the host wait raises."""
+def test_the_host_never_waits_for_the_device_in_a_pass(small_engine, size, params):
+    """On the meta device, every operation that would make the host wait for a value raises."""
     model = on_meta(small_engine.model)
     state = model.new_state()
     state.reserve(700)
     sampler = Sampler(params, 97, [])
     mass = torch.zeros(len(state.sparse), state.capacity, device="meta")
-    said = sampler.said.to("meta")
+    seen_tokens = sampler.seen_tokens.to("meta")
     with torch.inference_mode(), recorded(90) as launches:
-        run = Pass(model, state, sampler.chooser, said, mass, size, None)
+        run = Pass(model, state, sampler.chooser, seen_tokens, mass, size, None)
         run.compute_on_device()
         if size > 1:
-            run.settle_on_device()
+            run.confirm_on_device()
     names = {launch.kernel.__name__ for launch in launches}
     assert len(launches) > 20
     assert len(names) > 8
 
 
-def test_every_row_of_a_pass_chooses_what_forward_would(small_engine):
+def test_every_row_of_a_pass_chooses_the_token_that_forward_gives(small_engine):
     state, sampler = prepared(small_engine, IDS[:333])
     decoder = Decoder(small_engine.model, state, sampler, traced=False)
     logits = small_engine.forward(state.clone(), IDS[333:349])
     assert decoder.step(state, IDS[333:349].tolist(), sampler) == logits.argmax(-1).tolist()
 
 
-def test_evidence_counts_what_was_confirmed_and_nothing_else(small_engine):
+def test_the_trace_counts_confirmed_tokens_alone(small_engine):
     state, sampler = prepared(small_engine, IDS[:600])
     other, trace, expected = state.clone(), AttentionTrace(), AttentionTrace()
     decoder = Decoder(small_engine.model, state, sampler, traced=True)
@@ -150,13 +150,13 @@ def test_evidence_counts_what_was_confirmed_and_nothing_else(small_engine):
     assert all(not mass.any() for mass in again.mass.values())
 
 
-def test_a_pass_without_room_is_refused_before_anything_is_written(small_engine):
-    state, sampler = prepared(small_engine, IDS[:1500], room=0)
+def test_a_pass_beyond_the_capacity_is_refused_before_it_writes_anything(small_engine):
+    state, sampler = prepared(small_engine, IDS[:1500], headroom=0)
     state.reserve(1500)
-    room = state.capacity - state.position
+    left = state.capacity - state.position
     decoder = Decoder(small_engine.model, state, sampler, traced=False)
     with pytest.raises(ValueError, match="do not fit into room"):
-        decoder.step(state, [1] * (room + 1), sampler)
+        decoder.step(state, [1] * (left + 1), sampler)
     assert state.position == 1500
 
 
@@ -171,18 +171,18 @@ PARAMS = [
 
 @pytest.mark.parametrize("params", PARAMS)
 @pytest.mark.parametrize("kind", ["lookup", "right", "wrong", "half"])
-def test_drafts_change_nothing_that_is_said(endless, params, kind):
+def test_drafts_change_no_token_of_an_answer(endless, params, kind):
     def answer(lookup):
         state, trace = endless.new_state(), AttentionTrace()
-        events = list(endless.generate(state, prompt, params, trace=trace, lookup=lookup))
+        events = list(endless.generate(state, prompt, params, trace=trace, drafts=lookup))
         return [event.id for event in events if isinstance(event, Token) and event.id is not None], events, state, trace
 
     prompt = IDS[:400]
     plain, events, state, trace = answer(None)
     guesses = {
-        "right": lambda said, limit: plain[len(said) :][:limit],
-        "wrong": lambda said, limit: [(token + 1) % 97 for token in plain[len(said) :]][:limit],
-        "half": lambda said, limit: [t if n < 2 else (t + 1) % 97 for n, t in enumerate(plain[len(said) :])][:limit],
+        "right": lambda ids, limit: plain[len(ids) :][:limit],
+        "wrong": lambda ids, limit: [(token + 1) % 97 for token in plain[len(ids) :]][:limit],
+        "half": lambda ids, limit: [t if n < 2 else (t + 1) % 97 for n, t in enumerate(plain[len(ids) :])][:limit],
     }
     lookup = DraftIndex(prompt) if kind == "lookup" else Drafts(guesses[kind])
     with_drafts, found_events, found_state, found_trace = answer(lookup)
@@ -198,11 +198,11 @@ def test_drafts_change_nothing_that_is_said(endless, params, kind):
 
 
 @pytest.mark.parametrize("count", [4, 7, 12])
-def test_closed_within_a_pass_the_state_holds_what_was_yielded(endless, count):
+def test_after_a_close_within_a_pass_the_state_holds_the_yielded_tokens(endless, count):
     plain = [e.id for e in endless.generate(endless.new_state(), IDS[:300], PARAMS[0]) if isinstance(e, Token)]
     state = endless.new_state()
-    lookup = Drafts(lambda said, limit: plain[len(said) :][:limit])
-    iterator = endless.generate(state, IDS[:300], PARAMS[0], lookup=lookup)
+    lookup = Drafts(lambda ids, limit: plain[len(ids) :][:limit])
+    iterator = endless.generate(state, IDS[:300], PARAMS[0], drafts=lookup)
     seen = [event.id for event in itertools.islice((e for e in iterator if isinstance(e, Token)), count)]
     iterator.close()
     assert seen == plain[:count]
@@ -211,9 +211,9 @@ def test_closed_within_a_pass_the_state_holds_what_was_yielded(endless, count):
     assert_same_state(state, expected, rtol=0, atol=5e-5)
 
 
-def test_a_draft_never_goes_beyond_the_longest_answer(endless):
+def test_a_draft_never_exceeds_max_tokens(endless):
     params = SamplingParams(temperature=0, max_tokens=10)
     plain = list(endless.generate(endless.new_state(), IDS[:300], PARAMS[0]))[-1].ids
-    lookup = Drafts(lambda said, limit: list(plain[len(said) :][:limit]))
-    events = list(endless.generate(endless.new_state(), IDS[:300], params, lookup=lookup))
+    lookup = Drafts(lambda ids, limit: list(plain[len(ids) :][:limit]))
+    events = list(endless.generate(endless.new_state(), IDS[:300], params, drafts=lookup))
     assert events[-1] == Finished(reason="length", ids=plain[:10])

@@ -1,4 +1,4 @@
-"""Passes computed by the Triton kernels, with the position on the device; on a card also as CUDA graphs."""
+"""Decoder passes with the Triton kernels and the position on the device; on a card also as CUDA graphs."""
 
 import os
 
@@ -27,14 +27,14 @@ IDS = torch.randint(4, 97, (400,), generator=torch.Generator().manual_seed(9))
 
 @pytest.mark.parametrize("kv", ["plain", "int8"])
 def test_the_kernels_continue_a_state_as_the_reference_does(small_engine, kv):
-    """Over the edge of a block and of windows, part of it unconfirmed; rows behind the position hold garbage."""
+    """Over the edges of a block and of windows, partly unconfirmed. Rows beyond the position hold arbitrary values."""
     weights = {name: weight.to(DEVICE) for name, weight in small_engine.model.weights.items()}
     models = {kind: SalaModel(small_engine.config, weights, backend=kind, kv=kv) for kind in ("reference", "triton")}
-    read = models["reference"].new_state()
-    models["reference"].prefill(read, IDS[:250].to(DEVICE))
+    start_state = models["reference"].new_state()
+    models["reference"].prefill(start_state, IDS[:250].to(DEVICE))
     found = {}
     for kind, model in models.items():
-        state = read.clone()
+        state = start_state.clone()
         state.reserve(290)
         sampler = Sampler(SamplingParams(temperature=0), 97, [], DEVICE)
         decoder = Decoder(model, state, sampler, traced=True, graphs=False)
@@ -61,10 +61,10 @@ def test_the_kernels_continue_a_state_as_the_reference_does(small_engine, kv):
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
 @pytest.mark.parametrize("kv", ["plain", "int8", "fp8"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_graphs_and_passes_without_them_say_the_same(make_model, kv, dtype):
+def test_passes_with_and_without_cuda_graphs_give_the_same_tokens(make_model, kv, dtype):
     engine = Engine.load(make_model(), "cuda", dtype, kv=kv)
 
-    def said(graphs, sizes):
+    def decode(graphs, sizes):
         state = engine.new_state()
         engine.forward(state, IDS[:300])
         state.reserve(400)
@@ -79,7 +79,7 @@ def test_graphs_and_passes_without_them_say_the_same(make_model, kv, dtype):
         return chosen, state, trace
 
     sizes = [(1, 1), (4, 2), (1, 1), (16, 9), (3, 3), (1, 1), (16, 16), (1, 1)]
-    (with_graphs, state, trace), (without, expected, mass) = said(True, sizes), said(False, sizes)
+    (with_graphs, state, trace), (without, expected, mass) = decode(True, sizes), decode(False, sizes)
     if dtype == "float32":
         assert with_graphs == without
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == "float32" else {"rtol": 5e-2, "atol": 5e-1}
@@ -93,11 +93,11 @@ def test_graphs_and_passes_without_them_say_the_same(make_model, kv, dtype):
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs a CUDA device")
 def test_answers_on_a_card_are_the_same_with_drafts_and_without(make_model, monkeypatch):
     engine = Engine.load(make_model(), "cuda", "float32")
-    monkeypatch.setattr(engine, "_ends", frozenset)
+    monkeypatch.setattr(engine, "_end_ids", frozenset)
 
-    def said(lookup):
+    def answer(drafts):
         params = SamplingParams(temperature=0, max_tokens=100)
-        events = engine.generate(engine.new_state(), IDS[:300], params, lookup=lookup, trace=AttentionTrace())
+        events = engine.generate(engine.new_state(), IDS[:300], params, drafts=drafts, trace=AttentionTrace())
         return [event.id for event in events if isinstance(event, Token)]
 
-    assert said(DraftIndex(IDS[:300].numpy())) == said(None)
+    assert answer(DraftIndex(IDS[:300].numpy())) == answer(None)

@@ -1,4 +1,4 @@
-"""The engine's door: loading, ids in, logits and choices out, and what is refused."""
+"""`Engine`: loading, prefill, logits and block choices, and the inputs that it refuses."""
 
 import numpy as np
 import pytest
@@ -31,21 +31,21 @@ def test_no_ids_leave_the_state_as_it_is(small_engine, ids):
 @pytest.mark.parametrize("bad", [97, -1, 1 << 40])
 def test_ids_outside_the_vocabulary_are_refused_before_anything_is_read(small_engine, bad):
     state = small_engine.new_state()
-    for act in (small_engine.forward, lambda *given: next(small_engine.read(*given))):
+    for prefill in (small_engine.forward, lambda *args: next(small_engine.read(*args))):
         with pytest.raises(ValueError, match=r"0 \.\.\. 96"):
-            act(state, [1, bad, 2])
+            prefill(state, [1, bad, 2])
     with pytest.raises(ValueError, match=r"0 \.\.\. 96"):
         next(small_engine.generate(state, [bad]))
     assert state.position == 0
 
 
-def test_logits_do_not_follow_the_model_and_may_be_changed(small_engine, ids):
+def test_logits_can_be_changed_without_effect_on_the_model(small_engine, ids):
     logits = small_engine.forward(small_engine.new_state(), ids[:5])
     logits += 1
     assert torch.equal(small_engine.forward(small_engine.new_state(), ids[:5]) + 1, logits)
 
 
-def test_read_is_forward_in_chunks_on_the_grid(small_engine, ids, monkeypatch):
+def test_read_equals_forward_and_stops_at_the_chunk_grid(small_engine, ids, monkeypatch):
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state, same = small_engine.new_state(), small_engine.new_state()
     small_engine.forward(state, ids[:10])
@@ -60,7 +60,7 @@ def test_read_is_forward_in_chunks_on_the_grid(small_engine, ids, monkeypatch):
     assert all(torch.equal(state.linear[i], same.linear[i]) for i in state.linear)
 
 
-def test_closing_a_reading_leaves_the_state_at_the_end_of_a_chunk(small_engine, ids, monkeypatch):
+def test_a_closed_read_leaves_the_state_at_the_end_of_a_chunk(small_engine, ids, monkeypatch):
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state = small_engine.new_state()
     reading = small_engine.read(state, ids)
@@ -98,14 +98,14 @@ def test_a_trace_holds_one_unit_of_attention_for_every_query_and_head(small_engi
         assert (mass[:16] > 0).all()
 
 
-def test_running_out_of_memory_says_how_far_it_came(small_engine, ids, monkeypatch):
+def test_an_out_of_memory_error_says_how_many_tokens_were_computed(small_engine, ids, monkeypatch):
     state = small_engine.new_state()
     small_engine.forward(state, ids[:100])
 
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("device full")
 
-    monkeypatch.setattr(small_engine.model, "advance", fail)
+    monkeypatch.setattr(small_engine.model, "prefill", fail)
     with pytest.raises(MemoryBudgetError, match=r"after 100 tokens .* 230 are left"):
         next(small_engine.read(state, ids[100:]))
     with pytest.raises(MemoryBudgetError, match="after 100 tokens"):
@@ -138,7 +138,7 @@ def test_another_kind_of_model_is_refused(make_model):
         Engine.load(folder)
 
 
-def test_a_model_without_tokenizer_computes_but_does_not_chat(small_engine):
+def test_a_model_without_a_tokenizer_has_no_chat_template(small_engine):
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         _ = small_engine.tokenizer
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):

@@ -1,9 +1,11 @@
-"""Answering: the tokens that forward would give, text that may be shown, and a state that always knows where it is."""
+"""`generate`: the tokens that `forward` gives, the text to show, and a state that matches the yielded tokens."""
 
 import pytest
 import torch
+from reading_helpers import tokens_in
 
 from sala_core import Engine, Finished, PromptProgress, SamplingParams, Token
+from sala_core.engine.generate import TextStreamer
 from sala_core.model.forward import AttentionTrace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -11,7 +13,7 @@ GREEDY = SamplingParams(temperature=0, max_tokens=12)
 
 
 def answer(engine, prompt, sampling, state=None, **options):
-    """(events, state) of a whole answer."""
+    """(events, state) of a complete answer."""
     state = state or engine.new_state()
     return list(engine.generate(state, prompt, sampling, **options)), state
 
@@ -20,13 +22,9 @@ def texts(events, *, thinking=False):
     return "".join(event.text for event in events if isinstance(event, Token) and event.thinking == thinking)
 
 
-def said(events):
-    return [event.id for event in events if isinstance(event, Token) and event.id is not None]
-
-
 @pytest.fixture
 def script(talking_engine, monkeypatch):
-    """script(text, *more ids) makes the model say exactly these tokens, then end; returns their ids."""
+    """script(text, *more_ids) makes the model generate exactly these tokens, then EOS. Returns their ids."""
 
     def play(text, *more):
         ids = [*talking_engine.tokenizer.encode_content(text).tolist(), *more]
@@ -41,7 +39,7 @@ def script(talking_engine, monkeypatch):
     return play
 
 
-def test_greedy_is_the_argmax_of_forward_again_and_again(small_engine, ids):
+def test_greedy_decoding_equals_repeated_argmax_of_forward(small_engine, ids):
     prompt = ids[:200]
     events, state = answer(small_engine, prompt, GREEDY)
     check = small_engine.new_state()
@@ -49,15 +47,15 @@ def test_greedy_is_the_argmax_of_forward_again_and_again(small_engine, ids):
     while (best := int(logits[-1].argmax())) not in (2, 3) and len(expected) < 12:
         expected.append(best)
         logits = small_engine.forward(check, [best])
-    assert said(events) == expected
+    assert tokens_in(events) == expected
     assert events[-1] == Finished(reason="length" if len(expected) == 12 else "stop", ids=tuple(expected))
     assert state.position == 200 + len(expected)
     assert all(torch.equal(state.linear[i], check.linear[i]) for i in check.linear)
 
 
-def test_the_same_seed_says_the_same(small_engine, ids):
+def test_the_same_seed_gives_the_same_tokens(small_engine, ids):
     def tokens(seed):
-        return said(answer(small_engine, ids[:50], SamplingParams(temperature=1.0, seed=seed, max_tokens=20))[0])
+        return tokens_in(answer(small_engine, ids[:50], SamplingParams(temperature=1.0, seed=seed, max_tokens=20))[0])
 
     assert tokens(7) == tokens(7)
     assert len({tuple(tokens(seed)) for seed in range(5)}) > 1
@@ -73,35 +71,35 @@ def test_progress_counts_the_prompt_on_the_chunk_grid(small_engine, ids, monkeyp
     assert events[: len(progress)] == progress
 
 
-def test_a_conversation_may_go_on_after_an_answer(small_engine, ids):
+def test_a_state_can_be_continued_after_an_answer(small_engine, ids):
     events, state = answer(small_engine, ids[:100], GREEDY)
     after = small_engine.forward(state, ids[200:220])
     whole = small_engine.new_state()
-    stream = [*ids[:100].tolist(), *said(events), *ids[200:220].tolist()]
+    stream = [*ids[:100].tolist(), *tokens_in(events), *ids[200:220].tolist()]
     expected = small_engine.forward(whole, stream)[-20:]
     torch.testing.assert_close(after, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", range(0, 16, 3))
-def test_closed_at_any_event_the_state_holds_the_prompt_and_what_was_yielded(small_engine, ids, monkeypatch, count):
+def test_after_a_close_at_any_event_the_state_matches_the_yielded_events(small_engine, ids, monkeypatch, count):
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     state = small_engine.new_state()
     iterator = small_engine.generate(state, ids[:200], GREEDY)
     seen = [event for _, event in zip(range(count), iterator, strict=False)]
     iterator.close()
     read = max((event.tokens_done for event in seen if isinstance(event, PromptProgress)), default=0)
-    assert state.position == read + len(said(seen))
+    assert state.position == read + len(tokens_in(seen))
 
 
-@pytest.mark.parametrize("looks", [1, 3, 4, 5, 9])
-def test_should_stop_ends_the_work_without_a_finish(small_engine, ids, monkeypatch, looks):
-    """Looked at after each of four chunks of the prompt and before every token."""
+@pytest.mark.parametrize("calls", [1, 3, 4, 5, 9])
+def test_should_stop_ends_an_answer_without_finished(small_engine, ids, monkeypatch, calls):
+    """It is called after each of the prompt's four chunks and before every token."""
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
-    left = iter([False] * (looks - 1) + [True])
+    left = iter([False] * (calls - 1) + [True])
     events, state = answer(small_engine, ids[:200], GREEDY, should_stop=lambda: next(left))
     assert not any(isinstance(event, Finished) for event in events)
-    assert len(said(events)) == max(0, looks - 5)
-    assert state.position == min(200, 64 * looks) + len(said(events))
+    assert len(tokens_in(events)) == max(0, calls - 5)
+    assert state.position == min(200, 64 * calls) + len(tokens_in(events))
 
 
 def test_max_tokens_ends_with_length(script, talking_engine):
@@ -112,16 +110,16 @@ def test_max_tokens_ends_with_length(script, talking_engine):
     assert texts(events) == talking_engine.tokenizer.decode(ids[:3])
 
 
-def test_an_end_token_ends_and_is_neither_shown_nor_in_the_state(script, talking_engine):
+def test_an_eos_token_ends_the_answer_and_is_neither_shown_nor_in_the_state(script, talking_engine):
     ids = script("The whale swam.")
     events, state = answer(talking_engine, [5, 6], SamplingParams())
     assert events[-1] == Finished(reason="stop", ids=tuple(ids))
-    assert said(events) == ids
+    assert tokens_in(events) == ids
     assert texts(events) == "The whale swam."
     assert state.position == 2 + len(ids)
 
 
-def test_a_model_without_tokenizer_ends_at_the_end_tokens_of_its_config(small_engine, monkeypatch):
+def test_without_a_tokenizer_the_eos_tokens_of_the_config_end_the_answer(small_engine, monkeypatch):
     left = iter([50, 51, 3])
 
     def logits(hidden):
@@ -137,11 +135,11 @@ def test_a_model_without_tokenizer_ends_at_the_end_tokens_of_its_config(small_en
 def test_a_stop_string_ends_the_answer_and_is_not_shown(script, talking_engine, stop):
     text = "The whale swam. It dived."
     ids = script(text)
-    events, state = answer(talking_engine, [5, 6], SamplingParams(stop=("never said", stop)))
+    events, state = answer(talking_engine, [5, 6], SamplingParams(stop=("never generated", stop)))
     assert texts(events) == text[: text.index(stop)]
     finished = events[-1]
     assert finished.reason == "stop_string"
-    assert finished.ids == tuple(said(events)) == tuple(ids[: len(finished.ids)])
+    assert finished.ids == tuple(tokens_in(events)) == tuple(ids[: len(finished.ids)])
     assert stop in talking_engine.tokenizer.decode(finished.ids)
     assert state.position == 2 + len(finished.ids)
 
@@ -157,12 +155,12 @@ def test_characters_of_several_tokens_are_shown_whole(script, talking_engine):
     text = "naïve 日本語 😀👩‍🚀 end"
     ids = script(text)
     events, _ = answer(talking_engine, [5], SamplingParams())
-    assert said(events) == ids
+    assert tokens_in(events) == ids
     assert texts(events) == text
     assert not any("\ufffd" in event.text for event in events if isinstance(event, Token))
 
 
-def test_a_think_block_is_told_from_the_answer(script, talking_engine):
+def test_a_think_block_is_separated_from_the_answer(script, talking_engine):
     ids = script("<think>\nWho swam? The whale.\n</think>\n\nThe whale.")
     events, _ = answer(talking_engine, [5], SamplingParams())
     assert texts(events, thinking=True) == "Who swam? The whale."
@@ -172,13 +170,14 @@ def test_a_think_block_is_told_from_the_answer(script, talking_engine):
     assert events_flat == sorted(events_flat, reverse=True)
 
 
-def test_without_thinking_the_tags_are_text(script, talking_engine):
-    script("<think>So</think> yes")
-    events, _ = answer(talking_engine, [5], SamplingParams(), think=False)
+def test_without_a_splitter_the_tags_are_text(script, talking_engine):
+    streamer = TextStreamer(talking_engine.tokenizer, SamplingParams(), None)
+    ids = script("<think>So</think> yes")
+    events = [event for token in ids for event in streamer.push(token)] + list(streamer.flush())
     assert texts(events) == "<think>So</think> yes"
 
 
-def test_a_think_block_cut_short_is_thinking_to_the_end(script, talking_engine):
+def test_an_unfinished_think_block_is_thinking_to_the_end(script, talking_engine):
     script("<think>It goes on and on")
     events, _ = answer(talking_engine, [5], SamplingParams(max_tokens=5))
     assert texts(events) == ""
@@ -193,10 +192,10 @@ def test_an_empty_prompt_is_refused(small_engine):
     assert state.position == 0
 
 
-def test_the_trace_covers_the_prompt_and_every_token_said(small_engine, ids):
+def test_the_trace_covers_the_prompt_and_every_token_of_the_answer(small_engine, ids):
     trace = AttentionTrace()
     events, state = answer(small_engine, ids[:100], GREEDY, trace=trace)
-    assert state.position == 100 + len(said(events))
+    assert state.position == 100 + len(tokens_in(events))
     for mass in trace.mass.values():
         assert float(mass.sum()) == pytest.approx(4 * state.position, rel=1e-5)
 

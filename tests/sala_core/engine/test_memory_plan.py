@@ -1,4 +1,4 @@
-"""What is counted before any work is what is then taken, and a card's settings follow from its size alone."""
+"""Planned memory equals allocated memory, and a card's settings depend on its size alone."""
 
 import importlib
 import weakref
@@ -14,8 +14,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 from sala_core import Engine
 from sala_core.engine import memory_plan
 from sala_core.engine.memory_plan import (
+    DeviceSettings,
     ModelSize,
-    Settings,
     activation_bytes,
     kv_bytes,
     linear_bytes,
@@ -44,11 +44,11 @@ RELEASED = {
 
 
 def meta_weights(config, *, int4, gates_too=False):
-    """Weights without memory, in bfloat16 or as the released model is quantized: o_gate and z_proj left alone."""
+    """Weights on the meta device: bfloat16, or int4 as the released model is quantized (not o_gate and z_proj)."""
     weights = {}
     for name, shape in expected_shapes(config).items():
-        left_alone = "layers" not in name or (("o_gate" in name or "z_proj" in name) and not gates_too)
-        if int4 and len(shape) == 2 and not left_alone:
+        unquantized = "layers" not in name or (("o_gate" in name or "z_proj" in name) and not gates_too)
+        if int4 and len(shape) == 2 and not unquantized:
             num_out, num_in = shape
             weights[name] = Int4Matrix(
                 words=torch.empty(num_out, num_in // 8, dtype=torch.int32, device="meta"),
@@ -73,33 +73,33 @@ def size(released):
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes that tensors made meanwhile held at once."""
+    """Records the peak of the bytes in tensors that are created inside the context."""
 
     def __init__(self):
         super().__init__()
-        self.now = self.most = 0
-        self._seen = WeakIdKeyDictionary()
+        self.current = self.peak = 0
+        self._storages = WeakIdKeyDictionary()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        inputs = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         out = func(*args, **(kwargs or {}))
         for x in tree_leaves(out):
             if isinstance(x, torch.Tensor):
                 storage = x.untyped_storage()
-                if storage not in self._seen and id(storage) not in given:
-                    self._seen[storage] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    weakref.finalize(storage, self._gone, storage.nbytes())
-                    self.most = max(self.most, self.now)
+                if storage not in self._storages and id(storage) not in inputs:
+                    self._storages[storage] = storage.nbytes()
+                    self.current += storage.nbytes()
+                    weakref.finalize(storage, self._freed, storage.nbytes())
+                    self.peak = max(self.peak, self.current)
         return out
 
-    def _gone(self, num_bytes):
-        self.now -= num_bytes
+    def _freed(self, num_bytes):
+        self.current -= num_bytes
 
 
 @contextmanager
 def not_launched(capability):
-    """Kernels do not run, nor is a launch remembered: that would keep its tensors alive."""
+    """Neither run kernels nor record their launches: a record would keep the tensors alive."""
 
     class Forgetful(list):
         def append(self, launch):
@@ -116,21 +116,21 @@ def not_launched(capability):
 @pytest.mark.parametrize("chunk", [1024, 2048, 8192])
 @pytest.mark.parametrize("kv", ["plain", "int8"])
 @pytest.mark.parametrize("int4", [True, False])
-def test_a_chunk_of_the_released_model_takes_what_was_counted(released, int4, kv, chunk, num_tokens):
-    """Every tensor of a chunk on the meta device, as the program makes and drops them, against the formula."""
+def test_a_chunk_of_the_released_model_allocates_what_was_planned(released, int4, kv, chunk, num_tokens):
+    """The peak of all tensors of a chunk on the meta device, as the program creates and frees them."""
     weights = meta_weights(released, int4=int4)
     model = SalaModel(released, weights, kv=kv)
     state = model.new_state()
     state.reserve(num_tokens)
     state.set_position(num_tokens - chunk)
-    with not_launched(90), Peak() as peak:
+    with not_launched(90), Peak() as measured:
         model.prefill(state, torch.empty(chunk, dtype=torch.int64, device="meta"))
-    counted = activation_bytes(ModelSize.of(released, weights, torch.bfloat16), chunk, num_tokens)
-    assert peak.most * 0.99 <= counted <= peak.most * 1.4
+    planned = activation_bytes(ModelSize.of(released, weights, torch.bfloat16), chunk, num_tokens)
+    assert measured.peak * 0.99 <= planned <= measured.peak * 1.4
 
 
 @pytest.mark.parametrize("kv", ["plain", "int8", "fp8"])
-def test_a_state_reserves_exactly_what_was_counted(released, size, kv):
+def test_a_state_reserves_exactly_what_was_planned(released, size, kv):
     state = SalaModel(released, meta_weights(released, int4=True), kv=kv).new_state()
     for num_tokens in (65_600, 100_003, MILLION):
         state.reserve(num_tokens)
@@ -138,30 +138,36 @@ def test_a_state_reserves_exactly_what_was_counted(released, size, kv):
         assert state.reserved_bytes == kv_bytes(size, kv, num_tokens) + linear_bytes(released)
 
 
-def test_every_weight_counts_once(released, make_model):
+def test_a_shared_weight_counts_once(released, make_model):
     plain = ModelSize.of(released, meta_weights(released, int4=False), torch.bfloat16)
-    assert (plain.weights_bytes, plain.packed) == (2 * sum(map(numbers, expected_shapes(released).values())), False)
+    assert (plain.weights_bytes, plain.packed) == (
+        2 * sum(map(num_elements, expected_shapes(released).values())),
+        False,
+    )
     engine = Engine.load(make_model(tie_word_embeddings=True), dtype="float32")
     assert engine.size.weights_bytes == sum(x.nbytes for x in engine.model.weights.values())
 
 
-def numbers(shape):
+def num_elements(shape):
     return torch.Size(shape).numel()
 
 
-def total(size, kv, num_tokens, chunk):
-    return plan_memory(size, num_tokens, Settings(kv=kv, chunk_tokens=chunk)).total_bytes / 1e9
+def total_gigabytes(size, kv, num_tokens, chunk):
+    return plan_memory(size, num_tokens, DeviceSettings(kv=kv, chunk_tokens=chunk)).total_bytes / 1e9
 
 
 def test_targets_of_the_released_model_in_int4(released, size):
-    """Decimal gigabytes, driver and allocator included. A million tokens in bf16 stay within 17, in int8 within 12.5 by
-    the shortest chunks; 65,536 are 0.2 over 8, for the 0.8 that o_gate and z_proj take in bfloat16."""
-    assert total(size, "plain", MILLION, 2048) < 17.0
-    assert total(size, "int8", MILLION, 1024) < 12.5 < total(size, "int8", MILLION, 2048) < 12.7
-    assert 8.0 < total(size, "plain", 65_536, 1024) < 8.3
+    """Decimal gigabytes, driver and allocator included.
+
+    A million tokens need less than 17 with a bf16 KV cache, and less than 12.5 with int8 and the shortest chunks.
+    65,536 tokens need 0.2 more than 8, because o_gate and z_proj take 0.8 in bfloat16.
+    """
+    assert total_gigabytes(size, "plain", MILLION, 2048) < 17.0
+    assert total_gigabytes(size, "int8", MILLION, 1024) < 12.5 < total_gigabytes(size, "int8", MILLION, 2048) < 12.7
+    assert 8.0 < total_gigabytes(size, "plain", 65_536, 1024) < 8.3
     packed = ModelSize.of(released, meta_weights(released, int4=True, gates_too=True), torch.bfloat16)
-    assert total(packed, "int8", MILLION, 4096) < 12.5
-    assert total(packed, "plain", 65_536, 4096) < 8.0
+    assert total_gigabytes(packed, "int8", MILLION, 4096) < 12.5
+    assert total_gigabytes(packed, "plain", 65_536, 4096) < 8.0
 
 
 @pytest.mark.parametrize(
@@ -174,11 +180,11 @@ def test_targets_of_the_released_model_in_int4(released, size):
         (143771, "plain", 8192),
     ],
 )
-def test_a_card_is_set_to_what_a_million_tokens_need(size, card_mib, kv, chunk):
-    assert settings_for_card(size, card_mib << 20) == Settings(kv=kv, chunk_tokens=chunk)
+def test_a_cards_settings_are_chosen_for_a_million_tokens(size, card_mib, kv, chunk):
+    assert settings_for_card(size, card_mib << 20) == DeviceSettings(kv=kv, chunk_tokens=chunk)
 
 
-def test_what_was_asked_for_is_kept_and_the_chunk_follows(size):
+def test_a_requested_kv_format_is_used_and_the_chunk_length_follows(size):
     for card_mib in (8188, 16376, 24564):
         for kv in ("plain", "int8", "fp8"):
             settings = settings_for_card(size, card_mib << 20, kv)
@@ -187,20 +193,20 @@ def test_what_was_asked_for_is_kept_and_the_chunk_follows(size):
     assert settings_for_card(size, 16376 << 20, "plain").chunk_tokens < 8192
 
 
-def test_on_the_cpu_nothing_depends_on_memory(make_model):
+def test_cpu_settings_do_not_depend_on_memory(make_model):
     engine = Engine.load(make_model())
     assert (engine.model.kv, engine.chunk_tokens) == ("plain", 1024)
     engine = Engine.load(make_model(), kv="fp8")
     assert (engine.model.kv, engine.chunk_tokens) == ("fp8", 1024)
 
 
-def test_a_cpu_computes_chunks_side_by_side_unless_they_are_large(make_model, monkeypatch):
+def test_a_cpu_computes_several_chunks_at_once_unless_they_are_large(make_model, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     small = Engine.load(make_model()).size
     assert [num_pipelined_chunks(small, 64, tokens) for tokens in (1, 64, 65, 300, 5000)] == [1, 1, 2, 5, 8]
     one, eight = (
         activation_bytes(small, 64, 5000, on_card=False),
-        plan_memory(small, 5000, Settings(kv="plain", chunk_tokens=64), on_card=False).activation_bytes,
+        plan_memory(small, 5000, DeviceSettings(kv="plain", chunk_tokens=64), on_card=False).activation_bytes,
     )
     assert eight == 8 * one
     config = SalaConfig.from_dict(RELEASED)

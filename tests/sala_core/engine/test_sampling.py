@@ -1,4 +1,4 @@
-"""Sampling against the plain maths in numpy, and stop strings however the text is cut."""
+"""Sampling against the definitions in numpy, and stop strings however the text is split."""
 
 import itertools
 
@@ -14,10 +14,10 @@ from sala_core.errors import ModelError
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=2, max_size=12)
 
 
-def allowed(logits, params, said):
+def probabilities(logits, params, seen):
     """Probability of each token by the definitions, one filter after the other. [vocab] float64."""
     scores = np.asarray(logits, dtype=np.float64)
-    for token in said:
+    for token in seen:
         scores[token] *= 1 / params.repetition_penalty if scores[token] > 0 else params.repetition_penalty
     order = sorted(range(len(scores)), key=lambda i: (-np.float32(scores[i]), i))
     if params.top_k:
@@ -33,7 +33,7 @@ def allowed(logits, params, said):
 
 
 def draws(logits, params, count, *, prompt=()):
-    """First tokens drawn with seeds 0, 1, ..."""
+    """The first token of samplers with seeds 0 ... count - 1."""
     tensor = torch.tensor(logits, dtype=torch.float32)
     seeded = (SamplingParams(**(vars(params) | {"seed": seed})) for seed in range(count))
     return [Sampler(one, len(logits), prompt).sample(tensor) for one in seeded]
@@ -49,14 +49,15 @@ def draws(logits, params, count, *, prompt=()):
     st.floats(0.5, 2),
     st.lists(st.integers(0, 1), max_size=3),
 )
-def test_only_tokens_that_the_filters_leave_are_drawn(logits, temperature, top_p, top_k, min_p, penalty, said):
+def test_only_tokens_that_the_filters_keep_are_drawn(logits, temperature, top_p, top_k, min_p, penalty, seen):
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, repetition_penalty=penalty)
-    free = allowed(logits, SamplingParams(temperature=temperature, repetition_penalty=penalty), set(said))
-    kept = allowed(logits, params, set(said)) > 0
-    # the filters keep the likeliest; the margin is for rounding at their edge
-    edge = free[kept].min() * (1 - 1e-4)
-    for token in draws(logits, params, 20, prompt=said):
-        assert free[token] >= edge
+    unfiltered = SamplingParams(temperature=temperature, repetition_penalty=penalty)
+    before = probabilities(logits, unfiltered, set(seen))
+    kept = probabilities(logits, params, set(seen)) > 0
+    # the filters keep the most likely tokens; the margin allows for rounding at their threshold
+    threshold = before[kept].min() * (1 - 1e-4)
+    for token in draws(logits, params, 20, prompt=seen):
+        assert before[token] >= threshold
 
 
 @pytest.mark.parametrize(
@@ -72,16 +73,16 @@ def test_only_tokens_that_the_filters_leave_are_drawn(logits, temperature, top_p
     ],
 )
 def test_frequencies_are_the_probabilities_of_the_definition(params):
-    logits, said = [1.0, 2.0, -1.0, 0.5, 1.5, -3.0], [1, 2]
+    logits, seen = [1.0, 2.0, -1.0, 0.5, 1.5, -3.0], [1, 2]
     count = 4000
-    found = np.bincount(draws(logits, params, count, prompt=said), minlength=6) / count
-    expected = allowed(logits, params, said)
+    found = np.bincount(draws(logits, params, count, prompt=seen), minlength=6) / count
+    expected = probabilities(logits, params, seen)
     assert ((found > 0) <= (expected > 0)).all()
     np.testing.assert_allclose(found, expected, atol=4.5 * np.sqrt(0.25 / count))
 
 
 @given(LOGITS)
-def test_temperature_zero_takes_the_likeliest_and_so_does_top_k_one(logits):
+def test_temperature_zero_and_top_k_one_take_the_most_likely_token(logits):
     for params in (SamplingParams(temperature=0), SamplingParams(top_k=1)):
         token = Sampler(params, len(logits), []).sample(torch.tensor(logits))
         assert logits[token] == max(logits)
@@ -109,7 +110,7 @@ def test_logits_are_never_changed():
     assert torch.equal(logits, kept)
 
 
-def test_penalty_counts_what_was_generated_and_only_the_end_of_the_prompt():
+def test_the_penalty_applies_to_the_answer_and_the_end_of_the_prompt():
     params = SamplingParams(temperature=0, repetition_penalty=2.0)
     logits = torch.tensor([1.0, 0.9, 0.8])
     sampler = Sampler(params, 3, [])
@@ -124,7 +125,7 @@ def test_tokens_with_no_probability_are_never_drawn():
 
 
 @pytest.mark.parametrize("bad", [[float("nan"), 1.0], [float("inf"), 1.0], [float("-inf")] * 2])
-def test_broken_logits_are_an_error_not_a_token(bad):
+def test_logits_that_are_not_finite_are_an_error(bad):
     for temperature in (0, 1):
         sampler = Sampler(SamplingParams(temperature=temperature), 2, [])
         with pytest.raises(ModelError, match="not numbers"):
@@ -160,7 +161,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
         SamplingParams(**{name: value})
 
 
-def stop_at(text, stop):
+def text_before_stop(text, stop):
     """The definition: everything before the stop string that is complete first."""
     ends = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
     return text[: min(ends)[1]] if ends else text
@@ -171,15 +172,15 @@ def stop_at(text, stop):
     st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
     st.lists(st.integers(0, 30), max_size=8),
 )
-def test_stop_strings_end_the_text_however_it_is_cut(text, stop, cuts):
+def test_stop_strings_end_the_text_however_it_is_split(text, stop, cuts):
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     matcher = StopMatcher(stop)
     out = "".join(matcher.push(text[a:b]) for a, b in itertools.pairwise(bounds)) + matcher.flush()
-    assert out == stop_at(text, stop)
+    assert out == text_before_stop(text, stop)
     assert matcher.stopped is any(s in text for s in stop)
 
 
-def test_only_text_that_may_begin_a_stop_string_is_held_back():
+def test_only_a_possible_start_of_a_stop_string_is_held_back():
     matcher = StopMatcher(("\nUser:",))
     assert [matcher.push(text) for text in ("Yes", ".\nUs", "ually\n", "User", ": no")] == [
         "Yes",

@@ -139,7 +139,7 @@ def test_what_a_quotation_s_own_tokens_look_at_is_no_evidence(book, opening, lon
 def test_drafts_change_nothing(book, opening):
     params = SamplingParams(temperature=0, max_tokens=40)
     index = DraftIndex(np.concatenate([book.ids, book.engine.tokenizer.encode_content("Which?")]))
-    events, _, before = answer(book, params, book.quoting(), book.trace({20: 1e9}), lookup=index)
+    events, _, before = answer(book, params, book.quoting(), book.trace({20: 1e9}), drafts=index)
     assert text_of(events).startswith(f'"{SENTENCES[20]}"')
     assert len(index) == len(before) + len(events[-1].ids)
 

@@ -1,4 +1,4 @@
-"""Weights from folders: what is loaded, and what is refused with which reason."""
+"""Loading of weights from folders: the tensors, and the reason for every refusal."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ RAW = {
 
 
 def write_model(folder, *, file="model.safetensors", raw=RAW, seed=0):
-    """A small random checkpoint in `folder`; returns its tensors."""
+    """Write a small random checkpoint to `folder`. Returns its tensors."""
     generator = torch.Generator().manual_seed(seed)
     shapes = expected_shapes(SalaConfig.from_dict(raw))
     weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
@@ -50,7 +50,7 @@ def replace_tensors(folder, changes, *, file="model.safetensors"):
 
 
 def quantize(weight, config):
-    """Round to nearest, for tests: packed tensors by part name."""
+    """Quantize to a PackedMatrix by rounding to nearest."""
     groups = weight.shape[1] // config.group_size
     blocks = weight.reshape(weight.shape[0], groups, config.group_size)
     scales = (blocks.abs().amax(dim=2) / 7).half().float()
@@ -71,7 +71,7 @@ def test_golden_checkpoints_have_exactly_the_expected_tensors(shared, name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_cast_and_do_not_follow_the_file(tmp_path, dtype):
+def test_weights_are_cast_and_do_not_share_memory_with_the_file(tmp_path, dtype):
     stored = write_model(tmp_path)
     weights = load(tmp_path, dtype)
     with open(tmp_path / "model.safetensors", "r+b") as file:
@@ -112,7 +112,7 @@ def test_pickles_are_refused_with_the_reason(tmp_path):
         load(tmp_path)
 
 
-def test_folder_without_weights_says_so(tmp_path):
+def test_a_folder_without_weights_is_refused(tmp_path):
     write_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no weights"):
@@ -140,7 +140,7 @@ def test_truncated_file_is_a_checkpoint_error(tmp_path, keep):
         ({"model.layers.0.self_attn.z_proj.weight": torch.ones(16, 16)}, "unexpected"),
     ],
 )
-def test_tensors_that_do_not_belong_are_refused(tmp_path, changes, word):
+def test_missing_unexpected_and_invalid_tensors_are_refused(tmp_path, changes, word):
     write_model(tmp_path)
     replace_tensors(tmp_path, changes)
     with pytest.raises(CheckpointError, match=word):
@@ -157,7 +157,7 @@ def test_zero_biases_and_stored_rotary_buffers_are_accepted(tmp_path):
     assert set(load(tmp_path)) == set(stored)
 
 
-def test_tied_embedding_needs_no_head_and_refuses_another_one(tmp_path):
+def test_a_tied_embedding_needs_no_lm_head_and_refuses_a_different_one(tmp_path):
     stored = write_model(tmp_path, raw=RAW | {"tie_word_embeddings": True})
     assert "lm_head.weight" not in load(tmp_path)
     replace_tensors(tmp_path, {"lm_head.weight": stored["model.embed_tokens.weight"].clone()})
@@ -189,7 +189,7 @@ def test_autogptq_folder_with_plain_gate_and_zero_bias(tmp_path, format_name):
 
 @pytest.mark.parametrize("format_name", ["gptq", "gptq_v2"])
 @pytest.mark.parametrize("desc_act", [False, True])
-def test_four_bits_stay_packed_when_asked_for_and_give_the_same_weights(tmp_path, format_name, desc_act):
+def test_4_bit_matrices_stay_packed_on_request_and_dequantize_to_the_same_weights(tmp_path, format_name, desc_act):
     stored = write_model(tmp_path)
     four, eight = "model.layers.1.mlp.up_proj", "model.layers.1.mlp.gate_proj"
     config = GPTQConfig(group_size=8, checkpoint_format=format_name, desc_act=desc_act)
@@ -197,8 +197,8 @@ def test_four_bits_stay_packed_when_asked_for_and_give_the_same_weights(tmp_path
     if desc_act:
         parts["g_idx"] = parts["g_idx"].flip(0)
     q = torch.randint(256, (24, 16), generator=torch.Generator().manual_seed(0))
-    of_eight = GPTQConfig(bits=8, group_size=8, checkpoint_format=format_name)
-    other = vars(pack(q, torch.full((2, 24), 128), torch.ones(2, 24), of_eight))
+    config_8_bits = GPTQConfig(bits=8, group_size=8, checkpoint_format=format_name)
+    other = vars(pack(q, torch.full((2, 24), 128), torch.ones(2, 24), config_8_bits))
     replace_tensors(
         tmp_path,
         {f"{four}.{part}": tensor for part, tensor in parts.items()}
@@ -217,7 +217,7 @@ def test_four_bits_stay_packed_when_asked_for_and_give_the_same_weights(tmp_path
     assert not any(isinstance(weight, Int4Matrix) for weight in plain.values())
 
 
-def test_packed_module_lacking_a_part_is_named(tmp_path, shared):
+def test_a_missing_part_of_a_packed_module_is_named(tmp_path, shared):
     folder = tmp_path / "model"
     shutil.copytree(shared / "golden/tiny-sala-gptq", folder)
     replace_tensors(folder, {"model.layers.2.mlp.up_proj.scales": None})

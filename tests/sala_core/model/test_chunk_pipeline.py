@@ -1,4 +1,4 @@
-"""Chunks side by side: their order in every layer, what becomes of a failure, and states as one after another."""
+"""Pipelined chunks: their order in every layer, errors, and the same states as one chunk after another."""
 
 import threading
 import time
@@ -33,10 +33,10 @@ def same(state, other):
 def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
     inside, entered = [threading.Lock() for _ in range(4)], []
 
-    def compute(chunk: int, turns: LayerOrder) -> int:
-        time.sleep(0.01 * (7 - chunk))  # the last one comes first
+    def compute(chunk: int, order: LayerOrder) -> int:
+        time.sleep(0.01 * (7 - chunk))  # the last chunk reaches its first layer first
         for layer in range(4):
-            with turns.take(chunk, layer):
+            with order.take(chunk, layer):
                 assert inside[layer].acquire(blocking=False)
                 entered.append((layer, chunk))
                 inside[layer].release()
@@ -50,8 +50,8 @@ def test_every_layer_is_entered_in_order_and_by_one_at_a_time():
 def test_a_chunk_does_not_wait_for_the_one_before_it_to_end():
     second_entered = threading.Event()
 
-    def compute(chunk: int, turns: LayerOrder) -> bool:
-        with turns.take(chunk, 0):
+    def compute(chunk: int, order: LayerOrder) -> bool:
+        with order.take(chunk, 0):
             pass
         if chunk == 1:
             second_entered.set()
@@ -61,31 +61,31 @@ def test_a_chunk_does_not_wait_for_the_one_before_it_to_end():
 
 
 @pytest.mark.parametrize("failing", [0, 1, 4])
-def test_what_a_chunk_raises_is_raised_and_nobody_waits_for_it(failing):
-    def compute(chunk: int, turns: LayerOrder) -> None:
+def test_an_error_in_a_chunk_is_raised_and_no_other_chunk_waits_forever(failing):
+    def compute(chunk: int, order: LayerOrder) -> None:
         for layer in range(3):
-            with turns.take(chunk, layer):
+            with order.take(chunk, layer):
                 if chunk == failing and layer == 1:
                     raise MemoryError(f"chunk {chunk}")
 
     with pytest.raises(MemoryError, match=f"chunk {failing}"):
         run_pipelined(compute, 5)
-    assert run_pipelined(lambda chunk, turns: chunk, 3) == [0, 1, 2]
+    assert run_pipelined(lambda chunk, order: chunk, 3) == [0, 1, 2]
 
 
-def test_each_chunk_has_one_core_and_all_others_keep_theirs():
-    assert run_pipelined(lambda chunk, turns: torch.get_num_threads(), 3) == [1, 1, 1]
+def test_each_chunk_uses_one_thread_and_other_threads_keep_their_setting():
+    assert run_pipelined(lambda chunk, order: torch.get_num_threads(), 3) == [1, 1, 1]
     assert torch.get_num_threads() == 3
-    found = []
-    later = threading.Thread(target=lambda: found.append((torch.zeros(1 << 16).add_(1), torch.get_num_threads())))
-    later.start()
-    later.join()
-    assert found[0][1] == 3
+    results = []
+    other = threading.Thread(target=lambda: results.append((torch.zeros(1 << 16).add_(1), torch.get_num_threads())))
+    other.start()
+    other.join()
+    assert results[0][1] == 3
 
 
 @pytest.mark.parametrize("sizes", [[64, 64], [64, 64, 64, 8], [5, 1, 100, 1, 1, 30], [1, 1]])
-def test_a_state_is_as_after_one_chunk_after_another(model, ids, sizes):
-    """Bit for bit, from wherever it begins, in more chunks than there are threads; chunks of one token too."""
+def test_pipelined_chunks_give_the_same_state_as_one_after_another(model, ids, sizes):
+    """Bit for bit, from any position, with more chunks than threads, and with chunks of one token."""
     for begin in (0, 37):
         chunks = list(ids[begin : begin + sum(sizes)].split(sizes))
         state, other = model.new_state(), model.new_state()
@@ -102,17 +102,16 @@ def test_a_state_is_as_after_one_chunk_after_another(model, ids, sizes):
         assert same(state, other)
 
 
-def test_a_reading_goes_on_by_as_many_chunks_as_are_computed_at_once(small_engine, ids, monkeypatch):
+def test_read_advances_by_all_chunks_that_are_computed_at_once(small_engine, ids, monkeypatch):
     monkeypatch.setattr(small_engine, "chunk_tokens", 64)
     calls = []
-    together = SalaModel.prefill_pipelined
-    monkeypatch.setattr(
-        SalaModel,
-        "advance_side_by_side",
-        lambda model, state, chunks: (calls.append([len(chunk) for chunk in chunks]), together(model, state, chunks))[
-            1
-        ],
-    )
+    prefill_pipelined = SalaModel.prefill_pipelined
+
+    def record(model, state, chunks):
+        calls.append([len(chunk) for chunk in chunks])
+        return prefill_pipelined(model, state, chunks)
+
+    monkeypatch.setattr(SalaModel, "prefill_pipelined", record)
     state, other = small_engine.new_state(), small_engine.new_state()
     seen = []
     for done, hidden in small_engine.read(state, ids[:300]):
@@ -121,7 +120,7 @@ def test_a_reading_goes_on_by_as_many_chunks_as_are_computed_at_once(small_engin
     assert [done for done, _ in seen] == [192, 300]
     assert calls == [[64, 64, 64], [64, 44]]
     torch.set_num_threads(1)
-    one_by_one = dict(small_engine.read(other, ids[:300]))
+    sequential = dict(small_engine.read(other, ids[:300]))
     assert len(calls) == 2
-    assert all(torch.equal(hidden, one_by_one[done]) for done, hidden in seen)
+    assert all(torch.equal(hidden, sequential[done]) for done, hidden in seen)
     assert same(state, other)

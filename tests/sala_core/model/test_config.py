@@ -1,4 +1,4 @@
-"""What a `config.json` is read as, and what is refused with which reason."""
+"""Parsing of `config.json`: values, defaults, and the reason for every refusal."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def without(*names):
     return {name: value for name, value in RELEASED.items() if name not in names}
 
 
-def test_the_released_config_is_understood():
+def test_the_config_of_the_released_model_is_parsed():
     config = SalaConfig.from_dict(RELEASED)
     assert config.mixer_types == ("minicpm4", "lightning-attn", "lightning-attn", "lightning-attn")
     assert (config.sparse_layers, config.lightning_layers) == ((0,), (1, 2, 3))
@@ -52,7 +52,7 @@ def test_absent_and_null_keys_take_their_defaults():
     assert config.scale_depth == 1.4
 
 
-def test_a_single_end_token_is_a_tuple_too():
+def test_a_single_eos_token_becomes_a_tuple():
     assert SalaConfig.from_dict(RELEASED | {"eos_token_id": 7}).eos_token_id == (7,)
 
 
@@ -71,9 +71,9 @@ def test_configs_are_frozen():
         ({"mixer_types": None}, "names 0 layers"),
         ({"rope_scaling": {"type": "longrope"}}, "rope_scaling .*longrope.* is not supported"),
         ({"attention_bias": True}, "attention_bias true is not supported"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'; only 'silu'"),
-        ({"num_key_value_heads": 5}, "num_attention_heads 32 is no multiple of num_key_value_heads 5"),
-        ({"lightning_nkv": 24}, "lightning_nh 32 is no multiple of lightning_nkv 24"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported, only 'silu'"),
+        ({"num_key_value_heads": 5}, "num_attention_heads 32 is not a multiple of num_key_value_heads 5"),
+        ({"lightning_nkv": 24}, "lightning_nh 32 is not a multiple of lightning_nkv 24"),
         ({"lightning_head_dim": 7}, "lightning_head_dim 7 must be even"),
         ({"attn_use_rope": True, "head_dim": 7}, "head_dim 7 must be even"),
         ({"num_key_value_heads": 0}, "num_key_value_heads must be a whole number, 1 or more, found 0"),
@@ -85,7 +85,7 @@ def test_configs_are_frozen():
         ({"sparse_config": [1]}, r"sparse_config must be an object, found \[1\]"),
     ],
 )
-def test_what_cannot_be_computed_is_refused_with_the_reason(change, reason):
+def test_unsupported_or_invalid_values_are_refused_with_the_reason(change, reason):
     with pytest.raises(ConfigError, match=reason):
         SalaConfig.from_dict(RELEASED | change)
 
@@ -102,11 +102,11 @@ def test_what_cannot_be_computed_is_refused_with_the_reason(change, reason):
         ({"topk": "64"}, "topk must be a whole number, 0 or more, found '64'"),
     ],
 )
-def test_block_sizes_that_do_not_fit_together_are_refused(change, reason):
+def test_inconsistent_block_sizes_are_refused(change, reason):
     with pytest.raises(ConfigError, match=f"sparse_config: {reason}"):
         SalaConfig.from_dict(RELEASED | {"sparse_config": RELEASED["sparse_config"] | change})
 
 
-def test_scores_without_rotary_beside_attention_with_it_are_refused():
+def test_block_scores_without_rotary_are_refused_where_attention_uses_rotary():
     with pytest.raises(ConfigError, match="use_nope"):
         SalaConfig.from_dict(RELEASED | {"attn_use_rope": True, "sparse_config": {"use_nope": True}})

@@ -22,7 +22,7 @@ def fingerprint(folder, **changes):
     return state_fingerprint(folder, Engine.load(folder).config, torch.float32, "tokenizer", **changes)
 
 
-def test_plain_states_of_the_cpu_are_called_as_before_there_were_others(folder):
+def test_plain_cpu_states_keep_the_fingerprint_of_earlier_versions(folder):
     """Libraries written by versions 0.1 and 0.2 stay readable."""
     config = Engine.load(folder).config
     facts = {
@@ -38,16 +38,16 @@ def test_plain_states_of_the_cpu_are_called_as_before_there_were_others(folder):
     assert fingerprint(folder) == fingerprint(folder, kv="plain", chunk_tokens=1024) == digest.hexdigest()
 
 
-def test_every_way_to_hold_keys_and_every_grid_has_its_own(folder):
-    found = {
+def test_every_kv_format_and_chunk_length_has_its_own_fingerprint(folder):
+    fingerprints = {
         fingerprint(folder, kv=kv, chunk_tokens=chunk)
         for kv in ("plain", "int8", "fp8")
         for chunk in (1024, 2048, 8192)
     }
-    assert len(found) == 9
+    assert len(fingerprints) == 9
 
 
-def test_an_engine_is_known_by_how_it_reads(folder):
+def test_the_fingerprint_of_an_engine_depends_on_its_settings(folder):
     engines = [
         Engine.load(folder, dtype="float32"),
         Engine.load(folder, dtype="float32", kv="int8"),
@@ -58,7 +58,7 @@ def test_an_engine_is_known_by_how_it_reads(folder):
     assert Engine.load(folder, dtype="float32", kv="plain").fingerprint == engines[0].fingerprint
 
 
-def test_a_state_file_of_another_kind_is_refused(folder, ids, tmp_path):
+def test_a_state_file_of_another_kv_format_is_refused(folder, ids, tmp_path):
     engines = [Engine.load(folder, dtype="float32", kv=kv) for kv in ("plain", "int8", "fp8")]
     for engine in engines:
         state = engine.new_state()

@@ -1,4 +1,4 @@
-"""The forward pass against the plainest maths, in float64 and token by token, for models unlike the golden one."""
+"""The forward pass against a plain implementation in float64, token by token, for other configs than the golden one."""
 
 from functools import partial
 from itertools import pairwise
@@ -22,7 +22,7 @@ def norm(x, weight, eps):
 
 
 def rotated(x, theta):
-    """x: [T, H, d] at positions 0, 1, ...; dimensions i and i + d/2 turn together."""
+    """x: [T, H, d] at positions 0, 1, ...; dimensions i and i + d/2 form a pair."""
     T, _, d = x.shape
     angle = torch.arange(T)[:, None].double() / theta ** (torch.arange(0, d, 2).double() / d)
     z = torch.complex(x[..., : d // 2], x[..., d // 2 :]) * torch.polar(torch.ones_like(angle), angle)[:, None]
@@ -52,7 +52,7 @@ def plain_lightning(config, w, x):
 
 
 def plain_choice(config, queries, keys, t, given=None):
-    """Blocks that the token t attends to; queries: [group, d], keys: [t + 1, d]. given: instead of choosing."""
+    """Blocks that token t attends to. queries: [group, d], keys: [t + 1, d]. given: the chosen blocks, or None."""
     sparse, scale = config.sparse_config, config.head_dim**-0.5
     own = t // sparse.block_size
     fine = range(0, t + 2 - sparse.kernel_size, sparse.kernel_stride)
@@ -77,7 +77,7 @@ def plain_choice(config, queries, keys, t, given=None):
 
 
 def plain_sparse(config, w, x, given=None):
-    """x: [T, D]. given: blocks of the last tokens, by token. Returns [T, H * d]."""
+    """x: [T, D]. given: chosen blocks of the last tokens, by token. Returns [T, H * d]."""
     T, d, block = len(x), config.head_dim, config.sparse_config.block_size
     q, k, v = ((x @ w(name).T).view(T, -1, d) for name in ("q_proj", "k_proj", "v_proj"))
     if config.attn_use_rope:
@@ -116,7 +116,7 @@ def plain_forward(engine, ids, given=None):
 
 
 def forward(engine, ids, cuts=()):
-    """Logits and end state, the ids given in pieces."""
+    """Logits and end state; the ids are prefilled in pieces."""
     state = engine.new_state()
     edges = [0, *sorted(cuts), len(ids)]
     logits = [engine.forward(state, ids[a:b]) for a, b in pairwise(edges)]
@@ -129,7 +129,7 @@ def whole(engine, ids):
     return forward(engine, ids)
 
 
-def test_logits_are_those_of_the_plain_maths(engine, ids):
+def test_logits_equal_those_of_the_plain_implementation(engine, ids):
     n = 150 if engine.config.sparse_config.block_size < 64 else len(ids)
     found, _ = forward(engine, ids[:n])
     torch.testing.assert_close(found.double(), plain_forward(engine, ids[:n]), rtol=0, atol=1e-4)
@@ -153,15 +153,15 @@ def test_any_split_gives_the_same_logits_and_states(engine, ids, whole, data):
         torch.testing.assert_close(found, tensor, rtol=0, atol=1e-4 * max(1.0, float(tensor.abs().max())))
 
 
-def test_one_by_one_is_all_at_once(engine, ids, whole):
+def test_token_by_token_equals_all_at_once(engine, ids, whole):
     logits, _ = forward(engine, ids, range(1, len(ids)))
     torch.testing.assert_close(logits, whole[0], rtol=0, atol=1e-4)
 
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
-def test_cuts_on_the_chunk_grid_leave_no_trace_in_a_single_bit(engine, ids, data):
-    """The promise that a reading may be stopped and gone on from: the fingerprint names the grid."""
+def test_cuts_on_the_chunk_grid_change_no_bit(engine, ids, data):
+    """A prefill can therefore be stopped at any chunk and continued later. The fingerprint includes the grid."""
     start = data.draw(st.integers(0, 40))
     cuts = data.draw(st.lists(st.integers(1, len(ids) // 64), max_size=6, unique=True))
     with pytest.MonkeyPatch.context() as patch:
@@ -178,7 +178,7 @@ def test_cuts_on_the_chunk_grid_leave_no_trace_in_a_single_bit(engine, ids, data
 
 
 @pytest.mark.parametrize("count", [1, 2, 64, 290])
-def test_the_last_layer_alone_is_spared_and_only_what_nobody_needs(engine, ids, count, monkeypatch):
+def test_last_only_skips_outputs_that_nothing_needs_in_the_last_layer(engine, ids, count, monkeypatch):
     model, states = engine.model, []
     for _ in range(2):
         states.append(engine.new_state())
@@ -194,7 +194,7 @@ def test_the_last_layer_alone_is_spared_and_only_what_nobody_needs(engine, ids, 
 
 
 @pytest.mark.parametrize("empty", [0, 1])
-def test_tokens_may_be_given_the_blocks_that_they_attend_to(engine, ids, empty):
+def test_given_blocks_replace_the_choice_of_blocks(engine, ids, empty):
     layout, model, state = engine.model.layout, engine.model, engine.new_state()
     end = 150 if layout.block < 64 else len(ids)
     start = end - 12
@@ -211,7 +211,7 @@ def test_tokens_may_be_given_the_blocks_that_they_attend_to(engine, ids, empty):
 
 
 def test_nothing_depends_on_later_tokens(engine, ids, whole):
-    """Bit for bit with other tokens behind, and up to rounding with none."""
+    """Bit for bit if other tokens follow, and up to rounding if none follow."""
     for n in (1, 97, 200, 329):
         other = torch.cat([ids[:n], (ids[n:] + 1) % engine.config.vocab_size])
         assert torch.equal(forward(engine, other)[0][:n], whole[0][:n])
@@ -237,13 +237,13 @@ def test_choices_do_not_depend_on_later_tokens(engine, ids):
 
 
 def test_order_matters(engine, ids, whole):
-    """A guard for the tests above: the models do look back."""
+    """A guard for the tests above: the models do attend to earlier tokens."""
     swapped = ids.clone()
     swapped[[3, 4]] = ids[[4, 3]]
     assert (forward(engine, swapped)[0][-1] - whole[0][-1]).abs().max() > 1e-3
 
 
-def test_two_conversations_do_not_mix(small_engine, ids):
+def test_two_states_do_not_mix(small_engine, ids):
     first, second = small_engine.new_state(), small_engine.new_state()
     mixed = []
     for a in range(0, 330, 30):

@@ -1,9 +1,9 @@
-"""The golden checkpoints: what the published rules give, computed in float64 by an independent program.
+"""The golden checkpoints: results of the published rules, computed in float64 by an independent program.
 
-Neighbouring blocks share a window of pooled keys, so their scores are often equal to the last bit. Of equal blocks the
-golden choice takes what `torch.topk` finds first in the whole row of the finished text, which depends on tokens after
-the query; a state that can be gone on from must not, and ours takes the earlier block. So the choices are compared up
-to exact ties, and everything else under the golden rule for ties.
+Neighboring blocks share a window of pooled keys, so their scores are often exactly equal. Of equal blocks, the golden
+program takes those that `torch.topk` returns for the row of all blocks of the finished text. That depends on tokens
+after the query, which a state that can be continued must not depend on: this program takes the earlier block. The tests
+therefore compare the choices up to exact ties, and everything else with the golden rule for ties.
 """
 
 import json
@@ -26,7 +26,7 @@ SPLITS = {
 
 
 def golden_choice(scores, *, position, layout, backend):
-    """As `choose_blocks`, but ties fall as `torch.topk` over a row of all blocks of the finished text lets them."""
+    """As `choose_blocks`, with ties as in `torch.topk` over the row of all blocks of the finished text."""
     kv_heads, T, num_blocks = scores.shape
     row = torch.full((kv_heads, T, NUM_BLOCKS), -torch.inf)
     row[..., :num_blocks] = scores
@@ -41,7 +41,7 @@ def golden_choice(scores, *, position, layout, backend):
 
 
 def odd_split(seed):
-    """Random odd lengths that add up to the text."""
+    """Random odd lengths that add up to the length of the text."""
     generator = torch.Generator().manual_seed(seed)
     lengths = []
     while (left := NUM_TOKENS - sum(lengths)) > 0:
@@ -61,13 +61,15 @@ def run(engine, ids, split):
             chosen = choices.get(layer, nothing)
             mask = selected_mask(chosen, position=position, num_blocks=NUM_BLOCKS, layout=model.layout)
             own = (torch.arange(position, position + len(piece)) // model.layout.block)[:, None]
-            mask |= (own < model.layout.max_blocks) & (torch.arange(NUM_BLOCKS) <= own)  # attention is dense there
+            mask |= (own < model.layout.max_blocks) & (
+                torch.arange(NUM_BLOCKS) <= own
+            )  # these queries attend to all blocks
             parts.append(mask.transpose(0, 1))
     return torch.cat(logits), {layer: torch.cat(parts) for layer, parts in masks.items()}, state
 
 
 def float64_scores(q, k, config):
-    """Scores of all blocks for all queries, [T, kv heads, blocks] float64; q: [T, H, d], k: [kv heads, T, d]."""
+    """Scores of all blocks for all queries, [T, kv heads, blocks] float64. q: [T, H, d], k: [kv heads, T, d]."""
     sparse = config.sparse_config
     T, position = len(q), torch.arange(len(q))
     fine_start = range(0, T - sparse.kernel_size + 1, sparse.kernel_stride)
@@ -130,7 +132,7 @@ def test_our_choice_differs_only_between_blocks_of_exactly_equal_score(golden, m
     monkeypatch.setattr(model_module, "block_attention", record)
     run(engine, expected["ids"], [NUM_TOKENS])
     layout = engine.model.layout
-    first = layout.max_blocks * layout.block  # that chooses
+    first = layout.max_blocks * layout.block  # the first query that chooses blocks
     per_layer = torch.cat(ours, 1).split(NUM_TOKENS - first, 1)
     differences = 0
     for layer, chosen, q, k in zip(engine.config.sparse_layers, per_layer, queries, keys, strict=True):
@@ -156,8 +158,8 @@ def test_dense_logits_with_the_reference_switch(golden, shared, tmp_path):
     ids, dense = expected["ids"], expected["logits_dense_last256"]
     engine = Engine.load(tmp_path, dtype="float32", reference_dense_len=True)
     torch.testing.assert_close(engine.forward(engine.new_state(), ids)[-256:], dense, rtol=0, atol=1e-4)
-    chooses_always = Engine.load(tmp_path, dtype="float32")
-    assert (chooses_always.forward(chooses_always.new_state(), ids)[-256:] - dense).abs().max() > 1e-2
+    sparse_engine = Engine.load(tmp_path, dtype="float32")
+    assert (sparse_engine.forward(sparse_engine.new_state(), ids)[-256:] - dense).abs().max() > 1e-2
 
 
 def test_the_switch_attends_densely_only_below_dense_len(golden, shared):

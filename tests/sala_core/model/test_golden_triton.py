@@ -1,4 +1,4 @@
-"""The golden checkpoints with every operation computed by its Triton kernel, packed matrices included."""
+"""The golden checkpoints with every operation computed by its Triton kernel, also with packed matrices."""
 
 import os
 
@@ -21,14 +21,14 @@ pytestmark = [
     pytest.mark.skipif(not has_triton(), reason="Triton is not installed on this platform"),
 ]
 SPLIT = [29, 1, 2]
-"""The last tokens of 1,500, all of which choose blocks: over the edge of a block, a single one, a few."""
+"""Pieces of the last 32 of 1,500 tokens, all of which choose blocks: over the edge of a block, one token, two."""
 PACKED = ("model.layers.0.", "model.layers.1.")
-"""A sparse and a lightning layer: packed matrices of all eight would take the interpreter minutes."""
+"""A sparse and a lightning layer. Packed matrices in all eight layers would take the interpreter minutes."""
 
 
 @pytest.mark.parametrize("name", ["tiny-sala", "tiny-sala-gptq"])
-def test_the_kernels_go_on_from_a_golden_state_as_the_reference_does(shared, name):
-    """The reference itself is held to the golden logits, choices and states in `test_golden`."""
+def test_the_kernels_continue_a_golden_state_as_the_reference_does(shared, name):
+    """`test_golden` compares the reference itself with the golden logits, choices and states."""
     folder = shared / "golden" / name
     config = SalaConfig.from_dict(load_config_json(folder))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,18 +36,18 @@ def test_the_kernels_go_on_from_a_golden_state_as_the_reference_does(shared, nam
         packed: load_weights(folder, config, dtype=torch.float32, device=device, packed=packed)
         for packed in (False, True)
     }
-    few = {**weights[False], **{key: weights[True][key] for key in weights[True] if key.startswith(PACKED)}}
-    assert any(isinstance(weight, Int4Matrix) for weight in few.values()) == name.endswith("gptq")
+    partly_packed = {**weights[False], **{key: weights[True][key] for key in weights[True] if key.startswith(PACKED)}}
+    assert any(isinstance(weight, Int4Matrix) for weight in partly_packed.values()) == name.endswith("gptq")
     models = {
         "reference": SalaModel(config, weights[False], backend="reference"),
-        "triton": SalaModel(config, few, backend="triton"),
+        "triton": SalaModel(config, partly_packed, backend="triton"),
     }
     ids = load_file(folder / "expected.safetensors")["ids"].to(device)
-    before = models["reference"].new_state()
-    models["reference"].prefill(before, ids[: -sum(SPLIT)])
+    start = models["reference"].new_state()
+    models["reference"].prefill(start, ids[: -sum(SPLIT)])
     found = {}
     for kind, model in models.items():
-        state, trace, logits, chosen = before.clone(), AttentionTrace(), [], []
+        state, trace, logits, chosen = start.clone(), AttentionTrace(), [], []
         for piece in ids[-sum(SPLIT) :].split(SPLIT):
             choices = {}
             logits.append(model.logits(model.prefill(state, piece, choices=choices, trace=trace)))

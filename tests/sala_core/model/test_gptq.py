@@ -1,4 +1,4 @@
-"""The GPTQ layout: packing, reading, and the settings that select what is packed."""
+"""The GPTQ layout: packing, dequantization, and the settings that select which modules are packed."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from sala_core.model.gptq import GPTQConfig, PackedMatrix, default_g_idx, dequan
 
 
 def plain_dequantize(stored: dict[str, np.ndarray], bits: int, format_name: str) -> np.ndarray:
-    """The spec's formula, number by number, out of the raw words. [out, in] float64."""
+    """The formula of the layout, weight by weight, from the raw words. [out, in] float64."""
     per_word, mask = 32 // bits, 2**bits - 1
     num_in, num_out = stored["qweight"].shape[0] * per_word, stored["qweight"].shape[1]
     weight = np.empty((num_out, num_in))
@@ -50,12 +50,12 @@ def random_matrix(seed: int, config: GPTQConfig, *, num_in: int = 64, num_out: i
 @given(
     st.integers(0, 2**31),
     st.sampled_from([2, 4, 8]),
-    st.sampled_from([16, 24, 32, 40, -1]),  # the last group of 24 is short, as is that of 40, and 2 divides 64
+    st.sampled_from([16, 24, 32, 40, -1]),  # with 24 and 40 the last group is short
     st.booleans(),
     st.booleans(),
     st.sampled_from(["gptq", "gptq_v2"]),
 )
-def test_pack_then_dequantize_is_the_formula_of_the_layout(seed, bits, group_size, sym, desc_act, format_name):
+def test_pack_then_dequantize_equals_the_formula_of_the_layout(seed, bits, group_size, sym, desc_act, format_name):
     config = GPTQConfig(bits=bits, group_size=group_size, sym=sym, desc_act=desc_act, checkpoint_format=format_name)
     packed = random_matrix(seed, config)
     stored = {name: getattr(packed, name).numpy() for name in ("qweight", "qzeros", "scales", "g_idx")}
@@ -64,14 +64,14 @@ def test_pack_then_dequantize_is_the_formula_of_the_layout(seed, bits, group_siz
 
 
 @pytest.mark.parametrize(("format_name", "word"), [("gptq", 0x77777777), ("gptq_v2", -0x77777778)])
-def test_symmetric_zeros_are_the_words_that_other_writers_store(format_name, word):
+def test_symmetric_zero_points_are_stored_as_in_other_writers(format_name, word):
     packed = random_matrix(0, GPTQConfig(group_size=32, checkpoint_format=format_name))
     assert set(packed.qzeros.flatten().tolist()) == {word}
 
 
 @pytest.mark.parametrize("desc_act", [False, True])
 def test_matrix_larger_than_one_chunk_is_dequantized_whole(monkeypatch, desc_act):
-    monkeypatch.setattr(gptq, "_CHUNK_NUMBERS", 500)
+    monkeypatch.setattr(gptq, "_CHUNK_WEIGHTS", 500)
     config = GPTQConfig(group_size=16, desc_act=desc_act)
     packed = random_matrix(3, config)
     stored = {name: getattr(packed, name).numpy() for name in ("qweight", "qzeros", "scales", "g_idx")}
@@ -79,7 +79,7 @@ def test_matrix_larger_than_one_chunk_is_dequantized_whole(monkeypatch, desc_act
     np.testing.assert_array_equal(weight.double().numpy(), plain_dequantize(stored, 4, "gptq"))
 
 
-def test_golden_matrix_is_close_to_the_weights_it_was_made_from(shared):
+def test_the_golden_matrix_is_close_to_its_original_weights(shared):
     quantized = load_file(shared / "golden/tiny-sala-gptq/model.safetensors")
     original = load_file(shared / "golden/tiny-sala/model.safetensors")
     name = "model.layers.1.mlp.down_proj"
@@ -89,7 +89,7 @@ def test_golden_matrix_is_close_to_the_weights_it_was_made_from(shared):
     assert error < 0.12  # 4 bits, round to nearest
 
 
-def test_reading_without_g_idx_takes_rows_in_order_and_refuses_desc_act():
+def test_without_g_idx_inputs_are_in_order_and_desc_act_is_refused():
     config = GPTQConfig(group_size=16)
     packed = random_matrix(1, config)
     bare = PackedMatrix(qweight=packed.qweight, qzeros=packed.qzeros, scales=packed.scales, g_idx=None)
@@ -100,7 +100,7 @@ def test_reading_without_g_idx_takes_rows_in_order_and_refuses_desc_act():
 
 
 @pytest.mark.parametrize("part", ["qweight", "qzeros", "scales", "g_idx"])
-def test_tensors_that_do_not_fit_together_are_refused(part):
+def test_tensors_of_inconsistent_shapes_are_refused(part):
     config = GPTQConfig(group_size=16)
     parts = dict(vars(random_matrix(2, config)))
     parts[part] = parts[part][:-1]
@@ -117,7 +117,7 @@ def test_group_index_out_of_range_is_refused():
 
 
 @pytest.mark.parametrize("bad", [-1, 16])
-def test_pack_refuses_numbers_that_do_not_fit_their_bits(bad):
+def test_pack_refuses_integers_out_of_range(bad):
     config = GPTQConfig(group_size=8)
     zeros, scales = torch.full((1, 8), 8), torch.ones(1, 8)
     with pytest.raises(ValueError, match="q must lie"):
@@ -140,7 +140,7 @@ def test_autogptq_and_gptqmodel_settings_are_read():
     assert (down.bits, down.group_size, down.checkpoint_format) == (8, 32, "gptq_v2")
 
 
-def test_lm_head_is_left_alone_unless_the_settings_say_otherwise():
+def test_lm_head_is_quantized_only_if_the_settings_say_so():
     assert GPTQConfig().for_module("lm_head") is None
     assert GPTQConfig(lm_head=True).for_module("lm_head") is not None
 
@@ -158,6 +158,6 @@ def test_lm_head_is_left_alone_unless_the_settings_say_otherwise():
         ({"bits": 4, "dynamic": {"-:(": {}}}, "regular expression"),
     ],
 )
-def test_layouts_that_are_not_read_are_refused_by_name(raw, word):
+def test_unsupported_layouts_are_refused_by_name(raw, word):
     with pytest.raises(CheckpointError, match=word):
         GPTQConfig.from_dict(raw)

@@ -1,4 +1,4 @@
-"""Rows that more are appended to: held exactly, moved rarely, quantized like all rows."""
+"""Growing buffers: rows are stored exactly, moved rarely, and quantized as `quantize_rows` quantizes them."""
 
 import pytest
 import torch
@@ -15,18 +15,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @given(st.lists(st.integers(0, 900), max_size=10))
 def test_a_growing_buffer_holds_what_was_appended(lengths):
     buffer = GrowingBuffer(2, 3, torch.float32, torch.device("cpu"))
-    given, capacities = [torch.empty(2, 0, 3)], set()
+    pieces = [torch.empty(2, 0, 3)]
     for i, length in enumerate(lengths):
-        given.append(torch.full((2, length, 3), float(i)))
-        buffer.append(given[-1])
-        capacities.add(buffer.capacity)
+        pieces.append(torch.full((2, length, 3), float(i)))
+        buffer.append(pieces[-1])
         assert buffer.length == sum(lengths[: i + 1])
         assert buffer.num_bytes == buffer.length * 2 * 3 * 4
-    assert torch.equal(buffer.rows, torch.cat(given, 1))
+    assert torch.equal(buffer.rows, torch.cat(pieces, 1))
     assert torch.equal(buffer.clone().rows, buffer.rows)
 
 
-def test_a_growing_buffer_is_copied_rarely_and_wastes_little():
+def test_growing_copies_rarely_and_wastes_little_memory():
     buffer = GrowingBuffer(1, 1, torch.float32, torch.device("cpu"))
     capacities = []
     for _ in range(60):
@@ -41,9 +40,9 @@ def test_reserving_makes_later_appends_copy_nothing():
     buffer = GrowingBuffer(1, 2, torch.bfloat16, torch.device("cpu"))
     buffer.append(torch.ones(1, 3, 2))
     buffer.reserve(5000)
-    place = buffer.reserved.data_ptr()
+    address = buffer.reserved.data_ptr()
     buffer.append(torch.full((1, 4997, 2), 2.0))
-    assert (buffer.reserved.data_ptr(), buffer.length) == (place, 5000)
+    assert (buffer.reserved.data_ptr(), buffer.length) == (address, 5000)
     assert torch.equal(buffer.rows[0, :4, 0], torch.tensor([1, 1, 1, 2], dtype=torch.bfloat16))
 
 

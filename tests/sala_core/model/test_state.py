@@ -1,4 +1,4 @@
-"""The state: what it holds after any number of tokens, and that copies and pieces of it are the same bit by bit."""
+"""The state: its rows after any number of tokens; copies, segments and snapshots are equal bit for bit."""
 
 from itertools import pairwise
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reading_helpers import assert_equal_states, tensors
 from sala_kernels import compress_keys, dequantize_rows
 
 from sala_core import Engine
@@ -14,20 +15,8 @@ from sala_core.errors import StateMismatchError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tensors(state):
-    return {**state.segment(0, state.position), **state.snapshot()}
-
-
-def assert_equal_bits(found, expected):
-    assert found.position == expected.position
-    ours, theirs = tensors(found), tensors(expected)
-    assert ours.keys() == theirs.keys()
-    assert all(ours[name].dtype == tensor.dtype for name, tensor in theirs.items())
-    assert [name for name, tensor in theirs.items() if not torch.equal(ours[name], tensor)] == []
-
-
 def edges(engine, longest):
-    """0, 1, and a token before, at and after the end of every block and window."""
+    """0, 1, and the positions one before, at and one after the end of every block and window."""
     sparse = engine.config.sparse_config
     ends = set(range(0, longest, sparse.block_size))
     ends |= set(range(sparse.kernel_size, longest, sparse.kernel_stride))
@@ -36,8 +25,8 @@ def edges(engine, longest):
     return sorted({end + near for end in ends | named for near in (-1, 0, 1) if 0 <= end + near < longest})
 
 
-def test_after_any_number_of_tokens_exactly_the_whole_windows_are_pooled(engine, ids):
-    """Token by token over every edge; the pooled keys are those of all keys at once, bit by bit."""
+def test_exactly_the_complete_windows_are_pooled_after_any_number_of_tokens(engine, ids):
+    """Token by token over every edge. The pooled keys equal those of all keys at once, bit for bit."""
     sparse, state = engine.config.sparse_config, engine.new_state()
     for n in range(len(ids) + 1):
         for cache in state.sparse.values():
@@ -55,21 +44,21 @@ def test_after_any_number_of_tokens_exactly_the_whole_windows_are_pooled(engine,
         assert torch.equal(cache.coarse, compress_keys(keys, size=sparse.coarse_size, stride=sparse.coarse_stride))
 
 
-def test_a_state_of_every_length_can_be_copied_and_gone_on_from(engine, ids):
+def test_a_state_of_every_length_can_be_copied_and_continued(engine, ids):
     whole = engine.forward(engine.new_state(), ids)
     state = engine.new_state()
     for n in edges(engine, min(290, 12 * engine.config.sparse_config.block_size)):
         engine.forward(state, ids[state.position : n])
         copy, other = state.clone(), state.clone()
-        assert_equal_bits(copy, state)
+        assert_equal_states(copy, state)
         after = engine.forward(copy, ids[n : n + 17])
         assert state.position == n
         assert torch.equal(engine.forward(other, ids[n : n + 17]), after)
-        assert_equal_bits(copy, other)
+        assert_equal_states(copy, other)
         torch.testing.assert_close(after, whole[n : n + 17], rtol=0, atol=1e-4)
 
 
-def test_spare_room_in_the_buffers_is_never_read(engine, ids):
+def test_spare_capacity_of_the_buffers_is_never_read(engine, ids):
     state = engine.new_state()
     engine.forward(state, ids[:200])
     copy = state.clone()
@@ -79,7 +68,7 @@ def test_spare_room_in_the_buffers_is_never_read(engine, ids):
             for buffer in cache.buffers.values():
                 buffer.reserved[:, buffer.length :] = torch.nan
     assert torch.equal(engine.forward(copy, ids[200:]), engine.forward(state, ids[200:]))
-    assert_equal_bits(copy, state)
+    assert_equal_states(copy, state)
 
 
 def test_advancing_a_copy_leaves_the_original_as_it_was(engine, ids):
@@ -93,7 +82,7 @@ def test_advancing_a_copy_leaves_the_original_as_it_was(engine, ids):
     assert all(torch.equal(tensor, before[name]) for name, tensor in tensors(state).items())
 
 
-def test_num_bytes_counts_every_tensor_held(engine, ids):
+def test_num_bytes_counts_every_tensor_of_the_state(engine, ids):
     state = engine.new_state()
     for piece in (ids[:0], ids[:1], ids[:129], ids):
         engine.forward(state, piece)
@@ -118,13 +107,13 @@ def test_segments_and_the_last_snapshot_rebuild_the_state(engine, ids, data):
     for segment, end in pieces:
         rebuilt.append_segment(segment, end)
     rebuilt.restore_snapshot(state.snapshot(), len(ids))
-    assert_equal_bits(rebuilt, state)
+    assert_equal_states(rebuilt, state)
     assert torch.equal(engine.forward(rebuilt, ids[:70]), engine.forward(state, ids[:70]))
-    assert_equal_bits(rebuilt, state)
+    assert_equal_states(rebuilt, state)
 
 
-def test_a_state_that_the_model_has_advanced_takes_stored_segments_too(small_engine, ids):
-    """Another session has read the same text further; this one goes on with what that one stored."""
+def test_stored_segments_can_be_appended_to_a_state_that_the_model_has_advanced(small_engine, ids):
+    """Another session has read more of the same text. This one continues with the segments that it stored."""
     further, state = small_engine.new_state(), small_engine.new_state()
     small_engine.forward(further, ids)
     small_engine.forward(further.clone(), ids)
@@ -136,7 +125,7 @@ def test_a_state_that_the_model_has_advanced_takes_stored_segments_too(small_eng
     assert torch.equal(state.segment(100, 330)["k1.3"], further.segment(100, 330)["k1.3"])
 
 
-def test_a_segment_that_does_not_fit_is_refused(small_engine, ids):
+def test_a_segment_of_another_shape_or_dtype_is_refused(small_engine, ids):
     state = small_engine.new_state()
     small_engine.forward(state, ids[:64])
     segment = state.segment(0, 64)
@@ -155,7 +144,7 @@ def test_a_segment_that_does_not_fit_is_refused(small_engine, ids):
         small_engine.new_state().append_segment(segment, 65)
 
 
-def test_a_snapshot_that_does_not_fit_is_refused(small_engine, ids):
+def test_a_snapshot_of_another_shape_dtype_or_position_is_refused(small_engine, ids):
     state = small_engine.new_state()
     small_engine.forward(state, ids[:64])
     snapshot = state.snapshot()
@@ -169,16 +158,16 @@ def test_a_snapshot_that_does_not_fit_is_refused(small_engine, ids):
 
 
 @pytest.fixture(params=["plain", "int8", "fp8"])
-def kept_engine(request, make_model):
-    """One small model for every way to hold keys and values."""
+def kv_engine(request, make_model):
+    """A small model for every number format of the KV cache."""
     return Engine.load(make_model(), dtype="float32", kv=request.param)
 
 
-def test_windows_are_pooled_from_the_keys_as_they_are_held(kept_engine, ids):
-    """Pooled anew from what is restored they would be the same bits."""
-    sparse, state = kept_engine.config.sparse_config, kept_engine.new_state()
+def test_windows_are_pooled_from_the_stored_keys(kv_engine, ids):
+    """Pooling restored keys again therefore gives the same bits."""
+    sparse, state = kv_engine.config.sparse_config, kv_engine.new_state()
     for a, b in pairwise([0, 1, 70, 200, 201, 330]):
-        kept_engine.forward(state, ids[a:b])
+        kv_engine.forward(state, ids[a:b])
     for cache in state.sparse.values():
         keys = cache.keys if isinstance(cache.keys, torch.Tensor) else dequantize_rows(cache.keys)
         for pooled, size, stride in (
@@ -191,7 +180,7 @@ def test_windows_are_pooled_from_the_keys_as_they_are_held(kept_engine, ids):
 def test_quantized_states_are_close_to_plain_ones_and_smaller(make_model, ids):
     plain = Engine.load(make_model(), dtype="float32")
     state = plain.new_state()
-    expected = plain.forward(state, ids[:90])  # attends to all before it: nothing chosen can tip
+    expected = plain.forward(state, ids[:90])  # these queries attend to all tokens, so no choice of blocks can differ
     for kv, error in (("int8", 0.02), ("fp8", 0.1)):
         engine = Engine.load(make_model(), dtype="float32", kv=kv)
         other = engine.new_state()
@@ -208,22 +197,22 @@ def test_quantized_states_are_close_to_plain_ones_and_smaller(make_model, ids):
         }
 
 
-def test_every_kind_of_state_is_copied_cut_and_rebuilt_bit_by_bit(kept_engine, ids):
-    state = kept_engine.new_state()
-    kept_engine.forward(state, ids[:200])
-    rebuilt = kept_engine.new_state()
+def test_a_state_of_every_kv_format_is_copied_and_rebuilt_bit_for_bit(kv_engine, ids):
+    state = kv_engine.new_state()
+    kv_engine.forward(state, ids[:200])
+    rebuilt = kv_engine.new_state()
     for a, b in pairwise([0, 1, 64, 65, 200]):
         rebuilt.append_segment({name: x.clone() for name, x in state.segment(a, b).items()}, b)
     rebuilt.restore_snapshot(state.snapshot(), 200)
     copy = state.clone()
-    after = kept_engine.forward(state, ids[200:])
+    after = kv_engine.forward(state, ids[200:])
     for other in (rebuilt, copy):
         assert other.position == 200
-        assert torch.equal(kept_engine.forward(other, ids[200:]), after)
-        assert_equal_bits(other, state)
+        assert torch.equal(kv_engine.forward(other, ids[200:]), after)
+        assert_equal_states(other, state)
 
 
-def test_a_segment_of_another_kind_is_refused(make_model, ids):
+def test_a_segment_of_another_kv_format_is_refused(make_model, ids):
     states = {}
     for kv in ("plain", "int8", "fp8"):
         engine = Engine.load(make_model(), dtype="float32", kv=kv)
@@ -237,7 +226,7 @@ def test_a_segment_of_another_kind_is_refused(make_model, ids):
                 empty.append_segment(state.segment(0, 64), 64)
 
 
-def test_the_linear_states_are_one_tensor_that_the_layers_see(engine, ids):
+def test_the_linear_states_are_one_tensor_with_a_view_per_layer(engine, ids):
     state = engine.new_state()
     engine.forward(state, ids[:50])
     assert state.linear_states.shape[0] == len(engine.config.lightning_layers)
@@ -248,16 +237,16 @@ def test_the_linear_states_are_one_tensor_that_the_layers_see(engine, ids):
             assert torch.equal(each.linear[layer], state.linear_states[i])
 
 
-def test_rows_written_at_a_device_position_are_those_that_are_appended(kept_engine, ids):
-    """Token by token and several at once, over what a rejected pass has left; nothing moves, no length changes."""
-    state, written = kept_engine.new_state(), kept_engine.new_state()
-    kept_engine.forward(state, ids)
+def test_rows_written_at_a_device_position_equal_appended_rows(kv_engine, ids):
+    """One or several tokens at a time, over the rows of a rejected pass. No buffer moves, no length changes."""
+    state, written = kv_engine.new_state(), kv_engine.new_state()
+    kv_engine.forward(state, ids)
     written.reserve(400)
     key = written.buffers_key()
     generator = torch.Generator().manual_seed(1)
     k, v = torch.randn(2, 330, 2, 8, generator=generator)
     for layer, cache in written.sparse.items():
-        expected = kept_engine.new_state().sparse[layer]
+        expected = kv_engine.new_state().sparse[layer]
         expected.append(k.transpose(0, 1), v.transpose(0, 1))
         start = 0
         for length in [1, 1, 7, 16, 1, 6] * 9 + [16] * 2:
@@ -274,9 +263,9 @@ def test_rows_written_at_a_device_position_are_those_that_are_appended(kept_engi
     assert written.buffers_key() == key
 
 
-def test_going_back_and_forth_within_what_was_written_changes_no_bit(kept_engine, ids):
-    state = kept_engine.new_state()
-    kept_engine.forward(state, ids)
+def test_setting_the_position_back_and_forth_changes_no_bit(kv_engine, ids):
+    state = kv_engine.new_state()
+    kv_engine.forward(state, ids)
     expected = {name: x.clone() for name, x in state.segment(0, 330).items()}
     state.set_position(100)
     assert (state.position, {cache.keys.shape[1] for cache in state.sparse.values()}) == (100, {100})
@@ -288,11 +277,11 @@ def test_going_back_and_forth_within_what_was_written_changes_no_bit(kept_engine
             state.set_position(beyond)
 
 
-def test_the_buffers_key_tells_of_every_move_and_of_nothing_else(kept_engine, ids):
-    state = kept_engine.new_state()
+def test_the_buffers_key_changes_exactly_when_a_buffer_moves(kv_engine, ids):
+    state = kv_engine.new_state()
     state.reserve(2000)
     key = state.buffers_key()
-    kept_engine.forward(state, ids)
+    kv_engine.forward(state, ids)
     state.set_position(10)
     assert (state.buffers_key(), state.capacity) == (key, 2000)
     assert state.clone().buffers_key() != key
@@ -301,17 +290,17 @@ def test_the_buffers_key_tells_of_every_move_and_of_nothing_else(kept_engine, id
     assert state.buffers_key() != key
 
 
-def test_reserved_rows_reach_as_far_as_there_is_room(kept_engine, ids):
-    sparse, state = kept_engine.config.sparse_config, kept_engine.new_state()
-    kept_engine.forward(state, ids)
+def test_reserved_rows_extend_to_the_capacity(kv_engine, ids):
+    sparse, state = kv_engine.config.sparse_config, kv_engine.new_state()
+    kv_engine.forward(state, ids)
     state.reserve(5000)
     for cache in state.sparse.values():
-        room = cache.reserved()
-        assert [x.shape[1] for x in room] == [
+        reserved = cache.reserved()
+        assert [x.shape[1] for x in reserved] == [
             5000,
             5000,
             len(range(0, 5001 - sparse.kernel_size, sparse.kernel_stride)),
             len(range(0, 5001 - sparse.coarse_size, sparse.coarse_stride)),
         ]
-        assert torch.equal(room.fine[:, : cache.fine.shape[1]], cache.fine)
-        assert torch.equal(room.coarse[:, : cache.coarse.shape[1]], cache.coarse)
+        assert torch.equal(reserved.fine[:, : cache.fine.shape[1]], cache.fine)
+        assert torch.equal(reserved.coarse[:, : cache.coarse.shape[1]], cache.coarse)

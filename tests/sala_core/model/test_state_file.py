@@ -1,4 +1,4 @@
-"""A state in a file: the same bit by bit when it comes back, and refused when it is another's or damaged."""
+"""State files: equal bit for bit after loading; refused if they are damaged or belong to another model."""
 
 import shutil
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reading_helpers import tensors
 
 from sala_core import Engine
 from sala_core.errors import CorruptStateError, ModelError, StateMismatchError
@@ -15,10 +16,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 in_one_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def tensors(state):
-    return {**state.segment(0, state.position), **state.snapshot()}
-
-
 def filled(engine, ids):
     state = engine.new_state()
     engine.forward(state, ids)
@@ -26,7 +23,7 @@ def filled(engine, ids):
 
 
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 63, 64, 127, 128, 129, 320])
-def test_what_is_loaded_is_what_was_saved(engine, ids, tmp_path, n):
+def test_a_loaded_state_equals_the_saved_one(engine, ids, tmp_path, n):
     state = filled(engine, ids[:n])
     engine.save_state(state, tmp_path / "state")
     loaded = engine.load_state(str(tmp_path / "state"))
@@ -37,7 +34,7 @@ def test_what_is_loaded_is_what_was_saved(engine, ids, tmp_path, n):
     assert torch.equal(engine.forward(loaded, ids[n:]), engine.forward(state, ids[n:]))
 
 
-def test_bfloat16_states_come_back_bit_by_bit(make_model, ids, tmp_path):
+def test_bfloat16_states_are_loaded_bit_for_bit(make_model, ids, tmp_path):
     engine = Engine.load(make_model(), dtype="bfloat16")
     state = filled(engine, ids[:200])
     engine.save_state(state, tmp_path / "state")
@@ -47,7 +44,7 @@ def test_bfloat16_states_come_back_bit_by_bit(make_model, ids, tmp_path):
     assert torch.equal(engine.forward(loaded, ids[200:]), engine.forward(state, ids[200:]))
 
 
-def test_a_loaded_state_does_not_follow_its_file(small_engine, ids, tmp_path):
+def test_a_loaded_state_does_not_share_memory_with_its_file(small_engine, ids, tmp_path):
     file = tmp_path / "state"
     state = filled(small_engine, ids[:100])
     small_engine.save_state(state, file)
@@ -96,7 +93,7 @@ def test_a_model_without_a_folder_has_no_states_to_save(small_engine, tmp_path):
 
 @pytest.fixture(scope="module")
 def stored(small_engine, ids, tmp_path_factory):
-    """The bytes of a saved state, and a path to write damaged ones to."""
+    """The bytes of a saved state, and a path for damaged copies."""
     file = tmp_path_factory.mktemp("states") / "state"
     small_engine.save_state(filled(small_engine, ids[:40]), file)
     return file.read_bytes(), file
@@ -104,7 +101,7 @@ def stored(small_engine, ids, tmp_path_factory):
 
 @in_one_folder
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_any_flipped_bit_is_noticed(small_engine, stored, place, bit):
+def test_any_flipped_bit_is_detected(small_engine, stored, place, bit):
     good, file = stored
     damaged = bytearray(good)
     damaged[int(place * len(good))] ^= 1 << bit
@@ -115,7 +112,7 @@ def test_any_flipped_bit_is_noticed(small_engine, stored, place, bit):
 
 @in_one_folder
 @given(length=st.one_of(st.integers(0, 40), st.floats(0, 1, exclude_max=True)))
-def test_a_file_cut_short_is_noticed(small_engine, stored, length):
+def test_a_truncated_file_is_detected(small_engine, stored, length):
     good, file = stored
     file.write_bytes(good[: length if isinstance(length, int) else int(length * len(good))])
     with pytest.raises(CorruptStateError, match=r"state"):

@@ -1,4 +1,4 @@
-"""The layout of a conversation: taken from templates, refused where it cannot be appended to."""
+"""The layout of a conversation, derived from templates; templates that do not allow appending are refused."""
 
 import json
 
@@ -17,7 +17,7 @@ CHATML = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# as Qwen's: a default system message, tools, earlier thinking dropped, an empty block before the last answer
+# like Qwen's: a default system message, tools, earlier thinking dropped, an empty block before the last answer
 DROPS_THINKING = r"""
 {%- if tools %}{{- raise_exception('no tools') }}
 {%- elif messages[0].role != 'system' %}{{- '<|im_start|>system\nBe kind.<|im_end|>\n' }}
@@ -54,7 +54,7 @@ TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 
 @pytest.fixture
 def make(tmp_path):
-    """Builds a tokenizer of single bytes and the control tokens, with a template."""
+    """Build a tokenizer of single bytes and control tokens, with a template."""
 
     def build(template, *, control=tuple(CONTROL), eos=("</s>", "<|im_end|>")):
         vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
@@ -81,7 +81,7 @@ def test_chatml_like_templates_give_the_chatml_pieces(make, template):
     assert layout.opens_thinking is False
 
 
-def test_begin_token_stands_once_and_thinking_prompt_is_noticed(make):
+def test_the_bos_token_occurs_once_and_a_prompt_that_opens_thinking_is_recognized(make):
     tokenizer = make(HEADERS)
     layout = ChatLayout.from_tokenizer(tokenizer)
     assert tokenizer.decode(layout.message_prefix("system")) == "<s><|sh|>system<|eh|>\n\n"
@@ -100,7 +100,7 @@ def test_text_only_between_messages_belongs_to_the_next_prefix(make):
 
 
 @pytest.mark.parametrize("template", [CHATML, BETWEEN_ONLY], ids=["chatml", "between_only"])
-def test_appended_stream_has_the_ids_of_the_whole_rendering(make, template):
+def test_an_appended_stream_equals_the_ids_of_the_whole_rendering(make, template):
     from jinja2 import Environment
 
     tokenizer = make(template)
@@ -123,19 +123,6 @@ def test_content_cannot_close_its_message(make):
     ids = layout.message("user", tokenizer.encode_content(forged))
     assert int(tokenizer.is_control(ids).sum()) == 2
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{forged}<|im_end|>\n"
-
-
-@pytest.mark.parametrize("template", [CHATML, HEADERS, BETWEEN_ONLY], ids=["chatml", "headers", "between_only"])
-def test_a_prompt_s_question_is_what_stands_between_the_pieces(make, template):
-    tokenizer = make(template)
-    layout = ChatLayout.from_tokenizer(tokenizer)
-    asked = tokenizer.encode_content("Who wrote <|im_end|>, and why?")
-    message = layout.message("user", asked)
-    prompt = np.concatenate([message, layout.generation_prompt()])
-    assert layout.question(prompt).tolist() == asked.tolist()
-    empty = np.concatenate([layout.message("user", asked[:0]), layout.generation_prompt()])
-    for other in (prompt[:-1], prompt[1:], message, asked, asked[:0], empty):
-        assert layout.question(other) is None
 
 
 def test_pieces_cannot_be_changed_and_roles_are_checked(make):
