@@ -1,16 +1,24 @@
-"""What reading and answering report while they go on, and at their end. Plain data, ready for JSON."""
+"""What reading and answering report on the way and at their end.
 
+The same frozen records go from the engine to the page, and into the library as JSON. `to_json` returns JSON types,
+whose keys are the names of the fields. `from_json` reads them back: it ignores keys that it does not know, and gives
+missing ones the value that the page shows for "unknown".
+"""
+
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
 from sala_core.ingest import SkippedFile
 
 ReadPhase = Literal["preparing", "restoring", "reading"]
+_READ_PHASES: Mapping[str, ReadPhase] = {phase: phase for phase in get_args(ReadPhase)}
+_QUESTION_PHASE = "question"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadProgress:
-    """How far a reading is. Tokens count the stream's tokens that this job has to bring into the state."""
+    """Progress of a reading. Tokens are positions in the session's stream."""
 
     phase: ReadPhase
     file: str
@@ -25,13 +33,52 @@ class ReadProgress:
         """The record as JSON types."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(
+            phase=_READ_PHASES.get(str(raw.get("phase")), "reading"),
+            file=str(raw.get("file", "")),
+            files_done=int(raw.get("files_done", 0)),
+            files_total=int(raw.get("files_total", 0)),
+            tokens_done=int(raw.get("tokens_done", 0)),
+            tokens_total=int(raw.get("tokens_total", 0)),
+            tokens_per_s=float(raw.get("tokens_per_s") or 0),
+            seconds_left=_optional_float(raw.get("seconds_left")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptProgress:
+    """Tokens of a prompt that are prefilled so far."""
+
+    tokens_done: int
+    tokens_total: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON types, with the phase by which `progress_from_json` recognizes it."""
+        return {"phase": _QUESTION_PHASE} | asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(tokens_done=int(raw.get("tokens_done", 0)), tokens_total=int(raw.get("tokens_total", 0)))
+
+
+def progress_from_json(raw: Mapping[str, Any]) -> ReadProgress | PromptProgress | None:
+    """The progress that one of the two `to_json` wrote; None for {}, when nothing was reported yet."""
+    if not raw:
+        return None
+    return PromptProgress.from_json(raw) if raw.get("phase") == _QUESTION_PHASE else ReadProgress.from_json(raw)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReceipt:
-    """What a reading did. files, pages, tokens: of the files named, known ones too, each with its header.
+    """The summary of a reading.
 
-    tokens_read: computed by the model just now. tokens_reused: of the whole session, found in the library or read
-    before.
+    files, pages, tokens: of all named files, the known ones too; tokens include each file's header. tokens_read: what
+    the model has prefilled in this reading. tokens_reused: tokens of the session whose state was in memory or in the
+    library.
     """
 
     files: int
@@ -51,11 +98,28 @@ class ReadReceipt:
             "warnings": list(self.warnings),
         }
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(
+            files=int(raw.get("files", 0)),
+            pages=int(raw.get("pages", 0)),
+            tokens=int(raw.get("tokens", 0)),
+            tokens_read=int(raw.get("tokens_read", 0)),
+            tokens_reused=int(raw.get("tokens_reused", 0)),
+            seconds=float(raw.get("seconds", 0)),
+            skipped=tuple(SkippedFile.from_json(item) for item in raw.get("skipped", ())),
+            warnings=tuple(map(str, raw.get("warnings", ()))),
+            stopped=bool(raw.get("stopped", False)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A place of a document that an answer rests on; lines and pages count from 1. score: its share of what was drawn,
-    attention squared."""
+    """A passage of a document that the model attended to while it answered.
+
+    Lines and pages count from 1. score: the passage's share of the squared attention that all document tokens received.
+    """
 
     document: str
     document_id: str
@@ -69,10 +133,23 @@ class Evidence:
         """The record as JSON types."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(
+            document=str(raw.get("document", "")),
+            document_id=str(raw.get("document_id", "")),
+            page=_optional_int(raw.get("page")),
+            line_start=int(raw.get("line_start", 1)),
+            line_end=int(raw.get("line_end", 1)),
+            text=str(raw.get("text", "")),
+            score=float(raw.get("score", 0)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quotation:
-    """A passage of an answer that stands word for word in a document."""
+    """A passage of an answer that stands word for word in a document. Lines and pages count from 1."""
 
     text: str
     document: str
@@ -85,11 +162,65 @@ class Quotation:
         """The record as JSON types."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(
+            text=str(raw.get("text", "")),
+            document=str(raw.get("document", "")),
+            document_id=str(raw.get("document_id", "")),
+            page=_optional_int(raw.get("page")),
+            line_start=int(raw.get("line_start", 1)),
+            line_end=int(raw.get("line_end", 1)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerStats:
+    """What a message keeps of its answer, beside text, thinking and evidence. Fields as in Answer; None: unknown."""
+
+    quotations: tuple[Quotation, ...] = ()
+    tokens_reused: int = 0
+    tokens_read: int = 0
+    tokens_generated: int | None = None
+    seconds_load: float | None = None
+    seconds_prefill: float | None = None
+    seconds_decode: float | None = None
+    finish_reason: str = ""
+    model: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return asdict(self) | {
+            "quotations": [item.to_json() for item in self.quotations],
+            "warnings": list(self.warnings),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls(
+            quotations=tuple(Quotation.from_json(item) for item in raw.get("quotations", ())),
+            tokens_reused=int(raw.get("tokens_reused", 0)),
+            tokens_read=int(raw.get("tokens_read", 0)),
+            tokens_generated=_optional_int(raw.get("tokens_generated")),
+            seconds_load=_optional_float(raw.get("seconds_load")),
+            seconds_prefill=_optional_float(raw.get("seconds_prefill")),
+            seconds_decode=_optional_float(raw.get("seconds_decode")),
+            finish_reason=str(raw.get("finish_reason", "")),
+            model=str(raw.get("model", "")),
+            warnings=tuple(map(str, raw.get("warnings", ()))),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A finished turn. tokens_reused: in the state before the question; tokens_read: read because of it.
-    warnings: damage found on the way, and what was done about it."""
+    """A finished turn.
+
+    tokens_reused: tokens in the state before the question. tokens_read: tokens prefilled because of it. warnings:
+    damage that was found on the way, and what was done about it.
+    """
 
     text: str
     thinking: str
@@ -105,10 +236,51 @@ class Answer:
     model: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def stats(self) -> AnswerStats:
+        """What a message keeps beside text, thinking and evidence."""
+        return AnswerStats(
+            quotations=self.quotations,
+            tokens_reused=self.tokens_reused,
+            tokens_read=self.tokens_read,
+            tokens_generated=self.tokens_generated,
+            seconds_load=self.seconds_load,
+            seconds_prefill=self.seconds_prefill,
+            seconds_decode=self.seconds_decode,
+            finish_reason=self.finish_reason,
+            model=self.model,
+            warnings=self.warnings,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
-        return asdict(self) | {
-            "warnings": list(self.warnings),
-            "evidence": [item.to_json() for item in self.evidence],
-            "quotations": [item.to_json() for item in self.quotations],
-        }
+        evidence = [item.to_json() for item in self.evidence]
+        return {"text": self.text, "thinking": self.thinking, "evidence": evidence} | self.stats.to_json()
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        stats = AnswerStats.from_json(raw)
+        return cls(
+            text=str(raw.get("text", "")),
+            thinking=str(raw.get("thinking", "")),
+            evidence=tuple(Evidence.from_json(item) for item in raw.get("evidence", ())),
+            quotations=stats.quotations,
+            tokens_reused=stats.tokens_reused,
+            tokens_read=stats.tokens_read,
+            tokens_generated=stats.tokens_generated or 0,
+            seconds_load=stats.seconds_load or 0.0,
+            seconds_prefill=stats.seconds_prefill or 0.0,
+            seconds_decode=stats.seconds_decode or 0.0,
+            finish_reason=stats.finish_reason,
+            model=stats.model,
+            warnings=stats.warnings,
+        )
+
+
+def _optional_int(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""How answers are chosen: the reader's settings, kept in the library's folder, and the panel that changes them."""
+"""The user's answer settings: how they are checked and stored in the library's folder, and the form for them."""
 
 from __future__ import annotations
 
@@ -8,38 +8,37 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app import wording
+from app.grammar.ranges import PAGE_MAX_TOKENS, PAGE_TEMPERATURE, PAGE_TOP_P, SEED, Range
 from app.page.markup import block, escape, tag
-from sala_core.errors import LibraryError, SalaError
+from sala_core.errors import LibraryError, SettingsError
 
 if TYPE_CHECKING:
     from sala_core.engine.sampling import SamplingParams
+    from sala_core.session.workspace import SamplingChanges
 
 FILE = "answers.json"
-MAX_TEMPERATURE = 2.0
-MAX_ANSWER_TOKENS = 100_000
-MAX_SEED = 2**63 - 1
+_TEMPERATURES = f"a number from {PAGE_TEMPERATURE.low:g} to {PAGE_TEMPERATURE.high:g}"
+_TOP_PS = f"a number from {PAGE_TOP_P.low:g} to {PAGE_TOP_P.high:g}"
+_LENGTHS = f"a whole number from {PAGE_MAX_TOKENS.low} to {PAGE_MAX_TOKENS.high:,}"
+_SEEDS = "a whole number from 0 to 2^63 - 1, or nothing"
 _QUOTATIONS: dict[bool | None, str] = {None: "", True: "Word for word", False: "In its own words"}
 _HINT = (
-    "An empty field leaves it to the model, whose own value is shown in grey; without a seed each answer is another. "
-    "Quotations word for word are sentences of your documents, each time the one that the model looked at most. "
-    "What you save holds from the next question on, in every session."
+    "An empty field leaves the choice to the model, whose own value is shown in gray. Without a seed, every answer is "
+    "different. Quotations word for word are sentences of your documents: each is the one that the model attended to "
+    "most. What you save applies from the next question on, in every session."
 )
-
-
-class SettingsError(SalaError):
-    """A setting that cannot be used; the message says which, and what would do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSettings:
-    """What the reader has set; None leaves it to the model, or to chance for the seed."""
+    """What the user has set. None: the model's own value, and for the seed a random one."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -48,12 +47,11 @@ class AnswerSettings:
     verbatim: bool | None = None
 
     def __post_init__(self) -> None:
-        """Raises SettingsError for a value out of range."""
-        _check("Temperature", self.temperature, 0, MAX_TEMPERATURE, "a number from 0 to 2")
-        _check("Top-p", self.top_p, 0.01, 1, "a number from 0.01 to 1")
-        longest = f"a whole number from 1 to {MAX_ANSWER_TOKENS:,}"
-        _check("Longest answer", self.max_tokens, 1, MAX_ANSWER_TOKENS, longest, kind=int)
-        _check("Seed", self.seed, 0, MAX_SEED, "a whole number from 0 to 2^63 - 1, or nothing", kind=int)
+        """Raise SettingsError for a value out of range."""
+        _check("Temperature", self.temperature, PAGE_TEMPERATURE, _TEMPERATURES)
+        _check("Top-p", self.top_p, PAGE_TOP_P, _TOP_PS)
+        _check("Longest answer", self.max_tokens, PAGE_MAX_TOKENS, _LENGTHS, kind=int)
+        _check("Seed", self.seed, SEED, _SEEDS, kind=int)
         if self.verbatim not in _QUOTATIONS:
             raise SettingsError(f"Quotations must be true or false, not {self.verbatim}.")
 
@@ -61,28 +59,46 @@ class AnswerSettings:
     def from_texts(
         cls, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str = ""
     ) -> AnswerSettings:
-        """What was typed into the four fields, and chosen of `quotation_choices`. Raises SettingsError."""
+        """Parse the form.
+
+        Args:
+            temperature, top_p, max_tokens, seed: text of the four fields; blank for None.
+            quotations: value of the chosen one of `quotation_choices`.
+
+        Raises SettingsError.
+        """
         return cls(
-            temperature=_parse("Temperature", temperature, _decimal, "a number from 0 to 2"),
-            top_p=_parse("Top-p", top_p, _decimal, "a number from 0.01 to 1"),
+            temperature=_parse("Temperature", temperature, _decimal, _TEMPERATURES),
+            top_p=_parse("Top-p", top_p, _decimal, _TOP_PS),
             max_tokens=_parse("Longest answer", max_tokens, _whole, "a whole number of tokens"),
             seed=_parse("Seed", seed, _whole, "a whole number, or nothing"),
             verbatim=next(value for value, name in _QUOTATIONS.items() if name == quotations),
         )
 
     @property
-    def changes(self) -> dict[str, float | int | bool]:
-        """What differs from the model's own, as fields of SamplingParams."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def changes(self) -> SamplingChanges:
+        """The settings that replace the model's own."""
+        changes: SamplingChanges = {}
+        if self.temperature is not None:
+            changes["temperature"] = self.temperature
+        if self.top_p is not None:
+            changes["top_p"] = self.top_p
+        if self.max_tokens is not None:
+            changes["max_tokens"] = self.max_tokens
+        if self.seed is not None:
+            changes["seed"] = self.seed
+        if self.verbatim is not None:
+            changes["verbatim"] = self.verbatim
+        return changes
 
     def texts(self) -> list[str]:
-        """What stands in the four fields, and what is chosen of `quotation_choices`."""
+        """The text of the four fields, then the value of the chosen one of `quotation_choices`."""
         values = (self.temperature, self.top_p, self.max_tokens, self.seed)
-        return [*("" if value is None else _written(value) for value in values), _QUOTATIONS[self.verbatim]]
+        return [*("" if value is None else _number_text(value) for value in values), _QUOTATIONS[self.verbatim]]
 
 
 def load_settings(folder: Path) -> AnswerSettings:
-    """The settings kept in a library's folder; none where there are none or they cannot be used."""
+    """The settings stored in a library's folder; empty ones if there are none or they are invalid."""
     try:
         raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = {field.name for field in fields(AnswerSettings)}
@@ -92,7 +108,7 @@ def load_settings(folder: Path) -> AnswerSettings:
 
 
 def save_settings(folder: Path, settings: AnswerSettings) -> None:
-    """Keep the settings; a crash leaves the old ones or the new. Raises LibraryError."""
+    """Store the settings atomically in a library's folder. Raises LibraryError."""
     file = ""
     try:
         number, file = tempfile.mkstemp(dir=folder, prefix=".answers-")
@@ -103,7 +119,7 @@ def save_settings(folder: Path, settings: AnswerSettings) -> None:
         if file:
             with suppress(OSError):
                 os.unlink(file)
-        raise LibraryError(f"the settings could not be kept in {folder}: {error.strerror or error}") from error
+        raise LibraryError(f"the settings could not be saved in {folder}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +132,19 @@ class SettingsPanel:
     max_tokens: gr.Textbox
     seed: gr.Textbox
     quotations: gr.Radio
-    trouble: gr.Markdown
+    error: gr.Markdown
     save: gr.Button
     reset: gr.Button
     close: gr.Button
 
     @property
     def fields(self) -> list[gr.Textbox]:
-        """The four fields, in the order of `AnswerSettings.texts`, which has the quotations last."""
+        """The four fields in the order of `AnswerSettings.texts`, without the quotations."""
         return [self.temperature, self.top_p, self.max_tokens, self.seed]
 
 
 def build() -> SettingsPanel:
-    """Lay out the form, closed."""
+    """Lay out the form, hidden."""
     with gr.Column(elem_id="settings-form", elem_classes="form-card", visible=False) as form:
         gr.Markdown("## Answer settings", elem_classes="panel-heading")
         with gr.Row(elem_id="settings-fields"):
@@ -137,7 +153,7 @@ def build() -> SettingsPanel:
             max_tokens = _field("Longest answer", "max-tokens")
             seed = _field("Seed", "seed")
         quotations = gr.Radio(quotation_choices(None), label="Quotations", elem_id="set-quotations")
-        trouble = gr.Markdown("", elem_id="settings-trouble", latex_delimiters=[])
+        error = gr.Markdown("", elem_id="settings-error", latex_delimiters=[])
         gr.Markdown(block(_HINT, class_="hint"), latex_delimiters=[])
         with gr.Row(elem_classes="form-buttons"):
             save = gr.Button("Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-settings")
@@ -150,7 +166,7 @@ def build() -> SettingsPanel:
         max_tokens=max_tokens,
         seed=seed,
         quotations=quotations,
-        trouble=trouble,
+        error=error,
         save=save,
         reset=reset,
         close=close,
@@ -162,31 +178,31 @@ def _field(label: str, name: str) -> gr.Textbox:
 
 
 def placeholders(defaults: SamplingParams | None) -> list[str]:
-    """What stands in grey in the four fields: the model's own values, as far as they are known."""
+    """The gray texts of the four fields: the model's own values. defaults: None while the model is not loaded."""
     if defaults is None:
         return ["its own"] * 3 + ["random"]
     longest = wording.plural(defaults.max_tokens, "token")
-    return [_written(defaults.temperature), _written(defaults.top_p), longest, "random"]
+    return [_number_text(defaults.temperature), _number_text(defaults.top_p), longest, "random"]
 
 
 def quotation_choices(defaults: SamplingParams | None) -> list[tuple[str, str]]:
-    """How quotations may be made: what is shown, and its text in AnswerSettings.texts."""
+    """(label, value) of each way to make quotations; the value is that of `AnswerSettings.texts`."""
     own = "its own" if defaults is None else _QUOTATIONS[defaults.verbatim].lower()
     return [(f"As the model has it ({own})", ""), *((name, name) for name in _QUOTATIONS.values() if name)]
 
 
-def trouble_html(words: str) -> str:
-    """What is wrong with what was typed; '' where nothing is."""
-    return tag("div", escape(words), class_="trouble", role="alert") if words else ""
+def error_html(words: str) -> str:
+    """The error message of the form; '' for none."""
+    return tag("div", escape(words), class_="form-error", role="alert") if words else ""
 
 
 def note_html(settings: AnswerSettings) -> str:
-    """One line on what is set, below the question box; '' where all is the model's own."""
+    """One line below the question box that names what is set; '' where nothing is."""
     words = []
     if settings.temperature is not None:
-        words.append(f"temperature {_written(settings.temperature)}")
+        words.append(f"temperature {_number_text(settings.temperature)}")
     if settings.top_p is not None:
-        words.append(f"top-p {_written(settings.top_p)}")
+        words.append(f"top-p {_number_text(settings.top_p)}")
     if settings.max_tokens is not None:
         words.append(f"at most {wording.plural(settings.max_tokens, 'token')}")
     if settings.seed is not None:
@@ -196,12 +212,12 @@ def note_html(settings: AnswerSettings) -> str:
     return block(escape("Answers with " + " · ".join(words)), class_="hint") if words else ""
 
 
-def _parse(name: str, text: str, read: Callable[[str], Any], wanted: str) -> Any:
+def _parse(name: str, text: str, convert: Callable[[str], Any], expected: str) -> Any:
     text = text.strip()
     try:
-        return read(text) if text else None
+        return convert(text) if text else None
     except ValueError:
-        raise SettingsError(f"{name} must be {wanted}; “{text[:40]}” is none.") from None
+        raise SettingsError(f"{name} must be {expected}; “{text[:40]}” is none.") from None
 
 
 def _decimal(text: str) -> float:
@@ -212,13 +228,13 @@ def _whole(text: str) -> int:
     return int(text.lower().removesuffix("s").removesuffix("token").replace(",", "").replace(" ", ""))
 
 
-def _check(name: str, value: Any, low: float, high: float, wanted: str, kind: Any = int | float) -> None:
+def _check(name: str, value: Any, allowed: Range[Any], expected: str, kind: Any = int | float) -> None:
     if value is None:
         return
     is_number = isinstance(value, kind) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
-        raise SettingsError(f"{name} must be {wanted}, not {value}.")
+    if not is_number or not math.isfinite(value) or not allowed.low <= value <= allowed.high:
+        raise SettingsError(f"{name} must be {expected}, not {value}.")
 
 
-def _written(value: float) -> str:
+def _number_text(value: float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

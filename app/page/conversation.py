@@ -11,19 +11,19 @@ import gradio as gr
 
 from app import wording
 from app.page.markup import block, code_blocks, escape, safe_markdown, tag
+from sala_core.events import AnswerStats, Quotation
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView
     from sala_core.store.rows import MessageRow
 
 _ENDINGS = {"stopped": "Stopped here.", "length": "Cut at the length limit."}
-_SECONDS = ("seconds_load", "seconds_prefill", "seconds_decode")
 _CLOSING_QUOTES = "\"'”’»“`*_"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """What scrolls in the middle column."""
+    """The scrolling part of the middle column."""
 
     welcome: gr.Markdown
     history: gr.Chatbot
@@ -35,7 +35,7 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionBox:
-    """What stands below the conversation. `settings` opens the form above it."""
+    """The controls below the conversation. `settings` opens the form above them."""
 
     question: gr.Textbox
     settings: gr.Button
@@ -98,7 +98,7 @@ def build_question_box() -> QuestionBox:
 
 
 def history_messages(messages: Sequence[MessageRow], pending_question: str = "") -> list[dict[str, Any]]:
-    """Finished turns as the chat component takes them; thinking comes first, collapsed."""
+    """Finished turns in the format of `gr.Chatbot`. An answer's thinking comes before it, collapsed."""
     shown: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "user":
@@ -114,74 +114,77 @@ def history_messages(messages: Sequence[MessageRow], pending_question: str = "")
 
 
 def answer_markdown(message: MessageRow) -> str:
-    """A finished answer, its verified quotations marked with their place."""
-    text = mark_quotations(safe_markdown(message.text), message.stats.get("quotations", []))
+    """A finished answer. Its verified quotations are marked with their place."""
+    stats = message.stats or AnswerStats()
+    text = mark_quotations(safe_markdown(message.text), stats.quotations)
     if not text.strip():
         text = "*No answer was written.*"
-    ending = _ENDINGS.get(str(message.stats.get("finish_reason")), "")
+    ending = _ENDINGS.get(stats.finish_reason, "")
     return f"{text}\n\n*{ending}*" if ending else text
 
 
-def cost_html(stats: dict[str, Any]) -> str:
-    """What an answer cost: tokens written, remembered and read, and seconds; '' where nothing is known."""
+def cost_html(stats: AnswerStats | None) -> str:
+    """The cost of an answer: tokens generated, reused and read, and seconds; '' where nothing is recorded."""
+    if stats is None:
+        return ""
     words: list[str] = []
-    if "tokens_generated" in stats:
-        words.append(f"{wording.plural(int(stats['tokens_generated']), 'token')} written")
-    if stats.get("tokens_reused"):
-        remembered, read = (wording.count(int(stats[key])) for key in ("tokens_reused", "tokens_read"))
-        words.append(f"{remembered} remembered, {read} read")
-    seconds = [float(stats[key]) for key in _SECONDS if key in stats]
+    if stats.tokens_generated is not None:
+        words.append(f"{wording.plural(stats.tokens_generated, 'token')} written")
+    if stats.tokens_reused:
+        words.append(f"{wording.count(stats.tokens_reused)} remembered, {wording.count(stats.tokens_read)} read")
+    parts = (stats.seconds_load, stats.seconds_prefill, stats.seconds_decode)
+    seconds = [part for part in parts if part is not None]
     if seconds:
         words.append(wording.duration(sum(seconds)))
     return block(escape(" · ".join(words)), class_="hint") if words else ""
 
 
-def mark_quotations(markdown: str, quotations: Sequence[dict[str, Any]]) -> str:
+def mark_quotations(markdown: str, quotations: Sequence[Quotation]) -> str:
     """Put a check mark and the place behind each passage that stands word for word in a source.
 
-    markdown: already made safe. A passage that is not found in it (formatting in between) stays unmarked.
+    markdown: already made safe. A passage that is not found in it, for example because of formatting, stays unmarked.
     """
     for quotation in quotations:
-        position = _end_of(str(quotation["text"]), markdown)
+        position = _end_of(quotation.text, markdown)
         if position is not None:
-            markdown = markdown[:position] + _seal(quotation) + markdown[position:]
+            markdown = markdown[:position] + _mark(quotation) + markdown[position:]
     return markdown
 
 
 def _end_of(passage: str, markdown: str) -> int | None:
-    """Where a passage's mark goes: behind its closing quotation mark, or behind its code block."""
-    for written in (safe_markdown(passage), passage):
-        words = [re.escape(word) for word in written.split()]
+    """Where the mark of a passage goes: behind its closing quotation mark, or behind its code block."""
+    for spelling in (safe_markdown(passage), passage):
+        words = [re.escape(word) for word in spelling.split()]
         if not words:
             return None
-        found = re.search(r"[\s>]+".join(words) + rf"[.,;:!?]?[{re.escape(_CLOSING_QUOTES)}]*", markdown)
-        if found is not None:
-            end = found.end()
+        match = re.search(r"[\s>]+".join(words) + rf"[.,;:!?]?[{re.escape(_CLOSING_QUOTES)}]*", markdown)
+        if match is not None:
+            end = match.end()
             return next((code.end() for code in code_blocks(markdown) if code.start() < end < code.end()), end)
     return None
 
 
-def _seal(quotation: dict[str, Any]) -> str:
-    page = quotation["page"]
-    short = f"p. {page}" if page is not None else f"line {quotation['line_start']}"
-    where = wording.place(page, int(quotation["line_start"]), int(quotation["line_end"]))
-    title = f"Stands word for word in {quotation['document']}, {where}"
+def _mark(quotation: Quotation) -> str:
+    page = quotation.page
+    short = f"p. {page}" if page is not None else f"line {quotation.line_start}"
+    where = wording.place(page, quotation.line_start, quotation.line_end)
+    title = f"Stands word for word in {quotation.document}, {where}"
     return f' [✓ {short}](#evidence "{_link_title(title)}")'
 
 
 def _link_title(text: str) -> str:
-    """Text for a Markdown link's title: no line breaks, nothing that could close it."""
+    """Text for the title of a Markdown link: without line breaks, and without anything that could close the title."""
     return re.sub(r"[\s\\]+", " ", escape(text))
 
 
 def live_status_html(job: JobView) -> str:
-    """What the model is doing before and while words arrive."""
+    """What the model does until the first word arrives; '' afterwards."""
     if job.status == "queued":
         words = "Waiting for the model"
     elif job.text or job.thinking:
         return ""
     else:
-        done, total = int(job.progress.get("tokens_done", 0)), int(job.progress.get("tokens_total", 0))
+        done, total = (job.progress.tokens_done, job.progress.tokens_total) if job.progress is not None else (0, 0)
         words = (
             f"Reading {wording.count(done)} of {wording.count(total)} tokens" if total > 64 else "Reading the question"
         )
@@ -189,9 +192,12 @@ def live_status_html(job: JobView) -> str:
 
 
 def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_read: bool = True) -> str:
-    """The friendly first words of an empty conversation; '' once there is one.
+    """The text in place of an empty conversation; '' once there is a conversation.
 
-    active_kind: of the running job, '' where none runs. is_read: whether nothing waits to be read.
+    Args:
+        num_documents, num_messages: of the session.
+        active_kind: kind of the running job; '' for none.
+        is_read: whether all documents are read.
     """
     if num_messages or active_kind == "ask":
         return ""
@@ -202,7 +208,7 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_
         waiting = f"{wording.plural(num_documents, 'document')} waiting, in part or in whole, to be read."
         return block(
             tag("h2", "Not all is read yet"),
-            tag("p", f"{waiting} Go on with it below, or ask: then it is read first."),
+            tag("p", f"{waiting} Continue the reading below, or ask: then the rest is read first."),
             class_="welcome",
         )
     if num_documents:

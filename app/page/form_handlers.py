@@ -1,4 +1,4 @@
-"""What happens in the two forms that concern every session: how answers are chosen, and room on disk."""
+"""Handlers of the two forms that concern every session: answer settings, and free space."""
 
 from __future__ import annotations
 
@@ -11,100 +11,111 @@ from app import wording
 from app.page import space
 from app.page.answer_settings import (
     AnswerSettings,
-    SettingsError,
+    error_html,
     load_settings,
     note_html,
     placeholders,
     quotation_choices,
     save_settings,
-    trouble_html,
 )
 from app.page.panels import Panels
 from app.page.render import Changes
-from sala_core.errors import SalaError
+from sala_core.errors import SalaError, SettingsError
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import Workspace
 
-Say = Callable[[str], Changes]
-"""A word to the reader that goes away by itself."""
+Toast = Callable[[str], Changes]
+"""Shows a short message that disappears by itself."""
 
 
 class SettingsHandlers:
     """The form of answer settings."""
 
-    def __init__(self, workspace: Workspace, panels: Panels, say: Say) -> None:
-        self._workspace, self._panel, self._say = workspace, panels.settings, say
+    def __init__(self, workspace: Workspace, panels: Panels, toast: Toast) -> None:
+        self._workspace, self._panel, self._toast = workspace, panels.settings, toast
         self._note = panels.settings_note
 
     def open(self) -> Changes:
-        """Show what is set, and in grey what the model would do."""
+        """Show the form with what is set, and in gray the model's own values."""
         *texts, quotations = load_settings(self._workspace.library.folder).texts()
-        own = self._workspace.model_info().sampling
-        greys = placeholders(own)
-        changes: Changes = {self._panel.form: gr.update(visible=True), self._panel.trouble: ""}
-        for field, text, grey in zip(self._panel.fields, texts, greys, strict=True):
-            changes[field] = gr.update(value=text, placeholder=grey)
-        changes[self._panel.quotations] = gr.update(choices=quotation_choices(own), value=quotations)
+        defaults = self._workspace.model_info().sampling
+        changes: Changes = {self._panel.form: gr.update(visible=True), self._panel.error: ""}
+        for field, text, placeholder in zip(self._panel.fields, texts, placeholders(defaults), strict=True):
+            changes[field] = gr.update(value=text, placeholder=placeholder)
+        changes[self._panel.quotations] = gr.update(choices=quotation_choices(defaults), value=quotations)
         return changes
 
     def save(self, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str) -> Changes:
-        """Keep what was typed and chosen, or say what is wrong with it and keep the form open."""
+        """Store the settings and hide the form. For an invalid one, show the error in the open form.
+
+        Args:
+            temperature, top_p, max_tokens, seed, quotations: as `AnswerSettings.from_texts` takes them.
+        """
         try:
-            return self._keep(AnswerSettings.from_texts(temperature, top_p, max_tokens, seed, quotations))
+            return self._store(AnswerSettings.from_texts(temperature, top_p, max_tokens, seed, quotations))
         except SettingsError as error:
-            return {self._panel.trouble: trouble_html(str(error))}
+            return {self._panel.error: error_html(str(error))}
 
     def reset(self) -> Changes:
-        """Leave everything to the model again."""
-        return self._keep(AnswerSettings())
+        """Remove all settings, so that the model's own values apply."""
+        return self._store(AnswerSettings())
 
     def close(self) -> Changes:
-        """Put the form away; nothing is kept."""
+        """Hide the form and store nothing."""
         return {self._panel.form: gr.update(visible=False)}
 
-    def _keep(self, settings: AnswerSettings) -> Changes:
+    def _store(self, settings: AnswerSettings) -> Changes:
         try:
             save_settings(self._workspace.library.folder, settings)
         except SalaError as error:
-            return self._say(str(error))
-        said = self._say("Saved. It holds from the next question on.")
-        return self.close() | {self._note: note_html(settings)} | said
+            return self._toast(str(error))
+        saved = self._toast("Saved. It applies from the next question on.")
+        return self.close() | {self._note: note_html(settings)} | saved
 
 
 class SpaceHandlers:
-    """The form that frees room on disk."""
+    """The form that frees space on disk."""
 
-    def __init__(self, workspace: Workspace, panels: Panels, say: Say, draw: Callable[[str, str], Changes]) -> None:
-        """draw: the whole page for a session and a search."""
-        self._workspace, self._panel, self._say, self._draw = workspace, panels.space, say, draw
+    def __init__(
+        self, workspace: Workspace, panels: Panels, toast: Toast, show_page: Callable[[str, str], Changes]
+    ) -> None:
+        """Serve the form of `panels`.
+
+        Args:
+            workspace: where space is freed.
+            panels: the page's controls.
+            toast: shows a short message.
+            show_page: renders the whole page for a session id and a search.
+        """
+        self._workspace, self._panel, self._toast, self._show_page = workspace, panels.space, toast, show_page
 
     def open(self) -> Changes:
-        """List what can be freed, the long unused already chosen."""
-        found = space.freeable(self._workspace)
-        proposed = [item.key for item in found if item.is_proposed]
-        choices = [(item.label, item.key) for item in found]
+        """List what can be freed. What has not been used for a long time is already chosen."""
+        items = space.freeable(self._workspace)
+        proposed = [item.key for item in items if item.is_proposed]
+        choices = [(item.label, item.key) for item in items]
         return self.choose(proposed) | {
             self._panel.form: gr.update(visible=True),
-            self._panel.question: space.question_html(found),
-            self._panel.choice: gr.update(choices=choices, value=proposed, visible=bool(found)),
-            self._panel.keep: "Keep all" if found else "Close",
+            self._panel.question: space.question_html(items),
+            self._panel.choice: gr.update(choices=choices, value=proposed, visible=bool(items)),
+            self._panel.keep: "Keep all" if items else "Close",
         }
 
     def choose(self, keys: list[str]) -> Changes:
-        """Say how much the chosen ones bring."""
+        """Show how many bytes the chosen items free."""
         num_bytes = space.chosen_bytes(self._workspace, keys)
         words = f"Free {wording.size(num_bytes)}" if keys else "Free"
         return {self._panel.free: gr.update(value=words, interactive=bool(keys))}
 
     def free(self, session_id: str, search: str, keys: list[str]) -> Changes:
-        """Free what was chosen, and say how much that was."""
+        """Free the chosen items, and show how many bytes that were."""
         try:
             freed, kept = space.free(self._workspace, keys)
         except SalaError as error:
-            return self._say(str(error))
-        return self._draw(session_id, search) | self.close() | self._say(space.freed_words(freed, kept))
+            return self._toast(str(error))
+        return self._show_page(session_id, search) | self.close() | self._toast(space.freed_words(freed, kept))
 
     def close(self) -> Changes:
-        """Put the form away."""
+        """Hide the form."""
         return {self._panel.form: gr.update(visible=False)}

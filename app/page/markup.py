@@ -1,8 +1,7 @@
-"""Text that others wrote, made safe to show.
+"""HTML and Markdown from untrusted text: model answers and documents.
 
-Model answers and documents are untrusted. Panels are HTML built here from escaped text and shown through
-`gr.Markdown`, which sanitizes once more in the browser; answers stay Markdown, with every HTML tag, image and
-link target taken apart first.
+Panels are HTML built here from escaped text and shown through `gr.Markdown`, which sanitizes it again in the browser.
+Answers stay Markdown; every HTML tag, image and link target in them is made inactive first.
 """
 
 from __future__ import annotations
@@ -19,29 +18,32 @@ _CODE_SPAN = re.compile(r"(?<!`)(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)")
 
 
 def escape(text: str) -> str:
-    """Text for the inside of an element or a quoted attribute; newlines become entities, so that a blank
-    line can not end the HTML block in the Markdown that carries it."""
+    """Text for the inside of an element or a quoted attribute.
+
+    Newlines become entities, so that a blank line cannot end the HTML block in the Markdown around it. So do dollar
+    signs, which could begin a formula.
+    """
     return html.escape(text, quote=True).replace("\r", "").replace("\n", "&#10;").replace("$", "&#36;")
 
 
 def tag(name: str, *children: str, **attributes: str) -> str:
-    """An element; `children` are finished HTML, attribute values are escaped here. `class_` means class."""
+    """An element. `children` are HTML, attribute values are plain text. `class_` stands for `class`."""
     written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     return f"<{name}{written}>{''.join(children)}</{name}>"
 
 
 def block(*children: str, class_: str) -> str:
-    """A panel's whole HTML: one `div` on one line, which Markdown passes on untouched."""
+    """A panel's whole HTML: one `div` on one line, which Markdown leaves as it is."""
     return tag("div", *children, class_=class_)
 
 
 def code_blocks(markdown: str) -> Iterator[re.Match[str]]:
-    """The fenced code blocks of a Markdown text, fences included; an open one runs to the end."""
+    """The fenced code blocks of a Markdown text, with their fences. An unclosed block ends with the text."""
     return _FENCE.finditer(markdown)
 
 
 def safe_markdown(text: str) -> str:
-    """Markdown in which no HTML, image or link of the author's survives; code keeps its characters."""
+    """Markdown without active HTML, images or links. Code keeps its characters."""
     pieces: list[str] = []
     position = 0
     for code in code_blocks(text):

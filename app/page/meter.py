@@ -1,4 +1,4 @@
-"""What is read, free and used, and which model is at work."""
+"""The meter of tokens, memory and disk, and the model's status."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ REAL_MODEL = "openbmb/MiniCPM-SALA"
 
 
 def meter_html(meter: Meter, *, at_work: bool = False) -> str:
-    """Tokens read of those the model can hold, and the memory and disk this takes.
+    """Tokens read, of those that fit, and the memory and disk in use.
 
-    at_work: a job runs; how much is still unread is then told by its progress, from moment to moment.
+    at_work: a job runs. Its progress then shows how much is unread, so the meter does not.
     """
     whole = meter.tokens_read + meter.tokens_pending + meter.tokens_free
     rows = [
@@ -46,7 +46,7 @@ def meter_html(meter: Meter, *, at_work: bool = False) -> str:
 
 
 def model_html(info: ModelInfo) -> str:
-    """One line on the model: its name, where it runs, and whether it is ready."""
+    """One line about the model: its name, its device, and whether it is ready."""
     words = {"loading": "loading", "ready": "ready", "failed": "could not be loaded"}
     detail = f"{info.device} · {info.dtype}" if info.status == "ready" else words.get(info.status, info.status)
     return block(
@@ -58,7 +58,7 @@ def model_html(info: ModelInfo) -> str:
 
 
 def banner_html(info: ModelInfo) -> str:
-    """The plain word on a demonstration model, or on one that failed to load; else ''."""
+    """The note about a demonstration model, or about one that failed to load; else ''."""
     if info.status == "failed":
         return block(
             tag(

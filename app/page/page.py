@@ -1,4 +1,4 @@
-"""The page: three columns over one workspace. Work runs in jobs; the page submits them and tails them."""
+"""The page: three columns over one workspace. Work runs in jobs, which the page submits and follows."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 __all__ = ["build_page", "page_options"]
 
-QUEUE_NAP_S = 0.5
+QUEUE_POLL_S = 0.5
 
 
 def build_page(workspace: Workspace) -> gr.Blocks:
-    """The page over `workspace`, for `gr.mount_gradio_app(app, page, path, **page_options())`."""
+    """Build the page over `workspace`, for `gr.mount_gradio_app(app, page, path, **page_options())`."""
     with gr.Blocks(title="Sala", analytics_enabled=False, fill_width=True) as page:
         panels = build_panels()
         Wiring(panels, Handlers(workspace, panels)).connect(page)
     page.queue(api_open=False)
-    # Nothing is ever queued, yet Gradio looks at its queue 1,000 times a second: 6% of a core that the model wants.
-    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_NAP_S
+    # Nothing is ever queued, but Gradio polls its queue 1,000 times a second, which takes 6% of a core from the model.
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_POLL_S
     return page
 
 
 class Wiring:
     """Which control calls which handler.
 
-    No event goes through Gradio's queue: handlers are short, and a queue that answers through an event stream can
-    lose an answer when the stream is closed and opened at the same moment, after which the page waits for ever.
+    No event uses Gradio's queue. Handlers are short, and the queue answers through an event stream: if the stream is
+    closed and opened at the same moment, an answer can be lost, and the page waits forever.
     """
 
     def __init__(self, panels: Panels, handlers: Handlers) -> None:

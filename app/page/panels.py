@@ -1,4 +1,4 @@
-"""The page's layout: every control of the three columns, by name."""
+"""The page's layout: the controls of the three columns."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Header:
 class Panels:
     """All of the page.
 
-    `session`, `job` and `stamp` are invisible: the browser holds what its window looks at, so that a server
-    that was started again can go on with it. `clock` asks now and then whether anything changed, `pulse` asks
-    many times a second while a job runs.
+    `session`, `job` and `stamp` are invisible. The browser keeps in them what its window shows, so that the window
+    survives a restart of the server. `clock` asks every second whether anything has changed; `pulse` asks many times a
+    second while a job runs.
     """
 
     session: gr.Textbox

@@ -1,15 +1,16 @@
-"""Sources: what to read, how far the reading is, and what came of it."""
+"""Sources: what to read, the progress of a reading, its receipt, and the session's documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from app import wording
 from app.page.markup import block, escape, tag
+from sala_core.events import ReadPhase, ReadProgress, ReadReceipt
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 200
 MAX_UNFOLDED = 3
-"""Skipped files and warnings are folded away where there are more."""
-_PHASES = {"preparing": "Preparing", "restoring": "Picking up where it stopped", "reading": "Reading"}
+"""Longer lists of skipped files or warnings are shown folded."""
+_PHASES: dict[ReadPhase, str] = {
+    "preparing": "Preparing",
+    "restoring": "Picking up where it stopped",
+    "reading": "Reading",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingPanel:
-    """The right column's controls. `given` is invisible: upload.js writes the session there that reads what came."""
+    """The right column's controls.
+
+    `upload_target` is hidden: upload.js writes into it the session that reads what was uploaded.
+    """
 
     upload_target: gr.Textbox
     path: gr.Textbox
@@ -36,7 +44,7 @@ class ReadingPanel:
 def build() -> ReadingPanel:
     """Lay out the right column's upper part."""
     gr.Markdown("## Sources", elem_classes="panel-heading")
-    upload_target = gr.Textbox("", visible="hidden", elem_id="given")
+    upload_target = gr.Textbox("", visible="hidden", elem_id="upload-target")
     gr.Button("Drop books, PDFs, code or whole folders here\nor click to choose files", elem_id="drop")
     gr.Button("Choose a folder", size="sm", elem_id="choose-folder")
     with gr.Row(elem_id="path-row"):
@@ -60,58 +68,51 @@ def build() -> ReadingPanel:
 def progress_html(job: JobView) -> str:
     """The running reading: phase, file, a bar, tokens, speed and time left."""
     progress = job.progress
-    if job.status == "queued" or not progress:
+    if job.status == "queued" or not isinstance(progress, ReadProgress):
         return block(tag("p", "Waiting for the model", class_="phase"), "<progress></progress>", class_="progress")
-    phase = str(progress.get("phase", "reading"))
-    done, total = int(progress.get("tokens_done", 0)), int(progress.get("tokens_total", 0))
-    files_done, files_total = int(progress.get("files_done", 0)), int(progress.get("files_total", 0))
-    bar = (
-        f'<progress max="{total}" value="{done}"></progress>'
-        if total and phase != "preparing"
-        else "<progress></progress>"
-    )
-    head = [tag("span", escape(_PHASES.get(phase, phase.capitalize())), class_="phase")]
-    if total and phase != "preparing":
+    done, total = progress.tokens_done, progress.tokens_total
+    is_counted = bool(total) and progress.phase != "preparing"
+    bar = f'<progress max="{total}" value="{done}"></progress>' if is_counted else "<progress></progress>"
+    head = [tag("span", escape(_PHASES[progress.phase]), class_="phase")]
+    if is_counted:
         head.append(tag("span", f"{done / total:.0%}", class_="percent"))
-    facts = _facts(progress, done, total) if phase != "preparing" else []
-    if files_total > 1:
-        facts.insert(0, f"file {min(files_done + 1, files_total)} of {files_total}")
+    facts = _facts(progress) if progress.phase != "preparing" else []
+    if progress.files_total > 1:
+        facts.insert(0, f"file {min(progress.files_done + 1, progress.files_total)} of {progress.files_total}")
     return block(
         tag("p", *head, class_="progress-head"),
         bar,
-        tag("p", escape(str(progress.get("file", ""))), class_="progress-file"),
+        tag("p", escape(progress.file), class_="progress-file"),
         tag("p", escape(" · ".join(facts)), class_="progress-facts"),
         class_="progress",
     )
 
 
-def _facts(progress: dict[str, Any], done: int, total: int) -> list[str]:
-    facts = [f"{wording.count(done)} of {wording.count(total)} tokens"]
-    speed, left = float(progress.get("tokens_per_s") or 0), progress.get("seconds_left")
-    if speed:
-        facts.append(f"{wording.count(round(speed))} tokens/s")
-    if left is not None:
-        facts.append(f"{wording.duration(float(left))} left")
+def _facts(progress: ReadProgress) -> list[str]:
+    facts = [f"{wording.count(progress.tokens_done)} of {wording.count(progress.tokens_total)} tokens"]
+    if progress.tokens_per_s:
+        facts.append(f"{wording.count(round(progress.tokens_per_s))} tokens/s")
+    if progress.seconds_left is not None:
+        facts.append(f"{wording.duration(progress.seconds_left)} left")
     return facts
 
 
 def receipt_html(job: JobRow | None) -> str:
-    """What the last reading brought: counts, warnings, and every skipped file with its reason."""
-    if job is None or job.result is None:
+    """The receipt of the last reading: counts, warnings, and every skipped file with its reason."""
+    if job is None or not isinstance(job.result, ReadReceipt):
         return ""
-    result = job.result
-    words = [wording.plural(int(result["files"]), "file")]
-    if result["pages"]:
-        words.append(wording.plural(int(result["pages"]), "page"))
-    read, seconds = wording.count(int(result["tokens_read"])), wording.duration(float(result["seconds"]))
-    words.append(f"{read} tokens read in {seconds}")
-    if result["tokens_reused"]:
-        words.append(f"{wording.count(int(result['tokens_reused']))} known already")
-    head = "Stopped; what was read is kept" if result["stopped"] else "Reading finished"
+    receipt = job.result
+    words = [wording.plural(receipt.files, "file")]
+    if receipt.pages:
+        words.append(wording.plural(receipt.pages, "page"))
+    words.append(f"{wording.count(receipt.tokens_read)} tokens read in {wording.duration(receipt.seconds)}")
+    if receipt.tokens_reused:
+        words.append(f"{wording.count(receipt.tokens_reused)} known already")
+    head = "Stopped; what was read is kept" if receipt.stopped else "Reading finished"
     parts = [tag("p", tag("strong", head), tag("span", escape(" · ".join(words))), class_="receipt-head")]
-    skipped = [(str(item["name"]), str(item["reason"])) for item in result["skipped"]]
+    skipped = [(item.name, item.reason) for item in receipt.skipped]
     parts.extend(_listing(f"{wording.plural(len(skipped), 'file')} skipped", skipped))
-    warnings = [("", str(warning)) for warning in result["warnings"]]
+    warnings = [("", warning) for warning in receipt.warnings]
     parts.extend(_listing(wording.plural(len(warnings), "warning"), warnings))
     return block(*parts, class_="receipt")
 
@@ -134,7 +135,7 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def documents_html(documents: Sequence[DocumentRow]) -> str:
-    """The documents of the session in reading order."""
+    """The session's documents, in the order in which they were read."""
     if not documents:
         return ""
     items = [

@@ -1,4 +1,4 @@
-"""From what a session is to what each control shows."""
+"""From a session's view to what each control shows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import gradio as gr
 from app.page import answer_settings, conversation, evidence, meter, reading, session_list
 from app.page.markup import escape, safe_markdown, tag
 from app.page.panels import ASK_TICK_S, READ_TICK_S, Panels
-from app.page.view import READING, SessionView, Sources, notice_html
+from app.page.view import SessionView, Sources, notice_html
+from sala_core.store.rows import READING_KINDS
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView, ModelInfo
     from sala_core.store.rows import SessionRow
 
 Changes = dict[Any, Any]
-"""Control -> its new value or `gr.update(...)`; controls that are not in it stay as they are."""
+"""Control -> its new value or `gr.update(...)`. Controls that are not in it stay as they are."""
 
 
 def render_page(
@@ -28,10 +29,20 @@ def render_page(
     search: str,
     settings: answer_settings.AnswerSettings,
 ) -> Changes:
-    """Every control but forms, for the page at rest or at the start of following a job. rows: the listed sessions."""
+    """Every control except the forms.
+
+    Args:
+        panels: the page's controls.
+        info: the model.
+        rows: the sessions to list.
+        view: the open session; None for none.
+        sources: texts of documents, for the evidence.
+        search: what `rows` were searched for.
+        settings: the user's answer settings.
+    """
     row = view.row if view is not None else None
     active = view.active if view is not None else None
-    chosen = row.id if row is not None and any(one.id == row.id for one in rows) else None
+    chosen = row.id if row is not None and any(each.id == row.id for each in rows) else None
     changes: Changes = {
         panels.session: row.id if row is not None else "",
         panels.job: active.id if active is not None else "",
@@ -84,31 +95,31 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
 
 def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> Changes:
     side = panels.reading
-    is_reading = view is not None and view.active is not None and view.active.kind in READING
+    is_reading = view is not None and view.active is not None and view.active.kind in READING_KINDS
     answers = [message for message in view.messages if message.role == "assistant"] if view is not None else []
-    places, cost = "", ""
+    passages, cost = "", ""
     if view is not None and answers:
-        places = evidence.evidence_html(answers[-1].evidence, sources.text)
+        passages = evidence.evidence_html(answers[-1].evidence, sources.text)
         cost = conversation.cost_html(answers[-1].stats)
     changes: Changes = {
         side.stop: gr.update(visible=is_reading, value="Stop reading", interactive=True),
         side.receipt: reading.receipt_html(view.last_reading) if view is not None and not is_reading else "",
         panels.documents: reading.documents_html(view.documents) if view is not None else "",
-        panels.evidence: places,
+        panels.evidence: passages,
         panels.cost: cost,
-        panels.evidence_heading: gr.update(visible=bool(places)),
+        panels.evidence_heading: gr.update(visible=bool(passages)),
     }
     return changes
 
 
 def _pulse(active: JobView | None) -> gr.Timer:
-    """The fast timer: it is always started, and `pulse` stops it where nothing runs."""
-    return gr.Timer(READ_TICK_S if active is not None and active.kind in READING else ASK_TICK_S, active=True)
+    """The fast timer. It is always started; the handler `pulse` stops it if no job runs."""
+    return gr.Timer(READ_TICK_S if active is not None and active.kind in READING_KINDS else ASK_TICK_S, active=True)
 
 
 def render_job(panels: Panels, job: JobView) -> Changes:
-    """What moves while a job runs: the answer being written, or the reading's progress."""
-    if job.kind in READING:
+    """The controls that change while a job runs: the answer, or the progress of the reading."""
+    if job.kind in READING_KINDS:
         return {panels.reading.progress: reading.progress_html(job)}
     talk = panels.talk
     return {
@@ -120,12 +131,12 @@ def render_job(panels: Panels, job: JobView) -> Changes:
 
 
 def render_idle(panels: Panels) -> Changes:
-    """The same controls where nothing runs."""
+    """The same controls while no job runs."""
     talk = panels.talk
     changes: Changes = {part: "" for part in (talk.live, talk.status, talk.thinking, panels.reading.progress)}
     return changes | {talk.thinking_box: gr.update(visible=False)}
 
 
 def toast_html(words: str, number: int) -> str:
-    """A word to the reader that goes away by itself; `number` makes the same words show again."""
+    """A short message that disappears by itself. number: counts messages, so that the same one is shown again."""
     return tag("div", escape(words), class_=f"toast toast-{number % 2}", role="alert")

@@ -1,9 +1,10 @@
-"""The sessions: find, open, make, rename, delete."""
+"""The list of sessions, and the names of new and copied ones."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def build() -> LibraryPanel:
 
 
 def session_choices(rows: Sequence[SessionRow]) -> list[tuple[str, str]]:
-    """(two-line label, id) of each session; the second line says what it holds and since when."""
+    """(two-line label, id) of each session. The second line tells its contents and when it was last used."""
     return [(f"{row.name}\n{_detail(row)}", row.id) for row in rows]
 
 
@@ -62,61 +63,57 @@ def _detail(row: SessionRow) -> str:
 
 
 def empty_html(search: str, num_sessions: int) -> str:
-    """What stands in the place of an empty list."""
+    """The text in place of an empty list. search: what the list was searched for."""
     if num_sessions:
         return ""
     words = f"Nothing found for “{escape(search)}”." if search else "Your sessions will be listed here."
     return block(tag("p", words, class_="hint"), class_="empty-list")
 
 
-def unused_name(workspace: Workspace, suggested_name: str = "Untitled") -> str:
-    """`wish`, or `wish 2`, `wish 3`, ... whichever no session has."""
+def unused_name(workspace: Workspace, name: str = "Untitled") -> str:
+    """`name`, or `name 2`, `name 3`, ...: the first that no session has."""
+    return _first_free(workspace, name, lambda number: f"{name} {number}")
+
+
+def copy_name(workspace: Workspace, name: str) -> str:
+    """`name (copy)`, or `name (copy 2)`, ...: the first that no session has. A copy's copy gets the next number."""
+    base = _COPY.sub("", name)[:MAX_COPIED_CHARS].rstrip()
+    return _first_free(workspace, f"{base} (copy)", lambda number: f"{base} (copy {number})")
+
+
+def _first_free(workspace: Workspace, name: str, numbered: Callable[[int], str]) -> str:
+    """`name`, or the first of numbered(2), numbered(3), ... that no session has."""
     taken = {row.name for row in workspace.library.sessions()}
-    number, name = 1, suggested_name
-    while name in taken:
-        number += 1
-        name = f"{suggested_name} {number}"
-    return name
+    names = itertools.chain([name], map(numbered, itertools.count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def is_blank(row: SessionRow) -> bool:
-    """Whether nothing was done in the session yet, not even naming it."""
+    """Whether the session is empty and still has the name of a new one."""
     return bool(UNTITLED.fullmatch(row.name)) and not row.num_documents and not row.num_messages
 
 
 def session_for(workspace: Workspace, session_id: str, suggested_name: str) -> SessionRow:
-    """The session with this id, named after what it is first given where it is blank; a new one where it is gone."""
+    """The session with this id; a new one where it no longer exists. A new or blank one gets the suggested name."""
     row = find_session(workspace, session_id)
-    suggested_name = (
-        "".join(filter(str.isprintable, " ".join(suggested_name.split())))[:MAX_NAME_CHARS].strip() or "Untitled"
-    )
+    printable = "".join(filter(str.isprintable, " ".join(suggested_name.split())))
+    name = printable[:MAX_NAME_CHARS].strip() or "Untitled"
     if row is None:
-        return workspace.new_session(unused_name(workspace, suggested_name))
+        return workspace.new_session(unused_name(workspace, name))
     if is_blank(row):
-        workspace.library.rename_session(row.id, unused_name(workspace, suggested_name))
+        workspace.library.rename_session(row.id, unused_name(workspace, name))
     return row
 
 
-def copy_name(workspace: Workspace, name: str) -> str:
-    """`name (copy)`, or `name (copy 2)`, ... whichever no session has; a copy's copy counts on."""
-    base = _COPY.sub("", name)[:MAX_COPIED_CHARS].rstrip()
-    taken = {row.name for row in workspace.library.sessions()}
-    number, suggested_name = 1, f"{base} (copy)"
-    while suggested_name in taken:
-        number += 1
-        suggested_name = f"{base} (copy {number})"
-    return suggested_name
-
-
 def copied_words(row: SessionRow) -> str:
-    """What is said when `row` was made as a copy."""
+    """The message after `row` was made as a copy."""
     if not row.num_tokens:
         return f"Copied as “{row.name}”."
     return f"Copied as “{row.name}”. The two share all that was read: nothing is read twice."
 
 
 def title_html(row: SessionRow | None) -> str:
-    """The open session's name; page.js keeps the window's address in step with it."""
+    """The open session's name. page.js keeps the window's address in step with it."""
     if row is None:
         return block(tag("h1", "Read something long"), class_="title title-none")
     return block(tag("h1", escape(row.name)), class_="title")

@@ -1,4 +1,4 @@
-"""Room on disk: what can be freed, chosen and confirmed."""
+"""The form that frees space on disk: what can be freed, what the user has chosen, and the result."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 LEFT_OVER = "left-over"
 IDLE_S = 30 * 86_400.0
-"""A session that was not used for so long is proposed by itself."""
+"""A session that has not been used for this long is proposed."""
 MAX_LISTED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpacePanel:
-    """The form that frees room."""
+    """The form that frees space."""
 
     form: gr.Column
     question: gr.Markdown
@@ -35,7 +35,7 @@ class SpacePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class Freeable:
-    """Something that can go: `key` is a session's id or LEFT_OVER."""
+    """Something that can be freed. key: a session's id or LEFT_OVER."""
 
     key: str
     label: str
@@ -44,7 +44,7 @@ class Freeable:
 
 
 def build() -> SpacePanel:
-    """Lay out the form, closed."""
+    """Lay out the form, hidden."""
     with gr.Column(elem_id="space-form", elem_classes="form-card", visible=False) as form:
         gr.Markdown("## Free space", elem_classes="panel-heading")
         question = gr.Markdown("", latex_delimiters=[])
@@ -58,15 +58,16 @@ def build() -> SpacePanel:
 
 
 def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
-    """What can go: what no session needs, then the saved states of sessions, the least recently used first.
+    """What can be freed: what no session needs, then saved states, those of the least recently used session first.
 
-    num_bytes are those that no other session shares; a session that shares all is listed too, as all that share may go.
+    `num_bytes` counts what no other session shares. A session that shares everything is listed too, because all
+    sessions that share it can be chosen together.
     """
     now = time.time() if now is None else now
-    found = []
+    items = []
     left_over = workspace.library.garbage_bytes()
     if left_over:
-        found.append(
+        items.append(
             Freeable(
                 key=LEFT_OVER,
                 label=f"Left over: no session needs it\n{wording.size(left_over)}",
@@ -80,7 +81,7 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
             num_bytes = workspace.library.droppable_bytes([row.id])
             used = wording.ago(row.updated_at, now)
             shared = f" and {wording.size(whole - num_bytes)} shared" if whole > num_bytes else ""
-            found.append(
+            items.append(
                 Freeable(
                     key=row.id,
                     label=f"{row.name}\n{wording.size(num_bytes)}{shared} · used {used}",
@@ -88,18 +89,18 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
                     is_proposed=now - row.updated_at > IDLE_S,
                 )
             )
-    return found
+    return items
 
 
 def chosen_bytes(workspace: Workspace, keys: Collection[str]) -> int:
-    """What freeing these brings; states that only they share count too."""
+    """Bytes that freeing these items brings, with states that only they share."""
     sessions = [key for key in keys if key != LEFT_OVER]
     left_over = workspace.library.garbage_bytes() if LEFT_OVER in keys else 0
     return left_over + workspace.library.droppable_bytes(sessions)
 
 
 def free(workspace: Workspace, keys: Collection[str]) -> tuple[int, list[str]]:
-    """Free what was chosen; returns the bytes freed and, in words, what had to stay. Raises LibraryError."""
+    """Free the chosen items. Returns the bytes freed and the reasons why items were kept. Raises LibraryError."""
     freed, kept = 0, []
     for key in keys:
         if key == LEFT_OVER:
@@ -117,17 +118,18 @@ def free(workspace: Workspace, keys: Collection[str]) -> tuple[int, list[str]]:
     return freed, kept
 
 
-def question_html(found: Sequence[Freeable]) -> str:
-    """What freeing means."""
-    if not found:
+def question_html(items: Sequence[Freeable]) -> str:
+    """The text above the choice: what freeing means."""
+    if not items:
         return block(tag("p", "Nothing can be freed: no state is saved."), class_="question")
     words = (
         "Choose what to free. Texts and conversations stay. A session whose saved state is freed is read again "
-        "when it is asked; that takes as long as the first time. What sessions share goes when all of them are chosen."
+        "when you ask it a question, which takes as long as the first time. What sessions share is freed when all of "
+        "them are chosen."
     )
     return block(tag("p", escape(words)), class_="question")
 
 
 def freed_words(freed: int, kept: Sequence[str]) -> str:
-    """What is said afterwards."""
+    """The message after freeing."""
     return " ".join([f"{wording.size(freed)} freed.", *(f"Not freed: {words}." for words in kept)])

@@ -1,4 +1,4 @@
-"""How the page looks, and the options it is mounted with."""
+"""The theme of the page, and the options it is mounted with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sala_core.assets import ASSETS
 
 _PAGE = ASSETS / "page"
 STYLES = ("page.css", "nav.css", "head.css", "talk.css", "side.css", "narrow.css")
-SCRIPTS = ("page.js", "upload.js")
+SCRIPTS = ("page.js", "found_files.js", "upload.js")
 _SANS = (
     "ui-sans-serif",
     "system-ui",
@@ -25,7 +25,7 @@ _MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "Liber
 
 
 def page_theme() -> gr.themes.Base:
-    """The theme: system fonts only, so that no font is fetched; colours come from page.css."""
+    """The theme: system fonts only, so that no font is fetched. Colors come from page.css."""
     theme = gr.themes.Base(
         font=[gr.themes.Font(name) for name in _SANS], font_mono=[gr.themes.Font(name) for name in _MONO]
     )
@@ -52,7 +52,7 @@ def page_theme() -> gr.themes.Base:
 
 
 def page_options() -> dict[str, Any]:
-    """Keyword arguments for `gr.mount_gradio_app`: look, limits, and nothing that speaks to the outside."""
+    """Keyword arguments for `gr.mount_gradio_app`: look and limits. Everything that contacts other hosts is off."""
     scripts = [(_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return {
         "theme": page_theme(),

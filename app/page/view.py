@@ -1,4 +1,4 @@
-"""What a session looks like right now, gathered from the workspace for every part of the page."""
+"""The current content of a session, gathered from the workspace for every part of the page."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 from app.page.answer_settings import load_settings
 from app.page.markup import block, escape, tag
 from sala_core.errors import LibraryError
+from sala_core.store.rows import READING_KINDS, AskRequest
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView, Meter, Workspace
     from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow
 
-READING = ("read", "reread")
-
 
 @dataclass(frozen=True, kw_only=True)
 class SessionView:
-    """Everything the page shows of one session at rest."""
+    """Everything that the page shows of one session, except the progress of a running job."""
 
     row: SessionRow
     messages: list[MessageRow]
@@ -34,28 +33,28 @@ class SessionView:
 
     @property
     def pending_question(self) -> str:
-        """The question that is being answered, which is not among the messages yet."""
+        """The question that is being answered. It is not among the messages yet."""
         return self.question if self.active is not None and self.active.kind == "ask" else ""
 
     @property
     def is_freed(self) -> bool:
-        """Whether all was read once and nothing of it is saved any more."""
+        """Whether the session was read completely, and its saved state was freed afterwards."""
         if self.active is not None or self.refusal or not self.documents:
             return False
         return self.row.position == 0 and (self.last is None or self.last.status == "done")
 
     @property
     def can_continue(self) -> bool:
-        """Whether something was left unread by a stop or a crash, or freed."""
+        """Whether something is unread: after a stop, after a crash, or because the state was freed."""
         if self.active is not None or self.refusal:
             return False
         last = self.last
-        cut_short = last is not None and last.kind in READING and last.status in ("interrupted", "stopped")
-        return cut_short or (self.row.num_tokens > self.row.position and bool(self.documents))
+        is_cut_short = last is not None and last.kind in READING_KINDS and last.status in ("interrupted", "stopped")
+        return is_cut_short or (self.row.num_tokens > self.row.position and bool(self.documents))
 
 
 def find_session(workspace: Workspace, name_or_id: str) -> SessionRow | None:
-    """The session's row, or None where it is gone (deleted in another window)."""
+    """The session's row, or None if there is none, for example after a deletion in another window."""
     if not name_or_id:
         return None
     try:
@@ -68,9 +67,9 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
     """Gather one session's view."""
     library = workspace.library
     finished = [job for job in library.jobs(row.id) if job.status not in ("queued", "running")]
-    readings = [job for job in finished if job.kind in READING]
+    readings = [job for job in finished if job.kind in READING_KINDS]
     active = workspace.active_job(row.id)
-    request = library.job(active.id).request if active is not None else {}
+    request = active.request if active is not None else None
     return SessionView(
         row=row,
         messages=library.messages(row.id),
@@ -80,12 +79,12 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
         last=finished[-1] if finished else None,
         last_reading=readings[-1] if readings else None,
         refusal=workspace.refusal(row.id),
-        question=str(request.get("question", "")),
+        question=request.question if isinstance(request, AskRequest) else "",
     )
 
 
 def running_job(workspace: Workspace, session_id: str, job_id: str = "") -> JobView | None:
-    """The job this window knows of, if it still runs, else whatever runs in the session."""
+    """The job `job_id` if it still runs. Without an id: the job that runs in the session, if any."""
     if job_id:
         try:
             job = workspace.job(job_id)
@@ -96,9 +95,13 @@ def running_job(workspace: Workspace, session_id: str, job_id: str = "") -> JobV
 
 
 def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> str:
-    """A short text that changes whenever the page would look different, a running job's own progress apart.
+    """A short text that changes whenever the page would look different, except for the progress of a running job.
 
-    job_id: what runs in the session, '' for nothing.
+    Args:
+        workspace: what the page shows.
+        session_id: the open session; '' for none.
+        job_id: the job that runs in it; '' for none.
+        search: the text in the search box.
     """
     rows = workspace.library.sessions()
     facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
@@ -109,11 +112,11 @@ def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> st
 
 
 def notice_html(view: SessionView | None) -> str:
-    """What the reader has to know or decide: a refused state, an unfinished reading, a failure."""
+    """What the user has to know or decide: a refused state, an unfinished reading, a failure."""
     if view is None or view.active is not None:
         return ""
     if view.refusal:
-        return _notice("This session can not go on as it is", view.refusal, "error")
+        return _notice("This session cannot continue as it is", view.refusal, "error")
     if view.is_freed:
         what = f"Its saved state was freed: up to {view.row.num_tokens:,} tokens are read again when you ask, or now."
         return _notice("To be read again", what, "info")
@@ -122,7 +125,7 @@ def notice_html(view: SessionView | None) -> str:
         what = f"{waiting:,} tokens wait to be read." if waiting > 0 else "What was read so far is kept."
         return _notice("The reading was interrupted", what, "info")
     if view.last is not None and view.last.status == "failed":
-        head = "The reading failed" if view.last.kind in READING else "No answer came"
+        head = "The reading failed" if view.last.kind in READING_KINDS else "No answer came"
         return _notice(head, view.last.error or "No reason was given.", "error")
     return ""
 
@@ -132,7 +135,7 @@ def _notice(head: str, text: str, kind: str) -> str:
 
 
 class Sources:
-    """Texts of stored documents by id, the last few kept in memory."""
+    """Texts of stored documents by id. The last few stay in memory."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -142,7 +145,7 @@ class Sources:
         return self._workspace.library.load_document(document_id).document.text
 
     def text(self, document_id: str) -> str | None:
-        """The document's whole text, or None where the library can not give it."""
+        """The document's whole text, or None where the library cannot load it."""
         try:
             return self._text(document_id)
         except LibraryError:

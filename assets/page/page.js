@@ -1,5 +1,5 @@
 "use strict";
-// Keeps the address and the window's title in step with the open session; Escape puts a form away, or presses Stop.
+// The address and title of the window follow the open session. Escape hides a form, or presses Stop.
 (() => {
   const heading = () => document.querySelector("#title h1");
 
@@ -26,7 +26,7 @@
     });
   }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
 
-  // An opened place of evidence shows its own lines, not the first of those around them.
+  // A passage of evidence that is opened scrolls to its own lines among those around them.
   document.addEventListener(
     "toggle",
     (event) => {

@@ -1,13 +1,11 @@
 "use strict";
-// Files and folders dropped anywhere on the page, or chosen, are sent to the program in parts, names kept.
+// Uploads: files and folders that are dropped anywhere on the page, or chosen, are sent to the program in batches.
 (() => {
   const BATCH_BYTES = 8 << 20;
   const BATCH_FILES = 256;
-  const MAX_RULES_BYTES = 1 << 20;
   const RETRY_MS = 1000;
-  const EXCLUDE = ".git/info/exclude";
 
-  class Cancelled extends Error {}
+  class Canceled extends Error {}
 
   const element = (name, className, ...children) => {
     const made = document.createElement(name);
@@ -24,83 +22,7 @@
     return `${bytes.toFixed(unit > 2 ? 1 : 0)} ${units[unit]}`;
   };
 
-  // What is found: files with their paths, folders that no reading enters, and the text of ignore files.
-
-  class Found {
-    constructor(rules) {
-      this.rules = rules;
-      this.files = [];
-      this.folders = new Set();
-      this.ignores = [];
-    }
-
-    refuses(name) {
-      return this.rules.folders.includes(name) || this.rules.suffixes.some((suffix) => name.endsWith(suffix));
-    }
-
-    async add(path, file) {
-      if (this.files.length >= this.rules.max_entries)
-        throw new Error(`More than ${files(this.rules.max_entries)}: type the folder’s path instead.`);
-      this.files.push({ path, file });
-      if (path.endsWith("/.gitignore")) await this.addRules(path, file);
-    }
-
-    async addRules(path, file) {
-      if (file !== null && file.size <= MAX_RULES_BYTES)
-        await file.text().then((text) => this.ignores.push([path, text]), () => {});
-    }
-
-    // A dropped folder, without looking into what no reading enters. `top` is the one that was dropped.
-    async addEntry(entry, path, progress, top = true) {
-      progress(this.files.length);
-      if (entry.isFile) {
-        const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-        return this.add(path, file);
-      }
-      if (!top && this.refuses(entry.name)) return this.skipEntry(entry, path);
-      const reader = entry.createReader();
-      let entries = [];
-      for (let more = null; more === null || more.length > 0; entries = entries.concat(more))
-        more = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
-      const marked = top ? [] : entries.filter((one) => this.rules.marks.includes(one.name));
-      if (marked.length > 0) entries = marked.slice(0, 1);
-      if (entries.length === 0) this.folders.add(path);
-      for (const one of entries) await this.addEntry(one, `${path}/${one.name}`, progress, false);
-    }
-
-    async skipEntry(entry, path) {
-      this.folders.add(path);
-      if (entry.name !== ".git") return;
-      const file = await new Promise((resolve) =>
-        entry.getFile("info/exclude", {}, (found) => found.file(resolve, () => resolve(null)), () => resolve(null)),
-      );
-      await this.addRules(`${path}/info/exclude`, file);
-    }
-
-    // A chosen folder comes as a flat list of everything in it.
-    async addChosen(chosen) {
-      const paths = chosen.map((file) => file.webkitRelativePath || file.name);
-      const marks = new Map();
-      for (const path of paths) {
-        const cut = path.lastIndexOf("/");
-        const folder = path.slice(0, cut);
-        if (folder.includes("/") && this.rules.marks.includes(path.slice(cut + 1)) && !marks.has(folder))
-          marks.set(folder, path);
-      }
-      for (const [index, path] of paths.entries()) {
-        const names = path.split("/").slice(0, -1);
-        const prefixes = names.map((_, depth) => names.slice(0, depth + 1).join("/"));
-        const refused = prefixes.find((_, depth) => depth > 0 && this.refuses(names[depth]));
-        const marked = prefixes.find((prefix) => marks.has(prefix));
-        if (refused !== undefined) {
-          this.folders.add(refused);
-          if (path === `${refused.replace(/[^/]*$/, "")}${EXCLUDE}`) await this.addRules(path, chosen[index]);
-        } else if (marked === undefined || marks.get(marked) === path) await this.add(path, chosen[index]);
-      }
-    }
-  }
-
-  // The card that tells how far an upload is.
+  // The card that shows the progress of an upload.
 
   class Card {
     constructor(name) {
@@ -151,7 +73,7 @@
     }
   }
 
-  // One upload: look, list, send, read.
+  // One upload: walk the files, list them, send those that are wanted, start the reading.
 
   async function call(method, path, body) {
     const options = { method, headers: { "Content-Type": "application/json" } };
@@ -178,25 +100,25 @@
       this.session = sessionId();
       this.id = null;
       this.request = null;
-      this.isCancelled = false;
+      this.isCanceled = false;
       this.card.onCancel(() => this.cancel());
       this.card.show("Waiting for the upload before it", "");
     }
 
     cancel() {
-      this.isCancelled = true;
+      this.isCanceled = true;
       this.request?.abort();
-      this.giveUp();
+      this.discard();
       this.card.close();
     }
 
-    giveUp() {
+    discard() {
       if (this.id !== null) fetch(`/api/uploads/${this.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
       this.id = null;
     }
 
     check() {
-      if (this.isCancelled) throw new Cancelled();
+      if (this.isCanceled) throw new Canceled();
     }
 
     async run() {
@@ -205,15 +127,15 @@
         await this.steps();
         this.card.close();
       } catch (error) {
-        this.giveUp();
-        if (!this.isCancelled) this.card.fail(error.message);
+        this.discard();
+        if (!this.isCanceled) this.card.fail(error.message);
       }
     }
 
     async steps() {
       const { card } = this;
       card.show(`Looking through ${card.name}`, "");
-      this.found = new Found(await need("GET", ""));
+      this.found = new FoundFiles(await need("GET", ""));
       await this.look(this.found, (number) => {
         this.check();
         if (number % 100 === 0) card.show(`Looking through ${card.name}`, `${files(number)} found`);
@@ -251,7 +173,7 @@
 
     async sendBatch(batch, mayRetry) {
       this.check();
-      this.tell(0);
+      this.showSent(0);
       const parts = batch.map((index) => this.found.files[index].file);
       const head = JSON.stringify(batch.map((index, at) => [index, parts[at].size])) + "\n";
       if (await this.post(new Blob([head, ...parts]), head.length)) {
@@ -268,12 +190,12 @@
       if (readable.length > 0) await this.sendBatch(readable, false);
     }
 
-    // True once it is there; false if the connection broke or a file could not be opened.
+    // True when the batch has arrived; false if the connection broke or a file could not be opened.
     post(body, headBytes) {
       return new Promise((resolve, reject) => {
         const request = (this.request = new XMLHttpRequest());
         request.open("POST", `/api/uploads/${this.id}/files`);
-        request.upload.onprogress = (event) => this.tell(Math.max(0, event.loaded - headBytes));
+        request.upload.onprogress = (event) => this.showSent(Math.max(0, event.loaded - headBytes));
         request.onerror = request.onabort = () => resolve(false);
         request.onload = () => {
           if (request.status < 400) return resolve(true);
@@ -281,7 +203,7 @@
           try {
             words = JSON.parse(request.responseText).detail ?? words;
           } catch {
-            // Not ours: the status has to do.
+            // not an answer of the program: the status is all that is known
           }
           reject(new Error(words));
         };
@@ -289,7 +211,7 @@
       });
     }
 
-    tell(bytes) {
+    showSent(bytes) {
       const sent = Math.min(this.sentBytes + bytes, this.bytes);
       const left = this.found.files.length - this.wanted.length;
       const facts = [
@@ -306,7 +228,7 @@
         this.check();
         if (status === 200) {
           this.id = null;
-          return tellPage(answer.session);
+          return setUploadTarget(answer.session);
         }
         if (status !== 202) throw new Error(answer.detail ?? `It was refused (${status}).`);
         this.card.show("Copied", "It is read as soon as this session is free.", 1);
@@ -316,11 +238,11 @@
     }
   }
 
-  let numTold = 0;
-  function tellPage(session) {
-    const box = document.querySelector("#given textarea, #given input");
+  let numUploads = 0;
+  function setUploadTarget(session) {
+    const box = document.querySelector("#upload-target textarea, #upload-target input");
     if (box === null) return;
-    box.value = `${session}:${++numTold}`;
+    box.value = `${session}:${++numUploads}`;
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
@@ -335,9 +257,9 @@
   window.addEventListener("beforeunload", (event) => {
     if (running.size > 0) event.preventDefault();
   });
-  window.addEventListener("pagehide", () => running.forEach((upload) => upload.giveUp()));
+  window.addEventListener("pagehide", () => running.forEach((upload) => upload.discard()));
 
-  // Dropping, anywhere on the page.
+  // Drag and drop, anywhere on the page.
 
   const nameOf = (names) => (names.length === 1 ? names[0] : files(names.length));
   const holdsFiles = (event) => event.dataTransfer !== null && event.dataTransfer.types.includes("Files");
@@ -376,7 +298,7 @@
     });
   });
 
-  // Choosing.
+  // File choosers.
 
   function chooser(id, label, settings) {
     const input = Object.assign(document.createElement("input"), { type: "file", id, hidden: true, multiple: true });

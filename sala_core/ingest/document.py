@@ -1,7 +1,8 @@
-"""What a file becomes on its way to the model: a document, its token ids, or a reason why it was left out."""
+"""What a file becomes on its way to the model: a document, a document with token ids, or a reason to skip it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import xxhash
@@ -12,23 +13,23 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds on what one reading may cost; anything beyond them is skipped with a reason."""
+    """Bounds on the cost of reading files. A file beyond them is skipped with a reason."""
 
     max_file_bytes: int = 64 * MIB
-    """Largest text or HTML file, and the most text (as UTF-8) that may come out of any file."""
+    """Largest text or HTML file, and the most text (as UTF-8) that any file may give."""
     max_container_bytes: int = 512 * MIB
-    """Largest PDF or EPUB: most of their bytes are pictures."""
+    """Largest PDF or EPUB. Most of their bytes are pictures."""
     max_unpacked_bytes: int = 256 * MIB
-    """Most bytes that may be unpacked from one EPUB."""
+    """Most bytes unpacked from one EPUB."""
     max_parse_s: float = 120.0
     """Wall-clock time for parsing one PDF, EPUB or HTML file."""
     max_parse_memory_bytes: int = 1024 * MIB
-    """Memory of the process that parses."""
+    """Memory of the parser process."""
     max_files: int = 100_000
-    """Most files looked at in one reading."""
+    """Most files in one call of `walk`."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a limit that would let nothing through."""
+        """Raise ValueError for a limit that is not positive."""
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if value <= 0:
@@ -37,38 +38,43 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A file or a whole folder that is not read: relative name, absolute path, reason for a person."""
+    """A file or a whole folder that is not read. name: relative; path: absolute; reason: shown to the user."""
 
     name: str
     path: str
     reason: str
 
     def to_json(self) -> dict[str, str]:
-        """The record as JSON types."""
+        """Return the record as JSON types."""
         return {"name": self.name, "path": self.path, "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Missing keys become "", unknown ones are ignored."""
+        return cls(name=str(raw.get("name", "")), path=str(raw.get("path", "")), reason=str(raw.get("reason", "")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """The text of one file, as the model will read it."""
+    """The text of one file as the model reads it."""
 
     name: str
-    """Relative posix path as shown to the reader and the model."""
+    """Relative POSIX path, shown to the user and the model."""
     media_type: str
     num_bytes: int
     """Size of the file, not of the text."""
     text: str
     """Newlines are `\\n`; no NUL and no lone surrogate."""
     page_starts: tuple[int, ...] = ()
-    """Character offset of each page, not falling; () where the format has no pages."""
+    """Character offset of each page, nondecreasing; () if the format has no pages."""
     warnings: tuple[str, ...] = ()
-    """What could not be read, by page: `pages 3, 7-9: no text (scanned?)`."""
+    """What could not be read, and on which pages: `pages 3, 7-9: no text (scanned?)`."""
     content_hash: str
-    """xxh3-128 of name and text, hex."""
+    """xxh3-128 of name and text, hexadecimal."""
 
     @staticmethod
     def hash_of(name: str, text: str) -> str:
-        """The value of `content_hash` for a name and a text."""
+        """Return the `content_hash` of a document with this name and text."""
         digest = xxhash.xxh3_128(name.encode())
         digest.update(b"\0")
         digest.update(text.encode())
@@ -79,8 +85,8 @@ class Document:
 class EncodedDocument:
     """A document and the tokens of its body (without the header that names it).
 
-    token_ids: int32 [T]. token_starts: int64 [T], the character offset in `document.text` at which each token
-    begins; never falling, first 0. Token i covers the characters up to the next greater start.
+    token_ids: int32 [T]. token_starts: int64 [T], character offset in `document.text` at which each token begins;
+    nondecreasing, the first is 0. Token i covers the characters up to the next greater start.
     """
 
     document: Document
@@ -89,11 +95,11 @@ class EncodedDocument:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of the body."""
+        """Number of tokens of the body."""
         return len(self.token_ids)
 
     def __eq__(self, other: Any) -> bool:
-        """Equal documents with equal tokens."""
+        """Whether documents, token ids and token starts are equal."""
         if not isinstance(other, EncodedDocument):
             return NotImplemented
         return (

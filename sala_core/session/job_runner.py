@@ -1,4 +1,4 @@
-"""Work that outlives the page that asked for it: one thread runs jobs in order, and anyone may look at them."""
+"""Jobs outlive the window that started them: one thread runs them in order, and any thread may see how they stand."""
 
 import queue
 import threading
@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sala_core.engine.generate import PromptProgress, Token
+from sala_core.engine.generate import Token
 from sala_core.errors import SalaError
-from sala_core.events import Answer, ReadProgress, ReadReceipt
-from sala_core.store import JobRow, JobStatus, Library
+from sala_core.events import Answer, PromptProgress, ReadProgress, ReadReceipt
+from sala_core.session.answer_text import AnswerText
+from sala_core.store import JobKind, JobProgress, JobRequest, JobResult, JobRow, JobStatus, Library
 
 Event = ReadProgress | ReadReceipt | PromptProgress | Token | Answer
 Work = Callable[["Task"], Generator[Event, None, None]]
@@ -23,17 +23,18 @@ _ACTIVE: tuple[JobStatus, ...] = ("running", "queued")
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """A job as it stands now. text, thinking: what an answer says so far."""
+    """The current status of a job. text, thinking: the answer as far as it is decoded."""
 
     id: str
     session_id: str
-    kind: str
+    kind: JobKind
     status: JobStatus
-    progress: dict[str, Any]
+    request: JobRequest
+    progress: JobProgress | None
     text: str
     thinking: str
     error: str | None
-    result: dict[str, Any] | None
+    result: JobResult | None
 
 
 @dataclass(kw_only=True)
@@ -42,37 +43,27 @@ class Task:
 
     row: JobRow
     work: Work
-    progress: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
-    thinking: str = ""
-    result: dict[str, Any] | None = None
+    progress: JobProgress | None = None
+    answer: AnswerText = field(default_factory=AnswerText)
+    result: JobResult | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def should_stop(self) -> bool:
-        """Whether someone pressed Stop, or the program ends."""
+        """Whether the user pressed Stop, or the program ends."""
         return self.stopping.is_set()
 
-    def take(self, event: Event) -> None:
-        """Note what the work reports."""
-        if isinstance(event, ReadProgress):
-            self.progress = event.to_json()
-        elif isinstance(event, PromptProgress):
-            self.progress = {
-                "phase": "question",
-                "tokens_done": event.tokens_done,
-                "tokens_total": event.tokens_total,
-            }
+    def add(self, event: Event) -> None:
+        """Take in an event of the work."""
+        if isinstance(event, ReadProgress | PromptProgress):
+            self.progress = event
         elif isinstance(event, Token):
-            if event.thinking:
-                self.thinking += event.text
-            else:
-                self.text += event.text
+            self.answer.add(event)
         else:
-            self.result = event.to_json()
+            self.result = event
 
 
 class JobRunner:
-    """Runs tasks one after the other in a thread of its own; their rows in the library outlive it."""
+    """Runs tasks one after the other in its own thread. The jobs' rows in the library outlive it."""
 
     def __init__(self, library: Library, log_folder: Path) -> None:
         self._library = library
@@ -83,23 +74,23 @@ class JobRunner:
         self._thread.start()
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have the thread call `function`, which handles its own errors, between jobs."""
+        """Have the thread call `function` between two jobs. `function` handles its own errors."""
         self._queue.put(function)
 
-    def submit(self, session_id: str, kind: str, request: dict[str, Any], work: Work) -> str:
-        """Queue a job; returns its id."""
-        task = Task(row=self._library.create_job(session_id, kind, request), work=work)
+    def submit(self, session_id: str, request: JobRequest, work: Work) -> str:
+        """Queue a job, and return its id. work: does the job; it yields events."""
+        task = Task(row=self._library.create_job(session_id, request), work=work)
         self._tasks[task.row.id] = task
         self._queue.put(task)
         return task.row.id
 
     def stop(self, job_id: str) -> None:
-        """Ask a job of this process to end at its next token or chunk. One that is over is left alone."""
+        """Ask a job of this process to end at its next token or chunk. Does nothing for a job that is over."""
         if task := self._tasks.get(job_id):
             task.stopping.set()
 
     def view(self, job_id: str) -> JobView:
-        """The job as it stands now. Raises LibraryError for an unknown one."""
+        """The current status of a job. Raises LibraryError for an unknown one."""
         task = self._tasks.get(job_id)
         row = self._library.job(job_id)
         return JobView(
@@ -107,9 +98,10 @@ class JobRunner:
             session_id=row.session_id,
             kind=row.kind,
             status=row.status,
+            request=row.request,
             progress=task.progress if task else row.progress,
-            text=task.text if task else "",
-            thinking=task.thinking if task else "",
+            text=task.answer.text if task else "",
+            thinking=task.answer.thinking if task else "",
             error=row.error,
             result=row.result,
         )
@@ -117,13 +109,13 @@ class JobRunner:
     def active(self, session_id: str) -> JobView | None:
         """The session's job that is queued or running, in this process or another."""
         rows = self._unfinished(session_id)
-        if any(row.id not in self._tasks for row in rows):  # another process's, which may have been killed
+        if any(row.id not in self._tasks for row in rows):  # a job of another process, which may have been killed
             self._library.recover_jobs()
             rows = self._unfinished(session_id)
         return self.view(rows[0].id) if rows else None
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Stop everything and wait for the thread; what it was doing is saved or left as it was before."""
+        """Stop all jobs and wait for the thread. The running job saves its work, or leaves its session unchanged."""
         for task in list(self._tasks.values()):
             task.stopping.set()
         self._queue.put(None)
@@ -136,23 +128,23 @@ class JobRunner:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             if isinstance(item, Task):
-                self._do(item)
+                self._run_task(item)
                 del self._tasks[item.row.id]
             else:
                 item()
 
-    def _do(self, task: Task) -> None:
+    def _run_task(self, task: Task) -> None:
         try:
             status, error = self._attempt(task)
             self._library.update_job(
                 task.row.id, status=status, progress=task.progress, result=task.result, error=error
             )
         except SalaError:
-            # The row cannot be written: its session was deleted meanwhile, or the disk is full.
+            # The row cannot be written: its session has been deleted, or the disk is full.
             self._log_failure()
 
     def _attempt(self, task: Task) -> tuple[JobStatus, str | None]:
-        """Do the work; returns how it ended and, if it failed, why."""
+        """Do the work. Returns the job's final status and, if it failed, the reason."""
         try:
             if not task.should_stop():
                 self._follow(task)
@@ -167,13 +159,13 @@ class JobRunner:
         self._library.update_job(task.row.id, status="running")
         saved = time.monotonic()
         for event in task.work(task):
-            task.take(event)
+            task.add(event)
             if isinstance(event, ReadProgress) and time.monotonic() - saved > _SAVE_EVERY_S:
                 self._library.update_job(task.row.id, progress=task.progress)
                 saved = time.monotonic()
 
     def _log_failure(self) -> Path:
-        """Write down the exception at hand, where the disk lets it; returns the file."""
+        """Write the current exception to a log file, if the disk allows it. Returns the file."""
         file = self._log_folder / f"{time.strftime('%Y%m%d-%H%M%S')}-job.log"
         with suppress(OSError):
             self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -181,6 +173,8 @@ class JobRunner:
         return file
 
 
-def _is_complete(result: dict[str, Any] | None) -> bool:
-    """Whether a reading's receipt or an answer says that it came to its end, though Stop was pressed."""
-    return result is not None and not result.get("stopped") and result.get("finish_reason") != "stopped"
+def _is_complete(result: JobResult | None) -> bool:
+    """Whether a receipt or an answer is complete. A job can finish after Stop was pressed."""
+    if isinstance(result, ReadReceipt):
+        return not result.stopped
+    return result is not None and result.finish_reason != "stopped"

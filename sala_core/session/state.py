@@ -1,4 +1,4 @@
-"""A session's model state in memory and on disk: restored from checkpoints, advanced over unread tokens, saved."""
+"""A session's model state: restore it from checkpoints, prefill the unread tokens, save it."""
 
 import time
 from collections import deque
@@ -9,23 +9,25 @@ import numpy as np
 from torch import Tensor
 
 from sala_core.engine.engine import Engine
-from sala_core.engine.memory_budget import ROOM_TOKENS, check_budget
+from sala_core.engine.memory_budget import HEADROOM_TOKENS, check_budget
 from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import CorruptStateError
 from sala_core.events import ReadPhase, ReadProgress
 from sala_core.model.state import SalaState
 from sala_core.session.segment_writer import SegmentWriter
 from sala_core.session.stream import FileFinder, document_spans, segment_ends
-from sala_core.store import Library, PartRow, StateStore
+from sala_core.store import Library, PartRow
+from sala_core.store.states import StateStore
 
 _RATE_WINDOW_S = 10.0
 
 
 class SessionState:
-    """The state of one session. Whoever calls `catch_up` or `save_run` holds the session's lock.
+    """The model state of one session, in memory and on disk. The caller holds the session's lock.
 
-    `state` is None until it is needed, and whenever memory does not equal what the library's head says.
-    tokens_read, tokens_reused, load_s: of the last `catch_up`. warnings: damage found, and mended by reading again.
+    `state` is None until it is needed, and whenever it may differ from the checkpoint at the session's head.
+    tokens_read, tokens_reused, load_s: of the last `catch_up`. warnings: damage that was found on disk, and repaired by
+    reading again.
     """
 
     def __init__(self, library: Library, engine: Engine, session_id: str) -> None:
@@ -42,39 +44,35 @@ class SessionState:
         self.load_s = 0.0
         self.warnings: list[str] = []
 
-    @property
-    def held_tokens(self) -> int:
-        """Tokens that the state in memory stands for."""
-        return self.state.position if self.state else 0
-
     def drafts(self) -> DraftIndex:
-        """An index over the tokens that the state in memory holds; whoever advances the state extends it."""
-        if self._drafts is None or len(self._drafts) != self.held_tokens:
-            self._drafts = DraftIndex(self._library.token_ids(self._session_id, 0, self.held_tokens))
+        """An index over the tokens of the state in memory. A caller that advances the state also extends the index."""
+        num_tokens = self.state.position if self.state else 0
+        if self._drafts is None or len(self._drafts) != num_tokens:
+            self._drafts = DraftIndex(self._library.token_ids(self._session_id, 0, num_tokens))
         return self._drafts
 
     def forget(self) -> None:
-        """Let go of the state in memory; the next `catch_up` restores it from disk."""
+        """Drop the state in memory. The next `catch_up` restores it from disk."""
         self.settle()
         self.state = None
 
     def settle(self) -> None:
-        """Wait until nothing is being written. What could not be saved is not in the library, and is read again."""
+        """Wait until all writes have ended. What could not be saved is not in the library, and is read again."""
         self._writer.settle()
 
     def make_room(self, num_tokens: int) -> None:
-        """Let the state in memory take so many more tokens without moving. Raises MemoryBudgetError."""
+        """Reserve memory for `num_tokens` more tokens, so that buffers are not moved. Raises MemoryBudgetError."""
         assert self.state is not None
         total = self.state.position + num_tokens
         check_budget(self._engine, total, state=self.state)
         _reserve(self.state, total)
 
     def catch_up(self, should_stop: Callable[[], bool]) -> Iterator[ReadProgress]:
-        """Bring the state to the end of the stream: restore what is stored, read the rest, saving as it goes.
+        """Bring the state to the end of the stream: restore what is stored, prefill the rest, save every segment.
 
-        On a card segments are written while the next ones are read; all are when this ends. Ends early when
-        `should_stop()` is true or when it is closed; what was saved stays. Raises StateError, DiskFullError,
-        MemoryBudgetError; the library then stands at the last segment saved.
+        On a GPU, segments are written while the next ones are prefilled; all are on disk when this ends. It ends early
+        when `should_stop()` is true or when the iterator is closed; saved segments stay. Raises StateError,
+        DiskFullError, MemoryBudgetError; the session's head is then the last saved segment.
         """
         row = self._library.session(self._session_id)
         parts = self._library.parts(row.id)
@@ -114,10 +112,18 @@ class SessionState:
                 self.forget()
 
     def save_run(self, start: int, ids: np.ndarray, *, keep: bool, commit: bool = True) -> tuple[str, int]:
-        """Have the tokens from `start` to the state's end, whose ids [n] are given, stored as one checkpoint.
+        """Queue the storing of one checkpoint: the state's tokens from `start` to its end.
 
-        commit: move the session's head there, once it is stored; otherwise it is stored when this returns. Returns the
-        checkpoint's name and end. Raises DiskFullError, for this checkpoint or one before it.
+        Returns the checkpoint's name and end.
+
+        Args:
+            start: end of the checkpoint before.
+            ids: the token ids, [n].
+            keep: whether its snapshot stays when a later one is stored.
+            commit: move the session's head there once it is stored. False: the head stays, and the checkpoint is on
+                disk when this returns.
+
+        Raises DiskFullError, for this checkpoint or for an earlier one.
         """
         assert self.state is not None
         end = self.state.position
@@ -125,7 +131,7 @@ class SessionState:
         save = partial(self._save, self._head, parent, start, ids, keep=keep, commit=commit)
         self._writer.put(self.state.segment(start, end), self.state.snapshot(), save)
         if not commit or self._engine.model.device.type != "cuda":
-            self._writer.flush()  # a card reads a segment in a moment; elsewhere a kill is to lose one at most
+            self._writer.flush()  # prefill is slow on a CPU: a crash loses one segment at most
         return self._head, end
 
     def _save(
@@ -140,7 +146,7 @@ class SessionState:
         keep: bool,
         commit: bool,
     ) -> None:
-        """On the writing thread: store a checkpoint, then move the head."""
+        """Store a checkpoint, then move the head. Runs on the writing thread."""
         stored = self._store.save(
             parent=parent, token_ids=ids, start=start, segment=segment, snapshot=snapshot, keep=keep
         )
@@ -152,10 +158,9 @@ class SessionState:
         return segment_ends(parts, start, end, chunk_tokens=self._engine.chunk_tokens)
 
     def _restore(self, parts: Sequence[PartRow], num_tokens: int, meter: "_Meter") -> Iterator[ReadProgress]:
-        """Rebuild the state from the furthest snapshot that fits; a damaged checkpoint is dropped, then the one before
-        it is tried."""
+        """Rebuild the state from the last usable snapshot. Discards damaged checkpoints and tries earlier ones."""
         while True:
-            name, position = self._furthest(parts, num_tokens)
+            name, position = self._last_snapshot(parts, num_tokens)
             state = self._engine.new_state()
             _reserve(state, num_tokens)
             try:
@@ -174,9 +179,11 @@ class SessionState:
             self.state, self._head = state, name
             return
 
-    def _furthest(self, parts: Sequence[PartRow], num_tokens: int) -> tuple[str | None, int]:
-        """The last stored checkpoint with a snapshot on this session's path: its head, or one that another session
-        with the same tokens has left further on."""
+    def _last_snapshot(self, parts: Sequence[PartRow], num_tokens: int) -> tuple[str | None, int]:
+        """Name and end of the last stored checkpoint with a snapshot that fits the session's tokens.
+
+        It is the session's head, or a later checkpoint of another session with the same tokens.
+        """
         row = self._library.session(self._session_id)
         best, best_end = row.head, row.position
         parent = row.head
@@ -192,9 +199,9 @@ class SessionState:
 
 
 def _reserve(state: SalaState, num_tokens: int) -> None:
-    """Make room for so many tokens in all, and for what is then asked and answered."""
+    """Reserve memory for `num_tokens` tokens in all, and for a turn after them."""
     if state.capacity is not None and state.capacity < num_tokens:
-        state.reserve(num_tokens + ROOM_TOKENS)
+        state.reserve(num_tokens + HEADROOM_TOKENS)
 
 
 class _Meter:
@@ -206,12 +213,12 @@ class _Meter:
         self._recent: deque[tuple[float, int]] = deque()
 
     def begin(self, position: int) -> None:
-        """Reading starts here: what came before does not count for the speed."""
+        """Measure the speed from here on."""
         self._recent.clear()
         self._recent.append((time.monotonic(), position))
 
     def progress(self, phase: ReadPhase, position: int) -> ReadProgress:
-        """The progress at `position`; speed over the last ten seconds."""
+        """The progress at `position`, with the speed of the last _RATE_WINDOW_S seconds."""
         now = time.monotonic()
         self._recent.append((now, position))
         while len(self._recent) > 2 and now - self._recent[0][0] > _RATE_WINDOW_S:

@@ -1,4 +1,4 @@
-"""The token stream of a session: system message, documents, turns; append-only, and cut into checkpoints."""
+"""The token stream of a session: system message, documents and turns. It only grows, and is cut into checkpoints."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from sala_core.text.prompt import SYSTEM_PROMPT, document_header
 from sala_core.text.tokenizer import Tokenizer
 
 SEGMENT_TOKENS = 4 * CHUNK_TOKENS
-"""A segment is saved at every multiple of it."""
+"""A segment is saved at every multiple of this."""
 
 SNAPSHOT_TOKENS = 16 * SEGMENT_TOKENS
-"""A snapshot is kept at every multiple of it, so that another session with the same beginning can branch off."""
+"""A snapshot is kept at every multiple of this, so that another session with the same beginning can branch off."""
 
 
 class StreamWriter:
@@ -28,11 +28,11 @@ class StreamWriter:
         self._chat = chat
 
     def system(self) -> PartDraft:
-        """The message that every stream begins with."""
+        """The system message, with which every stream begins."""
         return PartDraft(kind="system", token_ids=self._chat.message("system", self._content(SYSTEM_PROMPT)))
 
     def document(self, encoded: EncodedDocument, document_id: str) -> PartDraft:
-        """A document as one user message: header with its name, then its text."""
+        """A document as one user message: a header with its name, then its text."""
         head = np.concatenate(
             [self._chat.message_prefix("user"), self._content(document_header(encoded.document.name))]
         )
@@ -45,16 +45,16 @@ class StreamWriter:
         return PartDraft(kind="user", token_ids=ids, message_id=message_id)
 
     def answer(self, ids: Sequence[int], message_id: str) -> PartDraft:
-        """The tokens that the model said, and the end of its message."""
-        said = np.asarray(ids, dtype=np.int32)
+        """The answer's tokens, then those that end its message."""
+        answer_ids = np.asarray(ids, dtype=np.int32)
         return PartDraft(
             kind="assistant",
-            token_ids=np.concatenate([said, self._chat.message_suffix("assistant")]),
+            token_ids=np.concatenate([answer_ids, self._chat.message_suffix("assistant")]),
             message_id=message_id,
         )
 
     def written_answer(self, text: str, message_id: str) -> PartDraft:
-        """An answer that another tokenizer made, encoded anew."""
+        """An answer from its text, for one that was decoded with another tokenizer."""
         return self.answer(self._content(text).tolist(), message_id)
 
     def _content(self, text: str) -> np.ndarray:
@@ -64,11 +64,16 @@ class StreamWriter:
 def segment_ends(
     parts: Sequence[PartRow], start: int, end: int, *, chunk_tokens: int = CHUNK_TOKENS
 ) -> list[tuple[int, bool]]:
-    """Where checkpoints end while tokens start ... end - 1 are read, and whether each keeps its snapshot.
+    """Where checkpoints end while tokens start ... end - 1 are prefilled, and whether each keeps its snapshot.
 
-    Every multiple of SEGMENT_TOKENS, or of chunk_tokens where chunks are longer; the end of each document of at least
-    SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than reading it); and `end`. Kept are
-    `end`, those documents' ends and multiples of SNAPSHOT_TOKENS.
+    Checkpoints end at the multiples of SEGMENT_TOKENS, or of chunk_tokens where that is larger; at the end of each
+    document of at least SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than its prefill);
+    and at `end`. Snapshots are kept at `end`, at the ends of those documents and at multiples of SNAPSHOT_TOKENS.
+
+    Args:
+        parts: the session's stream.
+        start, end: the tokens to prefill.
+        chunk_tokens: tokens per prefill chunk.
     """
     books = {
         part.end
@@ -82,7 +87,7 @@ def segment_ends(
 
 
 def document_spans(parts: Sequence[PartRow], documents: Sequence[DocumentRow]) -> list[DocumentSpan]:
-    """Where each document's own text stands in the stream."""
+    """Where each document's own text is in the stream, without headers."""
     by_id = {row.id: row for row in documents}
     return [
         DocumentSpan(
@@ -97,7 +102,7 @@ def document_spans(parts: Sequence[PartRow], documents: Sequence[DocumentRow]) -
 
 
 class FileFinder:
-    """Which file a position of the stream belongs to."""
+    """Finds the document at a position of the stream."""
 
     def __init__(self, spans: Sequence[DocumentSpan]) -> None:
         self._starts = [span.start for span in spans]
@@ -110,6 +115,6 @@ class FileFinder:
         return len(self._names)
 
     def at(self, position: int) -> tuple[int, str]:
-        """(documents read to their end, the name of the one being read; "" before the first) after so many tokens."""
+        """After `position` tokens: (documents that are complete, name of the current one; "" before the first)."""
         index = bisect_right(self._starts, position - 1) - 1
         return bisect_right(self._ends, position), self._names[index] if index >= 0 else ""

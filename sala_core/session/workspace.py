@@ -1,11 +1,11 @@
-"""What a page needs: one library, one model, one engine thread. No tensor passes through here."""
+"""The page's view of the program: one library, one model, one engine thread. No tensor passes through here."""
 
 import shutil
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import psutil
 
@@ -19,16 +19,16 @@ from sala_core.model.state import KvKind
 from sala_core.session.job_runner import Event, JobRunner, JobView, Task
 from sala_core.session.session import Session
 from sala_core.session.state import SessionState
-from sala_core.store import Library, SessionRow
+from sala_core.store import AskRequest, Library, ReadRequest, RereadRequest, SessionRow
 
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
-"""So long an upload waits for its reading to be continued."""
+"""How long the files of an unfinished reading are kept."""
 _INCOMING = "incoming"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """The model that answers. max_tokens: the longest stream it takes. error: why it could not be loaded."""
+    """The model that answers. max_tokens: its longest stream. error: why it could not be loaded."""
 
     name: str
     status: Literal["loading", "ready", "failed"]
@@ -37,13 +37,13 @@ class ModelInfo:
     dtype: str
     max_tokens: int
     sampling: SamplingParams | None
-    """How the model would have its answers chosen; None until it is loaded."""
+    """The model's own sampling parameters; None until it is loaded."""
     error: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Meter:
-    """How full a session and the machine are. tokens_free: what still fits, by the model and by free memory."""
+    """Use of a session and of the machine. tokens_free: tokens that still fit the model and the free memory."""
 
     tokens_read: int
     tokens_pending: int
@@ -53,11 +53,28 @@ class Meter:
     process_bytes: int
 
 
+class SamplingChanges(TypedDict, total=False):
+    """Fields of SamplingParams that a user has set; the model's own apply to the others."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    verbatim: bool
+
+
 class Workspace:
-    """Loads the model in the background, runs jobs on it, and tells how they stand. Safe to call from any thread."""
+    """Loads the model in the background, runs jobs on it, and reports their status. Safe to call from any thread."""
 
     def __init__(self, library_folder: Path, model: str, device: str, kv: KvKind | Literal["auto"] = "auto") -> None:
-        """kv: as in `Engine.load`. Raises LibraryError; a model that cannot be loaded is reported by `model_info`."""
+        """Open the library and start to load the model. `model_info` reports a model that cannot be loaded.
+
+        Args:
+            library_folder: folder of the library; made if it does not exist.
+            model, device, kv: as `Engine.load` takes them.
+
+        Raises LibraryError.
+        """
         self.library = Library.open(library_folder)
         self.library.recover_jobs()
         self._uploads = library_folder / "uploads"
@@ -85,27 +102,27 @@ class Workspace:
         )
 
     def new_session(self, name: str) -> SessionRow:
-        """Add an empty session; it belongs to the model that first reads into it. Raises SessionExistsError."""
+        """Add an empty session. It belongs to the model that first reads into it. Raises SessionExistsError."""
         return self.library.create_session(name, model=self._model, fingerprint="")
 
     def refusal(self, session_id: str) -> str | None:
-        """Why the session cannot go on with this model, or None. `submit_reread` hands it over."""
+        """Why this model cannot continue the session, or None. `submit_reread` hands the session over to it."""
         row = self.library.session(session_id)
         engine = self._engine
         if engine is None or row.num_tokens == 0 or row.fingerprint == engine.fingerprint:
             return None
         return (
-            f"It was read by the model {row.model!r}, in another version, number format or --kv than {self._model!r} "
-            "of now, so its saved state does not fit. Start the program as it was then, or read the session again with "
-            "this one; texts and conversation stay."
+            f"It was read by the model {row.model!r}, in another version, number format or --kv than the current "
+            f"{self._model!r}, so its saved state does not fit. Start the program as it was then, or read the session "
+            "again with this model; texts and conversation stay."
         )
 
     def submit_read(self, session_id: str, paths: Sequence[Path], *, owned_folder: Path | None = None) -> str:
-        """Queue a reading; returns the job's id. No paths: continue what is unread.
+        """Queue a reading, and return the job's id. Without paths it continues what is unread.
 
-        owned_folder: a folder with the paths that is the workspace's from now on; it is kept beside the library until
-        the reading is over, so that a reading can go on after a crash. Raises SessionBusyError; IngestError for a path
-        that is not there.
+        owned_folder: a folder that holds the paths, and that the workspace takes over. It is kept beside the library
+        until the reading is complete, so that the reading can continue after a crash. Raises SessionBusyError;
+        IngestError for a path that does not exist.
         """
         for path in paths:
             if not path.exists():
@@ -116,7 +133,7 @@ class Workspace:
             home.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(owned_folder, home)
             paths = [home / path.relative_to(owned_folder) for path in paths]
-        request = {"paths": [str(path) for path in paths]}
+        request = ReadRequest(paths=tuple(map(str, paths)))
 
         def work(task: Task) -> Generator[Event, None, None]:
             with self._open(session_id) as session:
@@ -124,12 +141,12 @@ class Workspace:
             if not task.should_stop():
                 self._drop_uploads(paths)
 
-        return self._runner.submit(session_id, "read", request, work)
+        return self._runner.submit(session_id, request, work)
 
     def new_upload_folder(self) -> Path:
-        """A fresh folder beside the library, for what is to be given to `submit_read` as `owned_folder`.
+        """A new folder beside the library, to be filled and given to `submit_read` as `owned_folder`.
 
-        Only this user may look into it; what is left of it goes when the workspace is closed. Raises LibraryError.
+        Only this user has access to it. It is removed when the workspace is closed. Raises LibraryError.
         """
         folder = self._incoming / new_id()
         try:
@@ -144,11 +161,17 @@ class Workspace:
         question: str,
         sampling: SamplingParams | None = None,
         *,
-        changes: Mapping[str, Any] | None = None,
+        changes: SamplingChanges | None = None,
     ) -> str:
-        """Queue a question; returns the job's id. Raises SessionBusyError.
+        """Queue a question, and return the job's id.
 
-        sampling: None for the model's own. changes: fields of it that are set otherwise, whatever the model.
+        Args:
+            session_id: which session.
+            question: its text.
+            sampling: None for the model's own.
+            changes: fields that replace those of `sampling`.
+
+        Raises SessionBusyError.
         """
         self._check_idle(session_id)
 
@@ -157,10 +180,10 @@ class Workspace:
                 chosen = replace(sampling or session.sampling_defaults, **changes) if changes else sampling
                 yield from session.ask(question, chosen, should_stop=task.should_stop)
 
-        return self._runner.submit(session_id, "ask", {"question": question}, work)
+        return self._runner.submit(session_id, AskRequest(question=question), work)
 
     def submit_reread(self, session_id: str) -> str:
-        """Queue reading a session's stored tokens again with the model at hand. Raises SessionBusyError."""
+        """Queue the reading of a session's stored tokens with this workspace's model. Raises SessionBusyError."""
         self._check_idle(session_id)
 
         def work(task: Task) -> Generator[Event, None, None]:
@@ -168,14 +191,14 @@ class Workspace:
                 session.reset()
                 yield from session.read([], should_stop=task.should_stop)
 
-        return self._runner.submit(session_id, "reread", {"paths": []}, work)
+        return self._runner.submit(session_id, RereadRequest(), work)
 
     def stop(self, job_id: str) -> None:
-        """Ask a job to end; what it has read or said is kept."""
+        """Ask a job to end. What it has read or answered so far is kept."""
         self._runner.stop(job_id)
 
     def job(self, job_id: str) -> JobView:
-        """A job as it stands now. Raises LibraryError for an unknown one."""
+        """The current status of a job. Raises LibraryError for an unknown one."""
         return self._runner.view(job_id)
 
     def active_job(self, session_id: str) -> JobView | None:
@@ -183,7 +206,7 @@ class Workspace:
         return self._runner.active(session_id)
 
     def meter(self, session_id: str) -> Meter:
-        """How full the session and the machine are."""
+        """Use of the session and of the machine."""
         row = self.library.session(session_id)
         room = MAX_TOKENS - row.num_tokens
         if self._engine is not None:
@@ -199,7 +222,7 @@ class Workspace:
         )
 
     def close(self) -> None:
-        """Stop all work, saving what is read, and close the library."""
+        """Stop all jobs, save what is read, and close the library."""
         self._runner.close()
         shutil.rmtree(self._incoming, ignore_errors=True)
         self.library.close()
@@ -215,10 +238,10 @@ class Workspace:
             self._error = f"the model could not be loaded ({type(error).__name__}: {error})"
 
     def _tidy(self) -> None:
-        """Free what crashes and readings never finished have left: unused states, texts, uploads."""
+        """Free what crashes and unfinished readings have left: unused states, texts, uploads."""
         self.library.collect_garbage()
         sessions = {row.id for row in self.library.sessions()}
-        known = {*sessions, _INCOMING}  # another program on this library may be receiving
+        known = {*sessions, _INCOMING}  # another process with this library may be receiving an upload
         oldest = time.time() - _UPLOAD_AGE_S
         for folder in self._uploads.glob("*/*"):
             if folder != self._incoming and (folder.parent.name not in known or _changed_at(folder) < oldest):
@@ -229,7 +252,7 @@ class Workspace:
             raise SessionBusyError("this session is still at work; wait for it, or press Stop")
 
     def _open(self, session_id: str) -> Session:
-        """The session with its state, if that is still in memory; another session's state is let go."""
+        """Open the session, with its state if that is in memory. Drops the state of any other session."""
         if self._engine is None:
             raise ModelError(self._error or "the model is not loaded")
         held = self._held[1] if self._held and self._held[0] == session_id else None
@@ -245,7 +268,7 @@ class Workspace:
 
 
 def _changed_at(folder: Path) -> float:
-    """When the folder's list of files last changed; now, where it has just gone."""
+    """When the folder's list of files last changed; the current time for a folder that no longer exists."""
     try:
         return folder.stat().st_mtime
     except OSError:

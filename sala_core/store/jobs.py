@@ -1,36 +1,47 @@
-"""Jobs: work that outlives the page that asked for it, and that a later start finds again."""
+"""Jobs: work that outlives the window that started it, and that a later start of the program finds again."""
 
 import json
 import os
 import sqlite3
 import time
-from typing import Any
 
 import psutil
 
 from sala_core.disk.files import new_id
 from sala_core.errors import LibraryError
+from sala_core.events import Answer, ReadReceipt, progress_from_json
 from sala_core.store.base import LibraryBase, find_session
 from sala_core.store.database import insert_row
-from sala_core.store.rows import JobRow, JobStatus
+from sala_core.store.rows import (
+    READING_KINDS,
+    AskRequest,
+    JobProgress,
+    JobRequest,
+    JobResult,
+    JobRow,
+    JobStatus,
+    ReadRequest,
+    RereadRequest,
+)
 
 _CLOCK_SLACK_S = 2.0
 """A process's start time is computed from the boot time, which moves a little when the clock is set."""
+_REQUESTS = {record.kind: record for record in (ReadRequest, RereadRequest, AskRequest)}
 
 
 class Jobs(LibraryBase):
-    """The part of the library that knows work in progress."""
+    """The part of the library that keeps jobs."""
 
-    def create_job(self, session_id: str, kind: str, request: dict[str, Any]) -> JobRow:
+    def create_job(self, session_id: str, request: JobRequest) -> JobRow:
         """Add a queued job that belongs to this process. Raises SessionNotFoundError."""
         job_id, now = new_id(), time.time()
         with self.database.write() as conn:
             values = {
                 "id": job_id,
                 "session_id": find_session(conn, session_id).id,
-                "kind": kind,
+                "kind": request.kind,
                 "status": "queued",
-                "request": json.dumps(request),
+                "request": json.dumps(request.to_json()),
                 "progress": "{}",
                 "owner_pid": os.getpid(),
                 "owner_started": psutil.Process().create_time(),
@@ -45,13 +56,17 @@ class Jobs(LibraryBase):
         job_id: str,
         *,
         status: JobStatus | None = None,
-        progress: dict[str, Any] | None = None,
-        result: dict[str, Any] | None = None,
+        progress: JobProgress | None = None,
+        result: JobResult | None = None,
         error: str | None = None,
     ) -> JobRow:
-        """Change what is given and leave the rest.
+        """Change a job, and return it as it is then.
 
-        Each call is one durable commit (milliseconds): not for every token.
+        Each call is one durable commit, which takes milliseconds: too slow to be called for every token.
+
+        Args:
+            job_id: which job.
+            status, progress, result, error: the new values; None leaves a column as it is.
 
         Raises LibraryError for an unknown job.
         """
@@ -59,9 +74,9 @@ class Jobs(LibraryBase):
         if status is not None:
             values["status"] = status
         if progress is not None:
-            values["progress"] = json.dumps(progress)
+            values["progress"] = json.dumps(progress.to_json())
         if result is not None:
-            values["result"] = json.dumps(result)
+            values["result"] = json.dumps(result.to_json())
         if error is not None:
             values["error"] = error
         assignments = ", ".join(f"{column} = :{column}" for column in values)
@@ -75,7 +90,7 @@ class Jobs(LibraryBase):
             return _find(conn, job_id)
 
     def jobs(self, session_id: str | None = None, status: JobStatus | None = None) -> list[JobRow]:
-        """Return jobs, oldest first: of one session or all, in one status or any."""
+        """Return jobs, the oldest first. session_id, status: only jobs of this session or with this status."""
         with self.database.read() as conn:
             rows = conn.execute(
                 "SELECT * FROM jobs"
@@ -86,7 +101,7 @@ class Jobs(LibraryBase):
             return [_row(row) for row in rows]
 
     def recover_jobs(self) -> list[JobRow]:
-        """Mark queued and running jobs whose process is gone as interrupted; return them."""
+        """Mark queued and running jobs whose process has ended as interrupted, and return them."""
         with self.database.write() as conn:
             rows = conn.execute(
                 "SELECT * FROM jobs WHERE status IN ('queued', 'running') ORDER BY created_at, rowid"
@@ -116,14 +131,18 @@ def _find(conn: sqlite3.Connection, job_id: str) -> JobRow:
 
 
 def _row(row: sqlite3.Row) -> JobRow:
+    kind = row["kind"]
+    if kind not in _REQUESTS:
+        raise LibraryError(f"job {row['id']} is of the unknown kind {kind!r}; update the program")
+    result_type = ReadReceipt if kind in READING_KINDS else Answer
     return JobRow(
         id=row["id"],
         session_id=row["session_id"],
-        kind=row["kind"],
+        kind=kind,
         status=row["status"],
-        request=json.loads(row["request"]),
-        progress=json.loads(row["progress"]),
-        result=None if row["result"] is None else json.loads(row["result"]),
+        request=_REQUESTS[kind].from_json(json.loads(row["request"])),
+        progress=progress_from_json(json.loads(row["progress"])),
+        result=None if row["result"] is None else result_type.from_json(json.loads(row["result"])),
         error=row["error"],
         owner_pid=row["owner_pid"],
         owner_started=row["owner_started"],

@@ -1,32 +1,37 @@
-"""The records that the library hands out and takes in.
+"""The records that the library takes and returns.
 
 Times are seconds since 1970 in UTC, sizes are bytes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from sala_core.disk.files import new_id
+from sala_core.events import Answer, AnswerStats, Evidence, PromptProgress, ReadProgress, ReadReceipt
 
 JobStatus = Literal["queued", "running", "done", "failed", "stopped", "interrupted"]
+JobKind = Literal["read", "reread", "ask"]
+READING_KINDS: tuple[JobKind, ...] = ("read", "reread")
+"""Kinds of jobs that end with a ReadReceipt; the others end with an Answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRow:
-    """One session: what it has read and where its model state stands."""
+    """One session: its stream of tokens and its saved model state."""
 
     id: str
     name: str
     model: str
     fingerprint: str
     head: str | None
-    """Name of the checkpoint the session's state stands on; None where nothing is saved."""
+    """Name of the checkpoint that holds the session's state; None where nothing is saved."""
     position: int
-    """Tokens covered by `head`; 0 without one."""
+    """Tokens that `head` covers; 0 without one."""
     num_tokens: int
-    """Tokens in the session's stream; those after `position` have to be read again."""
+    """Tokens in the session's stream. The model still has to read those from `position` on."""
     num_documents: int
     num_messages: int
     created_at: float
@@ -85,8 +90,9 @@ class MessageDraft:
     text: str
     thinking: str = ""
     status: str = "done"
-    evidence: list[dict[str, Any]] = field(default_factory=list)
-    stats: dict[str, Any] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+    stats: AnswerStats | None = None
+    """Of an answer; None for a question."""
     id: str = field(default_factory=new_id)
 
 
@@ -99,22 +105,78 @@ class MessageRow:
     text: str
     thinking: str
     status: str
-    evidence: list[dict[str, Any]]
-    stats: dict[str, Any]
+    evidence: tuple[Evidence, ...]
+    stats: AnswerStats | None
+    """Of an answer; None for a question."""
     created_at: float
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """Read files and folders into the session, and whatever of its stream is unread."""
+
+    kind: ClassVar[JobKind] = "read"
+    paths: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return {"paths": list(self.paths)}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Missing keys get defaults, unknown ones are ignored."""
+        return cls(paths=tuple(map(str, raw.get("paths", ()))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RereadRequest:
+    """Read the session's stored tokens again, with the model at hand. Its JSON has the key of a ReadRequest."""
+
+    kind: ClassVar[JobKind] = "reread"
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return {"paths": []}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote."""
+        return cls()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskRequest:
+    """Ask a question."""
+
+    kind: ClassVar[JobKind] = "ask"
+    question: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return {"question": self.question}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Missing keys get defaults, unknown ones are ignored."""
+        return cls(question=str(raw.get("question", "")))
+
+
+JobRequest = ReadRequest | RereadRequest | AskRequest
+JobProgress = ReadProgress | PromptProgress
+JobResult = ReadReceipt | Answer
+
+
+@dataclass(frozen=True, kw_only=True)
 class JobRow:
-    """One piece of work for a session; its owner is a process, told by its pid and start time."""
+    """One piece of work for a session. Its owner is a process, identified by its pid and start time."""
 
     id: str
     session_id: str
-    kind: str
+    kind: JobKind
     status: JobStatus
-    request: dict[str, Any]
-    progress: dict[str, Any]
-    result: dict[str, Any] | None
+    request: JobRequest
+    progress: JobProgress | None
+    result: JobResult | None
     error: str | None
     owner_pid: int
     owner_started: float
@@ -143,7 +205,7 @@ class CheckpointRow:
 
     @property
     def has_snapshot(self) -> bool:
-        """Whether reading can go on from `end`."""
+        """Whether reading can continue from `end`."""
         return self.snapshot_checksum is not None
 
     @property
@@ -164,7 +226,7 @@ class Usage:
 
     @property
     def states_bytes(self) -> int:
-        """What eviction can free: segments and snapshots."""
+        """Bytes that eviction can free: segments and snapshots."""
         return self.segments_bytes + self.snapshots_bytes
 
     @property

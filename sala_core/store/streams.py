@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from sala_core.errors import LibraryError, StateError
+from sala_core.events import AnswerStats, Evidence
 from sala_core.store.base import LibraryBase, find_session
 from sala_core.store.checkpoints import drop_rolling_snapshots, find_checkpoint
 from sala_core.store.database import insert_row
@@ -18,13 +19,12 @@ _ID_BYTES = 4
 
 
 class Streams(LibraryBase):
-    """The part of the library that knows what sessions have read and said."""
+    """The part of the library that keeps the sessions' token streams and conversations."""
 
     def append_parts(self, session_id: str, parts: Sequence[PartDraft]) -> None:
         """Append runs of tokens to the session's stream, all or none.
 
-        Raises SessionNotFoundError; LibraryError for a document that is not stored or ids that are no int32
-        [n].
+        Raises SessionNotFoundError; LibraryError for a document that is not stored, or for ids that are not int32 [n].
         """
         with self.database.write() as conn:
             session_id = find_session(conn, session_id).id
@@ -41,8 +41,7 @@ class Streams(LibraryBase):
             return [_part_row(row) for row in rows]
 
     def token_ids(self, session_id: str, start: int, end: int) -> np.ndarray:
-        """Return tokens [start, end) of the session's stream, int32 [end - start]; reads only these from
-        disk.
+        """Return tokens [start, end) of the session's stream, int32 [end - start]. Reads only these from disk.
 
         Raises SessionNotFoundError; LibraryError if the range is not within the stream.
         """
@@ -86,6 +85,12 @@ class Streams(LibraryBase):
     ) -> None:
         """Append a turn's parts and messages and move the session's head, in one transaction.
 
+        Args:
+            session_id: which session.
+            parts: the turn's tokens.
+            messages: the question and the answer.
+            head, position: as `set_head` takes them.
+
         Raises as `append_parts` and `set_head`; nothing is changed then.
         """
         with self.database.write() as conn:
@@ -96,11 +101,10 @@ class Streams(LibraryBase):
         self.remove_files([self.states_folder / name for name in dropped])
 
     def set_head(self, session_id: str, head: str | None, position: int) -> None:
-        """Let the session stand on the checkpoint `head`, whose end is `position`; None and 0 for no state.
+        """Make the checkpoint `head`, which ends at `position`, the session's state; None and 0 for no state.
 
-        The former head's snapshot is dropped if it was a rolling one. Raises SessionNotFoundError; StateError
-        if the checkpoint is not there, has no snapshot, belongs to another model or does not end at
-        `position`.
+        The snapshot of the former head is dropped if it was a rolling one. Raises SessionNotFoundError; StateError if
+        the checkpoint does not exist, has no snapshot, belongs to another model or does not end at `position`.
         """
         with self.database.write() as conn:
             dropped = _set_head(conn, find_session(conn, session_id).id, head, position)
@@ -109,10 +113,14 @@ class Streams(LibraryBase):
     def reset_session(
         self, session_id: str, *, model: str, fingerprint: str, parts: Sequence[PartDraft] | None = None
     ) -> None:
-        """Hand a session to another model: its state is let go, its conversation stays.
+        """Hand a session to another model. Its state is dropped, its conversation stays.
 
-        parts: the whole stream as the new model's tokenizer writes it; None keeps the stored one. Raises as
-        `append_parts`.
+        Args:
+            session_id: which session.
+            model, fingerprint: of the new model.
+            parts: the whole stream, tokenized for the new model; None keeps the stored one.
+
+        Raises as `append_parts`.
         """
         with self.database.write() as conn:
             session_id = find_session(conn, session_id).id
@@ -170,9 +178,9 @@ def as_token_ids(token_ids: np.ndarray) -> np.ndarray:
 def _store_run(conn: sqlite3.Connection, ids: np.ndarray) -> int:
     data = ids.tobytes()
     key = xxhash.xxh3_128_hexdigest(data)
-    found = conn.execute("SELECT row FROM token_runs WHERE hash = ?", [key]).fetchone()
-    if found is not None:
-        return int(found["row"])
+    known = conn.execute("SELECT row FROM token_runs WHERE hash = ?", [key]).fetchone()
+    if known is not None:
+        return int(known["row"])
     return insert_row(conn, "token_runs", {"hash": key, "ids": data})
 
 
@@ -188,15 +196,15 @@ def _append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequen
             "text": message.text,
             "thinking": message.thinking,
             "status": message.status,
-            "evidence": json.dumps(message.evidence),
-            "stats": json.dumps(message.stats),
+            "evidence": json.dumps([item.to_json() for item in message.evidence]),
+            "stats": json.dumps(message.stats.to_json() if message.stats is not None else {}),
             "created_at": now,
         }
         insert_row(conn, "messages", values)
 
 
 def _set_head(conn: sqlite3.Connection, session_id: str, head: str | None, position: int) -> list[str]:
-    """Move the head; return the names of snapshot files that nothing needs any more."""
+    """Move the head; return the names of the snapshot files that are no longer needed."""
     session = find_session(conn, session_id)
     row = None if head is None else find_checkpoint(conn, head)
     end = row.end if row is not None else 0
@@ -235,13 +243,14 @@ def _part_row(row: sqlite3.Row) -> PartRow:
 
 
 def _message_row(row: sqlite3.Row) -> MessageRow:
+    stats = json.loads(row["stats"])
     return MessageRow(
         id=row["id"],
         role=row["role"],
         text=row["text"],
         thinking=row["thinking"],
         status=row["status"],
-        evidence=json.loads(row["evidence"]),
-        stats=json.loads(row["stats"]),
+        evidence=tuple(Evidence.from_json(item) for item in json.loads(row["evidence"])),
+        stats=AnswerStats.from_json(stats) if stats else None,
         created_at=row["created_at"],
     )

@@ -12,6 +12,9 @@ from typing import Any
 
 from sala_core import SamplingParams
 from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
+from sala_core.events import Answer, AnswerStats, Evidence, PromptProgress, Quotation, ReadProgress, ReadReceipt
+from sala_core.ingest import SkippedFile
+from sala_core.store import AskRequest, JobProgress, JobRequest, JobResult, ReadRequest, RereadRequest
 
 NOVEL = "\n".join(
     f"Line {number} of the novel: the carriage waited in the rain while nobody spoke." for number in range(1, 4001)
@@ -67,8 +70,8 @@ class FakeMessage:
     text: str
     thinking: str = ""
     status: str = "done"
-    evidence: list[dict[str, Any]] = field(default_factory=list)
-    stats: dict[str, Any] = field(default_factory=dict)
+    evidence: tuple[Evidence, ...] = ()
+    stats: AnswerStats | None = None
     created_at: float = field(default_factory=time.time)
 
 
@@ -78,12 +81,12 @@ class FakeJob:
     session_id: str
     kind: str
     status: str = "queued"
-    request: dict[str, Any] = field(default_factory=dict)
-    progress: dict[str, Any] = field(default_factory=dict)
+    request: JobRequest = field(default_factory=ReadRequest)
+    progress: JobProgress | None = None
     text: str = ""
     thinking: str = ""
     error: str | None = None
-    result: dict[str, Any] | None = None
+    result: JobResult | None = None
     created_at: float = field(default_factory=time.time)
 
 
@@ -111,7 +114,7 @@ class FakeMeter:
 
 @dataclass(kw_only=True)
 class Script:
-    """What the next jobs do; a test changes it before it presses a button."""
+    """What the next jobs do. A test changes it before it presses a button."""
 
     answer: str = 'The novel says "the carriage waited in the rain" and then goes **silent**.\n\nNothing more is told.'
     thinking: str = ""
@@ -119,33 +122,31 @@ class Script:
     reading_s: float = 2.0
     read_error: str | None = None
     ask_error: str | None = None
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    evidence: list[dict[str, Any]] = field(
-        default_factory=lambda: [
-            {
-                "document": "novel.txt",
-                "document_id": "novel",
-                "page": None,
-                "line_start": 120,
-                "line_end": 122,
-                "text": "\n".join(NOVEL.split("\n")[119:122]),
-                "score": 0.91,
-            },
-            {
-                "document": "novel.txt",
-                "document_id": "novel",
-                "page": None,
-                "line_start": 40,
-                "line_end": 40,
-                "text": NOVEL.split("\n")[39],
-                "score": 0.37,
-            },
-        ]
+    skipped: tuple[SkippedFile, ...] = ()
+    evidence: tuple[Evidence, ...] = (
+        Evidence(
+            document="novel.txt",
+            document_id="novel",
+            page=None,
+            line_start=120,
+            line_end=122,
+            text="\n".join(NOVEL.split("\n")[119:122]),
+            score=0.91,
+        ),
+        Evidence(
+            document="novel.txt",
+            document_id="novel",
+            page=None,
+            line_start=40,
+            line_end=40,
+            text=NOVEL.split("\n")[39],
+            score=0.37,
+        ),
     )
 
 
 class FakeLibrary:
-    """Reads of sessions, messages, documents and jobs, held in memory."""
+    """Sessions, messages, documents and jobs in memory, with the interface of Library."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sala-library-"))
@@ -244,7 +245,7 @@ class FakeLibrary:
 
 
 class FakeWorkspace:
-    """The plan's Workspace, its jobs driven by `script` in threads of their own."""
+    """The interface of Workspace. Its jobs follow `script`, each in its own thread."""
 
     def __init__(self, script: Script | None = None) -> None:
         self.library = FakeLibrary()
@@ -271,18 +272,18 @@ class FakeWorkspace:
         for path in paths:
             if not Path(path).exists():
                 raise LibraryError(f"{path} is not on this disk; check the spelling")
-        return self._start(session_id, "read", {"paths": [str(path) for path in paths]}, self._read)
+        return self._start(session_id, ReadRequest(paths=tuple(map(str, paths))), self._read)
 
     def new_upload_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="sala-upload-"))
 
     def submit_reread(self, session_id: str) -> str:
         self.refusals.pop(session_id, None)
-        return self._start(session_id, "reread", {"paths": []}, self._read)
+        return self._start(session_id, RereadRequest(), self._read)
 
     def submit_ask(self, session_id: str, question: str, sampling: Any = None, *, changes: Any = None) -> str:
         self.calls.append(("ask", changes))
-        return self._start(session_id, "ask", {"question": question}, self._ask)
+        return self._start(session_id, AskRequest(question=question), self._ask)
 
     def stop(self, job_id: str) -> None:
         self.stops.add(job_id)
@@ -312,29 +313,30 @@ class FakeWorkspace:
         for job in self.library.work.values():
             self.stops.add(job.id)
 
-    def _start(self, session_id: str, kind: str, request: dict[str, Any], target: Any) -> str:
+    def _start(self, session_id: str, request: JobRequest, target: Any) -> str:
         if self.active_job(session_id) is not None:
             raise SessionBusyError("this session is still at work; wait for it or press Stop")
-        job = FakeJob(id=f"j{next(self.library.ids)}", session_id=session_id, kind=kind, request=request)
+        job = FakeJob(id=f"j{next(self.library.ids)}", session_id=session_id, kind=request.kind, request=request)
         self.library.work[job.id] = job
         threading.Thread(target=target, args=(job,), daemon=True).start()
         return job.id
 
     def _read(self, job: FakeJob) -> None:
         job.status = "running"
-        names = [Path(path).name for path in job.request["paths"]] or ["novel.txt"]
+        paths = job.request.paths if isinstance(job.request, ReadRequest) else ()
+        names = [Path(path).name for path in paths] or ["novel.txt"]
         total, steps = 48_000 * len(names), 40
         for step in range(steps + 1):
-            job.progress = {
-                "phase": "preparing" if step < 6 else "reading",
-                "file": names[min(len(names) - 1, step * len(names) // steps)],
-                "files_done": step * len(names) // steps,
-                "files_total": len(names),
-                "tokens_done": total * step // steps,
-                "tokens_total": total,
-                "tokens_per_s": total / self.script.reading_s,
-                "seconds_left": self.script.reading_s * (1 - step / steps),
-            }
+            job.progress = ReadProgress(
+                phase="preparing" if step < 6 else "reading",
+                file=names[min(len(names) - 1, step * len(names) // steps)],
+                files_done=step * len(names) // steps,
+                files_total=len(names),
+                tokens_done=total * step // steps,
+                tokens_total=total,
+                tokens_per_s=total / self.script.reading_s,
+                seconds_left=self.script.reading_s * (1 - step / steps),
+            )
             if job.id in self.stops:
                 break
             if self.script.read_error and step == steps // 2:
@@ -344,17 +346,17 @@ class FakeWorkspace:
         stopped = job.id in self.stops
         for name in names:
             self._add_document(job.session_id, name)
-        job.result = {
-            "files": len(names),
-            "pages": 0,
-            "tokens": total,
-            "tokens_read": total,
-            "tokens_reused": 0,
-            "seconds": self.script.reading_s,
-            "skipped": self.script.skipped,
-            "warnings": [],
-            "stopped": stopped,
-        }
+        job.result = ReadReceipt(
+            files=len(names),
+            pages=0,
+            tokens=total,
+            tokens_read=total,
+            tokens_reused=0,
+            seconds=self.script.reading_s,
+            skipped=self.script.skipped,
+            warnings=(),
+            stopped=stopped,
+        )
         job.status = "stopped" if stopped else "done"
 
     def _add_document(self, session_id: str, name: str) -> None:
@@ -378,7 +380,7 @@ class FakeWorkspace:
 
     def _ask(self, job: FakeJob) -> None:
         job.status = "running"
-        job.progress = {"phase": "answering", "tokens_done": 0, "tokens_total": 12}
+        job.progress = PromptProgress(tokens_done=0, tokens_total=12)
         time.sleep(0.3)
         if self.script.ask_error:
             job.error, job.status = self.script.ask_error, "failed"
@@ -393,40 +395,43 @@ class FakeWorkspace:
         self._commit_turn(job)
 
     def _commit_turn(self, job: FakeJob) -> None:
-        quotations = [
-            {
-                "text": "the carriage waited in the rain",
-                "document": "novel.txt",
-                "page": None,
-                "line_start": 1,
-                "line_end": 1,
-            }
-        ]
+        assert isinstance(job.request, AskRequest)
+        quotation = Quotation(
+            text="the carriage waited in the rain",
+            document="novel.txt",
+            document_id="novel",
+            page=None,
+            line_start=1,
+            line_end=1,
+        )
+        answer = Answer(
+            text=job.text,
+            thinking=job.thinking,
+            evidence=self.script.evidence,
+            quotations=(quotation,),
+            tokens_reused=48_000,
+            tokens_read=12,
+            tokens_generated=len(job.text.split()),
+            seconds_load=0.2,
+            seconds_prefill=0.4,
+            seconds_decode=2.1,
+            finish_reason="stopped" if job.id in self.stops else "stop",
+            model="embedded",
+        )
         talk = self.library.talk.setdefault(job.session_id, [])
         number = next(self.library.ids)
-        stats = {
-            "tokens_read": 12,
-            "tokens_reused": 48_000,
-            "tokens_generated": len(job.text.split()),
-            "seconds_load": 0.2,
-            "seconds_prefill": 0.4,
-            "seconds_decode": 2.1,
-            "finish_reason": "stopped" if job.id in self.stops else "stop",
-            "model": "embedded",
-            "quotations": quotations,
-        }
-        talk.append(FakeMessage(id=f"m{number}q", role="user", text=job.request["question"]))
+        talk.append(FakeMessage(id=f"m{number}q", role="user", text=job.request.question))
         talk.append(
             FakeMessage(
                 id=f"m{number}a",
                 role="assistant",
-                text=job.text,
-                thinking=job.thinking,
-                evidence=self.script.evidence,
-                stats=stats,
+                text=answer.text,
+                thinking=answer.thinking,
+                evidence=answer.evidence,
+                stats=answer.stats,
             )
         )
-        job.result = stats
+        job.result = answer
         row = self.library.session(job.session_id)
         row.num_messages, row.updated_at = len(talk), time.time()
         job.status = "stopped" if job.id in self.stops else "done"

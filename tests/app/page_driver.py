@@ -1,4 +1,4 @@
-"""Drives the page as a person would: start a server, open windows, upload, ask, stop, and read what is shown."""
+"""Drives the page like a user: starts a server, opens windows, uploads, asks, stops, and returns what is shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CUT_SHORT = (
     "Unexpected error Connection errored out",
     "Failed to load resource: net::ERR_FILE_NOT_FOUND",
 )
-"""What comes to the console when a window closes in the middle of a stream, or a file to be sent is gone by then."""
+"""Console errors after a window is closed during a stream, or after a file vanishes before it is sent."""
 
 
 def find_browser() -> str | None:
@@ -68,7 +68,7 @@ class Served:
 
 @contextmanager
 def serving(workspace: Any, port: int = 0) -> Iterator[Served]:
-    """The real application, guard included, over `workspace`, in a thread of its own. port 0: any free one."""
+    """The real application with its guard, over `workspace`, in its own thread. port 0: any free one."""
     token = secrets.token_urlsafe(16)
     with listening_socket(port) as listener:
         bound = listener.getsockname()[1]
@@ -85,7 +85,7 @@ def serving(workspace: Any, port: int = 0) -> Iterator[Served]:
 
 
 def wait_for(condition: Any, what: str, seconds: float = 30.0) -> None:
-    """Poll until `condition()` is true; AssertionError naming `what` when time is up."""
+    """Poll until `condition()` is true. After `seconds` raises an AssertionError that names `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
@@ -94,7 +94,7 @@ def wait_for(condition: Any, what: str, seconds: float = 30.0) -> None:
 
 @dataclass
 class Watch:
-    """What a browser context did that it should not: console errors, exceptions, requests to the outside."""
+    """Collects faults of a browser context: console errors, exceptions, failed and external requests."""
 
     origin: str
     faults: list[str] = field(default_factory=list)
@@ -154,7 +154,7 @@ class Window:
         self.page.locator("#chosen-folder").set_input_files(str(folder))
 
     def drop(self, *paths: Path, on: str = "#drop") -> None:
-        """Drag files and folders from outside onto the middle of a control, as the system's file manager does."""
+        """Drag files and folders onto the middle of a control, as from the system's file manager."""
         box = self.page.locator(on).bounding_box()
         assert box is not None
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
@@ -169,14 +169,14 @@ class Window:
         self.page.locator("#read-path").click()
 
     def wait_reading(self) -> None:
-        """Until progress with tokens is shown."""
+        """Wait until progress with tokens is shown."""
         expect(self.page.locator("#progress .percent")).to_be_visible(timeout=WAIT_MS)
 
     def percent(self) -> int:
         return int(self.page.locator("#progress .percent").inner_text().rstrip("%"))
 
     def wait_read(self, timeout_s: float = 60) -> str:
-        """Until the receipt is shown; its text."""
+        """Wait until the receipt is shown, and return its text."""
         receipt = self.page.locator("#receipt .receipt")
         expect(receipt).to_be_visible(timeout=timeout_s * 1000)
         return receipt.inner_text()
@@ -205,7 +205,7 @@ class Window:
         self.page.locator("#stop").click()
 
     def wait_answers(self, number: int, timeout_s: float = 60) -> list[str]:
-        """Until there are `number` finished answers and nothing runs; their texts."""
+        """Wait until there are `number` finished answers and no job runs. Returns their texts."""
         expect(self.answers()).to_have_count(number, timeout=timeout_s * 1000)
         expect(self.page.locator("#send")).to_be_visible(timeout=timeout_s * 1000)
         return self.answers().all_inner_texts()

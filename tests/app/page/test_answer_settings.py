@@ -1,4 +1,4 @@
-"""What the reader sets about answers: read, checked, kept, and shown beside the model's own values."""
+"""The user's answer settings: parsed, checked, stored, and shown beside the model's own values."""
 
 import json
 
@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.grammar.ranges import PAGE_MAX_TOKENS
 from app.page.answer_settings import (
     FILE,
-    MAX_ANSWER_TOKENS,
     AnswerSettings,
-    SettingsError,
     load_settings,
     note_html,
     placeholders,
@@ -18,19 +17,20 @@ from app.page.answer_settings import (
     save_settings,
 )
 from sala_core import SamplingParams
+from sala_core.errors import SettingsError
 
 SETTINGS = st.builds(
     AnswerSettings,
     temperature=st.none() | st.floats(0, 2),
     top_p=st.none() | st.floats(0.01, 1),
-    max_tokens=st.none() | st.integers(1, MAX_ANSWER_TOKENS),
+    max_tokens=st.none() | st.integers(1, PAGE_MAX_TOKENS.high),
     seed=st.none() | st.integers(0, 2**63 - 1),
     verbatim=st.none() | st.booleans(),
 )
 
 
 @given(SETTINGS)
-def test_whatever_can_be_set_can_be_used_and_comes_back(tmp_path_factory, settings):
+def test_every_valid_setting_is_valid_for_the_engine_and_is_stored(tmp_path_factory, settings):
     folder = tmp_path_factory.mktemp("library")
     SamplingParams(**settings.changes)
     save_settings(folder, settings)
@@ -49,7 +49,7 @@ def test_whatever_can_be_set_can_be_used_and_comes_back(tmp_path_factory, settin
         (("", "", "", "", "In its own words"), {"verbatim": False}),
     ],
 )
-def test_numbers_are_taken_as_people_write_them(typed, changes):
+def test_numbers_are_parsed_as_people_write_them(typed, changes):
     settings = AnswerSettings.from_texts(*typed)
     assert settings.changes == changes
     assert AnswerSettings.from_texts(*settings.texts()) == settings
@@ -71,7 +71,7 @@ def test_numbers_are_taken_as_people_write_them(typed, changes):
         (("", "", "", "<b>"), "Seed must be a whole number, or nothing; “<b>” is none."),
     ],
 )
-def test_what_cannot_be_used_is_said_by_name(typed, words):
+def test_an_error_names_the_invalid_setting(typed, words):
     with pytest.raises(SettingsError) as caught:
         AnswerSettings.from_texts(*typed)
     assert str(caught.value).startswith(words)
@@ -91,12 +91,12 @@ def test_what_cannot_be_used_is_said_by_name(typed, words):
         '{"verbatim": 1.5}',
     ],
 )
-def test_a_damaged_file_leaves_all_to_the_model(kept, tmp_path):
+def test_a_damaged_file_gives_empty_settings(kept, tmp_path):
     (tmp_path / FILE).write_text(kept)
     assert load_settings(tmp_path) == AnswerSettings()
 
 
-def test_a_later_versions_settings_are_taken_as_far_as_they_are_known(tmp_path):
+def test_unknown_settings_of_a_later_version_are_ignored(tmp_path):
     (tmp_path / FILE).write_text(json.dumps({"temperature": 0.5, "mood": "glad"}))
     assert load_settings(tmp_path) == AnswerSettings(temperature=0.5)
 
@@ -107,7 +107,7 @@ def test_the_models_own_values_are_shown():
     assert len(placeholders(None)) == 4
 
 
-def test_the_note_says_what_is_set_and_nothing_else():
+def test_the_note_names_what_is_set_and_nothing_else():
     assert note_html(AnswerSettings()) == ""
     shown = note_html(AnswerSettings(temperature=0.0, max_tokens=2000, seed=7))
     assert "Answers with temperature 0 · at most 2,000 tokens · seed 7" in shown
@@ -115,6 +115,6 @@ def test_the_note_says_what_is_set_and_nothing_else():
 
 
 @pytest.mark.parametrize(("own", "words"), [(None, "its own"), (True, "word for word"), (False, "in its own words")])
-def test_how_the_model_itself_quotes_is_named(own, words):
+def test_the_models_own_way_to_quote_is_named(own, words):
     defaults = None if own is None else SamplingParams(verbatim=own)
     assert quotation_choices(defaults)[0] == (f"As the model has it ({words})", "")

@@ -12,6 +12,8 @@ from app.page.handlers import Handlers
 from app.page.markup import block, escape, safe_markdown, tag
 from app.page.page import build_page, page_options
 from app.page.panels import build_panels
+from sala_core.events import AnswerStats, Evidence, Quotation, ReadProgress, ReadReceipt
+from sala_core.ingest import SkippedFile
 
 EVIL = '<script>alert(1)</script>" onload="x\n\n# Heading $$x$$ ![i](http://e.example/i.png)'
 
@@ -85,7 +87,7 @@ def _answer(text, **changes):
 
 
 def _quotation(text, page=None, document="novel.txt"):
-    return {"text": text, "document": document, "page": page, "line_start": 12, "line_end": 13}
+    return Quotation(text=text, document=document, document_id="d", page=page, line_start=12, line_end=13)
 
 
 def test_a_verified_quotation_is_marked_behind_its_closing_mark():
@@ -109,7 +111,7 @@ def test_a_block_quotation_is_found_through_its_line_marks():
     assert "all day [✓ line 12]" in shown
 
 
-def test_a_document_name_can_not_break_out_of_the_mark():
+def test_a_document_name_cannot_break_out_of_the_mark():
     shown = conversation.mark_quotations(
         "it rained all day", [_quotation("it rained all day", document='x") <b>\n](y')]
     )
@@ -118,14 +120,14 @@ def test_a_document_name_can_not_break_out_of_the_mark():
     assert "\n" not in shown
 
 
-def test_the_model_can_not_forge_a_mark():
+def test_the_model_cannot_forge_a_mark():
     assert "](#evidence" not in conversation.answer_markdown(
         _answer('"so" [✓ line 1](#evidence "Stands word for word")')
     )
 
 
 def test_turns_are_shown_with_thinking_first_and_the_pending_question_last():
-    said = _answer("Yes", thinking="Hm <b>", stats={"finish_reason": "stopped"})
+    said = _answer("Yes", thinking="Hm <b>", stats=AnswerStats(finish_reason="stopped"))
     shown = conversation.history_messages([FakeMessage(id="q", role="user", text="So?"), said], "And <i>now</i>?")
     assert [message["role"] for message in shown] == ["user", "assistant", "assistant", "user"]
     assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
@@ -139,7 +141,7 @@ def _reading(**progress):
         "phase": "reading", "file": EVIL, "files_done": 1, "files_total": 3, "tokens_done": 250, "tokens_total": 1000,
         "tokens_per_s": 5200.4, "seconds_left": 75.0,
     }  # fmt: skip
-    return FakeJob(id="j", session_id="s", kind="read", status="running", progress=facts | progress)
+    return FakeJob(id="j", session_id="s", kind="read", status="running", progress=ReadProgress(**facts | progress))
 
 
 def test_progress_gives_phase_file_tokens_speed_and_time_left():
@@ -156,11 +158,11 @@ def test_progress_without_numbers_yet_is_a_moving_bar():
 
 
 def test_a_receipt_names_every_skipped_file_with_its_reason():
-    result = {
-        "files": 2, "pages": 310, "tokens": 90_000, "tokens_read": 60_000, "tokens_reused": 30_000, "seconds": 130.0,
-        "skipped": [{"name": f"{EVIL}{n}", "path": "", "reason": f"reason {n}"} for n in range(3)],
-        "warnings": ["pages 3, 7-9: no text (scanned?)"], "stopped": False,
-    }  # fmt: skip
+    result = ReadReceipt(
+        files=2, pages=310, tokens=90_000, tokens_read=60_000, tokens_reused=30_000, seconds=130.0,
+        skipped=tuple(SkippedFile(name=f"{EVIL}{n}", path="", reason=f"reason {n}") for n in range(3)),
+        warnings=("pages 3, 7-9: no text (scanned?)",), stopped=False,
+    )  # fmt: skip
     shown = reading.receipt_html(FakeJob(id="j", session_id="s", kind="read", status="done", result=result))
     assert "2 files · 310 pages · 60,000 tokens read in 2 min 10 s · 30,000 known already" in shown
     assert "3 files skipped" in shown
@@ -169,7 +171,7 @@ def test_a_receipt_names_every_skipped_file_with_its_reason():
     assert "<script" not in shown
 
 
-def test_long_lists_are_cut_and_say_so():
+def test_long_lists_are_cut_and_give_the_number_of_the_rest():
     rows = [FakeDocument(id=str(n), name=f"f{n}", media_type="", num_bytes=1, num_tokens=1) for n in range(250)]
     shown = reading.documents_html(rows)
     assert shown.count("<li") == reading.MAX_LISTED + 1
@@ -177,9 +179,10 @@ def test_long_lists_are_cut_and_say_so():
 
 
 def _place(**changes):
-    return {
+    facts = {
         "document": EVIL, "document_id": "d", "page": 2, "line_start": 20, "line_end": 21, "text": EVIL, "score": 0.5,
-    } | changes  # fmt: skip
+    }  # fmt: skip
+    return Evidence(**facts | changes)
 
 
 def test_evidence_shows_the_lines_around_a_place():
@@ -194,7 +197,7 @@ def test_evidence_shows_the_lines_around_a_place():
     assert "<script" not in shown
 
 
-def test_evidence_stands_lines_out_of_range_and_a_missing_document():
+def test_evidence_accepts_lines_out_of_range_and_a_missing_document():
     assert "text" in evidence.evidence_html([_place(line_start=900, line_end=999)], lambda _: "text")
     assert "no longer in the library" in evidence.evidence_html([_place()], lambda _: None)
     assert evidence.evidence_html([_place(score=0.0)], lambda _: "text").count('value="0.000"') == 1
@@ -241,7 +244,7 @@ def test_the_stamp_changes_with_what_the_page_shows():
     assert len({first, second, now()}) == 3
 
 
-def test_a_window_that_is_still_loading_is_not_drawn_without_its_session():
+def test_a_window_that_is_still_loading_is_not_rendered_without_its_session():
     handlers = Handlers(FakeWorkspace(), (panels := build_in_a_page()))
     assert list(handlers.watch("", "", "", "")) == [panels.stamp]
     assert panels.header.title in handlers.watch("", "", "an older stamp", "")
@@ -265,7 +268,7 @@ def build_in_a_page():
         return build_panels()
 
 
-def test_the_page_is_private_and_speaks_to_nobody():
+def test_the_page_has_no_public_api_and_contacts_no_other_host():
     page = build_page(FakeWorkspace())
     assert all(function.api_visibility == "private" for function in page.fns.values())
     assert not any(function.queue for function in page.fns.values())
@@ -280,7 +283,7 @@ def test_the_page_is_private_and_speaks_to_nobody():
     assert "@import" not in styles
 
 
-def test_the_first_words_do_not_claim_what_is_not_read_yet():
+def test_the_welcome_tells_what_is_still_unread():
     assert "Ready for your questions" in conversation.welcome_html(2, 0, "")
     shown = conversation.welcome_html(2, 0, "", is_read=False)
     assert "Not all is read yet" in shown

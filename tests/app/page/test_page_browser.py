@@ -11,6 +11,8 @@ from fake_workspace import Script
 from page_driver import Window, serving, wait_for
 from playwright.sync_api import expect
 
+from sala_core.events import Evidence
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 LONG_ANSWER = " ".join(f"word{number}" for number in range(120))
@@ -36,7 +38,7 @@ def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
     assert "lines 120–122" in window.evidence()[0]
 
 
-def test_a_place_of_evidence_opens_to_the_lines_around_it(window, book):
+def test_a_passage_of_evidence_opens_to_the_lines_around_it(window, book):
     window.upload(book)
     window.wait_read()
     window.ask("What of the carriage?")
@@ -104,7 +106,7 @@ def test_stop_reading_keeps_what_was_read(window, book, workspace):
     assert "Stopped; what was read is kept" in window.wait_read()
 
 
-def test_a_reload_in_the_middle_of_an_answer_goes_on_streaming(window, context, served, workspace):
+def test_an_answer_continues_to_stream_after_a_reload(window, context, served, workspace):
     workspace.script = Script(answer=LONG_ANSWER, token_s=0.08)
     window.ask("Tell me everything")
     early = window.wait_streaming(20)
@@ -126,7 +128,7 @@ def test_the_answer_streams_in_many_small_steps(window, workspace):
     assert len(lengths) > 10
 
 
-def test_stop_ends_the_answer_and_says_so(window, workspace):
+def test_stop_ends_the_answer_with_a_note(window, workspace):
     workspace.script = Script(answer=LONG_ANSWER, token_s=0.1)
     window.ask("Tell me everything")
     window.wait_streaming(20)
@@ -176,7 +178,7 @@ def test_switching_the_session_while_one_answers_shows_the_right_one(window, wor
     window.wait_answers(1)
 
 
-def test_failures_are_shown_in_words(window, workspace, book):
+def test_failures_are_shown_with_their_reason(window, workspace, book):
     workspace.script.read_error = "novel.txt: the disk is full; 3.2 GB are needed"
     window.upload(book)
     notice = window.page.locator("#notice .notice")
@@ -187,7 +189,7 @@ def test_failures_are_shown_in_words(window, workspace, book):
     expect(notice).to_contain_text("<b>memory</b> is short")
 
 
-def test_a_path_that_is_not_there_is_refused_in_words(window):
+def test_an_invalid_path_is_refused_with_a_message(window):
     window.read_path("/no/such/<b>folder</b>")
     assert "/no/such/<b>folder</b> is not on this disk" in window.toast()
     window.page.locator("#path textarea, #path input").fill("relative/folder")
@@ -250,17 +252,17 @@ def test_nothing_the_model_writes_becomes_html(window, workspace):
         answer="<img src=x onerror=window.bad=1> ![a](http://evil.example/a.png) [go](javascript:window.bad=2)\n\n"
         "<script>window.bad=3</script> <mark>seal</mark> [✓ line 1](#evidence)",
         thinking="<iframe src='http://evil.example'></iframe>",
-        evidence=[
-            {
-                "document": "<b>x</b>.txt",
-                "document_id": "novel",
-                "page": 3,
-                "line_start": 1,
-                "line_end": 1,
-                "text": "<img src=y onerror=window.bad=4>",
-                "score": 1.0,
-            }
-        ],
+        evidence=(
+            Evidence(
+                document="<b>x</b>.txt",
+                document_id="novel",
+                page=3,
+                line_start=1,
+                line_end=1,
+                text="<img src=y onerror=window.bad=4>",
+                score=1.0,
+            ),
+        ),
     )
     window.ask("<b>Bold?</b>")
     (answer,) = window.wait_answers(1)

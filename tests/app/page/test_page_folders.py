@@ -65,7 +65,7 @@ def check_same(folder, copy):
         assert path.name not in private or path.stat().st_size <= 1, f"{path} was sent"
 
 
-def test_a_dropped_folder_reads_as_one_that_is_typed(window, workspace, project, book):
+def test_a_dropped_folder_is_read_like_one_given_by_its_path(window, workspace, project, book):
     window.drop(project, book)
     window.wait_read()
     assert window.title == "project"
@@ -75,7 +75,7 @@ def test_a_dropped_folder_reads_as_one_that_is_typed(window, workspace, project,
     expect(window.page.locator("#upload .progress")).to_have_count(0)
 
 
-def test_a_chosen_folder_does_too(window, workspace, project):
+def test_a_chosen_folder_is_read_like_one_given_by_its_path(window, workspace, project):
     with window.page.expect_file_chooser() as choosing:
         window.page.locator("#choose-folder").click()
     choosing.value.set_files(str(project))
@@ -84,7 +84,7 @@ def test_a_chosen_folder_does_too(window, workspace, project):
     check_same(project, copy)
 
 
-def test_a_drop_anywhere_on_the_page_counts(window, workspace, book):
+def test_files_can_be_dropped_anywhere_on_the_page(window, workspace, book):
     window.drop(book, on="#main")
     window.wait_read()
     assert [path.name for path in received(workspace)] == ["novel.txt"]
@@ -127,7 +127,7 @@ def test_an_upload_waits_until_its_session_is_free(window, workspace, book, tmp_
     assert len(workspace.library.rows) == 1
 
 
-def test_what_is_dropped_goes_to_the_session_that_was_open_then(window, workspace, book):
+def test_an_upload_goes_to_the_session_that_was_open_when_it_began(window, workspace, book):
     for name in ("First", "Second"):
         workspace.new_session(name)
     window.open("First")
@@ -140,36 +140,36 @@ def test_what_is_dropped_goes_to_the_session_that_was_open_then(window, workspac
     assert workspace.library.session("Second").num_documents == 0
 
 
-def slow_and_begun(window, project):
-    """Drop the project and wait until its files are on the way, which takes for ever."""
+def begin_endless_upload(window, project):
+    """Drop the project and wait until it is being sent. No batch ever arrives."""
     held = []
     window.page.route("**/api/uploads/*/files", lambda route: held.append(route))
     window.drop(project)
     wait_for(lambda: window.page.locator("#upload .percent").inner_text() == "0%", "the files to be sent")
 
 
-def areas(tmp_path):
+def upload_folders(tmp_path):
     return list(tmp_path.glob("sala-upload-*"))
 
 
 def test_cancel_leaves_nothing_behind(window, workspace, project, tmp_path):
-    slow_and_begun(window, project)
-    assert len(areas(tmp_path)) == 1
+    begin_endless_upload(window, project)
+    assert len(upload_folders(tmp_path)) == 1
     window.page.get_by_role("button", name="Cancel").click()
     expect(window.page.locator("#upload .progress")).to_have_count(0)
-    wait_for(lambda: areas(tmp_path) == [], "the copy to go")
+    wait_for(lambda: upload_folders(tmp_path) == [], "the copy to go")
     assert workspace.calls == []
 
 
 def test_a_closed_tab_leaves_nothing_behind(window, workspace, project, tmp_path, context, served):
     Window(context.new_page(), served).open()
-    slow_and_begun(window, project)
+    begin_endless_upload(window, project)
     window.page.close()
-    wait_for(lambda: areas(tmp_path) == [], "the copy to go")
+    wait_for(lambda: upload_folders(tmp_path) == [], "the copy to go")
     assert workspace.calls == []
 
 
-def test_a_file_that_is_gone_by_then_is_told_and_the_others_are_read(window, workspace, project):
+def test_a_vanished_file_is_reported_and_the_others_are_read(window, workspace, project):
     if os.name == "nt":
         pytest.skip("permissions of another kind")
 
@@ -188,7 +188,7 @@ def test_a_file_that_is_gone_by_then_is_told_and_the_others_are_read(window, wor
     assert (copy / "many" / "chapter 229.txt").read_text() == "Chapter 229.\n"
 
 
-def test_a_refusal_is_shown_in_words(window, workspace, tmp_path):
+def test_a_refusal_is_shown_with_its_reason(window, workspace, tmp_path):
     folder = tmp_path / "<img src=x onerror=window.bad=1>"
     folder.mkdir()
     (folder / "a.txt").write_text("a")
@@ -207,7 +207,7 @@ def test_a_refusal_is_shown_in_words(window, workspace, tmp_path):
     expect(card).to_have_count(0)
 
 
-def test_an_empty_folder_is_read_as_one_without_files(window, workspace, tmp_path):
+def test_an_empty_folder_arrives_without_files(window, workspace, tmp_path):
     folder = tmp_path / "nothing"
     folder.mkdir()
     window.drop(folder)

@@ -27,7 +27,7 @@ def set_answers(window, **values):
     window.page.locator("#save-settings").click()
 
 
-def test_a_fork_is_opened_says_what_it_costs_and_goes_its_own_way(window, workspace, book):
+def test_a_fork_is_opened_shares_what_was_read_and_has_its_own_turns(window, workspace, book):
     window.upload(book)
     window.wait_read()
     window.ask("First?")
@@ -47,7 +47,7 @@ def test_a_fork_is_opened_says_what_it_costs_and_goes_its_own_way(window, worksp
     expect(window.page.locator("#title h1")).to_have_text("novel (copy 2)")
 
 
-def test_settings_hold_for_the_next_question_in_every_window_and_after_a_reload(window, workspace, context, served):
+def test_settings_apply_to_the_next_question_in_every_window_and_after_a_reload(window, workspace, context, served):
     set_answers(window, temperature="0,7", max_tokens="1,000", seed="42")
     expect(window.page.locator("#settings-form")).to_be_hidden()
     note = "Answers with temperature 0.7 · at most 1,000 tokens · seed 42"
@@ -70,15 +70,15 @@ def test_settings_hold_for_the_next_question_in_every_window_and_after_a_reload(
     assert workspace.calls[-1] == ("ask", {})
 
 
-def test_the_models_own_values_stand_in_grey_and_each_field_has_its_name(window):
+def test_the_models_own_values_are_placeholders_and_each_field_has_a_label(window):
     window.page.locator("#settings").click()
-    greys = [field(window, name).get_attribute("placeholder") for name in FIELDS]
-    assert greys == ["0", "1", "512 tokens", "random"]
+    placeholders = [field(window, name).get_attribute("placeholder") for name in FIELDS]
+    assert placeholders == ["0", "1", "512 tokens", "random"]
     for label in ("Temperature", "Top-p", "Longest answer", "Seed"):
         expect(window.page.get_by_label(label, exact=True)).to_be_visible()
 
 
-def test_a_setting_that_cannot_be_is_said_and_what_was_typed_stays(window, workspace):
+def test_an_invalid_setting_is_reported_and_the_typed_text_stays(window, workspace):
     set_answers(window, temperature="<b>hot</b>", seed="3")
     expect(window.page.get_by_role("alert")).to_have_text(
         "Temperature must be a number from 0 to 2; “<b>hot</b>” is none."
@@ -89,7 +89,7 @@ def test_a_setting_that_cannot_be_is_said_and_what_was_typed_stays(window, works
     expect(window.page.locator("#settings-note")).to_contain_text("temperature 1.2 · seed 3")
 
 
-def test_escape_puts_the_form_away_and_nothing_is_kept(window, workspace):
+def test_escape_hides_the_form_and_stores_nothing(window, workspace):
     window.page.locator("#settings").click()
     field(window, "seed").fill("9")
     field(window, "seed").press("Escape")
@@ -98,7 +98,7 @@ def test_escape_puts_the_form_away_and_nothing_is_kept(window, workspace):
     expect(field(window, "seed")).to_have_value("")
 
 
-def test_a_redrawn_page_leaves_what_is_being_typed(window, workspace, book):
+def test_rendering_the_page_again_keeps_typed_text(window, workspace, book):
     workspace.script.reading_s = 1
     window.upload(book)
     window.page.locator("#settings").click()
@@ -107,20 +107,20 @@ def test_a_redrawn_page_leaves_what_is_being_typed(window, workspace, book):
     expect(field(window, "seed")).to_have_value("123")
 
 
-def test_a_redrawn_page_leaves_a_form_of_its_session_open(window, workspace):
+def test_rendering_the_page_again_keeps_a_form_of_its_session_open(window, workspace):
     row = workspace.new_session("Alpha")
     window.open("Alpha")
     for button, form in (("#rename", "#rename-form"), ("#delete", "#delete-form")):
         window.page.locator(button).click()
         expect(window.page.locator(form)).to_be_visible()
         other = workspace.new_session(f"While {form} is open")
-        wait_for(lambda name=other.name: name in window.session_names(), "the redrawn page")
+        wait_for(lambda name=other.name: name in window.session_names(), "the page to be rendered again")
         expect(window.page.locator(form)).to_be_visible()
     workspace.library.delete_session(row.id)
     expect(window.page.locator("#delete-form")).to_be_hidden()
 
 
-def test_space_is_freed_after_a_question_and_the_session_is_read_again(window, workspace, book):
+def test_space_is_freed_after_confirmation_and_the_session_is_read_again(window, workspace, book):
     window.upload(book)
     window.wait_read()
     workspace.library.left_over_bytes = 12_000_000
@@ -158,7 +158,7 @@ def test_an_empty_choice_cannot_be_freed(window, workspace, book):
     expect(window.page.locator("#confirm-free")).to_be_disabled()
 
 
-def test_another_window_learns_that_a_state_was_freed(window, workspace, context, served, book):
+def test_every_window_shows_that_a_state_was_freed(window, workspace, context, served, book):
     window.upload(book)
     window.wait_read()
     second = Window(context.new_page(), served).open()
@@ -168,7 +168,7 @@ def test_another_window_learns_that_a_state_was_freed(window, workspace, context
 
 
 @pytest.mark.parametrize("width", [1000, 420])
-def test_every_new_control_can_be_reached_in_a_narrow_window(window, workspace, book, width):
+def test_forms_and_buttons_can_be_reached_in_a_narrow_window(window, workspace, book, width):
     window.page.set_viewport_size({"width": width, "height": 800})
     window.upload(book)
     window.wait_read()

@@ -1,4 +1,4 @@
-"""What the form for room on disk proposes, counts, frees and leaves alone; and names of copied sessions."""
+"""What the form for free space proposes, counts, frees and keeps; and names of copied sessions."""
 
 import pytest
 from fake_workspace import FakePart, FakeWorkspace
@@ -26,7 +26,7 @@ def key(workspace, name):
     return workspace.library.session(name).id
 
 
-def test_what_can_go_is_listed_the_least_used_first(workspace):
+def test_the_least_recently_used_is_listed_first(workspace):
     workspace.library.left_over_bytes = 5_000_000
     found = space.freeable(workspace, NOW)
     assert [item.key for item in found] == [space.LEFT_OVER, key(workspace, "old"), key(workspace, "new")]
@@ -36,19 +36,19 @@ def test_what_can_go_is_listed_the_least_used_first(workspace):
     assert space.chosen_bytes(workspace, [item.key for item in found]) == sum(item.num_bytes for item in found)
 
 
-def test_a_session_that_shares_its_state_is_listed_with_what_is_its_own(workspace):
+def test_a_session_that_shares_its_state_is_listed_with_its_own_bytes(workspace):
     workspace.library.shared_bytes = 9_000_000
     old, _ = space.freeable(workspace, NOW)
     assert old.label.startswith("old\n9 MB and 9 MB shared · used ")
     assert old.num_bytes == 1000 * 8512
 
 
-def test_nothing_to_free_is_said():
+def test_the_form_tells_that_there_is_nothing_to_free():
     assert space.freeable(FakeWorkspace()) == []
     assert "Nothing can be freed" in space.question_html([])
 
 
-def test_freeing_reports_bytes_and_keeps_what_is_at_work(workspace, monkeypatch):
+def test_freeing_reports_bytes_and_keeps_busy_sessions(workspace, monkeypatch):
     drop = workspace.library.drop_state
 
     def held(session_id):
@@ -81,7 +81,7 @@ def _without(missing, drop):
     return dropped
 
 
-def test_a_freed_session_says_that_it_is_read_again(workspace):
+def test_the_notice_of_a_freed_session_tells_that_it_is_read_again(workspace):
     row = workspace.library.session("old")
     workspace.library.texts["d"] = object()
     workspace.library.stream[row.id] = [FakePart(ordinal=0, kind="document", start=0, end=1000, document_id="d")]
@@ -93,7 +93,7 @@ def test_a_freed_session_says_that_it_is_read_again(workspace):
     assert "up to 1,000 tokens are read again when you ask, or now" in notice_html(view)
 
 
-def test_copies_are_named_and_counted():
+def test_copies_get_numbered_names():
     workspace = FakeWorkspace()
     names = ["Tolstoy"]
     workspace.new_session("Tolstoy")
@@ -105,7 +105,7 @@ def test_copies_are_named_and_counted():
     assert len(copy_name(workspace, "x" * 200)) <= 200
 
 
-def test_a_copy_says_that_nothing_is_read_twice():
+def test_the_message_of_a_copy_tells_that_nothing_is_read_twice():
     workspace = FakeWorkspace()
     row = workspace.new_session("a (copy)")
     assert copied_words(row) == "Copied as “a (copy)”."

@@ -14,7 +14,8 @@ import torch
 from library_check import verify
 from reading_helpers import SEGMENT_TOKENS, text_of
 
-from sala_core.store import Library, StateStore
+from sala_core.store import Library
+from sala_core.store.states import StateStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor SIGKILL")
 
@@ -104,7 +105,7 @@ def stored(folder):
 
 
 @pytest.mark.timeout(0)
-def test_a_reading_killed_again_and_again_ends_like_one_that_was_not(tmp_path, readers, pytestconfig):
+def test_a_reading_killed_many_times_ends_like_an_undisturbed_one(tmp_path, readers, pytestconfig):
     whole = tmp_path / "whole"
     assert read(readers, whole)[1] == 0
     expected, row = stored(whole), session_in(whole)

@@ -1,4 +1,4 @@
-"""Saving beside reading: in order, of what the state was then, bounded, and no failure is lost."""
+"""Saving during the prefill: in order, of the state at that moment, with a bounded queue; no failure is lost."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from sala_core.engine.memory_plan import PENDING_SAVES
 from sala_core.errors import DiskFullError
 from sala_core.session.segment_writer import SegmentWriter
 from sala_core.session.session import Session
-from sala_core.store import StateStore
+from sala_core.store.states import StateStore
 
 CPU = torch.device("cpu")
 NO_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -45,7 +45,7 @@ def device(request):
     return request.param
 
 
-def test_saves_are_made_in_order_elsewhere_of_what_was_there_when_they_were_put(device):
+def test_saves_run_in_order_on_another_thread_with_the_tensors_of_the_moment(device):
     writer, saved = SegmentWriter(device), Saved()
     states = torch.zeros(3, 4, 4, device=device)
     for value in range(7):
@@ -76,7 +76,7 @@ def test_copies_are_equal_and_contiguous_whatever_the_layout(shapes, start):
     assert all(torch.equal(found[0][name], tensor) for name, tensor in tensors.items())
 
 
-def test_only_so_many_wait_and_reading_waits_for_them():
+def test_the_queue_is_bounded_and_a_full_one_blocks():
     writer, saved = SegmentWriter(CPU), Saved()
     saved.gate.clear()
     for value in range(PENDING_SAVES):
@@ -90,7 +90,7 @@ def test_only_so_many_wait_and_reading_waits_for_them():
 
 
 @pytest.mark.parametrize("by_flush", [True, False])
-def test_a_failure_is_told_once_and_what_is_behind_it_is_given_up(by_flush):
+def test_a_failure_is_raised_once_and_the_saves_behind_it_are_dropped(by_flush):
     writer, saved = SegmentWriter(CPU), Saved()
 
     def fail(segment, snapshot):
@@ -138,7 +138,7 @@ def test_a_finished_reading_is_on_disk_bit_by_bit(session_engine, library, write
 
 @pytest.mark.usefixtures("short_segments")
 @pytest.mark.parametrize("how", ["closed", "stopped", "abandoned"])
-def test_nothing_is_written_once_the_lock_is_given_back(session_engine, library, write_book, slow_saves, how):
+def test_nothing_is_written_after_the_lock_is_released(session_engine, library, write_book, slow_saves, how):
     session = Session.open(library, session_engine, "demo", create=True)
     stopping = threading.Event()
     reading = session.read([write_book(num_lines=300)], should_stop=stopping.is_set)
@@ -162,7 +162,7 @@ def test_nothing_is_written_once_the_lock_is_given_back(session_engine, library,
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_a_failure_on_the_way_keeps_what_was_stored_and_the_next_reading_goes_on(
+def test_a_failed_save_keeps_earlier_segments_and_the_next_reading_continues(
     session_engine, library, write_book, monkeypatch
 ):
     save, calls = StateStore.save, []

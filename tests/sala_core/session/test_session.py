@@ -1,4 +1,4 @@
-"""A session reads once, goes on where it was left, and answers as if it had never been closed."""
+"""A session reads once, continues where it stopped, and answers as if it had never been closed."""
 
 import itertools
 import json
@@ -16,8 +16,8 @@ from reading_helpers import (
     tokens_in,
 )
 
-from sala_core.engine.generate import PromptProgress, Token
-from sala_core.events import Answer, ReadProgress, ReadReceipt
+from sala_core.engine.generate import Token
+from sala_core.events import Answer, PromptProgress, ReadProgress, ReadReceipt
 from sala_core.session.session import Session
 
 pytestmark = pytest.mark.usefixtures("short_segments")
@@ -73,7 +73,9 @@ def test_the_stream_is_system_documents_and_turns_as_the_template_writes_them(en
 
 @pytest.mark.parametrize("way", ["stop", "close"])
 @pytest.mark.parametrize("seen", [1, 2, 3, 4, 5, 6])
-def test_a_reading_left_at_any_event_goes_on_to_the_same_state(engine, open_library, write_book, read, way, seen):
+def test_a_reading_that_stops_at_any_event_continues_to_the_same_state(
+    engine, open_library, write_book, read, way, seen
+):
     paths = [write_book("a.txt", 100, 1), write_book("b.txt", 100, 2)]
     library = open_library(f"cut-{way}-{seen}")
     events = 0
@@ -162,7 +164,7 @@ def test_a_longer_session_branches_off_at_the_end_of_a_long_book_it_shares(libra
     assert 0 < both.tokens_read < SEGMENT_TOKENS
 
 
-def test_a_fork_shares_every_file_and_goes_its_own_way(engine, library, read, write_book):
+def test_a_fork_shares_every_file_and_has_its_own_turns(engine, library, read, write_book):
     read(library, "one", write_book())
     before = library.usage()
     fork = library.fork_session(library.session("one").id, "two")
@@ -194,7 +196,7 @@ def test_documents_can_follow_turns(engine, library, read, write_book):
     assert_equal_states(restored(library, engine, "demo"), state)
 
 
-def test_a_question_reads_first_what_is_unread(engine, library, write_book):
+def test_a_question_first_reads_what_is_unread(engine, library, write_book):
     with Session.open(library, engine, "demo", create=True) as session:
         last(session.read([write_book()], should_stop=count_to(3)))
         unread = session.row.num_tokens - session.row.position
@@ -214,7 +216,7 @@ def count_to(number):
 
 
 @pytest.mark.parametrize("seen", [1, 2, 5])
-def test_a_question_given_up_leaves_no_trace(engine, library, read, write_book, seen):
+def test_an_abandoned_question_changes_nothing(engine, library, read, write_book, seen):
     read(library, "demo", write_book(num_lines=40))
     before = rows(library, "demo")
     with Session.open(library, engine, "demo") as session:
@@ -228,7 +230,7 @@ def test_a_question_given_up_leaves_no_trace(engine, library, read, write_book, 
     assert again[-1].tokens_reused == before[1]
 
 
-def test_an_answer_that_was_stopped_is_kept_as_far_as_it_went(engine, library, read, write_book):
+def test_a_stopped_answer_is_kept_as_far_as_it_is_decoded(engine, library, read, write_book):
     read(library, "demo", write_book(num_lines=40))
     library.fork_session(library.session("demo").id, "whole")
     with Session.open(library, engine, "whole") as session:
@@ -245,11 +247,11 @@ def test_an_answer_that_was_stopped_is_kept_as_far_as_it_went(engine, library, r
     assert tokens == whole[:3]
     asked, said = library.messages(library.session("demo").id)
     assert (asked.role, asked.text, asked.status) == ("user", "Who came?", "done")
-    assert (said.text, said.status, said.stats["finish_reason"]) == (event.text, "stopped", "stopped")
+    assert (said.text, said.status, said.stats.finish_reason) == (event.text, "stopped", "stopped")
     assert_equal_states(restored(library, engine, "demo"), state)
 
 
-def test_a_question_stopped_before_it_was_read_gives_no_answer(engine, library, read, write_book):
+def test_a_question_stopped_during_its_prefill_gives_no_answer(engine, library, read, write_book):
     read(library, "demo", write_book(num_lines=40))
     before = rows(library, "demo")
     long_question = "Who came in the evening? " * 300
@@ -305,7 +307,7 @@ def opens_a_quotation(engine, monkeypatch):
     return left
 
 
-def test_a_quotation_word_for_word_is_the_books_and_lives_through_a_restart(
+def test_a_verbatim_quotation_is_the_books_text_and_survives_a_restart(
     engine, open_library, write_book, opens_a_quotation
 ):
     book, library = write_book(num_lines=20), open_library("quoting")  # of few keys even an untrained model means some
@@ -326,7 +328,7 @@ def test_a_quotation_word_for_word_is_the_books_and_lives_through_a_restart(
         assert last(session.ask("And then?", replace(GREEDY, verbatim=True))).tokens_read < 100
 
 
-def test_without_documents_nothing_holds_a_quotation(engine, library, opens_a_quotation):
+def test_without_documents_a_quotation_is_decoded_freely(engine, library, opens_a_quotation):
     with Session.open(library, engine, "demo", create=True) as session:
         answer = last(session.ask("Who came?", replace(GREEDY, verbatim=True)))
     assert answer.text.startswith('"')

@@ -20,7 +20,7 @@ def engine(session_engine):
 
 def memory_for(engine, num_tokens):
     """What psutil would say where a new session could take so many tokens, and no more."""
-    needed = sum(memory_budget._needed(engine, num_tokens, None).values())
+    needed = sum(memory_budget._needed_bytes(engine, num_tokens, None).values())
     return psutil.virtual_memory()._replace(available=(256 << 20) + needed)
 
 
@@ -58,7 +58,7 @@ def test_only_kept_snapshots_and_the_heads_stay_on_disk(engine, library, write_b
 
 
 @pytest.mark.usefixtures("short_segments")
-def test_a_state_is_loaded_once_and_its_time_told(engine, library, write_book):
+def test_a_state_is_loaded_once_and_its_time_is_measured(engine, library, write_book):
     with Session.open(library, engine, "demo", create=True) as session:
         last(session.read([write_book(num_lines=60)]))
     with Session.open(library, engine, "demo") as session:
@@ -72,7 +72,7 @@ def test_a_state_is_loaded_once_and_its_time_told(engine, library, write_book):
         assert list(session.state.catch_up(lambda: False)) != []
 
 
-def test_too_long_a_reading_is_refused_before_it_begins(engine, library, write_book, monkeypatch):
+def test_a_reading_that_does_not_fit_is_refused_before_it_begins(engine, library, write_book, monkeypatch):
     free = memory_for(engine, 1000)
     with Session.open(library, engine, "demo", create=True) as session:
         before = session.row
@@ -85,7 +85,7 @@ def test_too_long_a_reading_is_refused_before_it_begins(engine, library, write_b
         assert receipt.tokens_read == session.row.num_tokens > 1000
 
 
-def test_what_is_in_memory_already_needs_no_room(engine, library, write_book, monkeypatch):
+def test_what_is_in_memory_already_needs_no_further_memory(engine, library, write_book, monkeypatch):
     with Session.open(library, engine, "demo", create=True) as session:
         last(session.read([write_book("long.txt", 150, 1)]))
         free = memory_for(engine, 1000)
@@ -96,7 +96,7 @@ def test_what_is_in_memory_already_needs_no_room(engine, library, write_book, mo
             list(session.ask("Who came?", GREEDY))
 
 
-def test_a_stream_longer_than_a_session_holds_is_refused(engine, library, write_book, monkeypatch):
+def test_a_stream_longer_than_the_maximum_is_refused(engine, library, write_book, monkeypatch):
     monkeypatch.setattr(memory_budget, "MAX_TOKENS", 500)
     with Session.open(library, engine, "demo", create=True) as session:
         with pytest.raises(MemoryBudgetError, match=r"more than a session holds \(500\)"):
@@ -104,18 +104,18 @@ def test_a_stream_longer_than_a_session_holds_is_refused(engine, library, write_
         assert session.row.num_documents == 0
 
 
-def test_what_was_made_room_for_stays_where_it_is_through_questions_and_answers(engine, library, write_book):
+def test_reserved_buffers_are_not_moved_by_questions_and_answers(engine, library, write_book):
     with Session.open(library, engine, "demo", create=True) as session:
         last(session.read([write_book("long.txt", 150, 1)]))
         state = session.state.state
         key, capacity = state.buffers_key(), state.capacity
-        assert capacity == state.position + memory_budget.ROOM_TOKENS
+        assert capacity == state.position + memory_budget.HEADROOM_TOKENS
         for _ in range(2):
             last(session.ask("Who came?", GREEDY))
         assert session.state.state is state
         assert state.buffers_key() == key
         last(session.read([write_book("more.txt", 500, 3)]))
-        assert state.capacity == state.position + memory_budget.ROOM_TOKENS > capacity
+        assert state.capacity == state.position + memory_budget.HEADROOM_TOKENS > capacity
 
 
 @pytest.mark.usefixtures("short_segments")

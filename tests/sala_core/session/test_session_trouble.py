@@ -1,4 +1,4 @@
-"""Damage, full disks, other models and other writers cost a session nothing but time."""
+"""After damage, full disks, other models and other writers, a session loses nothing but time."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ def test_a_path_that_is_not_there_changes_nothing(engine, library, read, write_b
 
 @pytest.mark.parametrize("suffix", ["segment", "snapshot"])
 @pytest.mark.parametrize("which", [0, -1])
-def test_damage_on_disk_is_told_dropped_and_read_again(engine, library, read, write_book, suffix, which):
+def test_damage_on_disk_is_reported_discarded_and_read_again(engine, library, read, write_book, suffix, which):
     book = write_book(num_lines=220)
     total = read(library, "demo", book).tokens_read
     before, head = restored(library, engine, "demo"), library.session("demo").head
@@ -69,7 +69,7 @@ def test_damage_on_disk_is_told_dropped_and_read_again(engine, library, read, wr
     assert read(library, "demo", book).warnings == ()
 
 
-def test_a_damaged_text_costs_its_places_but_no_answer_until_its_file_is_read_again(engine, library, read, write_book):
+def test_a_damaged_text_gives_no_evidence_until_its_file_is_read_again(engine, library, read, write_book):
     books = write_book("a.txt", 60, 1), write_book("b.txt", 60, 2)
     read(library, "demo", *books)
     whole = library.fork_session(library.session("demo").id, "whole")
@@ -114,7 +114,9 @@ def test_another_models_session_is_refused_until_it_is_handed_over(engine, libra
         list(session.read([]))
 
 
-def test_with_another_tokenizer_the_stream_is_written_anew(engine, library, read, write_book, random_model, tmp_path):
+def test_with_another_tokenizer_the_stream_is_tokenized_again(
+    engine, library, read, write_book, random_model, tmp_path
+):
     book = write_book(num_lines=30)
     read(library, "demo", book)
     with Session.open(library, engine, "demo") as session:
@@ -157,7 +159,7 @@ def test_a_full_disk_leaves_everything_usable(engine, open_library, read, write_
         assert session.row.head == free.session("demo").head
 
 
-def test_a_disk_that_fills_up_with_an_answer_loses_only_the_answer(engine, open_library, read, write_book):
+def test_a_disk_that_fills_up_during_an_answer_loses_only_the_answer(engine, open_library, read, write_book):
     book = write_book(num_lines=40)
     library = open_library("library")
     read(library, "demo", book)
@@ -183,7 +185,7 @@ def test_an_open_session_is_busy_and_a_closed_one_is_free(engine, library, other
         Session.open(library, engine, "nobody")
 
 
-def test_a_state_kept_in_memory_is_used_unless_another_wrote_meanwhile(engine, library, read, write_book):
+def test_a_state_kept_in_memory_is_used_unless_another_session_object_wrote(engine, library, read, write_book):
     read(library, "demo", write_book(num_lines=60))
     with Session.open(library, engine, "demo") as session:
         last(session.ask("Who came?", GREEDY))

@@ -35,7 +35,7 @@ def stream_of(parts):
     return rows
 
 
-def test_segments_end_on_the_grid_of_chunks():
+def test_segments_end_at_multiples_of_the_chunk():
     """Else a segment would cut a chunk in two and another split would give other bits."""
     assert SEGMENT_TOKENS % CHUNK_TOKENS == 0
     assert SNAPSHOT_TOKENS % SEGMENT_TOKENS == 0
@@ -43,7 +43,7 @@ def test_segments_end_on_the_grid_of_chunks():
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["document", "user", "assistant"]), LENGTHS), max_size=6), st.data())
-def test_checkpoints_cover_the_reading_and_end_where_they_should(parts, data):
+def test_checkpoints_cover_the_reading_and_end_at_the_right_tokens(parts, data):
     rows = stream_of(parts)
     total = rows[-1].end if rows else 0
     places = sorted({0, total, *(row.end for row in rows), *range(0, total, SEGMENT_TOKENS)})
@@ -64,7 +64,7 @@ def test_checkpoints_cover_the_reading_and_end_where_they_should(parts, data):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 3 * SNAPSHOT_TOKENS), st.integers(1, 3 * SNAPSHOT_TOKENS), st.data())
-def test_a_reading_stopped_at_a_checkpoint_goes_on_along_the_same_ones(start, length, data):
+def test_a_reading_stopped_at_a_checkpoint_continues_with_the_same_ones(start, length, data):
     rows = stream_of([("document", start + length)])
     whole = segment_ends(rows, start, start + length)
     at = data.draw(st.sampled_from([at for at, _ in whole]))
@@ -78,7 +78,7 @@ def test_a_stop_between_checkpoints_costs_at_most_one_more():
     assert segment_ends(rows, SEGMENT_TOKENS + 100, 3 * SEGMENT_TOKENS)[0] == (2 * SEGMENT_TOKENS, False)
 
 
-def test_a_finder_names_the_file_of_a_position():
+def test_the_file_at_a_position_is_found():
     spans = [
         DocumentSpan(document_id="a", name="a.txt", start=10, end=20),
         DocumentSpan(document_id="b", name="b.txt", start=25, end=30),

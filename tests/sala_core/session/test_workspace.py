@@ -1,4 +1,4 @@
-"""Jobs run one after the other, can be looked at and stopped, and no failure ends the thread that does them."""
+"""Jobs run one after the other, can be followed and stopped, and no failure ends the thread that runs them."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from sala_core.errors import IngestError, LibraryError, SessionBusyError, Sessio
 from sala_core.model.checkpoint import EMBEDDED
 from sala_core.session.session import Session
 from sala_core.session.workspace import Workspace
+from sala_core.store import ReadRequest
 
 pytestmark = pytest.mark.usefixtures("short_segments", "one_thread")
 
@@ -65,7 +66,7 @@ def finished(workspace, job_id):
 
 def reading(workspace, job_id):
     """Wait until the model has read a chunk for the job."""
-    return until(lambda: workspace.job(job_id).progress.get("phase") == "reading")
+    return until(lambda: getattr(workspace.job(job_id).progress, "phase", "") == "reading")
 
 
 def test_read_then_ask(workspace, write_book):
@@ -75,17 +76,17 @@ def test_read_then_ask(workspace, write_book):
     done = finished(workspace, workspace.submit_read(session.id, [book]))
     row = workspace.library.session(session.id)
     assert (done.status, done.kind, done.error, done.session_id) == ("done", "read", None, session.id)
-    assert done.result["tokens_read"] == row.num_tokens == row.position
-    assert done.progress["tokens_done"] == done.progress["tokens_total"] == row.num_tokens
+    assert done.result.tokens_read == row.num_tokens == row.position
+    assert done.progress.tokens_done == done.progress.tokens_total == row.num_tokens
     asked = finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
     assert (asked.status, asked.kind) == ("done", "ask")
-    assert asked.result["tokens_reused"] == row.num_tokens
-    assert asked.result["evidence"][0]["document"] == "book.txt"
+    assert asked.result.tokens_reused == row.num_tokens
+    assert asked.result.evidence[0].document == "book.txt"
     _, said = workspace.library.messages(session.id)
-    assert said.text == asked.result["text"]
-    assert said.evidence == asked.result["evidence"]
+    assert said.text == asked.result.text
+    assert said.evidence == asked.result.evidence
     assert workspace.active_job(session.id) is None
-    json.dumps([done.result, asked.result, done.progress])
+    json.dumps([record.to_json() for record in (done.result, asked.result, done.progress)])
 
 
 def test_the_second_question_loads_nothing(workspace, write_book):
@@ -110,14 +111,14 @@ def test_a_view_shows_the_answer_as_it_grows(workspace):
         return view.status not in ("queued", "running")
 
     until(over)
-    final = workspace.job(job).result["text"]
+    final = workspace.job(job).result.text
     grown = sorted(seen, key=len)
     assert len(grown) > 3
     assert all(longer.startswith(shorter) for shorter, longer in pairwise(grown) if longer)
     assert all(text.strip() in final for text in grown)
 
 
-def test_a_stopped_reading_goes_on_without_naming_its_files(workspace, write_book):
+def test_a_stopped_reading_continues_without_its_paths(workspace, write_book):
     session = workspace.new_session("demo")
     job = workspace.submit_read(session.id, [write_book(num_lines=900)])
     reading(workspace, job)
@@ -125,13 +126,13 @@ def test_a_stopped_reading_goes_on_without_naming_its_files(workspace, write_boo
     stopped = finished(workspace, job)
     row = workspace.library.session(session.id)
     assert stopped.status == "stopped"
-    assert stopped.result["stopped"]
+    assert stopped.result.stopped
     assert row.position < row.num_tokens
     meter = workspace.meter(session.id)
     assert (meter.tokens_read, meter.tokens_pending) == (row.position, row.num_tokens - row.position)
     rest = finished(workspace, workspace.submit_read(session.id, []))
     assert rest.status == "done"
-    assert rest.result["tokens_read"] == row.num_tokens - row.position
+    assert rest.result.tokens_read == row.num_tokens - row.position
     workspace.stop(job)
 
 
@@ -141,11 +142,11 @@ def test_a_stopped_answer_is_kept(workspace):
     until(lambda: len(workspace.job(job).text) > 10)
     workspace.stop(job)
     view = finished(workspace, job)
-    assert (view.status, view.result["finish_reason"]) == ("stopped", "stopped")
+    assert (view.status, view.result.finish_reason) == ("stopped", "stopped")
     assert [message.status for message in workspace.library.messages(session.id)] == ["done", "stopped"]
 
 
-def test_a_busy_session_takes_no_second_job_and_another_session_waits_its_turn(workspace, write_book):
+def test_a_busy_session_refuses_a_second_job_and_another_session_waits(workspace, write_book):
     busy, idle = workspace.new_session("busy"), workspace.new_session("idle")
     first = workspace.submit_ask(busy.id, "Who came?", LONG)
     until(lambda: workspace.job(first).text)
@@ -184,7 +185,7 @@ def test_a_failed_job_keeps_its_reason_and_the_next_one_runs(workspace, write_bo
     assert finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT)).status == "done"
 
 
-def test_the_unexpected_is_logged_and_the_next_job_runs(workspace, tmp_path, monkeypatch):
+def test_an_unexpected_error_is_logged_and_the_next_job_runs(workspace, tmp_path, monkeypatch):
     session = workspace.new_session("demo")
 
     def broken(*arguments, **options):
@@ -223,11 +224,11 @@ def test_closing_in_the_middle_of_a_reading_leaves_it_to_be_continued(start, wri
     row = again.library.session(session.id)
     assert 0 < row.position < row.num_tokens
     done = finished(again, again.submit_read(session.id, [book]))
-    assert (done.status, done.result["tokens_reused"]) == ("done", row.position)
-    assert done.result["tokens_read"] == row.num_tokens - row.position
+    assert (done.status, done.result.tokens_reused) == ("done", row.position)
+    assert done.result.tokens_read == row.num_tokens - row.position
 
 
-def test_a_closed_workspace_has_given_its_lock_back(start, random_model, session_engine, tmp_path, open_library):
+def test_a_closed_workspace_has_released_its_lock(start, random_model, session_engine, tmp_path, open_library):
     workspace = start()
     session = workspace.new_session("demo")
     job = workspace.submit_ask(session.id, "Who?", LONG)
@@ -269,7 +270,7 @@ def test_a_killed_programs_jobs_are_marked_interrupted(start, tmp_path, environm
         victim.send_signal(signal.SIGKILL)
     workspace = start()
     assert [workspace.library.job(each).status for each in (job, queued)] == ["interrupted"] * 2
-    assert workspace.library.job(job).request == {"paths": [str(book)]}
+    assert workspace.library.job(job).request == ReadRequest(paths=(str(book),))
     position = workspace.library.session(session).position
     assert position > 0
     job = workspace.submit_read(session, [])
@@ -287,24 +288,24 @@ def test_dropped_files_live_in_the_library_until_they_are_read(start, tmp_path, 
     reading(workspace, job)
     workspace.stop(job)
     finished(workspace, job)
-    (path,) = workspace.library.job(job).request["paths"]
+    (path,) = workspace.library.job(job).request.paths
     assert os.path.exists(path), "a stopped reading keeps its files"
     assert path.startswith(str(tmp_path / "library" / "uploads"))
     assert [row.name for row in workspace.library.documents(session.id)] == ["a.txt"]
     done = finished(workspace, workspace.submit_read(session.id, [tmp_path.joinpath(path)]))
-    assert (done.status, done.result["files"]) == ("done", 1)
+    assert (done.status, done.result.files) == ("done", 1)
     until(lambda: not os.path.exists(path))
     assert list((tmp_path / "library" / "uploads").glob("*/*")) == []
     assert book.parent.parent.exists()
 
 
-def test_files_of_the_reader_are_never_removed(workspace, write_book):
+def test_the_users_own_files_are_never_removed(workspace, write_book):
     book = write_book(num_lines=10)
     finished(workspace, workspace.submit_read(workspace.new_session("demo").id, [book]))
     assert book.exists()
 
 
-def test_a_path_that_is_not_there_is_refused_at_once(workspace, tmp_path):
+def test_a_path_that_does_not_exist_is_refused_at_once(workspace, tmp_path):
     session = workspace.new_session("demo")
     with pytest.raises(IngestError, match=r"gone\.txt"):
         workspace.submit_read(session.id, [tmp_path / "gone.txt"])
@@ -313,7 +314,7 @@ def test_a_path_that_is_not_there_is_refused_at_once(workspace, tmp_path):
         workspace.new_session("demo")
 
 
-def test_a_model_that_cannot_be_loaded_is_told_with_every_job(start, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_reported_by_every_job(start, tmp_path):
     workspace = start(model=tmp_path / "nothing here")
     info = until(lambda: workspace.model_info() if workspace.model_info().status != "loading" else None)
     assert (info.status, info.is_demonstration, info.max_tokens) == ("failed", False, MAX_TOKENS)
@@ -325,7 +326,7 @@ def test_a_model_that_cannot_be_loaded_is_told_with_every_job(start, tmp_path):
     assert workspace.meter(session.id).tokens_free > 0
 
 
-def test_a_model_that_breaks_unexpectedly_is_told_too(start, monkeypatch):
+def test_an_unexpected_error_while_loading_is_reported(start, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("driver gone")
 
@@ -335,7 +336,7 @@ def test_a_model_that_breaks_unexpectedly_is_told_too(start, monkeypatch):
     assert "driver gone" in workspace.model_info().error
 
 
-def test_the_model_is_told_when_it_is_ready(workspace, random_model):
+def test_a_ready_model_is_reported(workspace, random_model):
     info = until(lambda: workspace.model_info() if workspace.model_info().status == "ready" else None)
     assert (info.name, info.device, info.error) == (str(random_model), "cpu", None)
     assert info.dtype in ("float32", "bfloat16")
@@ -356,7 +357,7 @@ def test_another_models_session_is_refused_until_it_is_read_again(start, write_b
     assert failed.status == "failed"
     again = finished(other, other.submit_reread(session.id))
     row = other.library.session(session.id)
-    assert (again.status, again.kind, again.result["tokens_read"]) == ("done", "reread", row.num_tokens)
+    assert (again.status, again.kind, again.result.tokens_read) == ("done", "reread", row.num_tokens)
     assert other.refusal(session.id) is None
     assert finished(other, other.submit_ask(session.id, "And then?", SHORT)).status == "done"
     assert other.library.session(session.id).num_messages == 4
@@ -374,7 +375,7 @@ def test_the_meter_counts_bytes_and_tokens(workspace, write_book):
     assert full.process_bytes > 1 << 20
 
 
-def test_a_session_another_program_moved_on_is_seen_as_it_is(workspace, session_engine, write_book, open_library):
+def test_a_turn_of_another_program_is_taken_into_account(workspace, session_engine, write_book, open_library):
     session = workspace.new_session("demo")
     finished(workspace, workspace.submit_read(session.id, [write_book("a.txt", 30, 1)]))
     before = workspace.library.session(session.id)
@@ -383,10 +384,10 @@ def test_a_session_another_program_moved_on_is_seen_as_it_is(workspace, session_
     with Session.open(library, engine, "demo") as elsewhere:
         last(elsewhere.ask("Who came?", SHORT))
     asked = finished(workspace, workspace.submit_ask(session.id, "And then?", SHORT))
-    assert asked.result["tokens_reused"] == library.session("demo").num_tokens - asked.result["tokens_read"] - (
-        asked.result["tokens_generated"] + len(engine.chat.message_suffix("assistant"))
+    assert asked.result.tokens_reused == library.session("demo").num_tokens - asked.result.tokens_read - (
+        asked.result.tokens_generated + len(engine.chat.message_suffix("assistant"))
     )
-    assert asked.result["tokens_reused"] > before.num_tokens
+    assert asked.result.tokens_reused > before.num_tokens
 
 
 def test_a_freed_session_is_read_again_when_it_is_asked(workspace, write_book):
@@ -397,32 +398,32 @@ def test_a_freed_session_is_read_again_when_it_is_asked(workspace, write_book):
     assert workspace.library.drop_state(session.id) > 0
     assert workspace.meter(session.id).tokens_read == 0
     again = finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
-    assert again.result["tokens_reused"] == 0
-    assert again.result["tokens_read"] == whole + first.result["tokens_read"]
+    assert again.result.tokens_reused == 0
+    assert again.result.tokens_read == whole + first.result.tokens_read
     row = workspace.library.session(session.id)
     assert row.position == row.num_tokens
 
 
-def test_what_the_reader_sets_changes_the_models_own(workspace):
+def test_the_users_settings_replace_the_models_own(workspace):
     session = workspace.new_session("demo")
     until(lambda: workspace.model_info().status == "ready")
     assert workspace.model_info().sampling == SamplingParams()
     changes = {"max_tokens": 3, "temperature": 0.0}
     one = finished(workspace, workspace.submit_ask(session.id, "Who came?", changes=changes))
-    assert one.result["tokens_generated"] <= 3
+    assert one.result.tokens_generated <= 3
     seeds = [
         finished(
             workspace,
             workspace.submit_ask(
                 workspace.new_session(f"seed {number}").id, "Who?", changes={"seed": seed, "max_tokens": 8}
             ),
-        ).result["text"]
+        ).result.text
         for number, seed in enumerate((5, 5, 6))
     ]
     assert seeds[0] == seeds[1] != seeds[2]
 
 
-def test_a_folder_that_receives_uploads_is_private_and_gone_at_the_end(start, tmp_path):
+def test_an_upload_folder_is_private_and_removed_on_close(start, tmp_path):
     workspace = start()
     folder = workspace.new_upload_folder()
     assert folder != workspace.new_upload_folder()
@@ -439,7 +440,7 @@ def test_a_folder_that_receives_uploads_is_private_and_gone_at_the_end(start, tm
     assert not folder.exists()
 
 
-def test_what_a_killed_program_was_receiving_goes_after_a_while(start, tmp_path):
+def test_unfinished_uploads_of_a_killed_program_are_removed_after_a_while(start, tmp_path):
     left = tmp_path / "library" / "uploads" / "incoming" / "killed"
     left.mkdir(parents=True)
     os.utime(left, (1, 1))

@@ -1,4 +1,4 @@
-"""Jobs outlive their page, and their process's end is noticed."""
+"""Jobs outlive their window, and the end of their process is noticed."""
 
 import os
 import subprocess
@@ -8,17 +8,18 @@ import psutil
 import pytest
 
 from sala_core.errors import LibraryError, SessionNotFoundError
-from sala_core.store import Library
+from sala_core.events import Answer, PromptProgress
+from sala_core.store import AskRequest, Library, ReadRequest
 
 
 def test_a_job_starts_queued_and_belongs_to_this_process(library, new_session):
     session = new_session()
-    job = library.create_job(session, "read", {"paths": ["/a"]})
+    job = library.create_job(session, ReadRequest(paths=("/a",)))
     assert (job.status, job.kind, job.request, job.progress, job.result, job.error) == (
         "queued",
         "read",
-        {"paths": ["/a"]},
-        {},
+        ReadRequest(paths=("/a",)),
+        None,
         None,
         None,
     )
@@ -28,14 +29,15 @@ def test_a_job_starts_queued_and_belongs_to_this_process(library, new_session):
 
 
 def test_an_update_changes_only_what_is_given(library, new_session):
-    job = library.create_job(new_session(), "ask", {})
-    library.update_job(job.id, status="running", progress={"tokens": 5})
-    library.update_job(job.id, result={"text": "x"})
+    job = library.create_job(new_session(), AskRequest(question="Who?"))
+    progress, result = PromptProgress(tokens_done=5, tokens_total=9), Answer.from_json({"text": "x"})
+    library.update_job(job.id, status="running", progress=progress)
+    library.update_job(job.id, result=result)
     done = library.update_job(job.id, status="failed", error="no room")
     assert (done.status, done.progress, done.result, done.error) == (
         "failed",
-        {"tokens": 5},
-        {"text": "x"},
+        progress,
+        result,
         "no room",
     )
     assert done.updated_at >= done.created_at
@@ -43,7 +45,7 @@ def test_an_update_changes_only_what_is_given(library, new_session):
 
 def test_jobs_are_listed_by_session_and_status(library, new_session):
     one, two = new_session("one"), new_session("two")
-    first, second = library.create_job(one, "read", {}), library.create_job(two, "read", {})
+    first, second = library.create_job(one, ReadRequest()), library.create_job(two, ReadRequest())
     library.update_job(second.id, status="done")
     assert [job.id for job in library.jobs()] == [first.id, second.id]
     assert [job.id for job in library.jobs(one)] == [first.id]
@@ -55,7 +57,7 @@ def test_jobs_are_listed_by_session_and_status(library, new_session):
 
 def test_unknown_jobs_and_sessions_are_refused(library):
     with pytest.raises(SessionNotFoundError):
-        library.create_job("unknown", "read", {})
+        library.create_job("unknown", ReadRequest())
     for call in (library.job, library.update_job):
         with pytest.raises(LibraryError):
             call("unknown")
@@ -64,16 +66,16 @@ def test_unknown_jobs_and_sessions_are_refused(library):
 CHILD = """
 import sys
 from pathlib import Path
-from sala_core.store import Library
+from sala_core.store import Library, ReadRequest
 library = Library.open(Path(sys.argv[1]))
 for status in ("queued", "running", "done"):
-    library.update_job(library.create_job("book", "read", {}).id, status=status)
+    library.update_job(library.create_job("book", ReadRequest()).id, status=status)
 """
 
 
-def test_jobs_of_a_process_that_is_gone_become_interrupted(library, new_session, environment):
+def test_jobs_of_a_process_that_has_ended_become_interrupted(library, new_session, environment):
     session = new_session()
-    alive = library.create_job(session, "ask", {})
+    alive = library.create_job(session, AskRequest(question="Who?"))
     subprocess.run([sys.executable, "-c", CHILD, str(library.folder)], env=environment, check=True)
     recovered = library.recover_jobs()
     assert [job.status for job in recovered] == ["interrupted", "interrupted"]
@@ -82,15 +84,15 @@ def test_jobs_of_a_process_that_is_gone_become_interrupted(library, new_session,
     assert library.recover_jobs() == []
 
 
-def test_a_pid_that_was_given_to_another_process_does_not_count_as_the_owner(library, new_session):
-    job = library.create_job(new_session(), "read", {})
+def test_a_process_that_reuses_the_pid_is_not_the_owner(library, new_session):
+    job = library.create_job(new_session(), ReadRequest())
     with library.database.write() as conn:
         conn.execute("UPDATE jobs SET owner_started = owner_started - 100")
     assert [item.id for item in library.recover_jobs()] == [job.id]
 
 
 def test_a_reopened_library_still_has_the_jobs(library, new_session):
-    job = library.create_job(new_session(), "read", {})
+    job = library.create_job(new_session(), ReadRequest())
     library.close()
     with Library.open(library.folder) as again:
         assert again.job(job.id) == job

@@ -1,4 +1,4 @@
-"""A session's tokens come back as they went in, and a turn is committed whole or not at all."""
+"""The tokens of a session are read back unchanged, and a turn is committed whole or not at all."""
 
 import time
 
@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sala_core.errors import LibraryError, SessionNotFoundError, StateError
+from sala_core.events import AnswerStats, Evidence
 from sala_core.store import MessageDraft, PartDraft
 
 runs = st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=9), min_size=1, max_size=6)
@@ -27,7 +28,7 @@ def test_any_slice_of_the_stream_equals_the_slice_of_the_array(library, runs, da
     assert library.session(session).num_tokens == len(whole)
 
 
-def test_parts_follow_each_other_and_keep_what_they_were_given(library, new_session, encoded):
+def test_parts_are_consecutive_and_keep_their_fields(library, new_session, encoded):
     session = new_session(num_tokens=3)
     document = library.put_document(encoded(), "t")
     library.append_parts(
@@ -56,7 +57,7 @@ def test_equal_runs_are_stored_once(library, new_session):
     assert library.token_ids(second, 998, 1000).tolist() == [998, 999]
 
 
-def test_a_slice_reads_a_small_part_of_a_long_run(library, new_session):
+def test_a_slice_reads_only_a_small_part_of_a_long_run(library, new_session):
     session = new_session(num_tokens=4_000_000)
     started = time.perf_counter()
     library.token_ids(session, 0, 4_000_000)
@@ -78,7 +79,7 @@ def test_a_range_outside_the_stream_is_refused(library, new_session, start, end)
 
 
 @pytest.mark.parametrize("ids", [[1.5], [-1], [2**31], [[1]], ["a"]])
-def test_what_are_no_token_ids_is_refused_and_nothing_is_appended(library, new_session, ids):
+def test_invalid_token_ids_are_refused_and_nothing_is_appended(library, new_session, ids):
     session = new_session()
     with pytest.raises(LibraryError, match="token ids must"):
         library.append_parts(
@@ -87,7 +88,7 @@ def test_what_are_no_token_ids_is_refused_and_nothing_is_appended(library, new_s
     assert library.session(session).num_tokens == 64
 
 
-def test_a_part_needs_a_stored_document_and_a_body_within_itself(library, new_session):
+def test_a_part_needs_a_stored_document_and_a_body_inside_its_tokens(library, new_session):
     session = new_session()
     for draft in (
         PartDraft(kind="document", token_ids=[1], document_id="missing"),
@@ -97,7 +98,7 @@ def test_a_part_needs_a_stored_document_and_a_body_within_itself(library, new_se
             library.append_parts(session, [draft])
 
 
-def test_messages_come_back_in_order_with_all_they_carry(library, new_session):
+def test_messages_come_back_in_order_with_all_fields(library, new_session):
     session = new_session()
     question = MessageDraft(role="user", text="Who killed\0 him? 🙂")
     answer = MessageDraft(
@@ -105,8 +106,8 @@ def test_messages_come_back_in_order_with_all_they_carry(library, new_session):
         text="Nobody.",
         thinking="Hm.",
         status="stopped",
-        evidence=[{"page": 3, "score": 0.5}],
-        stats={"tokens": 7},
+        evidence=(Evidence.from_json({"page": 3, "score": 0.5}),),
+        stats=AnswerStats(tokens_generated=7),
     )
     library.commit_turn(session, [], [question], None, 0)
     library.commit_turn(session, [], [answer], None, 0)
@@ -115,14 +116,14 @@ def test_messages_come_back_in_order_with_all_they_carry(library, new_session):
     assert (second.thinking, second.status, second.evidence, second.stats) == (
         "Hm.",
         "stopped",
-        [{"page": 3, "score": 0.5}],
-        {"tokens": 7},
+        (Evidence.from_json({"page": 3, "score": 0.5}),),
+        AnswerStats(tokens_generated=7),
     )
     assert abs(second.created_at - time.time()) < 60
     assert library.session(session).num_messages == 2
 
 
-def test_a_turn_that_cannot_stand_is_not_committed_at_all(library, save, new_session):
+def test_an_invalid_turn_is_not_committed_at_all(library, save, new_session):
     session = new_session()
     state = save()
     turn = [PartDraft(kind="user", token_ids=[1])], [MessageDraft(role="user", text="x")]
@@ -144,7 +145,7 @@ def test_a_head_beyond_the_stream_or_of_another_model_is_refused(library, save, 
         library.set_head(new_session("other", fingerprint="model-b"), state, 4)
 
 
-def test_a_session_handed_to_another_model_keeps_its_chat_and_loses_its_state(library, save, new_session):
+def test_a_session_reset_to_another_model_keeps_its_messages_and_loses_its_state(library, save, new_session):
     session = new_session()
     library.commit_turn(session, [], [MessageDraft(role="user", text="x")], save(), 4)
     library.reset_session(session, model="B", fingerprint="model-b")
@@ -162,7 +163,7 @@ def test_a_session_handed_to_another_model_keeps_its_chat_and_loses_its_state(li
     assert len(library.messages(session)) == 1
 
 
-def test_every_call_knows_sessions_by_name_too_and_refuses_unknown_ones(library, new_session):
+def test_every_call_accepts_session_names_and_refuses_unknown_ones(library, new_session):
     new_session("book")
     library.append_parts("book", [PartDraft(kind="user", token_ids=[1])])
     assert len(library.parts("book")) == 2
