@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""The one command: makes the program's own environment on first run, then runs there.
+"""The program's one entry point. It creates the program's own environment on the first run and then runs in it.
 
-Only the standard library is used here, and nothing that keeps an older Python from refusing with a sentence.
+This file uses only the standard library, and only syntax that old Python versions can parse: they must still be able
+to print that they are too old.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ MIN_PYTHON = (3, 11)
 
 
 def main(argv: list[str]) -> int:
-    """Parse `argv`, bring the environment up to date, run the command there; returns the exit code."""
+    """Parse `argv`, bring the environment up to date and run the command in it. Return the exit code."""
     if sys.version_info < MIN_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
         sys.stderr.write(f"error: Python 3.11 or later is needed; this is {found} ({sys.executable})\n")

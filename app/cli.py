@@ -1,8 +1,10 @@
-"""The commands: from a parsed command line to an exit code. Only here is the unexpected caught."""
+"""Runs one command: from a parsed command line to an exit code.
+
+This is the only place that catches unexpected exceptions.
+"""
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -11,40 +13,38 @@ from pathlib import Path
 import platformdirs
 
 from app.grammar.parser import Arguments
-from sala_core.assets import ROOT
 from sala_core.errors import SalaError
 
 APP_NAME = "sala-desktop"
-_BROKEN_PIPE = 128 + 13
-_MOST_TEST_PROCESSES = 4  # each with a Python, torch and, for the page, a browser of its own
+_BROKEN_PIPE = 128 + 13  # as shells report SIGPIPE
 
 
 def run(arguments: Arguments) -> int:
-    """Run one command. Errors are one line on stderr; returns the process's exit code."""
+    """Run one command and return the exit code of the process. An error is one line on stderr."""
     try:
         return _dispatch(arguments)
     except SalaError as error:
-        _complain(str(error))
+        _print_error(str(error))
         return 1
     except KeyboardInterrupt:
-        _complain("stopped")
+        _print_error("stopped")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         _silence_stdout()
         return _BROKEN_PIPE
-    except Exception as error:  # noqa: BLE001  the outermost boundary: one line for the person, the whole story in a file
-        _complain(f"unexpected {type(error).__name__}: {error}; {_keep_report(arguments, error)}")
+    except Exception as error:  # noqa: BLE001  the outermost boundary: the user gets one line, a file the traceback
+        _print_error(f"unexpected {type(error).__name__}: {error}; {_write_report(arguments, error)}")
         return 1
 
 
 def library_folder(arguments: Arguments) -> Path:
-    """Where sessions and states are kept: the folder given, or the user's data folder."""
+    """Return the folder of the library: the one given, or the user's data folder."""
     chosen = arguments.library or platformdirs.user_data_path(APP_NAME, appauthor=False)
     return chosen.expanduser().absolute()
 
 
 def _dispatch(arguments: Arguments) -> int:
-    """Import only what the command needs: the page takes seconds to load, a list of sessions must not."""
+    """Import the module of the command and run it. `sessions` must not wait seconds for the imports of the page."""
     folder = library_folder(arguments)
     match arguments.command:
         case "page":
@@ -84,20 +84,24 @@ def _dispatch(arguments: Arguments) -> int:
 
             return convert(arguments, folder)
         case "test":
-            num_processes = min(_MOST_TEST_PROCESSES, os.cpu_count() or 1)
-            command = [sys.executable, "-m", "pytest", f"--numprocesses={num_processes}", "--dist=loadfile"]
-            return subprocess.run([*command, *arguments.pytest_args], cwd=ROOT, check=False).returncode
+            from app.commands.develop import run_tests
+
+            return run_tests(arguments, folder)
+        case "check":
+            from app.commands.develop import check
+
+            return check(arguments, folder)
     from app.commands.sessions import COMMANDS
 
     return COMMANDS[arguments.command](arguments, folder)
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
 
 
-def _keep_report(arguments: Arguments, error: Exception) -> str:
-    """Write the traceback into the library's folder; says where it is."""
+def _write_report(arguments: Arguments, error: Exception) -> str:
+    """Write the traceback into the library's folder. Return the part of the message that says where it is."""
     folder = library_folder(arguments) / "logs"
     file = folder / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     report = "".join(traceback.format_exception(error))
@@ -110,7 +114,7 @@ def _keep_report(arguments: Arguments, error: Exception) -> str:
 
 
 def _silence_stdout() -> None:
-    """The reader of our output has gone: let the interpreter flush its buffers into nothing."""
+    """Connect stdout to the null device, because its reader has gone and the interpreter still flushes its buffers."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

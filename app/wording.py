@@ -1,4 +1,4 @@
-"""Numbers in words: how counts, sizes, times and places are written on the page."""
+"""How counts, sizes, times and places are written for the user, on the page and by the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def count(number: int) -> str:
 
 
 def short_count(number: int) -> str:
-    """A count in at most five characters: 950, 48K, 1.05M."""
+    """Write a count in at most five characters: 950, 48K, 1.05M."""
     if number < 1000:
         return str(number)
     if number < 999_500:
@@ -27,7 +27,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def size(num_bytes: int) -> str:
-    """Bytes with a unit: 812 B, 48 MB, 3.2 GB (powers of 1000)."""
+    """Write a number of bytes with a unit: 812 B, 48 MB, 3.2 GB (powers of 1000)."""
     value = float(num_bytes)
     for unit in _BYTE_UNITS:
         if value < 999.5 or unit == _BYTE_UNITS[-1]:
@@ -37,7 +37,7 @@ def size(num_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 'under a second', '42 s', '3 min 20 s', '2 h 5 min'."""
+    """Write a duration: 'under a second', '42 s', '3 min 20 s', '2 h 5 min'."""
     if seconds < 1:
         return "under a second"
     whole = round(seconds)
@@ -51,7 +51,10 @@ def duration(seconds: float) -> str:
 
 
 def ago(timestamp: float, now: float | None = None) -> str:
-    """A Unix time as distance from `now`: 'just now', '5 min ago', 'yesterday', '3 Nov 2025'."""
+    """Write the time from a Unix time to `now`: 'just now', '5 min ago', 'yesterday', '3 Nov 2025'.
+
+    now: Unix time; None means the current time.
+    """
     elapsed = (time.time() if now is None else now) - timestamp
     if elapsed < 60:
         return "just now"
@@ -68,6 +71,6 @@ def ago(timestamp: float, now: float | None = None) -> str:
 
 
 def place(page: int | None, line_start: int, line_end: int) -> str:
-    """Where a passage stands: 'page 3, lines 12–14', or 'line 7' where there are no pages."""
+    """Write the place of a passage: 'page 3, lines 12–14', or 'line 7' if the document has no pages."""
     lines = f"line {count(line_start)}" if line_start == line_end else f"lines {count(line_start)}–{count(line_end)}"
     return lines if page is None else f"page {count(page)}, {lines}"

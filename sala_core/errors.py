@@ -1,8 +1,40 @@
-"""The one exception tree. A message says what failed, the value seen, and the next step."""
+"""The exception tree of the program. All subclasses of SalaError are defined here::
+
+    SalaError
+    ├── ModelError
+    │   ├── ConfigError
+    │   ├── CheckpointError
+    │   ├── TokenizerError
+    │   ├── DeviceError
+    │   ├── QuantizeError
+    │   └── TrainError
+    ├── MemoryBudgetError
+    ├── IngestError
+    ├── StateError
+    │   ├── StateMismatchError
+    │   └── CorruptStateError
+    ├── LibraryError
+    │   ├── SessionNotFoundError
+    │   ├── SessionExistsError
+    │   ├── SessionBusyError
+    │   └── DiskFullError
+    ├── EvalError
+    ├── BenchError
+    ├── KernelReportError
+    ├── SettingsError
+    └── UploadError
+        └── UploadGoneError
+
+A message says what failed, shows the value that caused it, and gives the next step.
+
+Two kinds of exceptions are outside the tree. `app.setup.environment.SetupError` is raised before the environment
+exists, so it cannot depend on this package. Exceptions that only steer the control flow inside one package are always
+caught there; `tests/test_architecture.py` lists them.
+"""
 
 
 class SalaError(Exception):
-    """Root of every error a user or caller can cause; the text is fit to be shown as it is."""
+    """Root of all errors that a user or a caller can cause. The message can be shown to the user as it is."""
 
 
 class ModelError(SalaError):
@@ -14,7 +46,7 @@ class ConfigError(ModelError):
 
 
 class CheckpointError(ModelError):
-    """Weights are missing, of a wrong shape, or in a layout we do not read."""
+    """Weights are missing, have a wrong shape, or are stored in an unsupported layout."""
 
 
 class TokenizerError(ModelError):
@@ -22,27 +54,23 @@ class TokenizerError(ModelError):
 
 
 class DeviceError(ModelError):
-    """The device asked for is not there."""
+    """The requested device is not available."""
 
 
 class QuantizeError(ModelError):
-    """A model cannot be quantized as asked."""
+    """A model cannot be quantized as requested."""
 
 
 class TrainError(ModelError):
-    """A model cannot be trained or converted as asked."""
-
-
-class EvalError(SalaError):
-    """An evaluation cannot be made, continued or answered as asked."""
+    """A model cannot be trained or converted as requested."""
 
 
 class MemoryBudgetError(SalaError):
-    """The work asked for does not fit into memory."""
+    """The requested work does not fit into memory."""
 
 
 class IngestError(SalaError):
-    """A file cannot be read as a document; the message is the reason shown to the reader."""
+    """A file cannot be read as a document. The message is the reason shown to the user."""
 
 
 class StateError(SalaError):
@@ -50,7 +78,7 @@ class StateError(SalaError):
 
 
 class StateMismatchError(StateError):
-    """The state was computed by another model, dtype, layout or format."""
+    """The state was computed with another model, dtype, layout or format."""
 
 
 class CorruptStateError(StateError):
@@ -74,4 +102,28 @@ class SessionBusyError(LibraryError):
 
 
 class DiskFullError(LibraryError):
-    """The disk or the library's quota is full; nothing was lost."""
+    """The disk or the library's quota is full. Nothing was lost."""
+
+
+class EvalError(SalaError):
+    """An evaluation cannot be started, continued or answered as requested."""
+
+
+class BenchError(SalaError):
+    """A measurement cannot be made as requested."""
+
+
+class KernelReportError(SalaError):
+    """The kernels cannot be compiled or compared."""
+
+
+class SettingsError(SalaError):
+    """An answer setting has an invalid value. The message names the setting and its valid values."""
+
+
+class UploadError(SalaError):
+    """An upload is invalid or exceeds its limits."""
+
+
+class UploadGoneError(UploadError):
+    """The upload does not exist, or the server has dropped it."""

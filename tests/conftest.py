@@ -13,7 +13,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--kills N`: how often the tests of crash safety kill their writer."""
+    """Add `--kills N`: how often each test of crash safety kills its writer."""
     parser.addoption("--kills", type=int, default=20, metavar="N", help="kills in each kill -9 loop (20)")
 
 
@@ -60,11 +60,11 @@ _RANDOM_MODEL = {
         "topk": 4,
     },
 }
-"""Blocks are chosen from the 385th token on."""
+"""Attention is block-sparse from the 385th token on."""
 
 
 def write_random_model(folder: Path, seed: int) -> Path:
-    """Make a model of random float32 weights with the embedded model's tokenizer; returns the folder."""
+    """Write a model with random float32 weights and the embedded model's tokenizer. Return its folder."""
     import torch
     from safetensors.torch import save_file
 
@@ -99,6 +99,6 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(root: Path) -> dict[str, str]:
-    """Environment variables for a Python process of its own that imports the packages."""
+    """Environment variables of a Python subprocess that imports the packages."""
     path = os.pathsep.join([str(root), str(root / "kernels")])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

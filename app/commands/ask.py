@@ -1,4 +1,4 @@
-"""`ask`: one turn, streamed as text with the places it rests on, or as one JSON object."""
+"""`ask`: one question. The answer is streamed as text and followed by its evidence, or printed as one JSON object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EXCERPT_CHARS = 160
 
 
 def ask(arguments: Arguments, folder: Path) -> int:
-    """Ask the question and print the answer; 0, or 128 plus the signal that stopped it. Raises SalaError."""
+    """Ask the question and print the answer. Return 0, or 128 plus the signal that stopped it. Raises SalaError."""
     with open_session(arguments, folder, create=False) as opened, StopSignals() as stop:
         answer = _stream(arguments, opened, stop)
     if answer is None:
@@ -34,7 +34,7 @@ def ask(arguments: Arguments, folder: Path) -> int:
 
 
 def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Answer | None:
-    """Run the turn, writing its text as it comes unless JSON is wanted; None where it was stopped early."""
+    """Run the turn and write its text as it comes, unless --json is set. Return None if it stops before an answer."""
     from sala_core.engine.generate import Token
     from sala_core.events import Answer
 
@@ -45,7 +45,7 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
         if isinstance(event, Answer):
             answer = event
         elif not isinstance(event, Token):
-            _show_catching_up(shown, event.tokens_done, event.tokens_total)
+            _show_prefill(shown, event.tokens_done, event.tokens_total)
         elif not arguments.json and not event.thinking:
             shown.clear()
             sys.stdout.write(event.text)
@@ -54,13 +54,13 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
     return answer
 
 
-def _show_catching_up(line: LiveLine, done: int, total: int) -> None:
+def _show_prefill(line: LiveLine, done: int, total: int) -> None:
     if sys.stderr.isatty():
         line.show(f"Reading {count(done)} of {plural(total, 'token')}")
 
 
 def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingParams:
-    """The model's sampling defaults, with what the command line sets."""
+    """Return the model's sampling defaults, changed by the options of the command line."""
     chosen: dict[str, Any] = {
         "max_tokens": arguments.max_tokens,
         "temperature": arguments.temperature,
@@ -71,7 +71,7 @@ def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingP
 
 
 def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
-    """The object of `--json`. `seconds.load`: model, library and session opened, and the state restored."""
+    """Return the object that `--json` prints. Its `seconds.load` includes opening model, library and session."""
     return {
         "answer": answer.text,
         "evidence": [
@@ -99,7 +99,7 @@ def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
 
 
 def answer_notes(answer: Answer) -> str:
-    """What follows the text: why it ended early, evidence, quotations found in a source, and the cost."""
+    """Write what follows the answer: warnings, why it ended early, evidence, verified quotations, and the cost."""
     lines = ["", *(f"Note: {warning}" for warning in answer.warnings)]
     if answer.finish_reason != "stop":
         why = {"length": "the longest length allowed was reached", "stopped": "it was stopped"}
@@ -127,5 +127,5 @@ def answer_notes(answer: Answer) -> str:
 
 
 def _excerpt(text: str) -> str:
-    folded = " ".join(text.split())
-    return folded if len(folded) <= _EXCERPT_CHARS else folded[: _EXCERPT_CHARS - 1].rstrip() + "…"
+    line = " ".join(text.split())
+    return line if len(line) <= _EXCERPT_CHARS else line[: _EXCERPT_CHARS - 1].rstrip() + "…"

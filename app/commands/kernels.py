@@ -1,4 +1,4 @@
-"""`kernels`: what the Triton kernels take of every card, how far they are from their reference, and their work."""
+"""`kernels`: the resources of the Triton kernels on each card, their error against the reference, and their work."""
 
 import json
 import subprocess
@@ -9,22 +9,18 @@ from typing import Any
 
 from app.grammar.parser import Arguments
 from app.setup.environment import child_environ
-from sala_core.errors import SalaError
+from sala_core.errors import KernelReportError
 
-_H200 = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}  # measured on one: bf16 matmul, copy
+_H200 = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}  # measured: bf16 matmul, copy
 _PAST = {"compile": "compiled", "compare": "compared", "count": "counted"}
 _HEADING = """
-Resources of a thread (registers, bytes of stack) and of a block (KiB of shared memory), by compiling for each card.
-Stack 0 means that no register was spilled; the highest numbers of each kernel's variants are shown.
+Registers and bytes of stack of a thread, and KiB of shared memory of a thread block, compiled for each GPU.
+A stack of 0 bytes means no spills. Each number is the highest of the kernel's variants.
 """
 
 
-class KernelReportError(SalaError):
-    """The kernels could not be compiled or compared."""
-
-
 def kernels(arguments: Arguments, _folder: Path) -> int:
-    """Compile, compare and count; returns 1 if a kernel does not fit a card or strays from its reference."""
+    """Compile, compare and count. Return 1 if a kernel does not fit a card or exceeds its error limit, otherwise 0."""
     from sala_kernels.inspection.report import OPERATIONS
 
     chosen = arguments.operations or OPERATIONS
@@ -55,7 +51,7 @@ def _worker(what: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
 
 
 def _records(worker: "subprocess.Popen[str]", what: str, *, quiet: bool) -> Iterator[dict[str, Any]]:
-    """The worker's lines as they come, each told on stderr. Raises KernelReportError if it failed."""
+    """Yield the worker's records as they come, and name each on stderr unless `quiet`. Raises KernelReportError."""
     assert worker.stdout is not None
     for line in worker.stdout:
         record = json.loads(line)
@@ -68,7 +64,7 @@ def _records(worker: "subprocess.Popen[str]", what: str, *, quiet: bool) -> Iter
 
 
 def _resources(records: list[dict[str, Any]]) -> Iterator[str]:
-    """A row a kernel, a column a card."""
+    """One row per kernel, one column per card."""
     cards = list(dict.fromkeys(record["card"] for record in records))
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for r in records:
@@ -86,15 +82,15 @@ def _resources(records: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _errors(records: list[dict[str, Any]]) -> Iterator[str]:
-    """The comparison that is farthest from its reference, for every operation."""
+    """The comparison with the largest error, for every operation."""
     worst: dict[str, dict[str, Any]] = {}
     counts: dict[str, int] = {}
     for r in records:
         counts[r["operation"]] = counts.get(r["operation"], 0) + 1
-        held = worst.setdefault(r["operation"], r)
-        if not r["error"] <= held["error"]:
+        largest = worst.setdefault(r["operation"], r)
+        if not r["error"] <= largest["error"]:  # also true for NaN
             worst[r["operation"]] = r
-    yield "\nLargest root-mean-square error against the reference, relative, float32.\n"
+    yield "\nLargest relative root-mean-square error against the reference, in float32.\n"
     body = [
         [name, str(counts[name]), f"{r['error']:.1e}" + ("" if r["good"] else " !"), r["comparison"]]
         for name, r in worst.items()
@@ -105,9 +101,9 @@ def _errors(records: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _work(records: list[dict[str, Any]]) -> Iterator[str]:
-    """Bytes and FLOPs at the released model's shapes, and the time that an H200 cannot go below."""
-    yield "\nWork of one call (one layer) at the shapes of the 9B model, counted; the floor is what an H200 measured at"
-    yield "4.3 TB/s and 790 TFLOP/s (bf16) would take for the larger of the two.\n"
+    """Bytes and FLOPs at the shapes of the 9B model, and the least time that an H200 needs for them."""
+    yield "\nCounted work of one call (one layer) at the 9B model's shapes. The floor is the time that an H200 needs"
+    yield "for the bytes at its measured 4.3 TB/s or for the FLOPs at its 790 TFLOP/s (bf16), whichever is longer.\n"
     body = []
     for r in records:
         moving = r["num_bytes"] / _H200["bytes_per_s"]

@@ -1,4 +1,4 @@
-"""One line that changes in place on a terminal; in a file or pipe, a line every few seconds."""
+"""A progress line: rewritten in place on a terminal, one line every few seconds in a file or pipe."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ _FILE_INTERVAL_S = 5.0
 
 
 class LiveLine:
-    """Shows the latest of many short texts, not more often than a reader can follow."""
+    """Shows the latest of many short texts, at most ten times per second."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
@@ -22,7 +22,7 @@ class LiveLine:
         self._shown = ""
 
     def show(self, text: str) -> None:
-        """Show `text` now or, where the last one is too recent, perhaps later or never."""
+        """Show `text`, unless the last text was shown too recently. `finish` shows the latest text that was skipped."""
         self._latest = text
         now = time.monotonic()
         if self._shown_at is None or now - self._shown_at >= self._interval_s:
@@ -30,7 +30,7 @@ class LiveLine:
             self._write(text)
 
     def finish(self) -> None:
-        """Leave the last text as a line of its own."""
+        """Leave the latest text as a complete line."""
         if self._latest != self._shown:
             self._write(self._latest)
         if self._terminal and self._shown:
@@ -39,7 +39,7 @@ class LiveLine:
         self._latest = self._shown = ""
 
     def clear(self) -> None:
-        """Take the line back, where that is possible."""
+        """Erase the line. A file or pipe keeps it."""
         if self._terminal and self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What `read` and `ask` share: a session opened with its model, and a Ctrl-C that lets work end well."""
+"""What `read` and `ask` share: opening a session with its model, and stopping cleanly on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSession:
-    """A session held for writing, and the seconds it took to load the model and open it."""
+    """A session open for writing, and the seconds that opening it and loading the model took."""
 
     session: Session
     seconds_load: float
@@ -29,26 +29,28 @@ class OpenSession:
 
 @contextmanager
 def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenSession]:
-    """Open the library and the session with the model asked for; both are closed after the block.
+    """Open the library and the session with the requested model. Both are closed after the block.
 
-    A session that does not exist (without `create`), or is open elsewhere, is refused before the model is loaded.
-    Raises SalaError: SessionNotFoundError, SessionBusyError, ModelError and its kin.
+    A session that does not exist (without `create`) or is open elsewhere is refused before the model is loaded.
+    Raises SalaError: SessionNotFoundError, SessionBusyError, or a ModelError.
     """
     from sala_core.store.library import Library
 
     started = time.monotonic()
     with closing(Library.open(folder)) as library:
         _check_free(library, arguments.session, create=create)
+        importing = time.monotonic()
         from sala_core import Engine
         from sala_core.session.session import Session
 
+        started += time.monotonic() - importing  # the import of torch is not part of `seconds_load`
         engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
         with Session.open(library, engine, arguments.session, create=create) as session:
             yield OpenSession(session=session, seconds_load=time.monotonic() - started)
 
 
 def _check_free(library: Library, name: str, *, create: bool) -> None:
-    """Raise at once what would be raised when the model is loaded. Raises SessionNotFoundError, SessionBusyError."""
+    """Raise SessionNotFoundError or SessionBusyError before the model is loaded, if opening the session would."""
     try:
         with library.lock_session(name):
             pass
@@ -58,7 +60,7 @@ def _check_free(library: Library, name: str, *, create: bool) -> None:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM only sets a flag; a second one takes its usual course."""
+    """A context manager: the first SIGINT or SIGTERM only sets a flag, a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -66,11 +68,11 @@ class StopSignals:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal, as shells count; 0 where none came."""
+        """128 plus the signal's number, as shells report it; 0 if no signal came."""
         return 0 if self.received is None else 128 + self.received
 
     def is_set(self) -> bool:
-        """Whether to stop."""
+        """Whether a signal has come, so that the work must stop."""
         return self.received is not None
 
     def __enter__(self) -> StopSignals:

@@ -1,4 +1,4 @@
-"""`read`: files and folders into a session, with live progress and a receipt."""
+"""`read`: read files and folders into a session, with live progress and a receipt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read(arguments: Arguments, folder: Path) -> int:
-    """Read the paths into the session; 0, or 128 plus the signal that stopped it. Raises SalaError."""
+    """Read the paths into the session. Return 0, or 128 plus the signal that stopped it. Raises SalaError."""
     for path in arguments.paths:
         if not path.exists():
             raise IngestError(f"{path}: there is no such file or folder")
@@ -43,7 +43,7 @@ def read(arguments: Arguments, folder: Path) -> int:
 
 
 def progress_text(event: ReadProgress) -> str:
-    """One line: file, tokens, tokens/s and time left, as far as they are known."""
+    """Write one line with the file, the tokens and, if they are known, tokens/s and the time left."""
     if event.phase == "preparing":
         done = f"{plural(event.files_done, 'file')}, {plural(event.tokens_total, 'token')}"
         return f"Preparing {event.file}: {done} so far"
@@ -60,7 +60,7 @@ def progress_text(event: ReadProgress) -> str:
 
 
 def receipt_text(session: str, receipt: ReadReceipt) -> str:
-    """What was read, how fast, what was odd, and every file that was not read with its reason."""
+    """Write what was read and how fast, the warnings, and each skipped file with its reason."""
     read_of = "Read" if not receipt.stopped else "Read so far"
     pages = f", {plural(receipt.pages, 'page')}" if receipt.pages else ""
     rate = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def list_sessions(arguments: Arguments, folder: Path) -> int:
-    """Print every session, latest first."""
+    """Print every session, the latest first."""
     with closing(_open(folder)) as library:
         rows = library.sessions()
     if arguments.json:
@@ -42,8 +42,9 @@ def show(arguments: Arguments, folder: Path) -> int:
         ]
         messages = library.messages(row.id)
     if arguments.json:
-        sources, talk = map(document_object, documents), map(message_object, messages)
-        _print_json({**session_object(row), "documents": [*sources], "messages": [*talk]})
+        sources = [document_object(document) for document in documents]
+        conversation = [message_object(message) for message in messages]
+        _print_json({**session_object(row), "documents": sources, "messages": conversation})
     else:
         print(_session_text(row, documents, messages))
     return 0
@@ -74,7 +75,7 @@ COMMANDS: dict[str, Callable[[Arguments, Path], int]] = {
 
 
 def session_object(row: SessionRow) -> dict[str, Any]:
-    """A session as scripts see it."""
+    """Return the JSON object of a session."""
     return {
         "name": row.name,
         "id": row.id,
@@ -89,7 +90,7 @@ def session_object(row: SessionRow) -> dict[str, Any]:
 
 
 def document_object(row: DocumentRow) -> dict[str, Any]:
-    """A source as scripts see it; `pages` is 0 where the format has none."""
+    """Return the JSON object of a document. `pages` is 0 if the format has no pages."""
     return {
         "id": row.id,
         "name": row.name,
@@ -102,14 +103,14 @@ def document_object(row: DocumentRow) -> dict[str, Any]:
 
 
 def message_object(row: MessageRow) -> dict[str, Any]:
-    """A message as scripts see it."""
+    """Return the JSON object of a message."""
     return {
         "id": row.id,
         "role": row.role,
         "text": row.text,
         "thinking": row.thinking,
         "status": row.status,
-        "evidence": row.evidence,
+        "evidence": [item.to_json() for item in row.evidence],
         "created_at": _iso(row.created_at),
     }
 

@@ -1,1 +1,1 @@
-"""The command line's grammar. Standard library only: it runs before the environment exists."""
+"""The grammar of the command line. Standard library only, because it runs before the environment exists."""

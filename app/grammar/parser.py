@@ -1,7 +1,10 @@
-"""The command line's grammar. Standard library only: `--help` must answer before anything is installed."""
+"""The command line: its options, and the record that a parsed line becomes.
+
+Standard library only, because `--help` must work before anything is installed.
+"""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -9,6 +12,7 @@ from typing import Literal, NoReturn
 from app.grammar.bench import PARTS, BenchArguments, add_bench_options
 from app.grammar.eval import EvalArguments, add_eval_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
+from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE
 from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 from app.grammar.values import VERBATIM_HELP, not_blank, number, seed, whole_number
 
@@ -18,13 +22,13 @@ DEVICES = ("auto", "cpu", "cuda")
 KV_KINDS = ("auto", "bf16", "int8", "fp8")
 CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
 _COMMON_OPTIONS = ("--library", "--model", "--device", "--kv")
-_DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps what the model understood on disk,
-and answers questions about them. Without a command it opens the page in a browser."""
+_DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps the model's state on disk, and answers
+questions about them. Without a command it opens the page in a browser."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """One parsed command line. Fields that the command does not take keep their defaults."""
+    """One parsed command line. Fields that the command does not use keep their defaults."""
 
     command: str = "page"
     library: Path | None = None
@@ -33,76 +37,68 @@ class Arguments:
     device: str = "auto"
     kv: Literal["auto", "bf16", "int8", "fp8"] = "auto"
     port: int | None = None
-    """None means the default port, or a free one where that is taken."""
+    """None means the default port, or a free port if the default port is in use."""
     browser: bool = True
     session: str = ""
     new_session: str = ""
     paths: tuple[Path, ...] = ()
     again: bool = False
-    """Read the session's stored texts again, after the model or the program's state format has changed."""
+    """Read the session's stored texts again, for another model or a newer state format."""
     question: str = ""
     json: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
     verbatim: bool | None = None
-    """None leaves it to the model."""
+    """None means the model's default."""
     seed: int | None = None
     operations: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
     quantize: QuantizeArguments | None = None
-    """Set for the command quantize alone."""
+    """Set only for the command quantize."""
     bench: BenchArguments | None = None
-    """Set for the command bench alone."""
+    """Set only for the command bench."""
     eval: EvalArguments | None = None
-    """Set for the command eval alone."""
+    """Set only for the command eval."""
     train: TrainArguments | None = None
-    """Set for the command train alone."""
+    """Set only for the command train."""
     convert: ConvertArguments | None = None
-    """Set for the command convert alone."""
+    """Set only for the command convert."""
     pytest_args: tuple[str, ...] = ()
 
     @property
     def kv_kind(self) -> Literal["auto", "plain", "int8", "fp8"]:
-        """`--kv` as the engine calls it: bf16 stands for the model's own number format, whichever it is."""
+        """`--kv` in the engine's terms: bf16 stands for the model's own number format, even if that is not bfloat16."""
         return "plain" if self.kv == "bf16" else self.kv
 
 
+_RECORDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "quantize": QuantizeArguments.from_namespace,
+    "bench": BenchArguments.from_namespace,
+    "eval": EvalArguments.from_namespace,
+    "train": TrainArguments.from_namespace,
+    "convert": ConvertArguments.from_namespace,
+}
+"""Commands with many options -> how they collect them. The field of Arguments has the command's name."""
+
+
 class _Parser(argparse.ArgumentParser):
-    """Bad usage is one line on stderr and exit code 2."""
+    """Reports bad usage in one line on stderr and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Parse a command line without the program's name. SystemExit for `--help` (0) and bad usage (2)."""
-    ours, pytest_args = _split_pytest_arguments(list(argv))
+    """Parse a command line without the program's name. Raises SystemExit for `--help` (0) and bad usage (2)."""
+    own, pytest_args = _split_pytest_arguments(list(argv))
     parser = build_parser()
-    namespace = parser.parse_args(ours)
+    namespace = parser.parse_args(own)
+    if namespace.command in _RECORDS:
+        setattr(namespace, namespace.command, _RECORDS[namespace.command](namespace))
+    if usage_error := _usage_error(namespace):
+        parser.error(usage_error)
     if namespace.command is None:
         namespace.command = "page"
-    elif namespace.port is not None or not namespace.browser:
-        parser.error(f"--port and --no-browser belong to the page, not to {namespace.command}")
-    if namespace.command == "read" and not namespace.paths and not namespace.again:
-        parser.error("read needs a PATH, or --again")
-    if namespace.command == "quantize":
-        namespace.quantize = QuantizeArguments.from_namespace(namespace)
-        if namespace.layout == "autogptq" and namespace.format == "gptq_v2":
-            parser.error("--layout autogptq needs --format gptq: AutoGPTQ reads no other")
-    if namespace.command == "bench":
-        namespace.bench = BenchArguments.from_namespace(namespace)
-        unknown = sorted(set(namespace.only) - set(PARTS)) if namespace.what == "model" else []
-        if unknown:
-            parser.error(f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
-    if namespace.command == "eval":
-        namespace.eval = EvalArguments.from_namespace(namespace)
-        usage_error = namespace.eval.usage_error(model_is_default=namespace.model == DEFAULT_MODEL)
-        if usage_error:
-            parser.error(usage_error)
-    if namespace.command == "train":
-        namespace.train = TrainArguments.from_namespace(namespace)
-    if namespace.command == "convert":
-        namespace.convert = ConvertArguments.from_namespace(namespace)
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
     for name in ("paths", "operations", "cards"):
@@ -110,8 +106,24 @@ def parse(argv: Sequence[str]) -> Arguments:
     return Arguments(**{**values, "pytest_args": tuple(pytest_args)})
 
 
+def _usage_error(namespace: argparse.Namespace) -> str | None:
+    """Return what is wrong with options that are valid one by one, if anything."""
+    command = namespace.command
+    if command is not None and (namespace.port is not None or not namespace.browser):
+        return f"--port and --no-browser belong to the page, not to {command}"
+    if command == "read" and not namespace.paths and not namespace.again:
+        return "read needs a PATH, or --again"
+    if command == "quantize" and namespace.layout == "autogptq" and namespace.format == "gptq_v2":
+        return "--layout autogptq needs --format gptq: AutoGPTQ reads no other format"
+    if command == "bench" and namespace.what == "model" and (unknown := sorted(set(namespace.only) - set(PARTS))):
+        return f"bench model has no part {unknown[0]!r}; choose from {', '.join(PARTS)}"
+    if command == "eval":
+        return namespace.eval.usage_error(model_is_default=namespace.model == DEFAULT_MODEL)
+    return None
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of everything but pytest's own arguments."""
+    """Build the parser of the whole command line, except pytest's own arguments."""
     parser = _Parser(prog="launch.py", description=_DESCRIPTION, allow_abbrev=False)
     _add_common(parser, suppress=False)
     parser.add_argument(
@@ -122,18 +134,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    _add_session_commands(commands)
+    _add_model_commands(commands)
+    _add_development_commands(commands)
+    return parser
 
+
+def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     read = _command(commands, "read", "read files and folders into a session, creating it; run it again to continue")
     _add_session(read)
     read.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file or a folder")
-    read.add_argument("--again", action="store_true", help="have this model read anew what the session holds already")
+    read.add_argument("--again", action="store_true", help="read the session's stored texts again with this model")
 
-    ask = _command(commands, "ask", "ask one question; prints the answer and the places it rests on")
+    ask = _command(commands, "ask", "ask one question; prints the answer and its evidence")
     _add_session(ask)
     ask.add_argument("question", type=not_blank("the question is empty"), metavar="QUESTION")
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    ask.add_argument("--max-tokens", type=whole_number(1, 2**31 - 1), metavar="N", help="longest answer, in tokens")
-    ask.add_argument("--temperature", type=number(0, 100), metavar="T", help="0 takes the likeliest token every time")
+    max_tokens, temperature = whole_number(*COMMAND_MAX_TOKENS), number(*COMMAND_TEMPERATURE)
+    ask.add_argument("--max-tokens", type=max_tokens, metavar="N", help="longest answer, in tokens")
+    ask.add_argument("--temperature", type=temperature, metavar="T", help="0 is greedy: always the most likely token")
     ask.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
     ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text")
 
@@ -142,38 +161,49 @@ def build_parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", "show a session's sources and conversation")
     _add_session(show)
     show.add_argument("--json", action="store_true", help="print one JSON object")
-    fork = _command(commands, "fork", "copy a session; what was read is shared, not read again")
+    fork = _command(commands, "fork", "copy a session; the copy shares what was read, nothing is read again")
     _add_session(fork)
     fork.add_argument("new_session", metavar="NEW", help="name of the copy")
     _add_session(_command(commands, "delete", "delete a session and what no other session uses"))
-    kernels = _command(commands, "kernels", "what the Triton kernels take of each card, and how exact they are")
+
+
+def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    kernels = _command(commands, "kernels", "show what each Triton kernel uses on each card, and how exact it is")
     kernels.add_argument("operations", nargs="*", metavar="OPERATION", help="only these (default: all)")
     kernels.add_argument(
         "--card", dest="cards", action="append", default=[], choices=CARDS, help="compile for this one (default: all)"
     )
     kernels.add_argument("--json", action="store_true", help="print one JSON object")
-    quantize = _command(commands, "quantize", "give a model int4 weights, in a new folder; continues what was stopped")
+    quantize = _command(commands, "quantize", "give a model int4 weights, in a new folder; continues a stopped run")
     add_quantize_options(quantize)
     bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
     add_bench_options(bench)
-    evals = _command(commands, "eval", "measure a model, here or behind an endpoint, on long texts")
+    evals = _command(commands, "eval", "evaluate a model, here or behind an endpoint, on long texts")
     add_eval_options(evals)
-    add_train_options(_command(commands, "train", "make a hybrid by a recipe, stage by stage; continues what stopped"))
-    add_convert_options(_command(commands, "convert", "make a backbone for train of a dense model"))
+    train = _command(commands, "train", "train a hybrid model by a recipe, stage by stage; continues a stopped run")
+    add_train_options(train)
+    add_convert_options(_command(commands, "convert", "convert a dense model to a backbone for train"))
+
+
+def _add_development_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
-    _command(commands, "setup", "only make or update the environment")
-    return parser
+    _command(commands, "check", "run ruff, mypy and the architecture tests, without the test suite (about a minute)")
+    _command(commands, "setup", "only create or update the environment")
 
 
 def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    """Add a command with the common options."""
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
     _add_common(parser, suppress=True)
     return parser
 
 
 def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
-    """The options of every command, before or after its name; `suppress` keeps those given before it."""
+    """Add the options of every command. With `suppress` they have no default, so that values before the command stay.
+
+    The options may stand before or after the command.
+    """
     group = parser.add_argument_group("options of every command")
     group.add_argument(
         "--library",
@@ -198,8 +228,9 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
         "--kv",
         choices=KV_KINDS,
         default=argparse.SUPPRESS if suppress else "auto",
-        help="how keys and values are kept, in memory and on disk: bf16 is the model's own format, int8 and fp8 take "
-        "half the space; what was read in one is read again for another (default: auto, bf16 if a million tokens fit)",
+        help="number format of keys and values, in memory and on disk: bf16 is the model's own format, int8 and fp8 "
+        "take half the space; what was read in one format is read again for another (default: auto, which is bf16 if "
+        "a million tokens fit)",
     )
 
 
@@ -210,22 +241,25 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
 
 
 def _split_pytest_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """(our arguments, pytest's): after `test` all but the common options and a lone `--help` is pytest's."""
+    """Return (own arguments, pytest's arguments).
+
+    After `test`, everything goes to pytest except the common options and a `--help` that stands alone.
+    """
     start = _index_of_command(argv)
     if start is None or argv[start] != "test":
         return argv, []
-    ours, theirs = argv[: start + 1], []
+    own, pytest_args = argv[: start + 1], []
     rest = iter(argv[start + 1 :])
     if argv[start + 1 :] in (["--help"], ["-h"]):
         return argv, []
     for argument in rest:
         if argument in _COMMON_OPTIONS:
-            ours += [argument, *([value] if (value := next(rest, None)) is not None else [])]
+            own += [argument, *([value] if (value := next(rest, None)) is not None else [])]
         elif argument.startswith(tuple(f"{option}=" for option in _COMMON_OPTIONS)):
-            ours.append(argument)
+            own.append(argument)
         else:
-            theirs.append(argument)
-    return ours, theirs
+            pytest_args.append(argument)
+    return own, pytest_args
 
 
 def _index_of_command(argv: list[str]) -> int | None:

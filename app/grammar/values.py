@@ -1,16 +1,21 @@
-"""What an option's text may be: converters for argparse, whose errors say what was expected. Standard library only."""
+"""Converters for argparse. Each checks the text of an option, and its error message says which values are valid.
+
+Standard library only.
+"""
 
 import argparse
 import re
 from collections.abc import Callable
 
-VERBATIM_HELP = "quotations are sentences of the documents, word for word (default: as the model has it)"
+from app.grammar.ranges import SEED
+
+VERBATIM_HELP = "quotations are sentences of the documents, word for word (default: the model's own setting)"
 _LENGTH = re.compile(r"(\d+)([KM]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Digits alone, from `low` to `high`."""
+    """Return a converter for whole numbers from `low` to `high`, written in decimal digits."""
 
     def convert(text: str) -> int:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
@@ -21,42 +26,42 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """Any number from `low` to `high`."""
+    """Return a converter for numbers from `low` to `high`."""
     return _number(lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
 
 
 def number_above(low: float, high: float, what: str = "a number") -> Callable[[str], float]:
-    """Any number above `low`, up to `high`. what: as which it is told of."""
+    """Return a converter for numbers above `low` and at most `high`. what: how the error message calls the number."""
     return _number(lambda value: low < value <= high, f"{what} above {low:g} and at most {high:g}")
 
 
 def seed(text: str) -> int:
-    """What random generators take."""
-    return whole_number(0, 2**63 - 1)(text)
+    """Convert the seed of a random generator."""
+    return whole_number(*SEED)(text)
 
 
 def lengths(text: str) -> list[int]:
-    """Numbers of tokens with commas between, "4K,1M"; in order, each once."""
-    found = []
+    """Convert comma-separated numbers of tokens, such as "4K,1M". The result is sorted and has no duplicates."""
+    converted = []
     for part in text.split(","):
         match = _LENGTH.fullmatch(part.strip().upper())
         length = int(match[1]) * _UNITS[match[2]] if match else 0
         if not 1 << 10 <= length <= 1 << 21:
             raise argparse.ArgumentTypeError(f"{part!r} is not a length from 1K to 2M")
-        found.append(length)
-    return sorted(set(found))
+        converted.append(length)
+    return sorted(set(converted))
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
+    """Convert comma-separated names."""
+    converted = [name.strip() for name in text.split(",") if name.strip()]
+    if not converted:
         raise argparse.ArgumentTypeError("no name is given")
-    return found
+    return converted
 
 
 def not_blank(message: str) -> Callable[[str], str]:
-    """Any text but a blank one, which is refused with this message."""
+    """Return a converter that refuses blank text with `message`."""
 
     def convert(text: str) -> str:
         if not text.strip():
@@ -66,13 +71,13 @@ def not_blank(message: str) -> Callable[[str], str]:
     return convert
 
 
-def _number(is_right: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+def _number(is_valid: Callable[[float], bool], expected: str) -> Callable[[str], float]:
     def convert(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not is_right(value):
+        if not is_valid(value):
             raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
         return value
 

@@ -1,4 +1,4 @@
-"""The web server: the page and its API behind the guard, on 127.0.0.1 only."""
+"""The web server: the page and its API behind the guard, only on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -44,10 +44,14 @@ def create_app(
     page: gr.Blocks | None = None,
     on_new_token: Callable[[str], None] | None = None,
 ) -> FastAPI:
-    """The whole application: API and page, both behind the guard.
+    """Build the whole application: API and page, both behind the guard.
 
-    token opens the page once; on_new_token is told of a fresh one when another browser asks.
-    `page` replaces the page built over the workspace.
+    Args:
+        workspace: sessions and jobs that the application works on.
+        port: port of the server, part of the allowed Host headers.
+        token: opens the page once.
+        page: used instead of the page built for the workspace.
+        on_new_token: called with a new token when another browser asks for the page.
     """
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     inner.include_router(documents_router(workspace))
@@ -67,7 +71,7 @@ def create_app(
 
 
 def serve(arguments: Arguments, folder: Path) -> int:
-    """Serve the page until SIGINT or SIGTERM; returns 0. Raises SalaError if the port asked for is taken."""
+    """Serve the page until SIGINT or SIGTERM. Return 0. Raises SalaError if the requested port cannot be used."""
     from sala_core.session.workspace import Workspace
 
     with (
@@ -78,7 +82,7 @@ def serve(arguments: Arguments, folder: Path) -> int:
     ):
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = uploads
         port, token = listener.getsockname()[1], secrets.token_urlsafe(32)
-        app = create_app(workspace, port=port, token=token, on_new_token=lambda fresh: _announce(port, fresh))
+        app = create_app(workspace, port=port, token=token, on_new_token=lambda new: _announce(port, new))
         server = _Server(app, on_ready=lambda: _ready(port, token, browser=arguments.browser))
         server.run(sockets=[listener])
         print("\nStopping", flush=True)
@@ -87,7 +91,11 @@ def serve(arguments: Arguments, folder: Path) -> int:
 
 
 def listening_socket(port: int | None) -> socket.socket:
-    """A socket on 127.0.0.1 at `port`; None takes the default port, or a free one where that is taken."""
+    """Return a listening socket on 127.0.0.1.
+
+    port: None means the default port, or a free port if the default port is in use. Raises SalaError if a given port
+    cannot be used.
+    """
     try:
         return _bind(DEFAULT_PORT if port is None else port)
     except OSError as error:
@@ -99,12 +107,12 @@ def listening_socket(port: int | None) -> socket.socket:
 
 
 def address(port: int, token: str) -> str:
-    """What to open in a browser."""
+    """Return the address to open in a browser."""
     return f"http://{HOST}:{port}/?{TOKEN_PARAMETER}={token}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own words: no access log, which would hold the launch token."""
+    """uvicorn without its own messages. Its access log would contain the launch token."""
 
     def __init__(self, app: FastAPI, *, on_ready: Callable[[], None]) -> None:
         super().__init__(
@@ -121,14 +129,14 @@ class _Server(uvicorn.Server):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, then tell."""
+        """Start listening, then call `on_ready`."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
 
 class _QuietSignals:
-    """uvicorn stops on SIGINT and SIGTERM and then raises them again: let that end in cleaning up instead."""
+    """Ignores SIGINT and SIGTERM that uvicorn raises again after it has stopped, so that the cleanup can run."""
 
     def __enter__(self) -> _QuietSignals:
         self._previous = {
@@ -137,7 +145,7 @@ class _QuietSignals:
         return self
 
     def restore(self) -> None:
-        """From here on a signal takes its usual course: an impatient Ctrl-C ends the process."""
+        """Restore the usual handlers. A further Ctrl-C then ends the process."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

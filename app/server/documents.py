@@ -1,4 +1,4 @@
-"""Stored documents by id: the text around a line, so that the page can show where an answer comes from."""
+"""Stored documents by id: the lines around a place, so that the page can show where an answer comes from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_LINES = 400
 
 
 def documents_router(workspace: Workspace) -> APIRouter:
-    """Routes under /api over the workspace's library."""
+    """Return the routes under /api that read the workspace's library."""
     router = APIRouter(prefix="/api")
 
     @router.get("/health")

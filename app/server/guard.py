@@ -1,8 +1,9 @@
-"""The guard: what every request must show before anything behind it runs, and what every answer carries.
+"""The guard: it checks every request before the application sees it, and sets the headers of every response.
 
-A server on 127.0.0.1 can be reached from every web page a person has open, and from every program here. So
-the Host must be ours (a foreign name that resolves to 127.0.0.1 is refused), a request from another origin is
-refused, and everything needs the cookie that only the address printed at the start gives, once.
+Every web page that the user has open, and every program on this machine, can reach a server on 127.0.0.1. Therefore
+the Host header must be this server's (a foreign name that resolves to 127.0.0.1 is refused), a request from another
+origin is refused, and every request needs the launch cookie. Only the address printed at the start gives the cookie,
+and only once.
 """
 
 import hmac
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.server.security_headers import content_policy, guarded_headers
+from app.server.security_headers import content_policy, set_security_headers
 
 TOKEN_PARAMETER = "token"
 MAX_BODY_BYTES = 32 * 2**20
@@ -29,8 +30,8 @@ _CLOSED_PATHS = re.compile(
     r"/(gradio_api/)?"
     r"(file[=/]|upload|proxy=|runs|run-history|deep_link|vibe|undo-vibe|monitoring|profiling|stream/|openapi|docs|redoc)"
 )
-"""Gradio's routes that read files by path, take uploads, fetch from elsewhere or keep records. Files are served by id,
-and come through our own route."""
+"""Gradio's routes that read files by path, take uploads, fetch from other servers or keep records. This program serves
+files by id and takes uploads on a route of its own."""
 
 _NEEDS_ADDRESS = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not open here yet</title>
 <style>body{font:1.05rem/1.6 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1.5rem}
@@ -41,7 +42,7 @@ the page in one browser. Where it was used already, a fresh one has just been pr
 
 
 class Guard:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware in front of the whole application."""
 
     def __init__(
         self,
@@ -54,10 +55,16 @@ class Guard:
         max_body_bytes: int = MAX_BODY_BYTES,
         max_upload_bytes: int = MAX_UPLOAD_BYTES,
     ) -> None:
-        """
-        token: opens the page once; a browser that shows it gets the cookie of this launch.
-        inline_scripts: bodies of scripts that the page adds by itself, beside those in the served HTML.
-        on_new_token: told of a fresh token when a browser without a cookie comes and every token was used.
+        """Guard `app`. A fresh launch cookie is generated.
+
+        Args:
+            app: the application behind the guard.
+            port: port of the server, part of the allowed Host headers.
+            token: opens the page once. A browser that shows it gets the launch cookie.
+            inline_scripts: bodies of scripts that the page adds itself, in addition to those in the served HTML.
+            on_new_token: called with a new token when a browser without a cookie comes and every token is used up.
+            max_body_bytes: limit for the body of a request.
+            max_upload_bytes: limit for the body of a request that brings files.
         """
         self._app = app
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
@@ -70,7 +77,7 @@ class Guard:
         self._max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Judge one connection; refusals never reach the application."""
+        """Handle one connection. A refused request never reaches the application."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -82,30 +89,30 @@ class Guard:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Outgoing(send, scope["path"], self._inline_scripts)
+        outgoing = _Outgoing(send, scope["path"], self._inline_scripts)
         response = self._refuse_or_open(scope)
         if response is not None:
-            await response(scope, receive, answer)
-            await answer.finish()
+            await response(scope, receive, outgoing)
+            await outgoing.finish()
             return
         limit = self._max_upload_bytes if _UPLOAD_PATH.fullmatch(scope["path"]) else self._max_body_bytes
         length = Headers(scope=scope).get("content-length", "0")
         too_large = PlainTextResponse(f"A request may have {limit:,} bytes at most.", status_code=413)
         if not length.isdigit() or int(length) > limit:
-            await too_large(scope, receive, answer)
+            await too_large(scope, receive, outgoing)
             return
         body = _Limited(receive, limit)
         try:
-            await self._app(_plain_html(scope), body, lambda message: answer.pass_on(message, body))
+            await self._app(_plain_html(scope), body, lambda message: outgoing.pass_on(message, body))
         except ClientDisconnect:
             if not body.is_over:
                 raise
-        if body.is_over and not answer.has_started:
-            await too_large(scope, receive, answer)
-        await answer.finish()
+        if body.is_over and not outgoing.has_started:
+            await too_large(scope, receive, outgoing)
+        await outgoing.finish()
 
     def _refuse_or_open(self, scope: Scope) -> Response | None:
-        """The answer to a request that must not pass, or the redirect into the page; None lets it through."""
+        """Return the response to a request that must not pass, or the redirect to the page; None lets it pass."""
         changes = scope["method"] not in _SAFE_METHODS
         if (reason := self._refuse_origin(scope, changes=changes)) is not None:
             return PlainTextResponse(reason, status_code=403)
@@ -115,13 +122,13 @@ class Guard:
         if shown and scope["method"] == "GET" and (self._use(shown[-1]) or known):
             return self._open(scope["path"], query)
         if not known:
-            return self._turn_away(scope)
+            return self._explain_access(scope)
         if _CLOSED_PATHS.match(scope["path"]):
             return PlainTextResponse("There is nothing here.", status_code=404)
         return None
 
     def _refuse_origin(self, scope: Scope, *, changes: bool) -> str | None:
-        """Why the request's Host or origin is not ours; None where it is."""
+        """Return why the Host or the origin of the request is refused; None if both are this server's."""
         headers = Headers(scope=scope)
         hosts = [value.lower() for value in headers.getlist("host")]
         if len(hosts) != 1 or hosts[0] not in self._hosts:
@@ -146,22 +153,22 @@ class Guard:
         return morsel is not None and _equal(morsel.value, self._cookie)
 
     def _use(self, token: str) -> bool:
-        """Whether the token opens the page; it does so once."""
+        """Whether the token opens the page. It is used up by this call."""
         matching = [known for known in self._tokens if _equal(token, known)]
         for known in matching:
             self._tokens.remove(known)
         return bool(matching)
 
     def _open(self, path: str, query: dict[str, list[str]]) -> Response:
-        """Set the cookie and send the browser to the same address without the token."""
+        """Set the cookie and redirect the browser to the same address without the token."""
         own_path = "/" + path.lstrip("/\\")
         rest = urlencode(query, doseq=True)
         response = RedirectResponse(own_path + (f"?{rest}" if rest else ""), status_code=303)
         response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/")
         return response
 
-    def _turn_away(self, scope: Scope) -> Response:
-        """Tell a browser how to get in; where every token was used, make a fresh one for the terminal."""
+    def _explain_access(self, scope: Scope) -> Response:
+        """Tell a browser how to open the page. If every token is used up, make a new one for the terminal."""
         if "text/html" not in Headers(scope=scope).get("accept", ""):
             return PlainTextResponse("Open the page with the address that the program printed.", status_code=403)
         if not self._tokens and self._on_new_token is not None:
@@ -171,14 +178,14 @@ class Guard:
 
 
 class _Limited:
-    """`receive` that counts a body's bytes; one over the limit looks like a client that went away."""
+    """`receive` that counts the bytes of the body. A body over the limit looks like a client that disconnected."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._left = receive, limit
 
     @property
     def is_over(self) -> bool:
-        """Whether the limit was passed."""
+        """Whether the body has exceeded the limit."""
         return self._left < 0
 
     async def __call__(self) -> Message:
@@ -190,46 +197,46 @@ class _Limited:
 
 
 class _Outgoing:
-    """`send` that sets the security headers, holding an HTML page back until its inline scripts are known."""
+    """`send` that sets the security headers. It holds an HTML page back until all its inline scripts are known."""
 
     def __init__(self, send: Send, path: str, inline_scripts: Sequence[str]) -> None:
         self.has_started = False
         self._send, self._inline_scripts = send, inline_scripts
-        self._keeps_cache = path.startswith(_UNCHANGING_PATHS)
-        self._held: list[Message] = []
+        self._keep_cache = path.startswith(_UNCHANGING_PATHS)
+        self._page_messages: list[Message] = []
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_started = True
             headers = MutableHeaders(scope=message)
-            guarded_headers(headers, keeps_cache=self._keeps_cache)
+            set_security_headers(headers, keep_cache=self._keep_cache)
             if headers.get("content-type", "").startswith("text/html"):
-                self._held.append(message)
+                self._page_messages.append(message)
                 return
             headers["content-security-policy"] = content_policy(b"", self._inline_scripts)
-        elif self._held:
-            self._held.append(message)
+        elif self._page_messages:
+            self._page_messages.append(message)
             return
         await self._send(message)
 
     async def pass_on(self, message: Message, body: _Limited) -> None:
-        """Send what the application answers; what it says to a body that was cut off is dropped."""
+        """Send the response of the application. Drop its response to a body that exceeded the limit."""
         if self.has_started or not body.is_over:
             await self(message)
 
     async def finish(self) -> None:
-        """Send a page that was held back, with the policy that fits it."""
-        if not self._held:
+        """Send a page that was held back, with the content policy for its scripts."""
+        if not self._page_messages:
             return
-        page = b"".join(message.get("body", b"") for message in self._held[1:])
-        headers = MutableHeaders(scope=self._held[0])
+        page = b"".join(message.get("body", b"") for message in self._page_messages[1:])
+        headers = MutableHeaders(scope=self._page_messages[0])
         headers["content-security-policy"] = content_policy(page, self._inline_scripts)
-        for message in self._held:
+        for message in self._page_messages:
             await self._send(message)
 
 
 def _plain_html(scope: Scope) -> Scope:
-    """The scope without Accept-Encoding where a page is asked for: its scripts must be readable here."""
+    """Return the scope without Accept-Encoding if it asks for a page: the guard must be able to read its scripts."""
     if "text/html" not in Headers(scope=scope).get("accept", ""):
         return scope
     return {**scope, "headers": [item for item in scope["headers"] if item[0].lower() != b"accept-encoding"]}

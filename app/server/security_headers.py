@@ -1,10 +1,11 @@
-"""The headers every answer carries, and the content policy that Gradio 6.31 can live with.
+"""The security headers of every response, and the strictest content policy under which Gradio 6.31 works.
 
-What it needs was found by driving the page in a browser and reading the violations.
-Inline scripts: the configuration and its starters in the served HTML, each allowed by its hash, so that an
-injected script stays dead. Inline styles: components set `style` attributes and add `<style>` elements at
-run time, which no hash covers. 'unsafe-eval' is not needed as long as no event has `js=` and the page no
-`gr.HTML`.
+The policy was found by driving the page in a browser and reading the reported violations:
+
+- Inline scripts: the served HTML contains the configuration and the scripts that start the page. Each is allowed by
+  its hash, so an injected script does not run.
+- Inline styles: components set `style` attributes and add `<style>` elements at run time, which no hash can cover.
+- 'unsafe-eval' is not needed, as long as no event uses `js=` and the page has no `gr.HTML`.
 """
 
 import base64
@@ -25,11 +26,14 @@ _FIXED = {
 }
 
 
-def guarded_headers(headers: MutableHeaders, *, keeps_cache: bool) -> None:
-    """Set the fixed headers in place; `keeps_cache` leaves the caching of unchanging files as it is."""
+def set_security_headers(headers: MutableHeaders, *, keep_cache: bool) -> None:
+    """Set the fixed headers in place.
+
+    keep_cache: leave the caching headers of files that never change as they are.
+    """
     for name, value in _FIXED.items():
         headers[name] = value
-    if not keeps_cache:
+    if not keep_cache:
         headers["cache-control"] = "no-store"
     for name in ("server", "access-control-allow-origin", "access-control-allow-credentials"):
         if name in headers:
@@ -37,7 +41,10 @@ def guarded_headers(headers: MutableHeaders, *, keeps_cache: bool) -> None:
 
 
 def content_policy(page: bytes, inline_scripts: Sequence[str] = ()) -> str:
-    """Content-Security-Policy: only our own files, and the inline scripts of `page` and `inline_scripts`."""
+    """Return the Content-Security-Policy. It allows only this server's files and the given inline scripts.
+
+    page: HTML whose inline scripts are allowed. inline_scripts: bodies of further scripts.
+    """
     bodies = [match[1] for match in _INLINE_SCRIPT.finditer(page)] + [script.encode() for script in inline_scripts]
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(body).digest()).decode()}'" for body in bodies]
     return "; ".join(

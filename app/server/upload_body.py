@@ -1,4 +1,4 @@
-"""A request that brings files: its body is a line of JSON, [[index, bytes], ...], then their bytes in that order."""
+"""The body of a request that brings files: a JSON line [[index, num_bytes], ...], then the files' bytes in order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections import deque
 from contextlib import suppress
 from typing import BinaryIO
 
-from app.server.upload_tree import UploadError, disk_errors
+from app.server.upload_tree import disk_errors
 from app.server.uploads import Upload
+from sala_core.errors import UploadError
 from sala_core.ingest import Limits
 
 MAX_HEAD_BYTES = 1 << 20
-_WRONG_HEAD = "the files came in a form that is not understood; load the page again"
+_WRONG_HEAD = "the files came in an unknown form; load the page again"
 
 
 class Receiver:
-    """Writes the files of one body to their places. A file has arrived once it is whole; `close` empties the others."""
+    """Writes the files of one body to their places. A file counts as received once it is complete."""
 
     def __init__(self, upload: Upload) -> None:
         self._upload = upload
@@ -39,15 +40,15 @@ class Receiver:
                 self._file.write(taken)
                 self._left -= len(taken)
                 view = view[len(taken) :]
-                self._go_on()
+                self._advance()
 
     def finish(self) -> None:
-        """The body is over. Raises UploadError if that was too early."""
+        """End the body. Raises UploadError if bytes are missing."""
         if self._head is not None or self._file is not None or self._waiting:
             raise UploadError("the files were cut short on their way; drop them again")
 
     def close(self) -> None:
-        """Empty the file that did not arrive whole, if there is one; it is still missing then."""
+        """Truncate a file that is not complete to its placeholder. It stays missing."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.truncate(1)
@@ -66,7 +67,7 @@ class Receiver:
         before = len(self._head) - min(len(view), MAX_HEAD_BYTES + 1)
         self._waiting.extend(self._read_head(bytes(self._head[:end])))
         self._head = None
-        self._go_on()
+        self._advance()
         return view[end + 1 - before :]
 
     def _read_head(self, line: bytes) -> list[tuple[int, int]]:
@@ -81,8 +82,8 @@ class Receiver:
             raise UploadError("a file came that was not asked for; load the page again")
         return pairs
 
-    def _go_on(self) -> None:
-        """Close a file that is whole and open the next; empty ones need no bytes."""
+    def _advance(self) -> None:
+        """Close a complete file and open the next one. Empty files are complete at once."""
         while self._left == 0:
             if self._file is not None:
                 self._file.close()

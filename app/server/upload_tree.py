@@ -1,8 +1,8 @@
-"""A dropped folder laid out on disk: what a browser says it holds, and what of it has to be sent.
+"""A dropped folder, laid out on disk from the browser's listing, to find out which files the browser has to send.
 
-Every file gets a stand-in without content, and the walk that a reading takes goes over them: what it would open is
-asked for, the rest is never sent. The reading walks the same tree later, so its receipt gives everything that was left
-out, with the reason, as for a folder read in place.
+Every listed file gets a placeholder without content. The walk of a reading then goes over the placeholders. The browser
+sends only the files that the walk would open. The reading later walks the same tree, so its receipt lists everything
+that was left out, with the reason, as for a folder read in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from app import wording
-from sala_core.errors import DiskFullError, LibraryError, SalaError
+from sala_core.errors import DiskFullError, LibraryError, UploadError
 from sala_core.ingest import FoundFile, Limits, walk
 
 MAX_ENTRIES = 200_000
@@ -31,32 +31,31 @@ _WINDOWS_DEVICES = frozenset(
 )
 
 
-class UploadError(SalaError):
-    """An upload that makes no sense, or is over its limits."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What a browser has found. files: (path, bytes); folders: those it did not enter; rules: ignore files' text."""
+    """What a browser says a drop contains. Paths are relative, with forward slashes."""
 
     files: Sequence[tuple[str, int]]
+    """(path, size in bytes)."""
     folders: Sequence[str] = ()
+    """Folders that the browser did not enter."""
     rules: Sequence[tuple[str, str]] = ()
+    """(path, text) of the ignore files."""
 
     @property
     def tops(self) -> list[str]:
-        """The names at the top, in the order given."""
+        """The names at the top level, in the given order."""
         paths = (*(path for path, _ in self.files), *self.folders)
         return list(dict.fromkeys(path.split("/", 1)[0] for path in paths))
 
 
 def lay_out(listing: Listing, area: Path, limits: Limits) -> None:
-    """Make folders, stand-ins and ignore files in `area/files`; `area` is empty.
+    """Create folders, placeholders and ignore files in `area/files`. `area` must be an empty folder.
 
-    An empty `.git` beside them keeps the rules of a repository around the library out. Raises UploadError for a path
-    that could lead elsewhere or two that are one here, DiskFullError, LibraryError.
+    An empty `area/.git` keeps out the ignore rules of a repository that contains the library. Raises UploadError for a
+    path that could lead out of the folder, or for two paths that are the same file here; DiskFullError; LibraryError.
     """
-    home, made = area / FILES, set[PurePosixPath]()
+    home, created = area / FILES, set[PurePosixPath]()
     if len(listing.files) + len(listing.folders) > MAX_ENTRIES:
         raise UploadError(f"more than {MAX_ENTRIES:,} files; type the folder's path instead")
     if not listing.files and not listing.folders:
@@ -65,30 +64,30 @@ def lay_out(listing: Listing, area: Path, limits: Limits) -> None:
         (area / ".git").mkdir()
         home.mkdir()
         for folder in listing.folders:
-            _make_folder(home, PurePosixPath(*parts_of(folder)), made)
+            _make_folder(home, PurePosixPath(*parts_of(folder)), created)
         for path, size in listing.files:
             parts = parts_of(path)
-            _make_folder(home, PurePosixPath(*parts[:-1]), made)
+            _make_folder(home, PurePosixPath(*parts[:-1]), created)
             with home.joinpath(*parts).open("xb") as file:
-                file.truncate(_stand_in_bytes(size, limits))
+                file.truncate(_placeholder_bytes(size, limits))
         for path, text in listing.rules:
             parts = parts_of(path)
             if parts[-1] != ".gitignore" and parts[-3:] != [".git", "info", "exclude"]:
-                raise UploadError(f"{path[:200]!r} is no file of ignore rules")
-            _make_folder(home, PurePosixPath(*parts[:-1]), made)
+                raise UploadError(f"{path[:200]!r} is not a file of ignore rules")
+            _make_folder(home, PurePosixPath(*parts[:-1]), created)
             home.joinpath(*parts).write_bytes(text.encode(errors="replace")[:MAX_RULES_BYTES])
 
 
-def wanted(listing: Listing, area: Path, limits: Limits) -> set[int]:
-    """Indices of the files that a reading would open, by name, size and ignore rules."""
+def files_to_send(listing: Listing, area: Path, limits: Limits) -> set[int]:
+    """Return the indices of the files that a reading would open, judged by name, size and ignore rules."""
     home = Path(os.path.realpath(area)) / FILES
     indices = {str(home.joinpath(*path.split("/"))): index for index, (path, _) in enumerate(listing.files)}
-    found = walk([home / name for name in listing.tops], limits)
-    return {indices[entry.path] for entry in found if isinstance(entry, FoundFile) and entry.path in indices}
+    entries = walk([home / name for name in listing.tops], limits)
+    return {indices[entry.path] for entry in entries if isinstance(entry, FoundFile) and entry.path in indices}
 
 
 def check_room(area: Path, num_bytes: int) -> None:
-    """Raises DiskFullError where the disk has no room for so much."""
+    """Raise DiskFullError if the disk of `area` has no room for `num_bytes`."""
     free = shutil.disk_usage(area).free
     if num_bytes + _RESERVED_BYTES > free:
         raise DiskFullError(
@@ -98,7 +97,10 @@ def check_room(area: Path, num_bytes: int) -> None:
 
 
 def parts_of(path: str) -> list[str]:
-    """The names a path consists of. Raises UploadError for one that could lead elsewhere, or cannot be a file here."""
+    """Split a path into its names.
+
+    Raises UploadError for a path that could lead out of the folder, or that this system cannot store.
+    """
     shown = path[:200].encode(errors="replace").decode()
     parts = path.split("/")
     try:
@@ -106,15 +108,15 @@ def parts_of(path: str) -> list[str]:
     except UnicodeEncodeError:
         raise UploadError(f"{shown!r} is not written in Unicode; rename it, or type the folder's path") from None
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise UploadError(f"{shown!r} is no path of a file in a folder")
+        raise UploadError(f"{shown!r} is not a path of a file in a folder")
     if max(sizes) > 255 or sum(sizes) + len(sizes) > _MAX_PATH_BYTES:
         raise UploadError(f"{shown[:80]}… is too long a path; type the folder's path instead")
-    if os.name == "nt" and any(map(_is_no_windows_name, parts)):
+    if os.name == "nt" and any(map(_is_invalid_on_windows, parts)):
         raise UploadError(f"{shown!r} cannot be a file's name on Windows; type the folder's path instead")
     return parts
 
 
-def _is_no_windows_name(part: str) -> bool:
+def _is_invalid_on_windows(part: str) -> bool:
     return (
         part[-1] in ". "
         or part.split(".")[0].lower() in _WINDOWS_DEVICES
@@ -122,20 +124,23 @@ def _is_no_windows_name(part: str) -> bool:
     )
 
 
-def _stand_in_bytes(size: int, limits: Limits) -> int:
-    """An empty file and one too large are told by their size, without a byte of content; a hole takes no room."""
+def _placeholder_bytes(size: int, limits: Limits) -> int:
+    """Return the size of a placeholder, as the walk needs it: 0 for an empty file, the real size for one too large.
+
+    The placeholders are sparse files, so the real size takes no room on disk.
+    """
     return size if size > limits.max_container_bytes else min(size, 1)
 
 
-def _make_folder(home: Path, folder: PurePosixPath, made: set[PurePosixPath]) -> None:
-    if folder not in made:
+def _make_folder(home: Path, folder: PurePosixPath, created: set[PurePosixPath]) -> None:
+    if folder not in created:
         home.joinpath(*folder.parts).mkdir(parents=True, exist_ok=True)
-        made.add(folder)
+        created.add(folder)
 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turns what the disk says into words. Raises DiskFullError, UploadError, LibraryError."""
+    """Turn an OSError of the block into a DiskFullError, UploadError or LibraryError."""
     try:
         yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:

@@ -1,4 +1,4 @@
-"""What browsers are sending to be read, each upload in a private folder until a reading takes it over."""
+"""The uploads of browsers. Each has a private folder, until a reading takes the folder over."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from app import wording
 from app.page.session_list import session_for
-from app.server.upload_tree import FILES, Listing, UploadError, check_room, lay_out, parts_of, wanted
+from app.server.upload_tree import FILES, Listing, check_room, files_to_send, lay_out, parts_of
+from sala_core.errors import UploadError, UploadGoneError
 from sala_core.ingest import Limits
 
 if TYPE_CHECKING:
@@ -20,32 +21,29 @@ if TYPE_CHECKING:
 MAX_UPLOADS = 16
 IDLE_S = 900.0
 LOST_S = 60.0
-"""So long an upload waits for its browser: between two requests, and after one that broke off."""
-
-
-class UploadGoneError(UploadError):
-    """The upload was given up, or has never been."""
+"""Seconds that an upload waits for its browser: IDLE_S between two requests, LOST_S after one that broke off."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Upload:
-    """One upload; `missing` are the indices of the listing's files that are still to come."""
+    """One upload."""
 
     id: str
     session_id: str
     area: Path
     listing: Listing
     missing: set[int]
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Indices of the listing's files that the browser still has to send."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
     timer: threading.Timer | None = None
 
     @property
     def missing_bytes(self) -> int:
-        """How much is still to come."""
+        """Bytes that the browser still has to send."""
         return sum(self.listing.files[index][1] for index in self.missing)
 
     def target(self, index: int) -> Path:
-        """Where a file is kept."""
+        """Return the place of a file of the listing."""
         return self.area.joinpath(FILES, *parts_of(self.listing.files[index][0]))
 
 
@@ -57,16 +55,17 @@ class Uploads:
         self._open: dict[str, Upload] = {}
 
     def begin(self, session_id: str, listing: Listing) -> Upload:
-        """Lay a listing out and find what of it is to be sent: `missing`. session_id: to read into; '' for a new one.
+        """Lay out a listing and find the files that the browser has to send (`missing`).
 
-        Raises UploadError, DiskFullError, LibraryError; nothing is kept then.
+        session_id: session to read into; '' for a new one. Raises UploadError, DiskFullError or LibraryError, and
+        keeps nothing then.
         """
         if len(self._open) >= MAX_UPLOADS:
             raise UploadError("too many uploads at once; wait until the others are done")
         area, limits = self._workspace.new_upload_folder(), Limits()
         try:
             lay_out(listing, area, limits)
-            missing = wanted(listing, area, limits)
+            missing = files_to_send(listing, area, limits)
             upload = Upload(id=area.name, session_id=session_id, area=area, listing=listing, missing=missing)
             check_room(area, upload.missing_bytes)
         except BaseException:
@@ -77,14 +76,14 @@ class Uploads:
         return upload
 
     def find(self, upload_id: str) -> Upload:
-        """The upload with this id. Raises UploadGoneError."""
+        """Return the upload with this id. Raises UploadGoneError."""
         try:
             return self._open[upload_id]
         except KeyError:
             raise UploadGoneError("this upload was given up; drop the files again") from None
 
     def wait(self, upload: Upload, seconds: float | None) -> None:
-        """Give the upload up if its browser is silent for so long; None: it is sending."""
+        """Drop the upload after `seconds` without a request. None: do not drop it, the browser is sending."""
         if upload.timer is not None:
             upload.timer.cancel()
         if seconds is not None and upload.id in self._open:
@@ -93,15 +92,16 @@ class Uploads:
             upload.timer.start()
 
     def drop(self, upload_id: str) -> None:
-        """Give an upload up and remove what came of it; an unknown one is left alone."""
+        """Drop an upload and remove its files. An unknown id changes nothing."""
         upload = self._forget(upload_id)
         if upload is not None:
             shutil.rmtree(upload.area, ignore_errors=True)
 
     def read(self, upload: Upload, unreadable: Sequence[int] = ()) -> JobView:
-        """Read what came; the reading keeps the folder from now on. unreadable: what the browser could not open.
+        """Submit a reading of the received files. The reading owns the folder from then on.
 
-        Raises UploadError if something is missing, SessionBusyError: then it may be tried again.
+        unreadable: indices of the files that the browser could not open. Raises UploadError if a file is missing;
+        SessionBusyError, after which the caller may try again.
         """
         self._mark_unreadable(upload, unreadable)
         if upload.missing:

@@ -1,4 +1,4 @@
-"""Routes by which upload.js sends files and folders. The guard lets the page itself alone through."""
+"""The routes on which upload.js sends files and folders. The guard lets only the page itself use them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 
 from app.server.upload_body import Receiver
 from app.server.upload_tree import MAX_ENTRIES, Listing
-from app.server.uploads import IDLE_S, LOST_S, UploadGoneError, Uploads
-from sala_core.errors import DiskFullError, SalaError, SessionBusyError
+from app.server.uploads import IDLE_S, LOST_S, Uploads
+from sala_core.errors import DiskFullError, SalaError, SessionBusyError, UploadGoneError
 from sala_core.ingest.safety import FOLDER_MARKS, REFUSED_FOLDER_SUFFIXES, REFUSED_FOLDERS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _Size = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class ListingBody(BaseModel):
-    """`Listing`, and the session that the page shows; '' where it shows none."""
+    """The fields of `Listing`, and the id of the session that the page shows; '' if it shows none."""
 
     session: str = Field(max_length=64)
     files: list[tuple[str, _Size]] = Field(max_length=MAX_ENTRIES)
@@ -40,13 +40,16 @@ class ReadBody(BaseModel):
 
 
 def uploads_router(workspace: Workspace) -> APIRouter:
-    """Routes under /api/uploads: begin, send, read (202: not yet, its session is at work), give up."""
+    """Return the routes under /api/uploads: begin, send files, read, drop.
+
+    Reading answers 202 while another job of the session runs; the browser then tries again.
+    """
     router = APIRouter(prefix="/api/uploads")
     uploads = Uploads(workspace)
 
     @router.get("")
     def rules() -> dict[str, Any]:
-        """Which folders a reading never enters, so that a browser need not look into them."""
+        """Return the folders that a reading never enters, so that the browser need not list them."""
         return {
             "folders": sorted(REFUSED_FOLDERS),
             "suffixes": list(REFUSED_FOLDER_SUFFIXES),
@@ -60,7 +63,7 @@ def uploads_router(workspace: Workspace) -> APIRouter:
         try:
             upload = uploads.begin(body.session, listing)
         except SalaError as error:
-            return _refused(error)
+            return _error_response(error)
         return {"upload": upload.id, "wanted": sorted(upload.missing)}
 
     @router.post("/{upload_id}/files")
@@ -68,13 +71,13 @@ def uploads_router(workspace: Workspace) -> APIRouter:
         try:
             upload = uploads.find(upload_id)
         except SalaError as error:
-            return _refused(error)
-        if not upload.turn.acquire(blocking=False):
-            return JSONResponse({"detail": "another request is bringing files of this upload"}, status_code=409)
+            return _error_response(error)
+        if not upload.lock.acquire(blocking=False):
+            return JSONResponse({"detail": "another request is sending files of this upload"}, status_code=409)
         try:
             return await _receive(uploads, upload, request)
         finally:
-            upload.turn.release()
+            upload.lock.release()
 
     @router.post("/{upload_id}/read")
     def read(upload_id: str, body: ReadBody) -> Any:
@@ -85,7 +88,7 @@ def uploads_router(workspace: Workspace) -> APIRouter:
         except SessionBusyError as error:
             return JSONResponse({"detail": str(error)}, status_code=202)
         except SalaError as error:
-            return _refused(error)
+            return _error_response(error)
         return {"session": job.session_id, "job": job.id}
 
     @router.delete("/{upload_id}")
@@ -97,35 +100,35 @@ def uploads_router(workspace: Workspace) -> APIRouter:
 
 
 async def _receive(uploads: Uploads, upload: Upload, request: Request) -> Response | dict[str, int]:
-    """Write one body's files; what is only half there when the connection ends stays missing."""
-    receiver, waiting = Receiver(upload), bytearray()
+    """Write the files of one body. A file that is incomplete when the connection ends stays missing."""
+    receiver, buffer = Receiver(upload), bytearray()
     uploads.wait(upload, None)
-    patience = LOST_S
+    wait_s = LOST_S
     try:
         async for chunk in request.stream():
-            waiting += chunk
-            if len(waiting) >= _WRITE_BYTES:
-                await run_in_threadpool(receiver.feed, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(receiver.feed, bytes(waiting))
+            buffer += chunk
+            if len(buffer) >= _WRITE_BYTES:
+                await run_in_threadpool(receiver.feed, bytes(buffer))
+                buffer.clear()
+        await run_in_threadpool(receiver.feed, bytes(buffer))
         receiver.finish()
-        patience = IDLE_S
+        wait_s = IDLE_S
     except ClientDisconnect:
         return Response(status_code=400)
     except DiskFullError as error:
         receiver.close()
         await run_in_threadpool(uploads.drop, upload.id)
-        return _refused(error)
+        return _error_response(error)
     except SalaError as error:
-        return _refused(error)
+        return _error_response(error)
     finally:
         receiver.close()
-        uploads.wait(upload, patience)
+        uploads.wait(upload, wait_s)
     return {"missing": len(upload.missing)}
 
 
-def _refused(error: SalaError) -> JSONResponse:
-    """The error in words, with a status of its kind."""
+def _error_response(error: SalaError) -> JSONResponse:
+    """Return the error's message with the HTTP status of its kind."""
     statuses = {DiskFullError: 507, UploadGoneError: 410}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)

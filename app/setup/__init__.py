@@ -1,1 +1,1 @@
-"""The program's own environment: made, checked and updated. Standard library only."""
+"""Creates, checks and updates the program's own environment. Standard library only."""

@@ -1,7 +1,7 @@
-"""The program's own environment: made on first run, brought up to date when `pyproject.toml` changes.
+"""The program's own environment: created on the first run, updated when `pyproject.toml` changes.
 
-Standard library only. A stamp is written last, so an interrupted installation is seen and continued at the
-next start; a lock file lets two first runs take turns.
+Standard library only. The installation writes a stamp file last. A start that finds no valid stamp continues the
+interrupted installation. A lock file makes sure that only one start installs at a time.
 """
 
 import hashlib
@@ -19,8 +19,9 @@ from app.setup.install_lock import InstallLock
 from app.setup.install_log import InstallLog
 
 SETTINGS = {
-    "OMP_WAIT_POLICY": "passive",  # spinning threads slow each other a hundredfold beside a server
-    # glibc gives freed buffers of some megabytes back at once, and page faults then cost more than the work in them
+    "OMP_WAIT_POLICY": "passive",  # next to a server, threads that spin slow each other down a hundredfold
+    # By default glibc returns freed buffers of a few megabytes to the system at once. The page faults of the next
+    # allocation then cost more than the work on the buffer.
     "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -31,9 +32,9 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUTF8": "1",
 }
-"""Set before anything is imported; a person's own values win."""
+"""Environment variables that the program sets before any import. Values that the user has set take precedence."""
 
-_FOREIGN = (
+_REMOVED = (
     "PYTHONHOME",
     "__PYVENV_LAUNCHER__",
     "PIP_TARGET",
@@ -41,27 +42,28 @@ _FOREIGN = (
     "PIP_USER",
     "PIP_REQUIRE_VIRTUALENV",
 )
-# what commands need beyond the program
-_EXTRAS = {"test": "test", "bench": "bench", "eval": "bench", "train": "bench"}
+_EXTRAS = {"test": "test", "check": "test", "bench": "bench", "eval": "bench", "train": "bench"}
+"""Command -> the optional dependencies that it needs."""
+
 _READY = "SALA_DESKTOP_ENVIRONMENT"
 
 
 class SetupError(Exception):
-    """The environment cannot be made. Outside `sala_core.errors`, which cannot be imported without it."""
+    """The environment cannot be created. Not part of `sala_core.errors`: `sala_core` needs the environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """What a finished installation was made from; another value means installing again."""
+    """What an installation was made from. If any value changes, the program installs again."""
 
     pyproject: str
     extras: tuple[str, ...]
     executable: str
-    """Real path, size and time of the interpreter behind the environment: an upgraded Python is noticed."""
+    """Real path, size and modification time of the environment's interpreter, which change when Python is upgraded."""
 
     @classmethod
     def load(cls, file: Path) -> "Stamp | None":
-        """The stamp in `file`; None where there is none or it is damaged."""
+        """Return the stamp in `file`; None if there is none or it is damaged."""
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
             return cls(pyproject=values["pyproject"], extras=tuple(values["extras"]), executable=values["executable"])
@@ -69,7 +71,7 @@ class Stamp:
             return None
 
     def save(self, file: Path) -> None:
-        """Write the stamp in one step."""
+        """Write the stamp atomically."""
         temporary = file.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
         temporary.replace(file)
@@ -98,48 +100,48 @@ class Environment:
     def log_file(self) -> Path:
         return self.folder / "install.log"
 
-    def wanted(self, extras: Sequence[str]) -> Stamp:
-        """The stamp that an installation finished now would get."""
+    def stamp(self, extras: Sequence[str]) -> Stamp:
+        """Return the stamp of an installation with these extras, from the present `pyproject.toml` and interpreter."""
         digest = hashlib.sha256((self.root / "pyproject.toml").read_bytes()).hexdigest()
         return Stamp(pyproject=digest, extras=tuple(sorted(set(extras))), executable=_identity(self.python))
 
     def is_current(self, extras: Sequence[str]) -> bool:
-        """Whether the installation is finished, from this `pyproject.toml`, with at least these extras."""
-        stamp = Stamp.load(self.stamp_file)
-        if stamp is None or not set(extras) <= set(stamp.extras):
+        """Whether a finished installation fits `pyproject.toml` and the interpreter and has at least these extras."""
+        installed = Stamp.load(self.stamp_file)
+        if installed is None or not set(extras) <= set(installed.extras):
             return False
-        wanted = self.wanted(extras)
-        return stamp.pyproject == wanted.pyproject and stamp.executable == wanted.executable != ""
+        current = self.stamp(extras)
+        return installed.pyproject == current.pyproject and installed.executable == current.executable != ""
 
     def ensure(self, extras: Sequence[str]) -> None:
-        """Make, repair or update the environment where needed; progress goes to stderr. Raises SetupError."""
+        """Create, repair or update the environment if needed. Prints progress to stderr. Raises SetupError."""
         if self.is_current(extras):
             return
-        with self._turn():
+        with self._lock():
             if self.is_current(extras):
                 return
-            stamp = Stamp.load(self.stamp_file)
-            extras = sorted({*extras, *(stamp.extras if stamp else ())})
+            installed = Stamp.load(self.stamp_file)
+            extras = sorted({*extras, *(installed.extras if installed else ())})
             self.stamp_file.unlink(missing_ok=True)
             if not self._works():
                 self._create()
-            self._forget_half_installed()
+            self._remove_partial_metadata()
             self._install(extras)
-            self.wanted(extras).save(self.stamp_file)
+            self.stamp(extras).save(self.stamp_file)
 
-    def _turn(self) -> InstallLock:
-        """The right to install; waits for another start that is installing."""
+    def _lock(self) -> InstallLock:
+        """Return the lock of the installation. Raises SetupError if the folder is not writable."""
         try:
             return InstallLock(
                 self.root / ".venv.lock",
                 on_wait=lambda: _say("Another start of the program is installing; waiting for it"),
             )
         except OSError as error:
-            message = f"{self.root} is not writable ({error.strerror}); copy the program to a folder of yours"
+            message = f"{self.root} is not writable ({error.strerror}); copy the program to a folder of your own"
             raise SetupError(message) from error
 
     def _works(self) -> bool:
-        """Whether the environment's Python starts, has pip, and is the version its packages are for."""
+        """Whether the environment's Python starts, has pip, and has the version that its packages are for."""
         if not self.python.exists():
             return False
         probe = "import pip, sys, sysconfig, os; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
@@ -149,14 +151,14 @@ class Environment:
     def _create(self) -> None:
         if Path(sys.prefix).resolve() == self.folder.resolve():
             raise SetupError(f"{self.folder} is damaged and runs this very command; use another Python")
-        _say(f"Making an environment in {self.folder} (Python {sys.version.split()[0]})")
+        _say(f"Creating an environment in {self.folder} (Python {sys.version.split()[0]})")
         try:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
         except OSError as error:
             message = f"the old {self.folder} cannot be removed ({error.strerror}); delete it and start again"
             raise SetupError(message) from error
-        made = subprocess.run(
+        created = subprocess.run(
             [sys.executable, "-m", "venv", str(self.folder)],
             capture_output=True,
             encoding="utf-8",
@@ -164,11 +166,11 @@ class Environment:
             env=child_environ(),
             check=False,
         )
-        if made.returncode or not self._works():
-            raise SetupError(_why_no_venv(made.stdout + made.stderr))
+        if created.returncode or not self._works():
+            raise SetupError(_venv_failure(created.stdout + created.stderr))
 
-    def _forget_half_installed(self) -> None:
-        """Drop the metadata of packages cut short: pip writes RECORD last, yet takes them for installed."""
+    def _remove_partial_metadata(self) -> None:
+        """Remove the metadata of partly installed packages. pip writes RECORD last, but counts them as installed."""
         pattern = "Lib/site-packages/*.dist-info" if os.name == "nt" else "lib/python*/site-packages/*.dist-info"
         for metadata in self.folder.glob(pattern):
             if not (metadata / "RECORD").is_file():
@@ -176,21 +178,8 @@ class Environment:
 
     def _install(self, extras: Sequence[str]) -> None:
         target = str(self.root) + (f"[{','.join(extras)}]" if extras else "")
-        command = [
-            str(self.python),
-            "-u",
-            "-m",
-            "pip",
-            "install",
-            "--no-input",
-            "--disable-pip-version-check",
-        ]
-        command += [
-            "--progress-bar",
-            "raw" if self._pip_version() >= (24, 1) else "off",
-            "--editable",
-            target,
-        ]
+        command = [str(self.python), "-u", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
+        command += ["--progress-bar", "raw" if self._pip_version() >= (24, 1) else "off", "--editable", target]
         _say("Installing what the program needs (a few minutes the first time; safe to interrupt)")
         with InstallLog(self.log_file) as log:
             process = subprocess.Popen(
@@ -229,10 +218,13 @@ class Environment:
 
 
 def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
-    """Bring the environment up to date and go on inside it with the same command line.
+    """Bring the environment up to date and continue in it with the same command line.
 
-    Returns None where this process is the one to run the command, an exit code where a child ran it or
-    nothing is left to do; on POSIX a first call replaces the process and does not return. Raises SetupError.
+    Returns None if this process already runs in the environment and must run the command, or an exit code if a child
+    process ran the command or nothing is left to do. On POSIX, a call outside the environment replaces the process and
+    does not return. Raises SetupError.
+
+    script: path of `launch.py`. argv: the command line that `arguments` was parsed from.
     """
     environment = Environment(root=Path(script).parent)
     inside = os.environ.pop(_READY, "") == str(environment.folder)
@@ -252,13 +244,16 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
 
 
 def child_environ() -> dict[str, str]:
-    """This process's variables without those that lead Python or pip elsewhere, over `SETTINGS`."""
-    kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    return {**SETTINGS, **kept}
+    """Return `SETTINGS` and the variables of this process, without those that redirect Python or pip."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _REMOVED}
+    return {**SETTINGS, **inherited}
 
 
 def _run_and_wait(command: list[str], environ: dict[str, str]) -> int:
-    """Where a process cannot be replaced: Ctrl-C reaches the child too, which ends in its own way."""
+    """Run the command in a child process, where the system cannot replace this one. Return its exit code.
+
+    Ctrl-C reaches the child as well. This process ignores it and waits until the child has ended.
+    """
     process = subprocess.Popen(command, env=environ)
     while True:
         try:
@@ -268,7 +263,7 @@ def _run_and_wait(command: list[str], environ: dict[str, str]) -> int:
 
 
 def _identity(python: Path) -> str:
-    """Real path, size and time of an interpreter; empty where it is gone."""
+    """Return the real path, size and modification time of an interpreter; an empty string if it does not exist."""
     try:
         status = python.stat()
     except OSError:
@@ -276,15 +271,15 @@ def _identity(python: Path) -> str:
     return f"{os.path.realpath(python)} {status.st_size} {status.st_mtime_ns}"
 
 
-def _why_no_venv(output: str) -> str:
+def _venv_failure(output: str) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if "ensurepip" in output or "python3-venv" in output:
         return (
-            f"this Python ({sys.executable}) cannot make environments: its ensurepip module is missing; "
+            f"this Python ({sys.executable}) cannot create environments: its ensurepip module is missing; "
             f"on Debian or Ubuntu run: sudo apt install python{version}-venv"
         )
     last = next((line for line in reversed(output.splitlines()) if line.strip()), "no message")
-    return f"the environment cannot be made: {last.strip()}"
+    return f"the environment cannot be created: {last.strip()}"
 
 
 def _say(text: str) -> None:

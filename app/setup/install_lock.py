@@ -1,4 +1,4 @@
-"""Whose turn it is to install. Standard library only."""
+"""The lock that lets only one process install at a time. Standard library only."""
 
 import sys
 import time
@@ -10,10 +10,13 @@ _POLL_S = 0.3
 
 
 class InstallLock:
-    """An exclusive lock between processes on one file, as a context manager; a killed holder frees it."""
+    """An exclusive lock between processes on one file, as a context manager. The system frees it if the holder dies."""
 
     def __init__(self, file: Path, *, on_wait: Callable[[], None]) -> None:
-        """Open `file`, making it where it is missing (or OSError); `on_wait` is called before waiting."""
+        """Open or create `file`. Raises OSError.
+
+        on_wait: called once if another process holds the lock.
+        """
         self._handle = file.open("a+b")
         self._on_wait = on_wait
 
@@ -33,7 +36,7 @@ class InstallLock:
 
 
 def _try_lock(descriptor: int) -> bool:
-    """One attempt; the lock ends with the descriptor."""
+    """Try once to take the lock. It ends when the descriptor is closed."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -1,4 +1,4 @@
-"""pip's output as a person wants it: a line a package, all else in a log file. Standard library only."""
+"""pip's output: one line per package for the user, all of it in a log file. Standard library only."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
 class InstallLog:
-    """Takes pip's lines one by one; writes all to a file and what matters to stderr."""
+    """Takes pip's lines one by one. Writes all of them to a file, and a short form of the important ones to stderr."""
 
     def __init__(self, file: Path) -> None:
         self.num_packages = 0
@@ -25,7 +25,7 @@ class InstallLog:
 
     @property
     def seconds(self) -> float:
-        """Since the log was made."""
+        """Seconds since the log was created."""
         return time.monotonic() - self._start
 
     def __enter__(self) -> "InstallLog":
@@ -39,7 +39,7 @@ class InstallLog:
         self._handle.close()
 
     def take(self, line: str) -> None:
-        """One line of pip's output, without its newline."""
+        """Take one line of pip's output, without its newline."""
         if progress := _PROGRESS.fullmatch(line.strip()):
             self._show_progress(int(progress[1]), int(progress[2]))
             return
@@ -51,13 +51,13 @@ class InstallLog:
             print(f"  {text}", file=sys.stderr, flush=True)
 
     def show_tail(self) -> None:
-        """The last lines of pip's output, on stderr."""
+        """Print the last lines of pip's output to stderr."""
         self._close_line()
         for line in self._tail:
             print(f"  | {line}", file=sys.stderr)
 
     def _shown(self, line: str) -> str:
-        """What the person sees of a line; empty for most lines."""
+        """Return what the user sees of a line; empty for most lines."""
         if line.startswith("Installing collected packages: "):
             self.num_packages = line.count(",") + 1
             return f"unpacking {self.num_packages} package{'s' if self.num_packages > 1 else ''}"

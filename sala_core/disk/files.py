@@ -1,5 +1,6 @@
-"""Files that are whole or absent: write a temporary file, fsync, rename, fsync the folder; then comes the
-row.
+"""Files that are whole or absent: write a temporary file, fsync it, rename it, fsync the folder.
+
+A database row that names a file is written after these steps.
 """
 
 import errno
@@ -29,7 +30,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class StagedFile:
-    """A complete, fsynced temporary file that waits for its name."""
+    """A complete temporary file, fsynced but not yet renamed to `target`."""
 
     path: Path
     target: Path
@@ -40,10 +41,10 @@ class StagedFile:
 
 @contextmanager
 def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFile]:
-    """Write `pieces` to a new temporary file beside `target` and fsync it; `publish` gives it its name.
+    """Write `pieces` to a new temporary file (mode 0600) beside `target` and fsync it; `publish` renames it.
 
-    The temporary file is gone when the block ends, whatever happened. Raises DiskFullError where the disk or
-    a quota is full, LibraryError for any other failed write or fsync.
+    The temporary file is deleted when the block ends, unless it was published. Raises DiskFullError if the disk or a
+    quota is full, LibraryError for any other failed write or fsync.
     """
     temporary = target.parent / f".{new_id()}{TEMPORARY_SUFFIX}"
     digest = xxhash.xxh3_128()
@@ -66,8 +67,7 @@ def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFil
 def publish(staged: Iterable[StagedFile]) -> None:
     """Rename staged files of one folder to their targets and fsync the folder.
 
-    A target must belong to no row yet: it is removed again if the folder's fsync fails. Raises as
-    `stage_file`.
+    No row may name the targets yet: they are deleted again if the folder's fsync fails. Raises as `stage_file`.
     """
     done: list[StagedFile] = []
     try:
@@ -82,11 +82,21 @@ def publish(staged: Iterable[StagedFile]) -> None:
         raise _storage_error(error, item.target, item.num_bytes) from error
 
 
+def write_file(target: Path, pieces: Iterable[memoryview], *, mode: int = 0o600) -> None:
+    """Write one file, whole or not at all, in place of an earlier one. mode: its permission bits.
+
+    If the folder's fsync fails, the file is deleted. Raises as `stage_file`.
+    """
+    with stage_file(target, pieces) as staged:
+        os.chmod(staged.path, mode)
+        publish([staged])
+
+
 def read_whole(path: Path, num_bytes: int) -> memoryview:
     """Return a writable buffer with the file's bytes.
 
-    Reads into fresh memory rather than mapping the file: an unreadable sector is then an OSError instead of a
-    signal that ends the process. Raises OSError; EOFError if the file is not exactly `num_bytes` long.
+    The file is read into memory, not mapped: an unreadable sector then raises OSError instead of a signal that ends
+    the process. Raises OSError; EOFError if the file is not exactly `num_bytes` long.
     """
     buffer = np.empty(num_bytes, dtype=np.uint8).data
     with path.open("rb", buffering=0) as file:
@@ -108,7 +118,7 @@ def checksum(data: memoryview) -> str:
 
 
 def format_bytes(num_bytes: int) -> str:
-    """Return a size for people: `16.0 MiB`."""
+    """Return a size as text: `16.0 MiB`."""
     size = float(num_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
@@ -155,7 +165,7 @@ def _storage_error(error: OSError, target: Path, num_bytes: int) -> LibraryError
         free = format_bytes(shutil.disk_usage(folder).free) if folder.is_dir() else "nothing"
         return DiskFullError(
             f"the disk is full: writing {target.name} stopped at {format_bytes(num_bytes)} and {free} is "
-            f"free in {folder}; nothing was lost; delete sessions or other files and go on"
+            f"free in {folder}; nothing was lost; delete sessions or other files and try again"
         )
     return LibraryError(
         f"cannot write {target.name} in {folder}: {error.strerror or error}; nothing was lost; "

@@ -1,4 +1,4 @@
-"""What every part of the library stands on: its folders, its database, and safe removal of files."""
+"""The base of every part of the library: its folders, its database, and safe removal of files."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -22,35 +22,35 @@ FROM sessions s
 
 
 class LibraryBase:
-    """Folders and database of an open library."""
+    """Folders and database of an open library. max_state_bytes: quota for states, None for no quota."""
 
     def __init__(self, folder: Path, database: Database, max_state_bytes: int | None) -> None:
-        """Take an open database; the folders exist."""
+        """Take an open database. The folders must exist."""
         self.folder = folder
         self.database = database
         self.max_state_bytes = max_state_bytes
 
     @property
     def states_folder(self) -> Path:
-        """Segments and snapshots."""
+        """Folder of segments and snapshots."""
         return self.folder / "states"
 
     @property
     def documents_folder(self) -> Path:
-        """Texts with their token ids and source maps."""
+        """Folder of texts with their token ids and source maps."""
         return self.folder / "documents"
 
     @property
     def locks_folder(self) -> Path:
-        """One lock file for each session."""
+        """Folder of lock files, one for each session."""
         return self.folder / "locks"
 
     def remove_files(self, files: Sequence[Path]) -> int:
-        """Delete those files that no row registers; return the bytes freed.
+        """Delete those of `files` that no row registers; return the bytes freed.
 
-        Each look at the rows and the deletion that follows happen in one write transaction, so that a file
-        which another process is registering under the same name stays. A file that cannot be deleted now
-        (Windows, while it is open) is left to garbage collection.
+        Check and deletion are in one write transaction, so that a file which another process registers under the same
+        name at this moment stays. A file that cannot be deleted now (on Windows, while it is open) is left to garbage
+        collection.
         """
         freed = 0
         for first in range(0, len(files), _REMOVALS_AT_ONCE):
@@ -65,7 +65,7 @@ class LibraryBase:
 
 
 def find_session(conn: sqlite3.Connection, name_or_id: str) -> SessionRow:
-    """Return the session with this id or, failing that, this name. Raises SessionNotFoundError."""
+    """Return the session with this id, or else with this name. Raises SessionNotFoundError."""
     for column in ("id", "name"):
         row = conn.execute(f"{SESSION_QUERY} WHERE s.{column} = ?", [name_or_id]).fetchone()
         if row is not None:
@@ -74,7 +74,7 @@ def find_session(conn: sqlite3.Connection, name_or_id: str) -> SessionRow:
 
 
 def session_row(row: sqlite3.Row) -> SessionRow:
-    """Return the record of one row of SESSION_QUERY."""
+    """Convert one row of SESSION_QUERY to its record."""
     return SessionRow(
         id=row["id"],
         name=row["name"],

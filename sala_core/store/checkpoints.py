@@ -1,4 +1,4 @@
-"""The tree of checkpoints in the database: chains, reachability, and which files belong to which rows."""
+"""The tree of checkpoints in the database: chains, ancestors and descendants, and the files of each row."""
 
 import sqlite3
 from collections import defaultdict
@@ -30,7 +30,7 @@ SELECT 1 FROM later WHERE snapshot_checksum IS NOT NULL LIMIT 1
 
 
 def checkpoint_row(row: sqlite3.Row) -> CheckpointRow:
-    """Return the record of one row of the table `checkpoints`."""
+    """Convert one row of the table `checkpoints` to its record."""
     return CheckpointRow(
         name=row["name"],
         parent=row["parent"],
@@ -57,7 +57,7 @@ def find_checkpoint(conn: sqlite3.Connection, name: str) -> CheckpointRow | None
 def chain_of(conn: sqlite3.Connection, name: str) -> list[CheckpointRow]:
     """Return the checkpoints from the root to `name`.
 
-    Raises StateError if a link is missing or does not fit.
+    Raises StateError if one is missing, or does not start where its parent ends.
     """
     rows = conn.execute(
         _ANCESTORS + "SELECT c.* FROM chain JOIN checkpoints c USING (name) ORDER BY depth DESC", [name]
@@ -74,15 +74,14 @@ def chain_of(conn: sqlite3.Connection, name: str) -> list[CheckpointRow]:
 
 
 def touch_chain(conn: sqlite3.Connection, name: str, now: float) -> None:
-    """Mark `name` and everything before it as used."""
+    """Mark `name` and all its ancestors as used at the time `now`, in seconds since 1970."""
     conn.execute(_ANCESTORS + "UPDATE checkpoints SET used_at = ? WHERE name IN (SELECT name FROM chain)", [name, now])
 
 
 def drop_rolling_snapshots(conn: sqlite3.Connection, name: str | None) -> list[str]:
-    """Forget the nearest snapshot at or before `name` if nothing needs it any more; return its file's name.
+    """Drop the nearest snapshot at or before `name` if it is not needed any more; return the names of dropped files.
 
-    It goes when it is not marked `keep`, no session's head stands on it, and a later checkpoint has a
-    snapshot.
+    It is not needed if it is not marked `keep`, is not the head of a session, and a descendant has a snapshot.
     """
     while name is not None:
         row = find_checkpoint(conn, name)
@@ -102,7 +101,7 @@ def drop_rolling_snapshots(conn: sqlite3.Connection, name: str | None) -> list[s
 
 
 def is_registered(conn: sqlite3.Connection, file: Path) -> bool:
-    """Whether a row says that this state or document file belongs to the library."""
+    """Whether a row names this state or document file."""
     for suffix, condition in ((SEGMENT_SUFFIX, ""), (SNAPSHOT_SUFFIX, " AND snapshot_checksum IS NOT NULL")):
         if file.name.endswith(suffix):
             query, key = (
@@ -116,10 +115,10 @@ def is_registered(conn: sqlite3.Connection, file: Path) -> bool:
 
 
 class Forest:
-    """All checkpoints as a forest in memory, to decide what can go."""
+    """All checkpoints as a forest in memory, to decide which can be deleted."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
-        """Load every row."""
+        """Load all rows."""
         self.rows = {row["name"]: checkpoint_row(row) for row in conn.execute("SELECT * FROM checkpoints")}
         self._children: dict[str, set[str]] = defaultdict(set)
         for row in self.rows.values():
@@ -127,32 +126,32 @@ class Forest:
                 self._children[row.parent].add(row.name)
 
     def with_ancestors(self, names: Iterable[str | None]) -> set[str]:
-        """Return `names` and everything they build on."""
-        found: set[str] = set()
+        """Return `names` and all their ancestors; unknown names and None are ignored."""
+        closed: set[str] = set()
         for name in names:
-            while name is not None and name in self.rows and name not in found:
-                found.add(name)
+            while name is not None and name in self.rows and name not in closed:
+                closed.add(name)
                 name = self.rows[name].parent
-        return found
+        return closed
 
     def with_descendants(self, names: Iterable[str | None]) -> set[str]:
-        """Return `names` and everything that builds on them."""
-        found: set[str] = set()
-        waiting = [name for name in names if name is not None and name in self.rows]
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting.extend(self._children[name])
-        return found
+        """Return `names` and all their descendants; unknown names and None are ignored."""
+        closed: set[str] = set()
+        pending = [name for name in names if name is not None and name in self.rows]
+        while pending:
+            name = pending.pop()
+            if name not in closed:
+                closed.add(name)
+                pending.extend(self._children[name])
+        return closed
 
     def is_leaf(self, name: str) -> bool:
-        """Whether nothing builds on `name`."""
+        """Whether `name` has no child."""
         return not self._children[name]
 
     def remove(self, name: str) -> str | None:
-        """Take out a leaf; return its parent."""
-        assert self.is_leaf(name), "only a leaf can go"
+        """Remove a leaf; return its parent."""
+        assert self.is_leaf(name), "only a leaf can be removed"
         parent = self.rows.pop(name).parent
         if parent is not None:
             self._children[parent].discard(name)
@@ -160,9 +159,9 @@ class Forest:
 
 
 def delete_checkpoints(conn: sqlite3.Connection, names: Iterable[str]) -> list[str]:
-    """Delete rows and move heads that stood on them to the nearest snapshot left; return the files' names.
+    """Delete rows and move heads on them back to the nearest remaining snapshot; return the names of their files.
 
-    `names` must hold all descendants of each of its members. The caller deletes the files after the commit.
+    names: with every checkpoint all its descendants. The caller deletes the files after the commit.
     """
     doomed = set(names)
     heads = conn.execute("SELECT id, head FROM sessions WHERE head IS NOT NULL").fetchall()
@@ -178,5 +177,6 @@ def delete_checkpoints(conn: sqlite3.Connection, names: Iterable[str]) -> list[s
 
 
 def _nearest_snapshot(conn: sqlite3.Connection, name: str, doomed: set[str]) -> CheckpointRow | None:
+    """The last checkpoint of the chain to `name` that has a snapshot and is not in `doomed`."""
     usable = [row for row in chain_of(conn, name) if row.name not in doomed and row.has_snapshot]
     return usable[-1] if usable else None

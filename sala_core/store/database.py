@@ -1,4 +1,4 @@
-"""One SQLite connection that several threads share, with whole transactions and the library's own errors."""
+"""One SQLite connection, shared by several threads. It has only whole transactions and raises the library's errors."""
 
 import sqlite3
 import threading
@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-import sqlite_utils
-
 from sala_core.errors import DiskFullError, LibraryError
-from sala_core.store.migrations import migrations
 
 MIN_SQLITE = (3, 37, 0)
-"""STRICT tables came with 3.37; the trigram tokenizer and RETURNING are older."""
+"""3.37 has STRICT tables; the trigram tokenizer and RETURNING are older."""
 
 BUSY_TIMEOUT_S = 30.0
 
+MIGRATIONS = frozenset(("m001_library",))
+"""Names of all migrations in `sala_core.store.migrations`. That module is loaded only to apply one: it needs
+sqlite-utils, which loads pandas."""
+
+_MIGRATION_SET = "sala-library"
 _PRAGMAS = (
+    "PRAGMA recursive_triggers = ON",
     "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -28,16 +31,16 @@ _PRAGMAS = (
 
 
 class Database:
-    """The library's tables. A lock lets one thread in at a time; SQLite keeps other processes apart.
+    """The library's tables. A lock admits one thread at a time; SQLite separates processes.
 
-    Commits are durable when they return (WAL, synchronous=FULL).
+    A commit is durable when it returns (WAL, synchronous=FULL).
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the database and bring it to this version's tables.
+        """Open or create the database, and apply the migrations that it lacks.
 
-        The caller keeps two processes from doing so at once. Raises LibraryError if the file is not a
-        library, is damaged, or was written by a newer version.
+        The caller makes sure that only one process does so at a time. Raises LibraryError if the file is not a
+        library, is damaged, or was written by a newer version of the program.
         """
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise LibraryError(
@@ -62,9 +65,8 @@ class Database:
 
     def _prepare(self) -> None:
         self._conn.row_factory = sqlite3.Row
-        tables = sqlite_utils.Database(self._conn, execute_plugins=False)
-        applied = {migration.name for migration in migrations.applied(tables)}
-        newer = sorted(applied - _own_names())
+        applied = _applied_migrations(self._conn)
+        newer = sorted(applied - MIGRATIONS)
         if newer:
             raise LibraryError(
                 f"{self.path} was written by a newer version of this program (it knows {', '.join(newer)}); "
@@ -72,20 +74,23 @@ class Database:
             )
         for pragma in _PRAGMAS:
             self._conn.execute(pragma)
-        migrations.apply(tables)
+        if applied != MIGRATIONS:
+            from sala_core.store.migrations import apply_migrations
+
+            apply_migrations(self._conn)
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Several queries that see one state of the library. Raises LibraryError as `write` does."""
+        """Open a transaction in which all queries see the same state of the library. Raises as `write`."""
         with self._transaction("BEGIN") as conn:
             yield conn
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Hold the only write transaction of all processes; commit at the end, undo on any exception.
+        """Open the only write transaction of all processes. It commits at the end and rolls back on any exception.
 
-        Raises DiskFullError when the disk is full, LibraryError when another process holds the library for
-        longer than BUSY_TIMEOUT_S, or the file is damaged, read-only or closed.
+        Raises DiskFullError if the disk is full; LibraryError if another process holds the library for longer than
+        BUSY_TIMEOUT_S, or if the file is damaged, read-only or closed.
         """
         with self._transaction("BEGIN IMMEDIATE") as conn:
             yield conn
@@ -116,12 +121,12 @@ class Database:
             self._fail(error)
 
     def close(self) -> None:
-        """Close the connection; idempotent."""
+        """Close the connection. Can be called again."""
         with self._lock:
             self._conn.close()
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
-        """Raise the library's error for one of SQLite's that the world causes; pass our own mistakes on."""
+        """Raise the library's error for an SQLite error with an external cause. Re-raise others: they are our bugs."""
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
         if primary == sqlite3.SQLITE_FULL:
@@ -154,12 +159,13 @@ _UNUSABLE = (
 )
 
 
-def _own_names() -> set[str]:
-    empty = sqlite_utils.Database(memory=True, execute_plugins=False)
-    try:
-        return {migration.name for migration in migrations.pending(empty)}
-    finally:
-        empty.close()
+def _applied_migrations(conn: sqlite3.Connection) -> set[str]:
+    """Return the names that sqlite-utils has recorded; none for a new database."""
+    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlite_migrations'"
+    if conn.execute(table).fetchone() is None:
+        return set()
+    names = conn.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_MIGRATION_SET])
+    return {row["name"] for row in names}
 
 
 def insert_row(conn: sqlite3.Connection, table: str, values: Mapping[str, object]) -> int:

@@ -1,4 +1,4 @@
-"""Documents: text, source map and token ids as one content-addressed file each, with a row for the rest."""
+"""Documents: one content-addressed file with text, source map and token ids, and one row with the rest."""
 
 import json
 import sqlite3
@@ -6,12 +6,10 @@ import time
 from contextlib import ExitStack
 
 import numpy as np
-import torch
 import xxhash
-from torch import Tensor
 
 from sala_core.disk.files import checksum, publish, read_whole, stage_file
-from sala_core.disk.safetensors import decode_tensors, encode_tensors
+from sala_core.disk.layout import decode_arrays, encode_arrays
 from sala_core.errors import CorruptStateError, LibraryError
 from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.store.base import LibraryBase
@@ -23,17 +21,16 @@ _FORMAT = "1"
 
 
 class Documents(LibraryBase):
-    """The part of the library that keeps what was read."""
+    """The part of the library that stores documents."""
 
     def put_document(self, encoded: EncodedDocument, tokenizer_fingerprint: str) -> str:
-        """Store a document with its tokens; return its id, the checksum of its file.
+        """Store a document with its tokens; return its id, which is the checksum of its file.
 
-        An equal one is stored once; a file that was damaged since is written again.
-
-        Garbage collection leaves it alone for an hour; by then it must be part of a session. Raises
-        DiskFullError; LibraryError for token ids that are no int32 [T].
+        Equal documents are stored once; if the file is damaged, it is written again. Garbage collection keeps the
+        document for an hour; by then it must be part of a session. Raises DiskFullError; LibraryError for token ids
+        that are not int32 [T].
         """
-        pieces = list(encode_tensors(_tensors(encoded), _metadata(encoded.document, tokenizer_fingerprint)))
+        pieces = list(encode_arrays(_arrays(encoded), _metadata(encoded.document, tokenizer_fingerprint)))
         digest = xxhash.xxh3_128()
         for piece in pieces:
             digest.update(piece)
@@ -54,12 +51,12 @@ class Documents(LibraryBase):
         return document_id
 
     def document(self, document_id: str) -> DocumentRow:
-        """Return what is known about a document. Raises LibraryError if it is not stored."""
+        """Return the row of a document. Raises LibraryError if it is not stored."""
         with self.database.read() as conn:
             return _find(conn, document_id)
 
     def documents(self, session_id: str) -> list[DocumentRow]:
-        """Return the documents of a session (by its id), each once, in the order in which they were read."""
+        """Return the documents of the session with this id, each once, in reading order."""
         with self.database.read() as conn:
             rows = conn.execute(
                 "SELECT d.*, min(p.ordinal) AS first FROM parts p JOIN documents d ON d.id = p.document_id"
@@ -69,9 +66,9 @@ class Documents(LibraryBase):
             return [_row(row) for row in rows]
 
     def load_document(self, document_id: str) -> EncodedDocument:
-        """Read a document back, its checksum verified.
+        """Load a document and verify its checksum.
 
-        Raises LibraryError if it is not stored, CorruptStateError.
+        Raises LibraryError if it is not stored, CorruptStateError if its file is missing or damaged.
         """
         row = self.document(document_id)
         path = self.documents_folder / f"{document_id}.safetensors"
@@ -79,7 +76,7 @@ class Documents(LibraryBase):
             data = read_whole(path, row.file_bytes)
             if checksum(data) != document_id:
                 raise ValueError("its checksum does not match")
-            tensors, metadata = decode_tensors(data)
+            arrays, metadata = decode_arrays(data)
             if metadata["format"] != _FORMAT:
                 raise ValueError(f"its format is {metadata['format']}")
         except (OSError, EOFError, ValueError, KeyError) as error:
@@ -90,19 +87,19 @@ class Documents(LibraryBase):
             name=row.name,
             media_type=row.media_type,
             num_bytes=row.num_bytes,
-            text=tensors["text"].numpy().tobytes().decode(),
-            page_starts=tuple(tensors["page_starts"].tolist()),
+            text=arrays["text"].tobytes().decode(),
+            page_starts=tuple(arrays["page_starts"].tolist()),
             warnings=row.warnings,
             content_hash=row.content_hash,
         )
         return EncodedDocument(
             document=document,
-            token_ids=tensors["token_ids"].numpy(),
-            token_starts=tensors["token_starts"].numpy(),
+            token_ids=arrays["token_ids"],
+            token_starts=arrays["token_starts"],
         )
 
     def _is_whole(self, document_id: str) -> bool:
-        """Whether the document's file is there, and its bytes are those that its id names."""
+        """Whether the document's file exists and its checksum is the document's id."""
         path = self.documents_folder / f"{document_id}.safetensors"
         try:
             return checksum(read_whole(path, path.stat().st_size)) == document_id
@@ -115,17 +112,16 @@ class Documents(LibraryBase):
         return conn.execute(query, [time.time(), document_id]).rowcount > 0
 
 
-def _tensors(encoded: EncodedDocument) -> dict[str, Tensor]:
-    text = np.frombuffer(bytearray(encoded.document.text.encode()), dtype=np.uint8)
+def _arrays(encoded: EncodedDocument) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {
-        "text": text,
+        "text": np.frombuffer(encoded.document.text.encode(), dtype=np.uint8),
         "page_starts": np.array(encoded.document.page_starts, dtype=np.int64),
         "token_ids": as_token_ids(encoded.token_ids),
         "token_starts": np.asarray(encoded.token_starts, dtype=np.int64),
     }
     if arrays["token_ids"].shape != arrays["token_starts"].shape:
-        raise LibraryError(f"{encoded.document.name} has another number of tokens than of token starts")
-    return {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in arrays.items()}
+        raise LibraryError(f"{encoded.document.name} has different numbers of tokens and token starts")
+    return arrays
 
 
 def _metadata(document: Document, tokenizer_fingerprint: str) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""The library: everything a person has read and asked, in one folder.
+"""The library: all sessions, documents and states of a user, in one folder.
 
 library.db       sessions, documents, token streams, messages, jobs and the list of checkpoints (SQLite)
 states/          segments and snapshots of the model's state
 documents/       texts with their token ids and source maps
-locks/           who writes to which session
+locks/           one lock per session, held while it is written
 """
 
 from pathlib import Path
@@ -24,15 +24,22 @@ _OPEN_TIMEOUT_S = 30.0
 
 
 class Library(Sessions, Streams, Documents, Jobs, Space):
-    """An open library. Any thread may use it; other processes may have it open too."""
+    """An open library.
+
+    Any thread may use it; other processes may have it open too. Example::
+
+        with Library.open(Path("library")) as library:
+            for session in library.sessions(search="Tolstoy"):
+                for message in library.messages(session.id):
+                    print(f"{session.name}, {message.role}: {message.text}")
+    """
 
     @classmethod
     def open(cls, folder: Path, *, max_state_bytes: int | None = None) -> Self:
-        """Open the library in `folder`, or make a new one, readable only by its owner.
+        """Open the library in `folder`, or create one that only its owner can read.
 
-        max_state_bytes: quota for segments and snapshots; None for as much as the disk holds. Raises
-        LibraryError if the folder cannot be used, its database is damaged, or a newer version of the program
-        wrote it.
+        max_state_bytes: quota for segments and snapshots; None for no quota. Raises LibraryError if the folder cannot
+        be used, the database is damaged, or a newer version of the program wrote it.
         """
         try:
             for path in (folder, folder / "states", folder / "documents", folder / "locks"):
@@ -48,7 +55,7 @@ class Library(Sessions, Streams, Documents, Jobs, Space):
         return cls(folder, database, max_state_bytes)
 
     def close(self) -> None:
-        """Close the database; idempotent. Whatever was committed is on disk already."""
+        """Close the database. Can be called again. All that was committed is on disk already."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 """One writer for each session, across threads and processes.
 
-The lock belongs to the operating system, so it ends with its holder, even one that was killed. Beside it
-stands a small file that says who holds it; that file only serves the message.
+The operating system holds the lock, so it ends with the process of its holder, even if that is killed. A small file
+beside it names the holder; it serves only for the error message.
 """
 
 import json
@@ -17,12 +17,15 @@ from filelock import FileLock, Timeout
 from sala_core.errors import SessionBusyError
 
 _PATIENCE_S = 0.1
-"""Long enough to outlast another's look at whether the lock is free."""
+"""How long to wait for the lock: longer than `is_held` of another process takes to test it."""
 
 
 @contextmanager
 def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None]:
-    """Hold the session's lock for the block. Raises SessionBusyError, at once, if anyone else holds it."""
+    """Hold the session's lock during the block. Raises SessionBusyError at once if another holder has it.
+
+    folder: where the lock files are. session_name: for the message.
+    """
     lock = FileLock(folder / f"{session_id}.lock")
     try:
         lock.acquire(timeout=_PATIENCE_S, poll_interval=0.01)
@@ -54,7 +57,7 @@ def is_held(folder: Path, session_id: str) -> bool:
 
 
 def forget_lock(folder: Path, session_id: str) -> None:
-    """Remove the lock's files of a session that no longer exists; on Windows a file still open stays."""
+    """Delete the lock files of a session that was deleted. On Windows a file that is still open stays."""
     for path in (folder / f"{session_id}.lock", _holder_file(folder, session_id)):
         with suppress(OSError):
             path.unlink(missing_ok=True)
@@ -65,6 +68,7 @@ def _holder_file(folder: Path, session_id: str) -> Path:
 
 
 def _describe(folder: Path, session_id: str, session_name: str) -> str:
+    """The message for a session that is held, with the holder if it is known."""
     try:
         holder = json.loads(_holder_file(folder, session_id).read_text())
         pid, since = int(holder["pid"]), float(holder["since"])

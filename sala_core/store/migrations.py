@@ -1,8 +1,10 @@
 """The library's tables, as a list of migrations that only ever grows.
 
-sqlite-utils records every applied migration in the table `_sqlite_migrations`, so a database that carries a
-name unknown here was written by a newer version of the program.
+sqlite-utils records every applied migration in the table `_sqlite_migrations`. A database with a name that is unknown
+here was written by a newer version of the program. `sala_core.store.database` lists all names.
 """
+
+import sqlite3
 
 from sqlite_utils import Database as Tables
 from sqlite_utils import Migrations
@@ -10,11 +12,15 @@ from sqlite_utils import Migrations
 migrations = Migrations("sala-library")
 
 
+def apply_migrations(conn: sqlite3.Connection) -> None:
+    """Bring the tables to this version. Each migration is one transaction."""
+    migrations.apply(Tables(conn, execute_plugins=False))
+
+
 @migrations()
 def m001_library(tables: Tables) -> None:
-    """Checkpoints, sessions, documents, token streams, messages and jobs, with search over all text people
-    see.
-    """
+    """Create checkpoints, sessions, documents, token streams, messages and jobs, with full-text search over names
+    and messages."""
     tables.executescript(_CHECKPOINTS + _SESSIONS + _STREAMS + _JOBS)
     for table, column in (("sessions", "name"), ("documents", "name"), ("messages", "text")):
         tables.table(table).enable_fts([column], create_triggers=True, tokenize="trigram")

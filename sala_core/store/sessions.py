@@ -1,4 +1,4 @@
-"""Sessions: create, find, search, rename, fork, delete and hold for writing."""
+"""Sessions: create, find, search, rename, fork, delete, and lock for writing."""
 
 import sqlite3
 import time
@@ -32,12 +32,12 @@ UNION SELECT p.session_id FROM parts p JOIN documents d ON d.id = p.document_id
 
 
 class Sessions(LibraryBase):
-    """The part of the library that knows sessions."""
+    """The part of the library that manages sessions."""
 
     def create_session(self, name: str, *, model: str, fingerprint: str) -> SessionRow:
-        """Add an empty session for the model with this name and state fingerprint.
+        """Create an empty session. model: name of the model. fingerprint: of its states.
 
-        Raises SessionExistsError if the name is taken, LibraryError if it is no name.
+        Raises SessionExistsError if the name is taken, LibraryError if it is not a valid name.
         """
         session_id, now = new_id(), time.time()
         with self.database.write() as conn:
@@ -59,21 +59,20 @@ class Sessions(LibraryBase):
             return find_session(conn, name_or_id)
 
     def sessions(self, search: str | None = None) -> list[SessionRow]:
-        """Return all sessions, the one used last first.
+        """Return all sessions, the most recently used first.
 
-        search: only those that contain every one of its words, anywhere within their name, their documents'
-        names or their messages, whatever the case. Any text is a valid search; white space alone finds
-        everything.
+        search: only sessions that contain each of its words in their name, a document's name or a message. Case is
+        ignored, and a word matches within longer words. Any text is a valid search; white space finds all sessions.
         """
         with self.database.read() as conn:
             rows = conn.execute(f"{SESSION_QUERY} ORDER BY s.updated_at DESC, s.row DESC").fetchall()
             for word in (search or "").replace("\0", " ").split():
-                found = _sessions_with(conn, word)
-                rows = [row for row in rows if row["id"] in found]
+                matching = _sessions_with(conn, word)
+                rows = [row for row in rows if row["id"] in matching]
         return [session_row(row) for row in rows]
 
     def rename_session(self, session_id: str, name: str) -> SessionRow:
-        """Give a session another name. Raises as `session` and `create_session`."""
+        """Rename a session. Raises as `session` and `create_session`."""
         with self.database.write() as conn:
             session = find_session(conn, session_id)
             if name != session.name:
@@ -82,9 +81,9 @@ class Sessions(LibraryBase):
             return find_session(conn, session.id)
 
     def fork_session(self, session_id: str, new_name: str) -> SessionRow:
-        """Copy a session's rows under another name; both share every file and token run.
+        """Copy a session's rows under another name. Both sessions share all files and token runs.
 
-        Jobs stay with the original. Raises as `session` and `create_session`.
+        Jobs are not copied. Raises as `session` and `create_session`.
         """
         fork_id, now = new_id(), time.time()
         with self.database.write() as conn:
@@ -107,10 +106,9 @@ class Sessions(LibraryBase):
             return find_session(conn, fork_id)
 
     def delete_session(self, session_id: str) -> int:
-        """Delete a session with its chat, jobs, and every file no other session uses; return the bytes of
-        files freed.
+        """Delete a session, its messages, its jobs, and all files that no other session uses; return the bytes freed.
 
-        Raises SessionNotFoundError; SessionBusyError if the session is held for writing, by whomever.
+        Raises SessionNotFoundError; SessionBusyError if the session is locked for writing.
         """
         session = self.session(session_id)
         with hold_lock(self.locks_folder, session.id, session.name):
@@ -124,10 +122,10 @@ class Sessions(LibraryBase):
         return freed
 
     def drop_state(self, session_id: str) -> int:
-        """Let go of a session's saved state, as far as no other session shares it; return the bytes of files freed.
+        """Delete the part of a session's saved state that no other session shares; return the bytes freed.
 
-        Text, tokens and chat stay: the next reading or question reads the tokens again. Raises SessionNotFoundError;
-        SessionBusyError if the session is held for writing, by whomever.
+        Texts, tokens and messages stay: the next reading or question prefills the tokens again. Raises
+        SessionNotFoundError; SessionBusyError if the session is locked for writing.
         """
         session = self.session(session_id)
         with hold_lock(self.locks_folder, session.id, session.name):
@@ -137,10 +135,10 @@ class Sessions(LibraryBase):
 
     @contextmanager
     def lock_session(self, session_id: str) -> Iterator[SessionRow]:
-        """Hold a session for writing during the block; gives its row.
+        """Lock a session for writing during the block; yield its row.
 
-        Exclusive across threads and processes, and not reentrant. Raises SessionBusyError at once, naming the
-        holder; SessionNotFoundError.
+        The lock is exclusive across threads and processes, and not reentrant. Raises SessionNotFoundError;
+        SessionBusyError at once, with the name of the holder.
         """
         session = self.session(session_id)
         with hold_lock(self.locks_folder, session.id, session.name):
@@ -148,6 +146,7 @@ class Sessions(LibraryBase):
 
 
 def _check_name(conn: sqlite3.Connection, name: str) -> None:
+    """Raise LibraryError for an invalid name, SessionExistsError for one that is taken."""
     if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
         raise LibraryError(
             f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters"
@@ -157,6 +156,7 @@ def _check_name(conn: sqlite3.Connection, name: str) -> None:
 
 
 def _sessions_with(conn: sqlite3.Connection, word: str) -> set[str]:
+    """Ids of the sessions that contain `word`. The trigram index cannot find words of less than 3 characters."""
     word = word.encode("utf-8", "replace").decode()
     if len(word) < _TRIGRAM_CHARS:
         rows = conn.execute(_CONTAINING_SESSIONS, {"word": word})
@@ -166,7 +166,7 @@ def _sessions_with(conn: sqlite3.Connection, word: str) -> set[str]:
 
 
 def _release_states(conn: sqlite3.Connection, session: SessionRow) -> list[str]:
-    """Forget the checkpoints only this session needs; return the names of their files."""
+    """Delete the rows of the checkpoints that only this session needs; return the names of their files."""
     conn.execute("UPDATE sessions SET head = NULL, position = 0 WHERE id = ?", [session.id])
     if session.head is None:
         return []
@@ -178,9 +178,7 @@ def _release_states(conn: sqlite3.Connection, session: SessionRow) -> list[str]:
 
 
 def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
-    """Delete the session's rows, and the token runs and documents only it uses; return the documents' file
-    names.
-    """
+    """Delete the session's rows, and the token runs and documents that only it uses; return the documents' files."""
     documents = _column(conn, "SELECT DISTINCT document_id FROM parts WHERE session_id = ?", session_id)
     runs = _column(conn, "SELECT DISTINCT run FROM parts WHERE session_id = ?", session_id)
     conn.execute("DELETE FROM messages WHERE session_id = ?", [session_id])

@@ -1,4 +1,4 @@
-"""Room on disk: what the library uses, what may go first, and what nobody needs any more."""
+"""Disk space: what the library uses, what can be evicted, and what no session needs any more."""
 
 import heapq
 import sqlite3
@@ -13,14 +13,14 @@ from sala_core.store.rows import Usage
 
 _UNNEEDED_DOCUMENT = "used_at <= ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)"
 GARBAGE_AGE_S = 3600.0
-"""Younger files and rows may belong to work that is about to refer to them."""
+"""Younger files and rows can belong to work in progress that has not yet registered them."""
 
 
 class Space(LibraryBase):
     """The part of the library that counts and frees bytes."""
 
     def usage(self) -> Usage:
-        """Return the bytes on disk by kind."""
+        """Return the bytes on disk, by kind."""
         with self.database.read() as conn:
             segments, snapshots = conn.execute(
                 "SELECT coalesce(sum(segment_bytes), 0), coalesce(sum(snapshot_bytes), 0) FROM checkpoints"
@@ -36,7 +36,7 @@ class Space(LibraryBase):
         )
 
     def session_state_bytes(self, session_id: str) -> int:
-        """Return the bytes of the state files a session's head rests on, shared ones included.
+        """Return the bytes of the state files on the chain to a session's head, including shared files.
 
         Raises SessionNotFoundError.
         """
@@ -45,17 +45,17 @@ class Space(LibraryBase):
             return 0 if head is None else sum(row.num_bytes for row in chain_of(conn, head))
 
     def droppable_bytes(self, session_ids: Collection[str]) -> int:
-        """Return the bytes that go if `drop_state` is called for all these sessions; unknown ones count nothing."""
+        """Return the bytes that `drop_state` frees if it is called for all these sessions; unknown ids are ignored."""
         with self.database.read() as conn:
             forest = Forest(conn)
             heads = conn.execute("SELECT id, head FROM sessions WHERE head IS NOT NULL").fetchall()
-        going = [row["head"] for row in heads if row["id"] in session_ids]
-        staying = [row["head"] for row in heads if row["id"] not in session_ids]
-        doomed = forest.with_descendants(forest.with_ancestors(going) - forest.with_ancestors(staying))
+        dropped = [row["head"] for row in heads if row["id"] in session_ids]
+        remaining = [row["head"] for row in heads if row["id"] not in session_ids]
+        doomed = forest.with_descendants(forest.with_ancestors(dropped) - forest.with_ancestors(remaining))
         return sum(forest.rows[name].num_bytes for name in doomed)
 
     def garbage_bytes(self, min_age_s: float = GARBAGE_AGE_S) -> int:
-        """Return the bytes of files that `collect_garbage` would delete."""
+        """Return the bytes of the files that `collect_garbage` would delete."""
         oldest = time.time() - min_age_s
         with self.database.read() as conn:
             forest = Forest(conn)
@@ -66,26 +66,25 @@ class Space(LibraryBase):
         return states + int(documents) + sum(strays)
 
     def evict(self, max_bytes: int) -> int:
-        """Drop the least recently used state until at most `max_bytes` of it are left; return the bytes
-        freed.
+        """Delete the least recently used states until at most `max_bytes` remain; return the bytes freed.
 
-        Goes from the ends of chains inwards; a head moves to the nearest snapshot left before it, or to None.
-        Text, tokens and chat stay, and so does the state of sessions held for writing: more than `max_bytes`
-        can be left.
+        Chains are shortened from their ends. A head moves back to the nearest remaining snapshot, or to None. Texts,
+        tokens and messages stay. The states of sessions that are locked for writing stay too, so more than
+        `max_bytes` can remain.
         """
-        held = self._held_sessions()
+        locked = self._locked_sessions()
         with self.database.write() as conn:
             forest = Forest(conn)
-            heads = [row["head"] for row in conn.execute("SELECT id, head FROM sessions") if row["id"] in held]
-            kept = forest.with_ancestors(heads) | forest.with_descendants(heads)
-            files = delete_checkpoints(conn, _least_used(forest, kept, max_bytes))
+            heads = [row["head"] for row in conn.execute("SELECT id, head FROM sessions") if row["id"] in locked]
+            protected = forest.with_ancestors(heads) | forest.with_descendants(heads)
+            files = delete_checkpoints(conn, _least_used(forest, protected, max_bytes))
         return self.remove_files([self.states_folder / name for name in files])
 
     def collect_garbage(self, min_age_s: float = GARBAGE_AGE_S) -> int:
-        """Delete state, documents and stray files that no session needs; return the bytes freed.
+        """Delete states, documents and stray files that no session needs; return the bytes freed.
 
-        Only what has not been used for `min_age_s` seconds goes: a reading in another process may be about to
-        use it.
+        Only what has not been used for `min_age_s` seconds is deleted, because a reading in another process can be
+        about to use the rest.
         """
         oldest = time.time() - min_age_s
         with self.database.write() as conn:
@@ -97,21 +96,23 @@ class Space(LibraryBase):
         return freed + self.remove_files(self._stray_files(oldest))
 
     def _stray_files(self, oldest: float) -> list[Path]:
-        found = _files(self.states_folder) + _files(self.documents_folder)
+        """Files that no row names and that were last changed at `oldest` or before."""
+        files = _files(self.states_folder) + _files(self.documents_folder)
         with self.database.read() as conn:
-            return [path for path, _, changed in found if changed <= oldest and not is_registered(conn, path)]
+            return [path for path, _, changed in files if changed <= oldest and not is_registered(conn, path)]
 
-    def _held_sessions(self) -> set[str]:
+    def _locked_sessions(self) -> set[str]:
+        """Ids of the sessions that are locked for writing."""
         with self.database.read() as conn:
             sessions = [row["id"] for row in conn.execute("SELECT id FROM sessions")]
         return {session_id for session_id in sessions if is_held(self.locks_folder, session_id)}
 
 
 def _unneeded_states(conn: sqlite3.Connection, forest: Forest, oldest: float) -> set[str]:
-    """Return the checkpoints that no session's head builds on and that were last used before `oldest`."""
+    """Return the checkpoints that are on no chain to a session's head or to one used after `oldest`."""
     heads = [row["head"] for row in conn.execute("SELECT head FROM sessions WHERE head IS NOT NULL")]
-    young = [name for name, row in forest.rows.items() if row.used_at > oldest]
-    return forest.rows.keys() - forest.with_ancestors(heads + young)
+    recent = [name for name, row in forest.rows.items() if row.used_at > oldest]
+    return forest.rows.keys() - forest.with_ancestors(heads + recent)
 
 
 def states_bytes(conn: sqlite3.Connection) -> int:
@@ -120,34 +121,39 @@ def states_bytes(conn: sqlite3.Connection) -> int:
     return int(conn.execute(query).fetchone()[0])
 
 
-def _least_used(forest: Forest, kept: set[str], max_bytes: int) -> set[str]:
-    """Choose leaves, oldest use first, until the rest fits; then those that no snapshot follows any more."""
+def _least_used(forest: Forest, protected: set[str], max_bytes: int) -> set[str]:
+    """Choose leaves, least recently used first, until the rest fits into `max_bytes`. Changes `forest`.
+
+    After a leaf, its ancestors back to the nearest snapshot are chosen too: without the leaf they are of no use.
+    """
     left = sum(row.num_bytes for row in forest.rows.values())
     chosen: set[str] = set()
-    leaves = [(row.used_at, name) for name, row in forest.rows.items() if forest.is_leaf(name) and name not in kept]
+    leaves = [
+        (row.used_at, name) for name, row in forest.rows.items() if forest.is_leaf(name) and name not in protected
+    ]
     heapq.heapify(leaves)
     while leaves and left > max_bytes:
         _, name = heapq.heappop(leaves)
         parent: str | None = name
         while parent is not None and (parent == name or not forest.rows[parent].has_snapshot):
-            if parent in kept or not forest.is_leaf(parent):
+            if parent in protected or not forest.is_leaf(parent):
                 break
             left -= forest.rows[parent].num_bytes
             chosen.add(parent)
             parent = forest.remove(parent)
-        if parent is not None and parent not in kept and forest.is_leaf(parent):
+        if parent is not None and parent not in protected and forest.is_leaf(parent):
             heapq.heappush(leaves, (forest.rows[parent].used_at, parent))
     return chosen
 
 
 def _files(folder: Path) -> list[tuple[Path, int, float]]:
-    """Return path, size and time of the last change of the folder's files that are still there."""
-    found = []
+    """Return (path, bytes, time of the last change) of the files in a folder."""
+    files = []
     for path in folder.iterdir():
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except FileNotFoundError:  # deleted since the folder was listed
             continue
         if path.is_file():
-            found.append((path, status.st_size, status.st_mtime))
-    return found
+            files.append((path, status.st_size, status.st_mtime))
+    return files

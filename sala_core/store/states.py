@@ -1,8 +1,7 @@
-"""Checkpoints of the model's state: segments and snapshots, correct or refused.
+"""Checkpoints of the model state: segments and snapshots, verified when they are loaded.
 
-A checkpoint covers a run of tokens and is called after everything its content depends on: its parent's name,
-its token ids and the model's fingerprint. So a prefix that was read once serves every session that begins
-with it.
+A checkpoint covers a run of tokens. Its name is a hash of everything its content depends on: the name of its parent,
+its token ids and the model's fingerprint. Sessions that begin with the same tokens therefore share checkpoints.
 """
 
 import sqlite3
@@ -35,20 +34,21 @@ from sala_core.store.space import states_bytes
 from sala_core.store.streams import as_token_ids
 
 FORMAT = 1
-"""Number of the file format; a state of any other is refused."""
+"""Version of the file format. States of other versions are refused."""
 
 
 class StateStore:
     """The checkpoints of one model in a library."""
 
     def __init__(self, library: Library, fingerprint: str) -> None:
-        """Serve states of the model with this fingerprint; those of others are refused."""
+        """Store and load states of the model with this fingerprint. States of other models are refused."""
         self.library = library
         self.fingerprint = fingerprint
 
     def name(self, parent: str | None, token_ids: np.ndarray) -> str:
-        """Return the name of the checkpoint that adds `token_ids` (int32 [n], n > 0) to `parent`: 32 hex
-        digits.
+        """Return the name of the checkpoint that adds `token_ids` to `parent`: 32 hexadecimal digits.
+
+        token_ids: int32 [n], n > 0. Raises StateError if there are none.
         """
         ids = as_token_ids(token_ids)
         if not ids.size:
@@ -57,20 +57,20 @@ class StateStore:
         return xxhash.xxh3_128_hexdigest(prefix.encode() + ids.tobytes())
 
     def has(self, name: str) -> bool:
-        """Whether the checkpoint is stored, for this model."""
+        """Whether the checkpoint is stored and belongs to this model."""
         with self.library.database.read() as conn:
             row = find_checkpoint(conn, name)
         return row is not None and row.fingerprint == self.fingerprint and row.format == FORMAT
 
     def checkpoint(self, name: str) -> CheckpointRow:
-        """Return what is known of a checkpoint. Raises StateError if it is not stored, StateMismatchError."""
+        """Return the row of a checkpoint. Raises StateError if it is not stored, StateMismatchError."""
         with self.library.database.read() as conn:
             return self._find(conn, name)
 
     def chain(self, name: str) -> list[CheckpointRow]:
         """Return the checkpoints from the first token to `name`, in order.
 
-        Raises StateError if one is missing, StateMismatchError if another model made them.
+        Raises StateError if one is missing, StateMismatchError if another model computed them.
         """
         with self.library.database.read() as conn:
             self._find(conn, name)
@@ -86,15 +86,19 @@ class StateStore:
         snapshot: Mapping[str, Tensor] | None,
         keep: bool,
     ) -> str:
-        """Store the run [start, start + n) that follows `parent`; return its name.
+        """Store a checkpoint durably and return its name.
 
-        It is on disk when this returns.
+        If it exists already, only a missing snapshot is added, and `keep` can change from False to True. Raises
+        StateError if the parent is not stored or does not end at `start`; DiskFullError if the disk or the library's
+        quota is full. Nothing is stored then.
 
-        segment: K, V and compressed keys of the run. snapshot: the linear states at its end, or None.
-        keep=False makes a rolling snapshot, dropped once a later one is stored and no session's head stands
-        on it. If the checkpoint exists, only a missing snapshot is added and `keep` raised. Tensors are not
-        changed. Raises StateError if the parent is not stored or does not end at `start`, DiskFullError if
-        the disk or the library's quota is full; nothing is stored then.
+        Args:
+            parent: name of the checkpoint before it, None for the first one.
+            token_ids: int32 [n], the tokens at positions start ... start + n - 1.
+            start: where `parent` ends; 0 for the first one.
+            segment: keys, values and compressed keys of these tokens. The tensors are not changed.
+            snapshot: linear states after the last token, or None.
+            keep: False for a rolling snapshot, which is dropped once a later one is stored and it is no session's head.
         """
         ids = as_token_ids(token_ids)
         name = self.name(parent, ids)
@@ -121,7 +125,7 @@ class StateStore:
         return name
 
     def load_segment(self, name: str) -> dict[str, Tensor]:
-        """Return a checkpoint's segment, CPU tensors of its own, every byte verified.
+        """Load a checkpoint's segment as new CPU tensors and verify its checksum.
 
         Raises StateError if it is not stored, StateMismatchError, CorruptStateError (then `discard` it).
         """
@@ -129,26 +133,23 @@ class StateStore:
         return self._load(row, SEGMENT_SUFFIX, row.segment_bytes, row.segment_checksum)
 
     def load_snapshot(self, name: str) -> dict[str, Tensor]:
-        """Return a checkpoint's snapshot as `load_segment` does, and mark its whole chain as used."""
+        """Load a checkpoint's snapshot like `load_segment`, and mark its whole chain as used."""
         with self.library.database.write() as conn:
             row = self._find(conn, name)
             touch_chain(conn, name, time.time())
         return self._load(row, SNAPSHOT_SUFFIX, row.snapshot_bytes, row.snapshot_checksum)
 
     def discard(self, name: str) -> int:
-        """Give up a damaged checkpoint and all that builds on it; return the bytes freed.
+        """Delete a damaged checkpoint and all its descendants; return the bytes freed.
 
-        Heads move back to the nearest snapshot before it. An unknown name changes nothing.
+        Heads move back to the nearest snapshot before it. An unknown name is ignored.
         """
         with self.library.database.write() as conn:
             files = delete_checkpoints(conn, Forest(conn).with_descendants([name]))
         return self.library.remove_files([self.library.states_folder / file for file in files])
 
     def collect_garbage(self) -> int:
-        """Delete what no session needs, of any model; see `Library.collect_garbage`.
-
-        Returns the bytes freed.
-        """
+        """Call `Library.collect_garbage`, for the states of all models; return the bytes freed."""
         return self.library.collect_garbage()
 
     def _path(self, name: str, suffix: str) -> Path:
@@ -197,7 +198,7 @@ class StateStore:
     def _commit(
         self, name: str, parent: str | None, start: int, end: int, staged: dict[str, StagedFile], keep: bool
     ) -> list[str]:
-        """Publish what no other process has stored meanwhile, then write the row; return files to delete."""
+        """Publish the files that no other process has stored since, write the row; return the files to delete."""
         with self.library.database.write() as conn:
             self._check_parent(conn, parent, start)
             row = find_checkpoint(conn, name)
@@ -234,6 +235,7 @@ class StateStore:
             return drop_rolling_snapshots(conn, parent)
 
     def _load(self, row: CheckpointRow, suffix: str, num_bytes: int, expected: str | None) -> dict[str, Tensor]:
+        """Read one file of a checkpoint and check length, checksum and metadata. expected: checksum in the row."""
         kind = _kind(suffix)
         if expected is None:
             raise StateError(f"state {row.name} has no {kind}; go on from an earlier one")

@@ -16,10 +16,10 @@ from app.commands import read
 from app.commands.live_line import LiveLine
 from app.commands.open_session import StopSignals
 from app.grammar.parser import Arguments, parse
-from sala_core.engine.generate import PromptProgress, Token
+from sala_core.engine.generate import Token
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import DiskFullError
-from sala_core.events import Answer, Evidence, Quotation, ReadProgress, ReadReceipt
+from sala_core.events import Answer, Evidence, PromptProgress, Quotation, ReadProgress, ReadReceipt
 from sala_core.ingest.document import SkippedFile
 from sala_core.store.library import Library
 
@@ -72,7 +72,7 @@ ANSWER = Answer(
 
 
 class FakeSession:
-    """Plays the events it was given; records how it was opened and asked."""
+    """Replays the given events. Records how it was opened and what it was asked."""
 
     events = ()
     calls = None
@@ -139,7 +139,7 @@ def run(folder: Path, *line: str) -> int:
     return cli.run(parse(["--library", str(folder), *line]))
 
 
-def test_ask_json_prints_the_agreed_object_and_nothing_else(session, folder, capsys):
+def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder, capsys):
     session.events = [
         PromptProgress(tokens_done=1, tokens_total=14),
         Token(id=1, text="Hm.", thinking=True),
@@ -180,7 +180,7 @@ def test_ask_json_prints_the_agreed_object_and_nothing_else(session, folder, cap
     assert closed == "closed"
 
 
-def test_ask_streams_the_answer_without_its_thinking_and_then_the_places(session, folder, capsys):
+def test_ask_streams_the_answer_without_its_thinking_and_then_prints_the_evidence(session, folder, capsys):
     session.events = [
         Token(id=1, text="Hm.", thinking=True),
         Token(id=2, text="Well, ", thinking=False),
@@ -227,7 +227,7 @@ def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, caps
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(session, folder, tmp_path, capsys, number):
+def test_a_signal_stops_reading_at_the_next_check_and_keeps_what_was_read(session, folder, tmp_path, capsys, number):
     flags = []
 
     def interrupt(should_stop):
@@ -245,15 +245,15 @@ def test_a_signal_stops_reading_at_the_next_flag_and_keeps_what_was_read(session
 
 
 @pytest.fixture
-def heeded_interrupt():
-    """A shell's background jobs are born ignoring SIGINT."""
+def default_interrupt():
+    """The default handler of SIGINT: a background job of a shell starts with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeded_interrupt")
-def test_a_second_signal_takes_its_usual_course():
+@pytest.mark.usefixtures("default_interrupt")
+def test_a_second_signal_has_its_usual_effect():
     stop = StopSignals()
     with stop:
         os.kill(os.getpid(), signal.SIGINT)
@@ -277,7 +277,7 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(session, folder, capsys)
     assert capsys.readouterr().err == "error: the disk is full; free 2 GB\n"
 
 
-def test_the_unexpected_is_one_line_with_the_report_in_a_file(session, folder, capsys):
+def test_an_unexpected_exception_is_one_line_and_its_traceback_is_in_a_file(session, folder, capsys):
     session.events = [KeyError("oops")]
     assert run(folder, "ask", "demo", "Who?") == 1
     stderr = capsys.readouterr().err
@@ -300,10 +300,10 @@ def test_ctrl_c_while_loading_is_exit_code_130(session, folder, capsys, monkeypa
 
 def test_a_closed_pipe_ends_quietly(root, folder):
     code = (
-        "import sys; from app import cli, cli_sessions\n"
+        "import sys; from app import cli; from app.commands import sessions\n"
         "def chatty(arguments, folder):\n"
         "    for _ in range(100000): print('x' * 100)\n"
-        "cli_sessions.COMMANDS['sessions'] = chatty\n"
+        "sessions.COMMANDS['sessions'] = chatty\n"
         "from app.grammar.parser import Arguments\n"
         "sys.exit(cli.run(Arguments(command='sessions')))"
     )
@@ -342,27 +342,13 @@ def test_fork_onto_a_name_that_is_taken_is_refused(folder, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(2, 2), (64, 4), (None, 1)])
-def test_pytest_is_run_in_the_repository_with_its_own_arguments(monkeypatch, root, cores, processes):
-    calls = []
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
-
-    def record(command, **options):
-        calls.append((command[1:], options["cwd"]))
-        return subprocess.CompletedProcess(command, 5)
-
-    monkeypatch.setattr(subprocess, "run", record)
-    assert cli.run(parse(["test", "-k", "x y"])) == 5
-    assert calls == [(["-m", "pytest", f"--numprocesses={processes}", "--dist=loadfile", "-k", "x y"], root)]
-
-
 def test_the_library_is_the_users_data_folder_unless_given(monkeypatch, tmp_path):
     assert cli.library_folder(Arguments()).name == "sala-desktop"
     monkeypatch.chdir(tmp_path)
     assert cli.library_folder(Arguments(library=Path("lib"))) == tmp_path / "lib"
 
 
-def test_progress_names_what_it_knows():
+def test_progress_shows_only_what_is_known():
     known = PROGRESS.to_json()
     preparing = ReadProgress(**{**known, "phase": "preparing", "files_done": 3, "tokens_total": 5000})
     assert read.progress_text(preparing) == "Preparing war.txt: 3 files, 5,000 tokens so far"
@@ -399,7 +385,7 @@ def test_a_live_line_changes_in_place_and_fits_the_terminal(monkeypatch):
     assert len(last) == 19
 
 
-def test_a_question_without_options_uses_what_the_model_recommends(session, folder):
+def test_a_question_without_options_uses_the_models_sampling_defaults(session, folder):
     run(folder, "ask", "demo", "Who?")
     asked = next(call for call in session.calls if call[0] == "ask")
     assert asked[2] == FakeSession.sampling_defaults

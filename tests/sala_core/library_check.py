@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sala_core.store import Library, StateStore
+from sala_core.store import Library
+from sala_core.store.states import StateStore
 
 
 def verify(folder: Path, fingerprint: str) -> None:

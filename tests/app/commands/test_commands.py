@@ -56,7 +56,7 @@ class Commands:
             return [row.name for row in library.sessions()]
 
     def json(self, *line):
-        """Run, and parse what is printed."""
+        """Run to the end and parse the printed JSON."""
         return json.loads(self.run(*line)[0])
 
 
@@ -84,13 +84,13 @@ def book(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def receipt(commands, book):
-    """What `read` printed; the session is there for the tests that ask it."""
+    """What `read` printed. The session `demo` exists for the tests that ask questions."""
     return commands.run("read", "demo", book.parent)
 
 
 @pytest.fixture(scope="module")
 def answer(commands, receipt):
-    """The first answer's object. A copy of the session as it was before is called `before`."""
+    """The JSON object of the first answer. The session `before` is a copy from before the question."""
     commands.run("fork", "demo", "before")
     return commands.json("ask", "demo", "Who came?", *_GREEDY)
 
@@ -101,17 +101,17 @@ def test_read_ends_with_a_receipt(commands, receipt):
     with Library.open(commands.folder) as library:
         system, document, *_ = library.parts(library.session("demo").id)
     lines = out.splitlines()
-    (said,) = [line for line in lines if line.startswith("Read into demo: 1 file, ")]
-    assert "(" in said
-    assert " read now, 0 reused) in " in said
-    assert said.rstrip().endswith("tokens/s")
+    (summary,) = [line for line in lines if line.startswith("Read into demo: 1 file, ")]
+    assert "(" in summary
+    assert " read now, 0 reused) in " in summary
+    assert summary.rstrip().endswith("tokens/s")
     assert "Skipped 1 file:" in lines
     assert any(line.strip().startswith("shelf/.env: ") for line in lines)
     assert any(line.startswith("Reading shelf/book.txt: ") for line in lines)
-    assert f" {document.end - system.end:,} tokens ({document.end:,} read now" in said
+    assert f" {document.end - system.end:,} tokens ({document.end:,} read now" in summary
 
 
-def test_every_question_after_a_restart_reads_itself_alone(commands, answer):
+def test_every_question_after_a_restart_reads_only_itself(commands, answer):
     second = commands.json("ask", "demo", "And then?", *_GREEDY)
     assert set(answer) == {
         "answer",
@@ -154,7 +154,7 @@ def test_another_models_session_is_refused_in_one_line(commands, answer, other_m
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_keeps_what_was_read_and_a_second_process_is_told_who_reads(commands, tmp_path):
+def test_ctrl_c_keeps_what_was_read_and_a_second_process_learns_who_holds_the_session(commands, tmp_path):
     reader = commands.start("read", "long", write_text(tmp_path / "long.txt", 12_000))
     deadline = time.monotonic() + 60
     while "long" not in commands.names() or not commands.session("long").position:

@@ -1,4 +1,4 @@
-"""`launch.py kernels`: compiles and compares for real, one small operation."""
+"""`launch.py kernels`: really compiles and compares one small operation."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_one_operation_for_one_card_as_json(capfd):
 
 
 @pytest.mark.timeout(120)
-def test_the_table_tells_cards_errors_and_work(capfd):
+def test_the_table_shows_cards_errors_and_work(capfd):
     assert run("rms_norm", "--card", "sm_120") == 0
     out, err = capfd.readouterr()
     assert "norm_rows for sm_120" in err

@@ -1,4 +1,4 @@
-"""The server: what the guard lets through, what is served by id, and how it starts and ends."""
+"""The server: what the guard allows, which documents are served by id, and how the server starts and stops."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def test_the_page_is_served_with_hashed_inline_scripts(browser):
 @pytest.mark.parametrize(
     "path", ["/", "/config", "/api/health", "/api/documents/d1", "/api/uploads", "/gradio_api/info", "/theme.css"]
 )
-def test_nothing_is_served_to_a_stranger(app, path):
+def test_nothing_is_served_without_the_token(app, path):
     assert TestClient(app, base_url=ORIGIN).get(path).status_code == 403
 
 
@@ -104,7 +104,7 @@ def test_an_unknown_document_is_a_404(browser, document_id):
     assert browser.get(f"/api/documents/{document_id}").status_code == 404
 
 
-def test_a_taken_default_port_gives_way_to_a_free_one_and_a_chosen_one_does_not():
+def test_a_free_port_replaces_the_default_port_if_that_is_in_use_but_not_a_chosen_port():
     with server.listening_socket(None) as first, server.listening_socket(None) as second:
         ports = [listener.getsockname()[1] for listener in (first, second)]
         assert ports[0] != ports[1]

@@ -1,4 +1,4 @@
-"""The guard: each of its rules, against a small application that records what reached it."""
+"""The guard: each of its rules, in front of a small application that records what reaches it."""
 
 import base64
 import hashlib
@@ -69,14 +69,14 @@ def site():
 
 @pytest.fixture
 def browser(site):
-    """A client that came with the token, as the person's browser does."""
+    """A client that has opened the page with the token, as the user's browser does."""
     client = site.client()
     assert client.get("/?token=secret-token").status_code == 303
     return client
 
 
 @pytest.mark.parametrize("host", [f"127.0.0.1:{PORT}", f"localhost:{PORT}", f"LOCALHOST:{PORT}", f"[::1]:{PORT}"])
-def test_our_hosts_are_served(browser, host):
+def test_the_servers_own_hosts_are_served(browser, host):
     assert browser.get("/data", headers={"host": host}).status_code == 200
 
 
@@ -134,13 +134,13 @@ def test_a_wrong_token_opens_nothing(site):
         assert site.client().get("/", params={"token": token}).status_code == 403
 
 
-def test_the_token_is_no_pass_for_a_post(site):
+def test_the_token_does_not_allow_a_post(site):
     response = site.client().post("/data?token=secret-token", headers={"origin": ORIGIN})
     assert response.status_code == 403
     assert site.reached == []
 
 
-def test_the_redirect_stays_here(site):
+def test_the_redirect_stays_on_this_server(site):
     response = site.client().get(f"{ORIGIN}//evil.example/?token=secret-token")
     assert response.headers["location"] == "/evil.example/"
 
@@ -152,7 +152,7 @@ def test_a_cookie_of_another_launch_is_not_valid(browser):
     assert client.get("/data").status_code == 403
 
 
-def test_a_browser_without_cookie_reads_what_to_do_and_gets_a_fresh_address_when_none_is_left(site, browser):
+def test_a_browser_without_cookie_gets_an_explanation_and_a_new_address_when_no_token_is_left(site, browser):
     stranger = site.client()
     response = stranger.get("/", headers={"accept": "text/html"})
     assert response.status_code == 403
@@ -163,7 +163,7 @@ def test_a_browser_without_cookie_reads_what_to_do_and_gets_a_fresh_address_when
     assert stranger.get("/").status_code == 200
 
 
-def test_no_fresh_address_while_one_is_unused(site):
+def test_there_is_no_new_address_while_a_token_is_unused(site):
     site.client().get("/", headers={"accept": "text/html"})
     assert site.fresh == []
 
@@ -188,7 +188,7 @@ CHANGING = ["POST", "PUT", "DELETE", "PATCH"]
         {"origin": "http://evil.example", "sec-fetch-site": "same-origin"},
     ],
 )
-def test_a_change_from_elsewhere_is_refused(site, browser, method, headers):
+def test_a_change_from_another_origin_is_refused(site, browser, method, headers):
     assert browser.request(method, "/data", headers=headers).status_code == 403
     assert site.reached == []
 
@@ -219,14 +219,14 @@ def test_another_local_server_cannot_read_with_the_cookie(browser):
     assert browser.get("/data", headers=headers).status_code == 403
 
 
-def test_a_link_from_elsewhere_may_be_followed(browser):
+def test_a_link_on_another_site_may_be_followed(browser):
     headers = {"sec-fetch-site": "same-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     assert browser.get("/", headers=headers).status_code == 200
     assert browser.get("/", headers={**headers, "sec-fetch-dest": "iframe"}).status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{}, {"origin": "http://evil.example"}])
-def test_a_socket_from_elsewhere_is_refused(site, browser, headers):
+def test_a_socket_from_another_origin_is_refused(site, browser, headers):
     with (
         pytest.raises(WebSocketDisconnect),
         browser.websocket_connect(f"ws://127.0.0.1:{PORT}/socket", headers=headers),
@@ -246,7 +246,7 @@ def test_a_socket_needs_the_cookie(site, browser):
 
 @pytest.mark.parametrize("path", ["/", "/data", "/nothing", "/assets/x.js", "/gradio_api/file=/etc/passwd"])
 @pytest.mark.parametrize("known", [True, False])
-def test_every_answer_carries_the_headers(site, browser, path, known):
+def test_every_response_has_the_security_headers(site, browser, path, known):
     headers = (browser if known else site.client()).get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -263,7 +263,7 @@ def test_every_answer_carries_the_headers(site, browser, path, known):
     assert "access-control-allow-origin" not in headers
 
 
-def test_private_answers_are_not_cached_and_unchanging_files_are(browser):
+def test_private_responses_are_not_cached_but_files_that_never_change_are(browser):
     assert browser.get("/").headers["cache-control"] == "no-store"
     assert browser.get("/data").headers["cache-control"] == "no-store"
     assert browser.get("/assets/x.js").headers["cache-control"] == "max-age=31536000"
@@ -299,7 +299,7 @@ def test_only_the_pages_own_inline_scripts_may_run():
         "/gradio_api/vibe-code",
     ],
 )
-def test_routes_that_read_paths_or_fetch_from_elsewhere_are_closed(site, browser, path):
+def test_routes_that_read_paths_or_fetch_from_other_servers_are_closed(site, browser, path):
     assert browser.get(path).status_code == 404
     assert site.reached == []
 

@@ -1,4 +1,4 @@
-"""Dropped folders: laid out, judged by the walk of a reading, received in parts, and gone when nobody wants them."""
+"""Dropped folders: laid out, judged by the walk of a reading, received in parts, and removed when dropped."""
 
 import errno
 import json
@@ -16,10 +16,10 @@ from starlette.testclient import TestClient
 
 from app.server import upload_tree, uploads
 from app.server.upload_body import Receiver
-from app.server.upload_tree import Listing, UploadError, lay_out, parts_of, wanted
+from app.server.upload_tree import Listing, files_to_send, lay_out, parts_of
 from app.server.uploads import Upload, Uploads
 from app.server.uploads_routes import uploads_router
-from sala_core.errors import DiskFullError, SessionBusyError
+from sala_core.errors import DiskFullError, SessionBusyError, UploadError
 from sala_core.ingest import FoundFile, Limits, walk
 from sala_core.ingest.safety import REFUSED_FOLDERS
 
@@ -83,7 +83,7 @@ def write(folder, files):
 
 
 def listing_of(folder):
-    """What a browser that enters every folder would tell."""
+    """The listing of a browser that enters every folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     rules = [path for path in paths if path.name == ".gitignore" or path.match(".git/info/exclude")]
     return Listing(
@@ -119,7 +119,7 @@ PROJECT = {
 }
 
 
-def test_a_dropped_folder_is_judged_as_one_that_is_typed(tmp_path):
+def test_a_dropped_folder_is_judged_like_a_folder_given_by_its_path(tmp_path):
     folder = write(tmp_path / "typed" / "project", PROJECT)
     area = tmp_path / "area"
     area.mkdir()
@@ -127,13 +127,13 @@ def test_a_dropped_folder_is_judged_as_one_that_is_typed(tmp_path):
     lay_out(listing, area, LIMITS)
     found = verdicts(folder)
     assert verdicts(area / "files" / "project") == found
-    names = {listing.files[index][0] for index in wanted(listing, area, LIMITS)}
+    names = {listing.files[index][0] for index in files_to_send(listing, area, LIMITS)}
     assert names == {name for kind, name, _ in found if kind == "FoundFile"}
     assert {"project/src/ch2.py", "project/keep.log", "project/.gitignore"} <= names
     assert not names & {"project/.env", "project/a.log", "project/notes.txt", "project/env/lib/thing.py"}
 
 
-def test_a_folder_that_the_browser_did_not_enter_is_told_all_the_same(tmp_path):
+def test_a_folder_that_the_browser_did_not_enter_is_still_reported(tmp_path):
     area = tmp_path / "area"
     area.mkdir()
     listing = Listing(files=[("p/a.txt", 3)], folders=["p/.git", "p/web/node_modules"])
@@ -145,24 +145,24 @@ def test_a_folder_that_the_browser_did_not_enter_is_told_all_the_same(tmp_path):
     ]
 
 
-def test_a_file_too_large_is_told_with_its_size_and_takes_no_room(tmp_path):
+def test_a_file_that_is_too_large_is_reported_with_its_size_and_takes_no_space(tmp_path):
     area = tmp_path / "area"
     area.mkdir()
     listing = Listing(files=[("p/film.mkv", 40 << 30), ("p/a.txt", 1000)])
     lay_out(listing, area, LIMITS)
-    assert wanted(listing, area, LIMITS) == {1}
+    assert files_to_send(listing, area, LIMITS) == {1}
     assert ("SkippedFile", "p/film.mkv", "40,960.0 MiB, over the limit of 512.0 MiB") in verdicts(area / "files" / "p")
     assert (area / "files" / "p" / "film.mkv").stat().st_blocks * 512 < 1 << 20
 
 
-def test_the_rules_of_a_repository_around_the_library_have_no_say(tmp_path):
+def test_the_ignore_rules_of_a_repository_around_the_library_do_not_apply(tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / ".gitignore").write_text("*.txt\n")
     area = tmp_path / "area"
     area.mkdir()
     listing = Listing(files=[("p/a.txt", 3), ("b.txt", 3)])
     lay_out(listing, area, LIMITS)
-    assert wanted(listing, area, LIMITS) == {0, 1}
+    assert files_to_send(listing, area, LIMITS) == {0, 1}
 
 
 def test_files_and_folders_of_one_drop_keep_their_order(tmp_path):
@@ -175,7 +175,7 @@ def test_files_and_folders_of_one_drop_keep_their_order(tmp_path):
     "path",
     ["", "/etc/passwd", "..", "a/../../b", "a//b", "a/./b", "a/", "a\0b", "\ud800", "x" * 256, "d/" * 2000 + "f"],
 )
-def test_a_path_that_could_lead_elsewhere_is_refused(path, tmp_path):
+def test_a_path_that_could_lead_out_of_the_folder_is_refused(path, tmp_path):
     with pytest.raises(UploadError):
         parts_of(path)
     for listing in (Listing(files=[(path, 1)]), Listing(files=[], folders=[path])):
@@ -186,7 +186,7 @@ def test_a_path_that_could_lead_elsewhere_is_refused(path, tmp_path):
 
 
 @given(st.text(max_size=40))
-def test_what_passes_stays_below_the_folder(path):
+def test_an_accepted_path_stays_below_the_folder(path):
     try:
         parts = parts_of(path)
     except UploadError:
@@ -197,12 +197,12 @@ def test_what_passes_stays_below_the_folder(path):
 
 
 @pytest.mark.parametrize("path", ["p/a.py", "p/x.gitignore", "p/info/exclude", "p/../.gitignore", ".git/config"])
-def test_only_ignore_files_are_taken_before_they_are_asked_for(path, tmp_path):
+def test_only_ignore_files_are_accepted_with_the_listing(path, tmp_path):
     with pytest.raises(UploadError):
         lay_out(Listing(files=[("p/a.txt", 1)], rules=[(path, "text")]), tmp_path, LIMITS)
 
 
-def test_two_files_that_are_one_here_are_refused(tmp_path):
+def test_two_paths_that_are_the_same_file_here_are_refused(tmp_path):
     for number, files in enumerate(([("p/a", 1), ("p/a", 1)], [("p/a", 1), ("p/a/b", 1)], [("p/a/b", 1), ("p/a", 1)])):
         area = tmp_path / str(number)
         area.mkdir()
@@ -223,7 +223,7 @@ def body_of(*files):
 
 
 @given(cuts=st.lists(st.integers(0, 60), max_size=8))
-def test_files_arrive_whole_however_the_body_is_cut(cuts, tmp_path_factory):
+def test_files_arrive_complete_however_the_body_is_cut(cuts, tmp_path_factory):
     upload = upload_of(tmp_path_factory.mktemp("u"), ("a", 5), ("empty", 0), ("b", 9), ("c", 3))
     contents = {0: b"abcde", 1: b"", 2: b"123\n45678", 3: b"xyz"}
     body = body_of(*contents.items())
@@ -260,7 +260,7 @@ def test_a_body_that_is_cut_short_leaves_its_file_missing_and_empty(tmp_path):
         b'[["..", 5]]\nabcde', b"[[0, 1e99]]\nx",
     ],
 )  # fmt: skip
-def test_a_body_of_another_form_is_refused(body, tmp_path):
+def test_a_malformed_body_is_refused(body, tmp_path):
     upload = upload_of(tmp_path, ("a", 5))
     receiver = Receiver(upload)
     with pytest.raises(UploadError):
@@ -269,7 +269,7 @@ def test_a_body_of_another_form_is_refused(body, tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a"]
 
 
-def test_a_file_that_was_not_asked_for_is_not_taken(client, workspace):
+def test_a_file_that_was_not_asked_for_is_not_accepted(client, workspace):
     begun = client.post("/api/uploads", json={"session": "s1", "files": [["p/.env", 5], ["p/a.txt", 2]]}).json()
     assert begun["wanted"] == [1]
     sent = client.post(f"/api/uploads/{begun['upload']}/files", content=body_of((0, b"A=1\n\n")))
@@ -307,7 +307,7 @@ def test_a_folder_is_listed_sent_and_read(client, workspace, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of another kind")
-def test_a_file_that_the_browser_could_not_open_is_told_in_the_receipt(client, workspace):
+def test_a_file_that_the_browser_could_not_open_is_in_the_receipt(client, workspace):
     begun = client.post("/api/uploads", json={"session": "s1", "files": [["p/a.txt", 2], ["p/b.txt", 2]]}).json()
     client.post(f"/api/uploads/{begun['upload']}/files", content=body_of((0, b"ok")))
     assert client.post(f"/api/uploads/{begun['upload']}/read", json={"unreadable": [1, 1, 77]}).status_code == 200
@@ -315,7 +315,7 @@ def test_a_file_that_the_browser_could_not_open_is_told_in_the_receipt(client, w
     assert ("SkippedFile", "p/b.txt", "cannot be opened: permission denied") in verdicts(path)
 
 
-def test_giving_up_removes_everything(client, workspace):
+def test_dropping_an_upload_removes_everything(client, workspace):
     begun = client.post("/api/uploads", json={"session": "", "files": [["p/a.txt", 2]]}).json()
     assert len(list(workspace.folder.iterdir())) == 1
     for _ in range(2):
@@ -329,19 +329,19 @@ def test_giving_up_removes_everything(client, workspace):
     [{"files": []}, {"files": [["../x", 1]]}, {"files": [["a", -1]]}, {"files": [["a", 1]], "session": "x" * 65},
      {"files": [["a", 1]], "rules": [["b", "x"]]}],
 )  # fmt: skip
-def test_a_listing_that_makes_no_sense_leaves_nothing_behind(listing, client, workspace):
+def test_an_invalid_listing_leaves_nothing_behind(listing, client, workspace):
     assert client.post("/api/uploads", json={"session": "s1"} | listing).status_code in (400, 422)
     assert list(workspace.folder.iterdir()) == []
 
 
-def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_sent(client, workspace, monkeypatch):
+def test_files_that_do_not_fit_on_the_disk_are_refused_before_they_are_sent(client, workspace, monkeypatch):
     monkeypatch.setattr(upload_tree.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 300 << 20))
     refused = client.post("/api/uploads", json={"session": "s1", "files": [["p/a.pdf", 100 << 20]]})
     assert (refused.status_code, "105 MB would be copied" in refused.json()["detail"]) == (507, True)
     assert list(workspace.folder.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_on_the_way_gives_its_room_back(client, workspace, monkeypatch):
+def test_an_upload_that_fills_the_disk_frees_its_space_again(client, workspace, monkeypatch):
     begun = client.post("/api/uploads", json={"session": "s1", "files": [["p/a.txt", 4]]}).json()
 
     def full(self, data):
@@ -353,12 +353,12 @@ def test_a_disk_that_fills_up_on_the_way_gives_its_room_back(client, workspace, 
     assert list(workspace.folder.iterdir()) == []
 
 
-def test_the_systems_word_for_a_full_disk_is_understood():
+def test_the_systems_error_for_a_full_disk_is_recognized():
     with pytest.raises(DiskFullError, match="type the folder's path"), upload_tree.disk_errors():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_browser_that_falls_silent_loses_its_upload(workspace, monkeypatch):
+def test_the_upload_of_a_silent_browser_is_dropped(workspace, monkeypatch):
     timers = []
 
     class Timer:
@@ -389,7 +389,7 @@ def test_a_browser_that_falls_silent_loses_its_upload(workspace, monkeypatch):
     assert len(timers) == 2, "nobody waits for what is gone"
 
 
-def test_there_is_an_end_to_uploads_at_once(workspace):
+def test_the_number_of_uploads_at_a_time_is_limited(workspace):
     all_of_them = Uploads(workspace)
     begun = [all_of_them.begin("s1", Listing(files=[(f"{n}.txt", 3)])) for n in range(uploads.MAX_UPLOADS)]
     with pytest.raises(UploadError, match="too many"):
@@ -399,7 +399,7 @@ def test_there_is_an_end_to_uploads_at_once(workspace):
     assert threading.active_count() < 20
 
 
-def test_the_page_learns_what_no_reading_enters(client):
+def test_the_page_learns_which_folders_no_reading_enters(client):
     rules = client.get("/api/uploads").json()
     assert set(rules["folders"]) == REFUSED_FOLDERS
     assert {".git", "node_modules", ".ssh"} <= REFUSED_FOLDERS

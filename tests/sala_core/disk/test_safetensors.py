@@ -40,7 +40,7 @@ def test_we_read_what_the_safetensors_library_writes():
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
-def test_tensor_bytes_begin_on_a_cache_line():
+def test_tensor_bytes_are_aligned_to_64_bytes():
     data = encode()
     assert (int.from_bytes(data[:8], "little") + 8) % 64 == 0
 

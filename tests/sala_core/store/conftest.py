@@ -1,4 +1,4 @@
-"""A fresh library, a store of states in it, and small states to put there."""
+"""An empty library, a store of states in it, and small states to save."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sala_core.ingest.document import Document, EncodedDocument
-from sala_core.store import Library, PartDraft, StateStore
+from sala_core.store import Library, PartDraft
+from sala_core.store.states import StateStore
 
 FINGERPRINT = "model-a"
 
@@ -28,7 +29,7 @@ def store(library: Library) -> StateStore:
 
 @pytest.fixture
 def save(store: StateStore) -> Callable[..., str]:
-    """Save a small checkpoint of `num_tokens` tokens after `parent`; `salt` makes other tokens."""
+    """Save a small checkpoint of `num_tokens` tokens after `parent`; `salt` changes the tokens."""
 
     def save_checkpoint(parent=None, *, num_tokens=4, salt=0, snapshot=True, keep=False, into=None) -> str:
         target = into or store
@@ -63,7 +64,7 @@ def new_session(library: Library) -> Callable[..., str]:
 
 @pytest.fixture
 def encoded() -> Callable[..., EncodedDocument]:
-    """Make an encoded document out of a text, one token a character."""
+    """Make an encoded document from a text, with one token per character."""
 
     def encode(text="It was the best of times.\n", name="tale.txt", page_starts=(), warnings=()) -> EncodedDocument:
         return EncodedDocument(

@@ -1,9 +1,8 @@
 """Processes that append checkpoints until they are killed; run by test_store_kill.py.
 
-Reads lines `durable FOLDER` or `naive FOLDER` and forks a writer for each, so that the imports are paid once.
-A writer prints `ready PID` before it opens the library, then each position once the library says that it is
-stored; `gone SIGNAL` follows its end. `naive` is the control: one state file, overwritten in place, its row
-written first.
+Reads lines `durable FOLDER` or `naive FOLDER` and forks a writer for each, so that the modules are imported once. A
+writer prints `ready PID` before it opens the library, then each position once the library has stored it; `gone SIGNAL`
+follows when it has ended. `naive` is the control: it overwrites one state file in place and writes the row first.
 """
 
 import itertools
@@ -15,8 +14,9 @@ import torch
 
 from sala_core.disk.files import checksum
 from sala_core.disk.safetensors import encode_tensors
-from sala_core.store import Library, MessageDraft, PartDraft, StateStore
+from sala_core.store import Library, MessageDraft, PartDraft
 from sala_core.store.checkpoints import SEGMENT_SUFFIX
+from sala_core.store.states import StateStore
 
 FINGERPRINT = "kill-test"
 SESSION = "victim"
@@ -39,7 +39,7 @@ def snapshot_at(position: int) -> dict[str, torch.Tensor]:
 
 
 def append_durably(library: Library) -> None:
-    """Go on from the session's head, a checkpoint at a time; every fourth is kept and commits a turn."""
+    """Append checkpoints after the session's head; keep every fourth one and commit a turn with it."""
     store = StateStore(library, FINGERPRINT)
     with library.lock_session(SESSION) as session:
         head, position = session.head, session.position
@@ -61,7 +61,7 @@ def append_durably(library: Library) -> None:
 
 
 def overwrite_in_place(library: Library, steps: int = sys.maxsize) -> None:
-    """The row first, then the new state over the old one, without a temporary file or fsync."""
+    """Write the row first, then the new state over the old one, without a temporary file or fsync."""
     store = StateStore(library, FINGERPRINT)
     path = library.states_folder / (NAIVE_NAME + SEGMENT_SUFFIX)
     for position in itertools.islice(itertools.count(RUN_TOKENS, RUN_TOKENS), steps):
@@ -81,12 +81,12 @@ def overwrite_in_place(library: Library, steps: int = sys.maxsize) -> None:
 
 
 def report(position: int) -> None:
-    """Tell the parent, in one write, that everything before `position` is stored."""
+    """Tell the parent process, in one write, that everything before `position` is stored."""
     os.write(1, f"{position}\n".encode())
 
 
 def write_until_killed(mode: str, folder: Path) -> None:
-    """Be a writer."""
+    """Run a writer until it is killed."""
     os.write(1, f"ready {os.getpid()}\n".encode())
     with Library.open(folder) as library:
         {"durable": append_durably, "naive": overwrite_in_place}[mode](library)

@@ -11,9 +11,11 @@ import pytest
 
 from sala_core.errors import LibraryError
 from sala_core.store import Library
+from sala_core.store.database import MIGRATIONS
+from sala_core.store.migrations import Tables, migrations
 
 
-def test_a_library_keeps_its_content_over_a_restart(library, new_session):
+def test_a_library_keeps_its_content_across_a_restart(library, new_session):
     session = new_session()
     library.close()
     library.close()
@@ -27,7 +29,13 @@ def test_applied_migrations_are_recorded(library):
     assert [tuple(row) for row in rows] == [("sala-library", "m001_library")]
 
 
-def test_a_library_of_a_newer_version_is_refused_and_left_alone(library):
+def test_every_migration_is_known_without_sqlite_utils():
+    tables = Tables(memory=True, execute_plugins=False)
+    assert {migration.name for migration in migrations.pending(tables)} == MIGRATIONS
+    tables.close()
+
+
+def test_a_library_of_a_newer_version_is_refused(library):
     with library.database.write() as conn:
         conn.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('sala-library', 'm999', '')"
@@ -38,14 +46,14 @@ def test_a_library_of_a_newer_version_is_refused_and_left_alone(library):
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
-def test_a_file_that_is_no_database_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_database_is_refused_and_unchanged(tmp_path, content):
     (tmp_path / "library.db").write_bytes(content)
     with pytest.raises(LibraryError, match="damaged or no library"):
         Library.open(tmp_path)
     assert (tmp_path / "library.db").read_bytes() == content
 
 
-def test_an_old_sqlite_is_refused(tmp_path, monkeypatch):
+def test_an_sqlite_that_is_too_old_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 30, 0))
     with pytest.raises(LibraryError, match="too old"):
         Library.open(tmp_path)
@@ -59,11 +67,11 @@ def test_a_closed_library_says_so(library):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no mode bits")
-def test_the_folder_is_only_for_its_owner(library):
+def test_only_its_owner_can_read_the_folder(library):
     assert stat.S_IMODE(library.folder.stat().st_mode) == 0o700
 
 
-def test_an_exception_undoes_the_whole_transaction(library):
+def test_an_exception_rolls_back_the_whole_transaction(library):
     def insert_and_fail():
         with library.database.write() as conn:
             conn.execute("INSERT INTO token_runs (hash, ids) VALUES ('h', x'00')")
@@ -75,7 +83,7 @@ def test_an_exception_undoes_the_whole_transaction(library):
         assert conn.execute("SELECT count(*) FROM token_runs").fetchone()[0] == 0
 
 
-def test_a_lasting_lock_of_another_connection_is_a_clear_error(library, new_session):
+def test_a_long_lock_of_another_connection_is_a_library_error(library, new_session):
     library.database._conn.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(library.folder / "library.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -87,7 +95,7 @@ def test_a_lasting_lock_of_another_connection_is_a_clear_error(library, new_sess
     assert new_session()
 
 
-def test_a_write_keeps_other_writers_out_from_its_beginning(library):
+def test_a_write_excludes_other_writers_from_its_start(library):
     other = sqlite3.connect(library.folder / "library.db", isolation_level=None, timeout=0)
     with library.database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Documents are stored once and come back equal or not at all."""
+"""Documents are stored once, and are loaded equal or refused."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_a_document_comes_back_equal(library, encoded, text, pages, warnings):
     assert library.load_document(library.put_document(document, "t")) == document
 
 
-def test_a_row_tells_about_the_document(library, encoded):
+def test_a_row_describes_the_document(library, encoded):
     made = encoded("ab\ncd\n", name="a/b.txt", page_starts=(0, 3), warnings=("page 2: no text",))
     row = library.document(library.put_document(made, "tokenizer-1"))
     assert (row.name, row.num_chars, row.num_tokens, row.num_pages) == ("a/b.txt", 6, 6, 2)
@@ -31,7 +31,7 @@ def test_a_row_tells_about_the_document(library, encoded):
     assert row.file_bytes == (library.documents_folder / f"{row.id}.safetensors").stat().st_size
 
 
-def test_equal_documents_are_stored_once_and_different_ones_apart(library, encoded):
+def test_equal_documents_are_stored_once_and_different_ones_separately(library, encoded):
     made = encoded()
     ids = [
         library.put_document(made, "t"),
@@ -67,7 +67,7 @@ def test_a_damaged_document_is_refused(library, encoded, damage):
         library.load_document(document_id)
 
 
-def test_unknown_documents_and_uneven_maps_are_refused(library, encoded):
+def test_unknown_documents_and_mismatched_token_starts_are_refused(library, encoded):
     with pytest.raises(LibraryError, match="not in the library"):
         library.load_document("unknown")
     with pytest.raises(LibraryError, match="token starts"):

@@ -1,7 +1,7 @@
-"""A library survives kill -9 at any moment; the same check catches a writer that overwrites in place.
+"""A library survives kill -9 at any moment; the same check detects a writer that overwrites in place.
 
-A kill leaves the page cache alone, so this shows that no moment between two system calls is dangerous; that
-data is on the disk before its row is, is shown by the order of calls in test_store_files.py.
+A kill does not clear the page cache, so this shows that no moment between two system calls is dangerous. The order of
+calls in test_store_files.py shows that data is on the disk before its row is.
 """
 
 import contextlib
@@ -20,7 +20,8 @@ import torch
 from library_check import verify
 
 from sala_core.errors import CorruptStateError
-from sala_core.store import Library, PartDraft, StateStore
+from sala_core.store import Library, PartDraft
+from sala_core.store.states import StateStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither fork nor SIGKILL")
 
@@ -33,7 +34,7 @@ _spec.loader.exec_module(writer)
 
 @pytest.fixture
 def writers(environment):
-    """The process that forks writers."""
+    """The process that forks the writers."""
     process = subprocess.Popen(
         [sys.executable, str(WRITER)],
         stdin=subprocess.PIPE,
@@ -66,7 +67,7 @@ def kill_once(writers: subprocess.Popen, mode: str, folder: Path, delay_s: float
 
 
 def damage_in(folder: Path) -> str | None:
-    """What `verify` finds wrong with the state files."""
+    """The error that `verify` raises for the state files, or None."""
     try:
         verify(folder, writer.FINGERPRINT)
     except CorruptStateError as error:
@@ -75,7 +76,7 @@ def damage_in(folder: Path) -> str | None:
 
 
 def verify_progress(folder: Path, reported: int) -> int:
-    """Check that nothing reported was lost and the states are those computed; return the head's position."""
+    """Check that no reported state is lost and that the states are correct; return the head's position."""
     with Library.open(folder) as library:
         store = StateStore(library, writer.FINGERPRINT)
         session = library.session(writer.SESSION)
@@ -99,7 +100,7 @@ def verify_progress(folder: Path, reported: int) -> int:
 
 
 def new_library(folder: Path) -> None:
-    """Make a library whose session has more tokens than any writer gets to."""
+    """Make a library whose session has more tokens than any writer reaches."""
     with Library.open(folder) as library:
         session = library.create_session(writer.SESSION, model="A", fingerprint=writer.FINGERPRINT)
         ids = np.arange(1 << 20, dtype=np.int32)
@@ -128,7 +129,7 @@ def test_a_kill_at_any_moment_loses_at_most_one_run(tmp_path, writers, pytestcon
 
 
 @pytest.mark.timeout(0)
-def test_the_same_check_catches_overwriting_in_place(tmp_path, writers, pytestconfig):
+def test_the_same_check_detects_overwriting_in_place(tmp_path, writers, pytestconfig):
     moments = random.Random(1)
     for attempt in range(max(20, pytestconfig.getoption("--kills"))):
         folder = tmp_path / str(attempt)

@@ -1,4 +1,4 @@
-"""One writer a session, and a killed one leaves nothing behind that blocks."""
+"""One writer per session; a killed writer leaves no lock behind."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def holder(library, new_session, environment):
     process.stdout.close()
 
 
-def test_another_process_is_refused_at_once_and_told_who_holds_it(library, holder):
+def test_another_process_is_refused_at_once_with_the_name_of_the_holder(library, holder):
     started = time.perf_counter()
     with (
         pytest.raises(SessionBusyError, match=f"process {holder.pid} since 20") as caught,
@@ -46,7 +46,7 @@ def test_another_process_is_refused_at_once_and_told_who_holds_it(library, holde
     assert re.search(r"'book'.* since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d; close it there", str(caught.value))
 
 
-def test_a_held_session_is_neither_deleted_nor_evicted_but_read_renamed_and_forked(library, store, save, holder):
+def test_a_locked_session_can_be_read_renamed_and_forked_but_not_deleted_or_evicted(library, store, save, holder):
     state = save()
     session = library.session("book").id
     library.set_head(session, state, 4)
@@ -65,7 +65,7 @@ def test_a_killed_holder_does_not_block(library, holder):
         assert session.name == "book"
 
 
-def test_a_stale_note_about_the_holder_is_not_believed(library, new_session):
+def test_a_stale_holder_file_is_ignored(library, new_session):
     session = new_session()
     with library.lock_session(session):
         (library.locks_folder / f"{session}.holder").write_text('{"pid": 999999999, "since": 0}')
@@ -110,7 +110,7 @@ def test_the_lock_is_free_after_an_exception_and_not_reentrant(library, new_sess
         pass
 
 
-def test_an_unknown_session_cannot_be_held(library):
+def test_an_unknown_session_cannot_be_locked(library):
     with pytest.raises(SessionNotFoundError), library.lock_session("unknown"):
         pass
     assert [path.name for path in library.locks_folder.iterdir()] == ["library.lock"]

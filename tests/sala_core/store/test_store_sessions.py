@@ -1,4 +1,4 @@
-"""Sessions are found by any text, forked for free and deleted without hurting others."""
+"""Sessions are found by any text, forked without copies, and deleted without harm to others."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +30,7 @@ def test_a_new_session_is_found_by_name_and_id(library):
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\0", "x" * 201, "\udcff"])
-def test_what_is_no_name_is_refused(library, name):
+def test_invalid_names_are_refused(library, name):
     with pytest.raises(LibraryError, match="cannot be a session's name"):
         library.create_session(name, model="A", fingerprint="f")
     assert library.sessions() == []
@@ -49,7 +49,7 @@ def test_names_are_unique_but_a_session_may_keep_its_own(library, new_session):
     assert names(library.sessions()) == ["three", "two"]
 
 
-def test_the_session_used_last_comes_first(library, new_session):
+def test_the_most_recently_used_session_comes_first(library, new_session):
     first, second = new_session("one"), new_session("two")
     assert [row.id for row in library.sessions()] == [second, first]
     library.append_parts(first, [PartDraft(kind="user", token_ids=[1])])
@@ -94,7 +94,7 @@ def test_search_finds_words_in_names_documents_and_messages(searchable, search, 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(search=st.one_of(st.text(), st.text(alphabet="\"'*^:(){}+-~ ANDORNOTEAR\0\ud800%_\\", max_size=12)))
-def test_any_text_is_a_search(searchable, search):
+def test_any_text_is_a_valid_search(searchable, search):
     assert len(searchable.sessions(search)) <= 2
 
 
@@ -142,7 +142,7 @@ def test_a_fork_copies_rows_and_shares_files(library, store, save, new_session, 
     assert names(library.sessions("who")) == ["book", "branch"]
 
 
-def test_deleting_one_fork_keeps_the_others_files(library, store, save, new_session, encoded):
+def test_deleting_one_session_keeps_the_files_of_its_fork(library, store, save, new_session, encoded):
     session = new_session()
     shared, own = library.put_document(encoded(), "t"), library.put_document(encoded("other"), "t")
     library.append_parts(session, [PartDraft(kind="document", token_ids=[1], document_id=shared)])
@@ -168,7 +168,7 @@ def test_deleting_one_fork_keeps_the_others_files(library, store, save, new_sess
             assert conn.execute(f"SELECT count(*) FROM {table}").fetchone()[0] == 0
 
 
-def test_deleting_a_fork_drops_the_rolling_snapshot_only_it_stood_on(library, store, save, new_session):
+def test_deleting_a_fork_drops_the_rolling_snapshot_that_only_it_used(library, store, save, new_session):
     session = new_session()
     first = save()
     library.set_head(session, first, 4)

@@ -1,4 +1,4 @@
-"""State can go, and only state; what somebody needs stays."""
+"""Eviction deletes only states, and only those that may go; garbage collection only what no session needs."""
 
 import os
 import time
@@ -31,7 +31,7 @@ def test_usage_counts_every_kind_and_equals_what_is_on_disk(library, save, new_s
     assert usage.states_bytes == usage.segments_bytes + usage.snapshots_bytes
 
 
-def test_a_sessions_state_counts_its_whole_chain(library, store, save, new_session):
+def test_the_state_bytes_of_a_session_include_its_whole_chain(library, store, save, new_session):
     session = new_session()
     assert library.session_state_bytes(session) == 0
     last = save(save(keep=True))
@@ -39,7 +39,7 @@ def test_a_sessions_state_counts_its_whole_chain(library, store, save, new_sessi
     assert library.session_state_bytes(session) == sum(row.num_bytes for row in store.chain(last))
 
 
-def test_eviction_takes_the_least_recently_used_chain_from_its_end(library, store, save, new_session):
+def test_eviction_shortens_the_least_recently_used_chain_from_its_end(library, store, save, new_session):
     old, new = new_session("old"), new_session("new")
     first = save(keep=True)
     middle = save(first, snapshot=False)
@@ -52,7 +52,7 @@ def test_eviction_takes_the_least_recently_used_chain_from_its_end(library, stor
     freed = library.evict(before - 1)
     assert freed == before - library.usage().states_bytes > 0
     assert (library.session(old).head, library.session(old).position) == (first, 4)
-    assert not store.has(middle), "a run that no snapshot follows is of no use"
+    assert not store.has(middle), "a run without a later snapshot is of no use"
     assert store.load_snapshot(first)
     assert library.session(new).head == other
     library.evict(0)
@@ -61,7 +61,7 @@ def test_eviction_takes_the_least_recently_used_chain_from_its_end(library, stor
     assert list(library.states_folder.iterdir()) == []
 
 
-def test_eviction_keeps_text_tokens_and_chat(library, save, new_session, encoded):
+def test_eviction_keeps_texts_tokens_and_messages(library, save, new_session, encoded):
     session = new_session()
     document = library.put_document(encoded(), "t")
     parts = [PartDraft(kind="document", token_ids=[1], document_id=document)]
@@ -72,7 +72,7 @@ def test_eviction_keeps_text_tokens_and_chat(library, save, new_session, encoded
     assert len(library.messages(session)) == 1
 
 
-def test_eviction_does_nothing_while_all_fits(library, save):
+def test_eviction_does_nothing_if_everything_fits(library, save):
     save()
     assert library.evict(library.usage().states_bytes) == 0
 
@@ -88,7 +88,7 @@ def test_loading_a_snapshot_marks_its_chain_as_used(library, store, save):
     assert not store.has(other)
 
 
-def test_eviction_spares_a_session_held_for_writing_and_what_it_is_adding(library, store, save, new_session):
+def test_eviction_keeps_the_states_of_a_locked_session_and_those_it_is_adding(library, store, save, new_session):
     session = new_session()
     head = save(keep=True)
     library.set_head(session, head, 4)
@@ -101,7 +101,7 @@ def test_eviction_spares_a_session_held_for_writing_and_what_it_is_adding(librar
     assert not store.has(head)
 
 
-def test_garbage_is_what_no_head_needs_and_nobody_used_lately(library, store, save, new_session, encoded):
+def test_garbage_is_what_no_head_needs_and_was_not_used_recently(library, store, save, new_session, encoded):
     session = new_session()
     head = save(keep=True)
     library.set_head(session, head, 4)
@@ -125,7 +125,7 @@ def test_garbage_is_what_no_head_needs_and_nobody_used_lately(library, store, sa
     assert not (library.documents_folder / f"{document}.safetensors").exists()
 
 
-def test_garbage_collection_keeps_what_a_young_checkpoint_builds_on(library, store, save):
+def test_garbage_collection_keeps_the_ancestors_of_a_recent_checkpoint(library, store, save):
     first = save(keep=True)
     second = save(first)
     set_used(library, **{first: 1})
@@ -133,7 +133,7 @@ def test_garbage_collection_keeps_what_a_young_checkpoint_builds_on(library, sto
     assert [row.name for row in store.chain(second)] == [first, second]
 
 
-def test_a_document_in_a_session_is_no_garbage(library, new_session, encoded):
+def test_a_document_in_a_session_is_not_garbage(library, new_session, encoded):
     session = new_session()
     document = library.put_document(encoded(), "t")
     library.append_parts(session, [PartDraft(kind="document", token_ids=[1], document_id=document)])
@@ -141,7 +141,7 @@ def test_a_document_in_a_session_is_no_garbage(library, new_session, encoded):
     assert library.load_document(document) == encoded()
 
 
-def test_removal_spares_a_file_that_was_registered_again(library, save):
+def test_a_registered_file_is_not_removed(library, save):
     name = save()
     path = library.states_folder / (name + SEGMENT_SUFFIX)
     assert library.remove_files([path, library.states_folder / "missing"]) == 0
@@ -149,7 +149,7 @@ def test_removal_spares_a_file_that_was_registered_again(library, save):
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-def test_deleting_works_whether_or_not_files_are_there(library, save, new_session, damaged):
+def test_deleting_works_even_if_files_are_missing(library, save, new_session, damaged):
     session = new_session()
     state = save()
     library.set_head(session, state, 4)

@@ -1,4 +1,4 @@
-"""What can be freed is counted as it is freed; a session without its state keeps everything else."""
+"""The bytes that can be freed equal those freed; a session without its state keeps everything else."""
 
 import os
 
@@ -11,7 +11,7 @@ from sala_core.store.checkpoints import SEGMENT_SUFFIX
 OLD = 1.0
 
 
-def test_a_dropped_state_leaves_text_tokens_and_chat(library, save, new_session, encoded):
+def test_dropping_a_state_keeps_texts_tokens_and_messages(library, save, new_session, encoded):
     session = new_session()
     document = library.put_document(encoded(), "t")
     parts = [PartDraft(kind="document", token_ids=[1], document_id=document)]
@@ -28,7 +28,7 @@ def test_a_dropped_state_leaves_text_tokens_and_chat(library, save, new_session,
     assert library.drop_state(session) == library.droppable_bytes([session]) == 0
 
 
-def test_what_a_fork_shares_stays_and_counts_only_for_both(library, store, save, new_session):
+def test_states_shared_with_a_fork_stay_and_count_only_for_both(library, store, save, new_session):
     session = new_session()
     shared = save(keep=True)
     library.set_head(session, shared, 4)
@@ -45,7 +45,7 @@ def test_what_a_fork_shares_stays_and_counts_only_for_both(library, store, save,
     assert library.drop_state(session) == both - expected
 
 
-def test_a_session_that_is_held_keeps_its_state(library, save, new_session):
+def test_a_locked_session_keeps_its_state(library, save, new_session):
     session = new_session()
     library.set_head(session, save(), 4)
     with library.lock_session(session), pytest.raises(SessionBusyError):
@@ -56,7 +56,7 @@ def test_a_session_that_is_held_keeps_its_state(library, save, new_session):
     assert library.droppable_bytes(["nobody"]) == 0
 
 
-def test_garbage_is_counted_as_it_is_collected(library, save, new_session, encoded):
+def test_garbage_bytes_equal_the_bytes_collected(library, save, new_session, encoded):
     session = new_session()
     needed = save(keep=True)
     library.set_head(session, needed, 4)
@@ -65,7 +65,7 @@ def test_garbage_is_counted_as_it_is_collected(library, save, new_session, encod
     library.put_document(encoded(), "t")
     stray = library.states_folder / ("0" * 32 + SEGMENT_SUFFIX)
     stray.write_bytes(bytes(500))
-    assert library.garbage_bytes() == 0, "all of it is young"
+    assert library.garbage_bytes() == 0, "everything is recent"
     with library.database.write() as conn:
         conn.execute("UPDATE checkpoints SET used_at = ?", [OLD])
         conn.execute("UPDATE documents SET used_at = ?", [OLD])

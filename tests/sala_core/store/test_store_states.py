@@ -1,4 +1,4 @@
-"""Checkpoints are correct or refused."""
+"""Checkpoints are loaded correctly or refused."""
 
 import threading
 from dataclasses import replace
@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sala_core.errors import CorruptStateError, DiskFullError, StateError, StateMismatchError
-from sala_core.store import Library, StateStore
+from sala_core.store import Library
 from sala_core.store.checkpoints import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
+from sala_core.store.states import StateStore
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.int64, torch.bool]
 
@@ -46,7 +47,7 @@ def test_save_then_load_is_the_identity(store, segment, snapshot, salt):
     assert same(store.load_snapshot(name), snapshot)
 
 
-def test_loaded_tensors_are_writable_and_their_own(store, save):
+def test_loaded_tensors_are_writable_copies(store, save):
     name = save()
     store.load_segment(name)["k.0"].fill_(7.0)
     assert store.load_segment(name)["k.0"].eq(0.0).all()
@@ -113,7 +114,7 @@ def test_one_flipped_bit_is_refused(store, library, save, suffix, place):
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "missing"])
-def test_a_file_of_another_length_or_none_is_refused(store, library, save, damage):
+def test_a_missing_file_or_one_of_another_length_is_refused(store, library, save, damage):
     name = save()
     path = library.states_folder / (name + SEGMENT_SUFFIX)
     data = path.read_bytes()
@@ -124,7 +125,7 @@ def test_a_file_of_another_length_or_none_is_refused(store, library, save, damag
         store.load_segment(name)
 
 
-def test_a_whole_file_of_another_checkpoint_is_refused(store, library, save):
+def test_an_undamaged_file_of_another_checkpoint_is_refused(store, library, save):
     name, other = save(), save(salt=1)
     source, target = (library.states_folder / (item + SEGMENT_SUFFIX) for item in (other, name))
     target.write_bytes(source.read_bytes())
@@ -159,7 +160,7 @@ def test_discard_moves_heads_past_checkpoints_without_a_snapshot(store, library,
     assert (library.session(session).head, library.session(session).position) == (first, 4)
 
 
-def test_a_run_that_another_stored_meanwhile_is_left_as_it_is(store, library, save, monkeypatch):
+def test_a_run_that_another_process_has_stored_since_is_unchanged(store, library, save, monkeypatch):
     real = store._commit
 
     def commit_after_another(*arguments):
@@ -194,7 +195,7 @@ def test_a_state_of_a_newer_format_is_refused(store, library, save):
     assert not store.has(name)
 
 
-def test_what_does_not_follow_its_parent_is_refused(store, save):
+def test_a_run_that_does_not_follow_its_parent_is_refused(store, save):
     name = save(num_tokens=4)
     arguments = {"token_ids": np.array([1]), "segment": {}, "snapshot": None, "keep": False}
     for parent, start in ((name, 3), (None, 4), ("unknown", 4)):
@@ -210,7 +211,7 @@ def test_unknown_names_are_refused(store):
             call("unknown")
 
 
-def test_a_rolling_snapshot_goes_once_the_next_is_stored(store, library, save):
+def test_a_rolling_snapshot_is_dropped_once_the_next_is_stored(store, library, save):
     first = save()
     second = save(first)
     third = save(second)
@@ -221,7 +222,7 @@ def test_a_rolling_snapshot_goes_once_the_next_is_stored(store, library, save):
     assert len(list(library.states_folder.glob("*" + SEGMENT_SUFFIX))) == 3
 
 
-def test_a_rolling_snapshot_stays_until_a_snapshot_follows_even_some_runs_later(store, save):
+def test_a_rolling_snapshot_stays_until_a_later_run_has_a_snapshot(store, save):
     first = save()
     second = save(first, snapshot=False)
     assert store.checkpoint(first).has_snapshot
@@ -229,7 +230,7 @@ def test_a_rolling_snapshot_stays_until_a_snapshot_follows_even_some_runs_later(
     assert [row.has_snapshot for row in store.chain(third)] == [False, False, True]
 
 
-def test_kept_snapshots_and_those_under_a_head_stay(store, library, save, new_session):
+def test_kept_snapshots_and_those_of_a_head_stay(store, library, save, new_session):
     session = new_session()
     kept = save(keep=True)
     head = save(kept)
@@ -249,7 +250,7 @@ def test_moving_a_head_back_keeps_the_snapshot_ahead(store, library, save, new_s
     assert store.checkpoint(second).has_snapshot
 
 
-def test_a_quota_refuses_with_sizes_and_stores_nothing(tmp_path, save):
+def test_a_full_quota_is_refused_with_sizes_and_nothing_is_stored(tmp_path, save):
     with Library.open(tmp_path / "small", max_state_bytes=3000) as library:
         small = StateStore(library, "model-a")
         first = save(into=small)
