@@ -1,1 +1,1 @@
-"""From nothing, or from a dense checkpoint, to a SALA hybrid: every stage of arXiv:2602.11761, resumable."""
+"""Train a SALA hybrid from scratch or from a dense checkpoint: every stage of arXiv:2602.11761, resumable."""

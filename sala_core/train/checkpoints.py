@@ -1,6 +1,6 @@
-"""Checkpoints of a stage: weights, optimizer, random numbers and position, by step. Files of limited size, no pickle.
+"""Checkpoints of a stage: weights, optimizer states, random states and position, by step. In safetensors, no pickle.
 
-`step-00000200.json` is written last and names the files: without it there is no checkpoint.
+`step-00000200.json` lists the files of a checkpoint and is written last: without it the checkpoint does not exist.
 """
 
 from __future__ import annotations
@@ -12,36 +12,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sala_core.train.files import read_json, read_tensors, split, write_json, write_tensors
+from sala_core.train.files import read_json, read_tensors, split_shards, write_json, write_tensors
 
-_KEPT = 2
+_NUM_KEPT = 2
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], max_file_bytes: int) -> None:
-    """Write a checkpoint and delete all but the newest two. Raises DiskFullError, LibraryError."""
+    """Write a checkpoint and delete all but the newest two. Raises DiskFullError, LibraryError.
+
+    Args:
+        folder: of the stage's checkpoints.
+        step: steps done.
+        tensors: by name.
+        facts: added to the JSON file.
+        max_file_bytes: tensors are split into files of at most this size.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem, files = f"step-{step:08d}", []
-    for number, part in enumerate(split(tensors, max_file_bytes), 1):
+    for number, shard in enumerate(split_shards(tensors, max_file_bytes), 1):
         files.append(f"{stem}-{number:04d}.safetensors")
-        write_tensors(folder / files[-1], part, {"format": "pt"})
+        write_tensors(folder / files[-1], shard, {"format": "pt"})
     write_json(folder / f"{stem}.json", {"step": step, "files": files, **facts})
-    kept = {f"step-{number:08d}" for number in sorted(steps(folder))[-_KEPT:]}
+    kept = {f"step-{number:08d}" for number in sorted(steps(folder))[-_NUM_KEPT:]}
     for file in folder.glob("step-*"):
         if file.name[: len(stem)] not in kept:
             file.unlink()
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the checkpoints there are, ascending."""
+    """Return the steps that have a checkpoint, ascending."""
     return sorted(int(file.stem.split("-")[1]) for file in folder.glob("step-*.json"))
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and facts of the newest checkpoint; None without one. Raises TrainError for a damaged file."""
-    found = steps(folder)
-    if not found:
+    """Return tensors and facts of the newest checkpoint, None if there is none. Raises TrainError if it is damaged."""
+    existing = steps(folder)
+    if not existing:
         return None
-    facts = read_json(folder / f"step-{found[-1]:08d}.json")
+    facts = read_json(folder / f"step-{existing[-1]:08d}.json")
     tensors: dict[str, Tensor] = {}
     for name in facts["files"]:
         tensors |= read_tensors(folder / Path(name).name)
@@ -49,12 +57,12 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 
 def strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors named `prefix/...`, without it."""
+    """Return the tensors with names `prefix/NAME` by NAME."""
     return {name.removeprefix(prefix + "/"): t for name, t in tensors.items() if name.startswith(prefix + "/")}
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Of torch's generators, as tensors."""
+    """Return the states of torch's random generators as tensors."""
     state = {"random/cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["random/cuda"] = torch.cuda.get_rng_state(device)
@@ -62,7 +70,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Go on with the random numbers of `random_state`."""
+    """Set the states that `random_state` returned."""
     torch.set_rng_state(tensors["random/cpu"])
     if device.type == "cuda" and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], device)

@@ -1,4 +1,4 @@
-"""A stage's curve: CSV rows as they come, and a PNG of them."""
+"""The training curve of a stage: a CSV file that grows with the run, and its plot as PNG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 class Curve:
-    """`log.csv` of a stage. Rows behind the checkpoint that a run goes on from are dropped: they come again."""
+    """`log.csv` of a stage. A run that resumes at `step` drops later rows, because it writes them again."""
 
     def __init__(self, file: Path, step: int) -> None:
         self.file = file
@@ -29,22 +29,22 @@ class Curve:
         write_text(file, text.getvalue())
 
     def add(self, row: Mapping[str, float | int]) -> None:
-        """Append a row; what it lacks stays empty."""
+        """Append a row. Missing columns stay empty."""
         values = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()}
         with self.file.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n").writerow(values)
 
 
 def read_curve(file: Path) -> list[dict[str, str]]:
-    """The rows of a `log.csv`; none where it is not there."""
+    """Return the rows of a `log.csv`, none if the file does not exist."""
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as stream:
         return [row for row in csv.DictReader(stream) if row["step"]]
 
 
-def draw(file: Path, title: str) -> bool:
-    """Draw `log.csv` as a PNG beside it; False without matplotlib, which comes with the extra `train`."""
+def plot(file: Path, title: str) -> bool:
+    """Plot `log.csv` as a PNG in the same folder. Return False without matplotlib, which the extra `train` installs."""
     if find_spec("matplotlib") is None:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,7 +62,7 @@ def draw(file: Path, title: str) -> bool:
         if axes.has_data():
             axes.legend()
     losses.set_title(title)
-    losses.set_ylabel("nats a token")
+    losses.set_ylabel("nats per token")
     recall.set_ylabel("recall")
     recall.set_ylim(0, 1)
     recall.set_xlabel("tokens")

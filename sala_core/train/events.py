@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on."""
+"""The events that a training run yields."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class StageStarted:
-    """A stage begins, or goes on after `step` of `steps`; nothing is left to do where they are equal."""
+    """A stage starts, or resumes after step `step`.
+
+    Args:
+        stage: name of the stage.
+        step, steps: steps done and steps of the whole stage.
+        tokens: of the whole stage.
+        num_parameters, num_trained: parameters of the model, and those that are trained.
+        device: device type and, if there are several, the number of processes.
+    """
 
     stage: str
     step: int
@@ -16,12 +24,22 @@ class StageStarted:
     tokens: int
     num_parameters: int
     num_trained: int
-    place: str
+    device: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """A step that is told of. loss: of the objective; tokens: since the stage began; tokens_per_s: lately."""
+    """A step that is logged.
+
+    Args:
+        stage: name of the stage.
+        step, steps: steps done and steps of the whole stage.
+        tokens: since the start of the stage.
+        loss: mean of the objective's loss over the step.
+        learning_rate, gradient_norm: of this step; the norm is the one before clipping.
+        tokens_per_s: since the last logged step.
+        seconds_left: estimate for the rest of the stage.
+    """
 
     stage: str
     step: int
@@ -36,7 +54,14 @@ class StepDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """On held-out rows. recall: mean probability of the right token; recalled: share of likeliest tokens right."""
+    """A measurement on held-out rows.
+
+    Args:
+        stage, step: when it was taken.
+        valid_loss: on held-out text: nats per token; mean squared error in `align`.
+        recall: mean probability of the target in recall rows.
+        recalled: share of targets that are the most probable token (top-1 accuracy).
+    """
 
     stage: str
     step: int
@@ -47,7 +72,14 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMeasured:
-    """A layer of the backbone swapped alone for its aligned lightning mixer; layer -1: none."""
+    """The backbone measured with one layer's softmax mixer replaced by its aligned lightning mixer.
+
+    Args:
+        layer: the replaced layer; -1 for the unchanged backbone.
+        num_layers: layers of the backbone.
+        loss: nats per token of held-out text.
+        recall, recalled: as in `Measured`.
+    """
 
     layer: int
     num_layers: int
@@ -58,7 +90,7 @@ class LayerMeasured:
 
 @dataclass(frozen=True, kw_only=True)
 class LayersSelected:
-    """The layers that stay softmax."""
+    """The layers that stay softmax attention. report: JSON file with the measurements."""
 
     layers: tuple[int, ...]
     report: Path
@@ -66,7 +98,7 @@ class LayersSelected:
 
 @dataclass(frozen=True, kw_only=True)
 class StageDone:
-    """A stage's model is written. reused: by an earlier run."""
+    """The model folder of a stage is complete. reused: an earlier run wrote it."""
 
     stage: str
     model: Path
@@ -76,7 +108,7 @@ class StageDone:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStopped:
-    """The run was asked to stop; the same call goes on."""
+    """The run was stopped on request. The same call resumes it."""
 
     stage: str
     step: int

@@ -1,6 +1,7 @@
-"""`python -m sala_core.train.experiments OUT`: the paper's claims at a small size, each variant a run of its own.
+"""Test the paper's claims at a small size: `python -m sala_core.train.experiments OUT`.
 
-Goes on where it was stopped. Writes runs.csv (every measurement of every run), lengths.csv and plots into --results.
+Each variant is a run of its own. Stopped runs resume. Writes runs.csv (every measurement of every run), lengths.csv and
+plots into --results.
 """
 
 from __future__ import annotations
@@ -33,32 +34,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no gates": {"output_gates": False},
     "no qk norm": {"qk_norm": False},
 }
-"""What a conversion changes of the recipe's [hybrid]; those that change no placement take that of SELECTED."""
+"""Changes to the recipe's [hybrid] in each variant. Without a placement, the softmax layers are those of SELECTED."""
 BACKBONE, SCRATCH, SELECTED, LONGER = "backbone", "from scratch", "selected", "selected, longer"
-_LONGER = 3.0  # times the steps of stable and decay
+_LONGER = 3.0  # factor of the steps of stable and decay
 LENGTH_RUNS = (BACKBONE, SCRATCH, SELECTED, "rotary everywhere", "rotary nowhere")
 
 
 def backbone_recipe(base: Recipe) -> Recipe:
-    """The backbone alone."""
+    """Return a recipe with the stage `backbone` alone."""
     return replace(base, phases={"backbone": base.phases["backbone"]}, select=None)
 
 
 def converted_recipe(base: Recipe, start: Path, changes: Mapping[str, Any]) -> Recipe:
-    """From the finished backbone `start` to a hybrid."""
+    """Return a recipe that converts the finished backbone `start`. changes: to [hybrid]."""
     phases = {name: base.phases[name] for name in _CONVERTED if name in base.phases}
     hybrid = replace(base.hybrid, **changes)
     return replace(base, start=start, model={}, hybrid=hybrid, phases=phases)
 
 
 def scratch_recipe(base: Recipe, layers: tuple[int, ...]) -> Recipe:
-    """The same hybrid from random weights, with the backbone's budget and schedule."""
+    """Return a recipe that trains the hybrid from scratch, with the backbone's budget and schedule."""
     hybrid = replace(base.hybrid, placement=layers)
     return replace(base, hybrid=hybrid, phases={"stable": base.phases["backbone"]}, select=None)
 
 
 def run(recipe: Recipe, out: Path, name: str) -> None:
-    """One run, its measurements told."""
+    """Make one run and print its measurements."""
     for event in train(recipe, out / name, device="auto"):
         match event:
             case Measured():
@@ -70,31 +71,31 @@ def run(recipe: Recipe, out: Path, name: str) -> None:
 
 
 def run_seed(base: Recipe, out: Path, variants: Iterable[str]) -> None:
-    """Every variant of one seed; alignments that are alike are made once."""
+    """Make the runs of one seed. Runs with equal first stages copy them."""
     run(backbone_recipe(base), out, BACKBONE)
     start = out / BACKBONE / "backbone" / MODEL
     run(converted_recipe(base, start.resolve(), {}), out, SELECTED)
     layers = tuple(read_json(out / SELECTED / "select" / "importance.json")["softmax_layers"])
     run(scratch_recipe(base, layers), out, SCRATCH)
-    take_over(out, LONGER, "align", "distill")
+    copy_stages(out, LONGER, "align", "distill")
     more = {stage: scaled(base, _LONGER, base.seed).phases[stage] for stage in ("stable", "decay")}
     run(converted_recipe(replace(base, phases={**base.phases, **more}), start.resolve(), {}), out, LONGER)
     for name in variants:
         changes = VARIANTS[name]
         if set(changes) == {"placement"}:
-            take_over(out, name, "align")
+            copy_stages(out, name, "align")
         run(converted_recipe(base, start.resolve(), {"placement": layers, **changes}), out, name)
 
 
-def take_over(out: Path, name: str, *stages: str) -> None:
-    """Give the run `name` those finished stages of SELECTED that are the same in it, unless it has them."""
+def copy_stages(out: Path, name: str, *stages: str) -> None:
+    """Copy finished stages of the run SELECTED to the run `name`, unless it has them."""
     for stage in stages:
         if not (out / name / stage).exists():
             shutil.copytree(out / SELECTED / stage, out / name / stage)
 
 
 def scaled(base: Recipe, scale: float, seed: int) -> Recipe:
-    """The recipe with its budgets multiplied."""
+    """Return the recipe with all steps multiplied by `scale`, and another seed."""
 
     def steps(number: int) -> int:
         return max(1, round(number * scale))
@@ -107,23 +108,31 @@ def scaled(base: Recipe, scale: float, seed: int) -> Recipe:
 
 
 def run_rows(out: Path, seed: int) -> list[dict[str, Any]]:
-    """Every measurement of every finished or unfinished run, tokens counted over its stages."""
+    """Return every measurement of every run, finished or not. Tokens are counted over all stages of a run."""
     rows = []
     for folder in sorted(path for path in out.iterdir() if path.is_dir()):
-        before = 0
+        previous_tokens = 0
         for stage in (BACKBONE, "align", "distill", "stable", "decay"):
             curve = read_curve(folder / stage / "log.csv")
             for row in curve:
                 if row["valid_loss"] and stage != "align":
                     figures = {key: float(row[key]) for key in ("valid_loss", "recall", "recalled")}
-                    tokens = before + int(row["tokens"])
+                    tokens = previous_tokens + int(row["tokens"])
                     rows.append({"seed": seed, "run": folder.name, "stage": stage, "tokens": tokens, **figures})
-            before += int(curve[-1]["tokens"]) if curve else 0
+            previous_tokens += int(curve[-1]["tokens"]) if curve else 0
     return rows
 
 
 def length_rows(base: Recipe, out: Path, seed: int, lengths: list[int], tokens: int) -> list[dict[str, Any]]:
-    """Loss and recall by length of the runs that differ in positions; kept per run, so that nothing is done twice."""
+    """Return loss and recall by length of the runs in LENGTH_RUNS. Each run's are kept in its folder and reused.
+
+    Args:
+        base: the recipe, with `data.cache`.
+        out: folder of the seed's runs.
+        seed: for the rows of the table.
+        lengths: tokens of a row.
+        tokens: of one measurement, about.
+    """
     tokenizer = Tokenizer.from_folder(base.tokenizer)
     assert base.data.cache is not None
     cache = TokenCache.open(base.data, tokenizer, int(base.model["bos_token_id"]), base.data.cache)
@@ -131,28 +140,28 @@ def length_rows(base: Recipe, out: Path, seed: int, lengths: list[int], tokens: 
     rows = []
     for name in LENGTH_RUNS:
         stage = {BACKBONE: "backbone", SCRATCH: "stable"}.get(name, "decay")
-        model, kept = out / name / stage / MODEL, out / name / "lengths.csv"
+        model, file = out / name / stage / MODEL, out / name / "lengths.csv"
         if not (model / "config.json").exists():
             continue
-        if not kept.exists():
+        if not file.exists():
             network = load_network(model)
-            found = measure_lengths(network, unseen, lengths, (TEXT, "needle", "key_value"), tokens=tokens)
-            write_text(kept, to_csv([{"seed": seed, "run": name, **asdict(score)} for score in found]))
+            scores = measure_lengths(network, unseen, lengths, (TEXT, "needle", "key_value"), tokens=tokens)
+            write_text(file, to_csv([{"seed": seed, "run": name, **asdict(score)} for score in scores]))
             print(f"{name}: lengths measured", flush=True)
-        with kept.open(newline="", encoding="utf-8") as file:
-            rows += list(csv.DictReader(file))
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows += list(csv.DictReader(stream))
     return rows
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows of one shape as CSV."""
+    """Return rows with equal keys as CSV."""
     lines = [",".join(rows[0])] if rows else []
     lines += [",".join(f"{v:.5g}" if isinstance(v, float) else str(v) for v in row.values()) for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def draw(rows: list[dict[str, Any]], lengths: list[dict[str, Any]], folder: Path) -> None:
-    """Held-out loss and recall by tokens, and by length. Needs matplotlib (the extra bench)."""
+def plot(rows: list[dict[str, Any]], lengths: list[dict[str, Any]], folder: Path) -> None:
+    """Plot held-out loss and recall by tokens and by length. Needs matplotlib (the extra bench)."""
     from matplotlib.figure import Figure
 
     def lines(title: str, groups: dict[str, list[tuple[float, float]]], axes: Any, label: str) -> None:
@@ -170,7 +179,7 @@ def draw(rows: list[dict[str, Any]], lengths: list[dict[str, Any]], folder: Path
         for row in rows:
             groups.setdefault(f"{row['run']}, {row['seed']}", []).append((row["tokens"] / 1e6, row[key]))
         lines(title, groups, axes, "million tokens, after the backbone's for converted runs")
-        if key == "valid_loss" and rows:  # text is no part of the first phases
+        if key == "valid_loss" and rows:  # the first phases have no text, and a high loss on it
             axes.set_ylim(top=1.5 * min(row[key] for row in rows))
     figure.savefig(folder / "runs.png", dpi=100)
     if not lengths:
@@ -192,17 +201,17 @@ def draw(rows: list[dict[str, Any]], lengths: list[dict[str, Any]], folder: Path
 
 
 def main() -> None:
-    """Run what is asked for, then write what there is."""
+    """Make the runs, then write tables and plots."""
     parser = argparse.ArgumentParser(prog="sala_core.train.experiments", description=__doc__)
     parser.add_argument("out", type=Path, help="folder of the runs")
     parser.add_argument("--recipe", type=Path, default=_RECIPE)
     parser.add_argument("--results", type=Path, required=True, help="folder for tables and plots")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="of all budgets")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all budgets")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--lengths", type=int, nargs="*", default=[256, 1024, 4096, 16384])
-    parser.add_argument("--length-tokens", type=int, default=1 << 16, help="measured at every length")
-    parser.add_argument("--only-write", action="store_true", help="run nothing; tables and plots of what there is")
+    parser.add_argument("--length-tokens", type=int, default=1 << 16, help="tokens measured at every length")
+    parser.add_argument("--only-write", action="store_true", help="write tables and plots of existing runs")
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
     recipe = replace(recipe, data=replace(recipe.data, cache=(arguments.out / "cache").resolve()))
@@ -220,7 +229,7 @@ def main() -> None:
             )
         write_text(arguments.results / "runs.csv", to_csv(rows))
         write_text(arguments.results / "lengths.csv", to_csv(lengths))
-        draw(rows, lengths, arguments.results)
+        plot(rows, lengths, arguments.results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files of a run, each whole or absent: tensors in safetensors, everything else in JSON."""
+"""Files of a run: tensors in safetensors, text and JSON. Each is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ def write_text(file: Path, text: str) -> None:
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write one JSON object. Raises DiskFullError, LibraryError."""
+    """Write a JSON object. Raises DiskFullError, LibraryError."""
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """All tensors of a file, on the CPU. Raises TrainError."""
+    """Return all tensors of a file, on the CPU. Raises TrainError."""
     try:
         with safe_open(str(file), framework="pt") as reader:
             return {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise TrainError(
-            f"{file} cannot be read ({error}); delete it and its step's .json to go on from an earlier one"
+            f"{file} cannot be read ({error}); delete it and the .json of its step to resume from an earlier checkpoint"
         ) from error
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises TrainError."""
+    """Return the JSON object of a file. Raises TrainError."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainError(f"{file} cannot be read ({error}); delete it") from error
     if not isinstance(content, dict):
-        raise TrainError(f"{file} must hold a JSON object; delete it")
+        raise TrainError(f"{file} must contain a JSON object; delete it")
     return content
 
 
-def split(tensors: Mapping[str, Tensor], limit_bytes: int) -> Iterator[dict[str, Tensor]]:
-    """Tensors in files of at most `limit_bytes` each, but for single larger ones."""
-    held: dict[str, Tensor] = {}
+def split_shards(tensors: Mapping[str, Tensor], limit_bytes: int) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors in groups of at most `limit_bytes`. A larger tensor is a group of its own."""
+    shard: dict[str, Tensor] = {}
     num_bytes = 0
     for name, tensor in tensors.items():
-        if held and num_bytes + tensor.nbytes > limit_bytes:
-            yield held
-            held, num_bytes = {}, 0
-        held[name] = tensor
+        if shard and num_bytes + tensor.nbytes > limit_bytes:
+            yield shard
+            shard, num_bytes = {}, 0
+        shard[name] = tensor
         num_bytes += tensor.nbytes
-    yield held
+    yield shard
 
 
 def _write(file: Path, pieces: Iterable[memoryview]) -> None:

@@ -1,4 +1,4 @@
-"""How a model does beyond the length it was trained at: loss on held-out text and recall, length by length."""
+"""Length extrapolation: loss on held-out text and recall at lengths beyond the training length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sala_core.train.objectives import NextToken
 
 @dataclass(frozen=True, kw_only=True)
 class LengthScore:
-    """One kind of rows at one length. loss: nats per weighted token; recall, recalled as of `events.Measured`."""
+    """One kind of rows at one length. loss: nats per weighted token; recall, recalled: as in `events.Measured`."""
 
     kind: str
     length: int
@@ -35,22 +35,28 @@ def measure_lengths(
     tokens: int,
     sparse: Sequence[bool] = (False, True),
 ) -> Iterator[LengthScore]:
-    """Score `network` on about `tokens` tokens (two rows at least) of every kind and length, on its own device.
+    """Measure `network` on its own device; yield a score for each length, value of `sparse` and kind of rows.
 
-    sparse: whether blocks are chosen; while all fit, both are the same and it is measured once.
+    Args:
+        network: the model; its attribute `sparse` is changed.
+        rows: source of held-out rows.
+        lengths: tokens of a row.
+        kinds: of rows.
+        tokens: total tokens of a measurement, about; at least two rows are measured.
+        sparse: with and without block selection. Lengths whose blocks are all selected are measured once.
     """
     objective = NextToken(network)
     device = network.vocabulary.device
     layout = network.config.sparse_config
     for length in lengths:
-        all_fit = length <= layout.num_selected_blocks * layout.block_size
-        for network.sparse in sparse[:1] if all_fit else sparse:
+        selects_all = length <= layout.num_selected_blocks * layout.block_size
+        for network.sparse in sparse[:1] if selects_all else sparse:
             for kind in kinds:
-                count, found = max(2, tokens // length), torch.zeros(4, device=device)
+                count, sums = max(2, tokens // length), torch.zeros(4, device=device)
                 for sample in range(count):
                     batch = rows.batch([sample], length, {kind: 1.0}).to(device)
-                    found += objective(batch.ids, batch.weights, measure=True)
-                loss, weight, probability, hits = found.tolist()
+                    sums += objective(batch.ids, batch.weights, measure=True)
+                loss, weight, probability, hits = sums.tolist()
                 yield LengthScore(
                     kind=kind,
                     length=length,

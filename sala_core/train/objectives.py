@@ -1,7 +1,7 @@
-"""What is minimised: the next token, the teacher's distribution, or the teacher's hidden states.
+"""The losses of the stages: next-token cross-entropy, distillation from the teacher, alignment of mixers.
 
-Every objective is a module, so that it is compiled, replicated or sharded as one. Sums, not means, come out of it: the
-loop divides by the weight of the whole step, however many processes and parts it is computed in.
+Every objective is a module, so that it is compiled, replicated or sharded as a whole. It returns a sum of losses, not a
+mean: the loop divides by the sum of weights of the whole step, which several processes and micro-batches may share.
 """
 
 from __future__ import annotations
@@ -18,76 +18,89 @@ from sala_core.train.data.batches import AnswerPositions, num_scored
 from sala_core.train.network.network import LightningMixer, Network
 from sala_core.train.recipe import Phase
 
-_LOGIT_TOKENS = 2048  # whose logits are held at once
+_LOGIT_TOKENS = 2048  # whose logits are in memory at once
 
 
 class Objective(nn.Module):
-    """A loss and what it trains. network: the model whose `sparse` and `recompute` the loop sets.
+    """A loss and the parameters that it trains.
 
-    every_token: whether all targets count alike, whatever the rows' weights say. wants_notes: whether it is to be given
-    the rows' notes.
+    network: the model whose `sparse` and `recompute` the loop sets.
+    every_token: weight all targets equally and ignore the weights of the rows.
+    needs_positions: `forward` needs `AnswerPositions`.
     """
 
-    every_token = wants_notes = False
+    every_token = needs_positions = False
     network: Network
 
     def forward(
-        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+        self, ids: Tensor, weights: Tensor, positions: AnswerPositions | None = None, *, measure: bool = False
     ) -> Tensor:
-        """ids [B, T + 1], weights [B, T]: the weighted sum of losses.
+        """Return the weighted sum of losses, a scalar; with `measure` a vector of four sums.
 
-        measure: returns instead [4]: that sum, the weights' sum, and the weighted sums of the probability of the right
-        token and of its being the likeliest (0 where nothing is predicted).
+        Args:
+            ids: [B, T + 1] int64: inputs and, shifted by one, targets.
+            weights: [B, T] fp32, of the targets ids[:, 1:].
+            positions: where the answers stand, if `needs_positions`.
+            measure: return instead the sum of losses, the sum of weights, and the weighted sums of the target's
+                probability and of top-1 accuracy (0 where no token is predicted), [4].
         """
         raise NotImplementedError
 
     def prepare(self, phase: Phase, sparse: bool) -> None:
-        """Set what a phase has of its own, before each step. Raises TrainError."""
+        """Apply the settings of a phase; called before each step. Raises TrainError."""
         self.network.sparse = sparse
 
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters that learn, by their checkpoint names."""
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters that are trained, by their checkpoint names."""
         yield from self.network.named_parameters()
 
-    def remembered(self) -> dict[str, Tensor]:
-        """What `forward` changes in place and checkpoints keep, parameters apart."""
+    def saved_buffers(self) -> dict[str, Tensor]:
+        """Tensors other than parameters that `forward` changes in place and that checkpoints keep, by name."""
         return {}
 
-    def frozen(self) -> dict[str, Tensor]:
-        """The rest of the result's tensors."""
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """Tensors of the resulting model that are not trained, by name."""
         return {}
 
     @property
     def config(self) -> SalaConfig:
-        """Of the result."""
+        """Config of the resulting model."""
         return self.network.config
 
 
 class NextToken(Objective):
-    """Cross-entropy of the next token. target_share: of each row, where the rest has no weight and is not computed."""
+    """Cross-entropy of the next token.
+
+    target_share: share of each row's targets that have a weight. Logits of the others are not computed.
+    """
 
     def __init__(self, network: Network, target_share: float = 1.0) -> None:
         super().__init__()
         self.network, self.target_share = network, target_share
 
     def forward(
-        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+        self, ids: Tensor, weights: Tensor, positions: AnswerPositions | None = None, *, measure: bool = False
     ) -> Tensor:
+        """As `Objective.forward`.
+
+        Args:
+            ids, weights, positions, measure: as for `Objective.forward`.
+        """
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
         return self.next_token(hidden, ids, weights)
 
     def next_token(self, hidden: Tensor, ids: Tensor, weights: Tensor) -> Tensor:
-        """The weighted sum of losses. hidden: [B, T, D], the network's."""
-        hidden, right, weights = hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten()
+        """Weighted sum of losses. hidden: [B, T, D], output of the network; ids: [B, T + 1]; weights: [B, T]."""
+        hidden, targets, weights = hidden.flatten(0, 1), ids[:, 1:].flatten(), weights.flatten()
         if self.target_share < 1:
             count = len(ids) * num_scored(ids.shape[1] - 1, self.target_share)
             scored = weights.topk(count, sorted=False).indices
-            hidden, right, weights = hidden[scored], right[scored], weights[scored]
+            hidden, targets, weights = hidden[scored], targets[scored], weights[scored]
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in _parts(weights):
-            inputs = (hidden[part], self.network.vocabulary, right[part])
+            inputs = (hidden[part], self.network.vocabulary, targets[part])
             total = total + (_recomputed(_cross_entropy, weights, *inputs) * weights[part]).sum()
         return total
 
@@ -100,35 +113,41 @@ class Distillation(Objective):
         self.network, self.teacher = network, teacher.requires_grad_(False)
 
     def forward(
-        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+        self, ids: Tensor, weights: Tensor, positions: AnswerPositions | None = None, *, measure: bool = False
     ) -> Tensor:
+        """As `Objective.forward`.
+
+        Args:
+            ids, weights, positions, measure: as for `Objective.forward`.
+        """
         hidden = self.network(ids[:, :-1])
         if measure:
             return _measures(hidden, self.network.vocabulary, ids[:, 1:], weights)
         with torch.no_grad():
-            wanted = self.teacher(ids[:, :-1])
+            teacher_hidden = self.teacher(ids[:, :-1])
         total = hidden.new_zeros((), dtype=torch.float32)
         for part in _parts(weights):
             student = (hidden.flatten(0, 1)[part], self.network.vocabulary)
-            teacher = (wanted.flatten(0, 1)[part], self.teacher.vocabulary)
+            teacher = (teacher_hidden.flatten(0, 1)[part], self.teacher.vocabulary)
             total = total + (_recomputed(_divergence, weights, *student, *teacher) * weights.flatten()[part]).sum()
         return total
 
 
 class Alignment(Objective):
-    """Lightning mixers beside the teacher's: same input, the teacher's output to be reproduced, and it alone goes on.
+    """Train lightning mixers to reproduce the softmax mixers of a teacher, layer by layer.
 
-    The mean squared error over layers and channels.
+    Each lightning mixer gets the input of the teacher's mixer; the next layer gets the teacher's output. The loss is
+    the mean squared error over layers and channels.
     """
 
     every_token = True
 
     def __init__(self, network: Network, teacher: Network) -> None:
-        """network: all lightning; its other parts are the teacher's and do not learn."""
+        """network: lightning attention in all layers. Only its mixers are used; all else is the teacher's."""
         super().__init__()
         self.teacher = teacher.requires_grad_(False)
         self.mixers = nn.ModuleList(layer.self_attn for layer in network.layers)
-        self.result = network.config
+        self.student_config = network.config
 
     @property
     def network(self) -> Network:  # type: ignore[override]
@@ -136,28 +155,33 @@ class Alignment(Objective):
 
     @property
     def config(self) -> SalaConfig:
-        return self.result
+        return self.student_config
 
-    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in self.mixers.named_parameters():
             layer, rest = name.split(".", 1)
             yield f"model.layers.{layer}.self_attn.{rest}", parameter
 
-    def frozen(self) -> dict[str, Tensor]:
+    def frozen_tensors(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.teacher.named_parameters() if ".self_attn." not in name}
 
     def forward(
-        self, ids: Tensor, weights: Tensor, notes: AnswerPositions | None = None, *, measure: bool = False
+        self, ids: Tensor, weights: Tensor, positions: AnswerPositions | None = None, *, measure: bool = False
     ) -> Tensor:
-        seen: list[tuple[Tensor, Tensor]] = []
+        """As `Objective.forward`.
+
+        Args:
+            ids, weights, positions, measure: as for `Objective.forward`.
+        """
+        recorded: list[tuple[Tensor, Tensor]] = []
         with torch.no_grad():
-            self.teacher(ids[:, :-1], lambda _, x, mixed: seen.append((x, mixed)))
-        turns = self.teacher.turns(ids[:, :-1], {layer.head_dim for layer in self._mixers()})
+            self.teacher(ids[:, :-1], lambda _, x, mixed: recorded.append((x, mixed)))
+        cos_sin = self.teacher.cos_sin(ids[:, :-1], {mixer.head_dim for mixer in self._mixers()})
         total = weights.new_zeros(())
-        for mixer, (x, wanted) in zip(self._mixers(), seen, strict=True):
-            made = mixer(x, turns[mixer.head_dim] if mixer.rotary else None, False)
-            error = (made.float() - wanted.float()).square().mean(-1)
-            total = total + (error * weights).sum() / len(seen)
+        for mixer, (x, target) in zip(self._mixers(), recorded, strict=True):
+            output = mixer(x, cos_sin[mixer.head_dim] if mixer.rotary else None, False)
+            error = (output.float() - target.float()).square().mean(-1)
+            total = total + (error * weights).sum() / len(recorded)
         if measure:
             return torch.stack([total, weights.sum(), *weights.new_zeros(2)])
         return total
@@ -172,7 +196,7 @@ def _parts(weights: Tensor) -> Iterator[slice]:
 
 
 def _recomputed(function: object, weights: Tensor, *inputs: Tensor) -> Tensor:
-    """function(*inputs); its logits are made again in the backward pass where there are several parts of them."""
+    """function(*inputs). If the tokens come in several parts, their logits are recomputed in the backward pass."""
     assert callable(function)
     if weights.numel() <= _LOGIT_TOKENS:
         return function(*inputs)
@@ -186,18 +210,18 @@ def _cross_entropy(hidden: Tensor, vocabulary: Tensor, targets: Tensor) -> Tenso
 
 
 def _divergence(hidden: Tensor, vocabulary: Tensor, teacher_hidden: Tensor, teacher_vocabulary: Tensor) -> Tensor:
-    made = F.linear(hidden, vocabulary).float().log_softmax(-1)
-    wanted = F.linear(teacher_hidden, teacher_vocabulary).float().log_softmax(-1)
-    return F.kl_div(made, wanted, reduction="none", log_target=True).sum(-1)
+    student = F.linear(hidden, vocabulary).float().log_softmax(-1)
+    teacher = F.linear(teacher_hidden, teacher_vocabulary).float().log_softmax(-1)
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
 def _measures(hidden: Tensor, vocabulary: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """As `Objective.forward` with measure."""
+    """The four sums of `Objective.forward` with `measure`. hidden: [B, T, D]; targets, weights: [B, T]."""
     sums = weights.new_zeros(4)
     for part in _parts(weights):
         logits = F.linear(hidden.flatten(0, 1)[part], vocabulary).float()
-        right, weight = targets.flatten()[part], weights.flatten()[part]
-        loss = F.cross_entropy(logits, right, reduction="none")
-        hit = (logits.argmax(-1) == right).float()
+        target, weight = targets.flatten()[part], weights.flatten()[part]
+        loss = F.cross_entropy(logits, target, reduction="none")
+        hit = (logits.argmax(-1) == target).float()
         sums += torch.stack([(loss * weight).sum(), weight.sum(), ((-loss).exp() * weight).sum(), (hit * weight).sum()])
     return sums

@@ -1,4 +1,4 @@
-"""Muon for the matrices and Adam for the rest, or AdamW for all, with learning rates by muP; state by names."""
+"""Muon for the matrices of layers and AdamW for the rest, or AdamW for all. Learning rates follow muP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sala_core.train.recipe import Phase, Training
 
 
 class Optimizers:
-    """Updates named parameters; the rate is given at every step."""
+    """The optimizers of all trained parameters. Each step gets its learning rate."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], training: Training, width_factor: float) -> None:
-        """width_factor: hidden size / dim_model_base, which Adam's rate of inner matrices is divided by (muP)."""
+        """width_factor: hidden size / dim_model_base. AdamW's rate for matrices of layers is divided by it (muP)."""
         self._named = dict(named)
         inner = [p for name, p in self._named.items() if is_inner_matrix(name, p)]
         outer = [p for name, p in self._named.items() if not is_inner_matrix(name, p)]
@@ -35,7 +35,7 @@ class Optimizers:
             self._optimizers.append(torch.optim.AdamW(adam, betas=training.betas))
 
     def step(self, rate: float) -> None:
-        """Apply the gradients, then drop them."""
+        """Update the parameters in place and clear the gradients. rate: the phase's learning rate."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["factor"]
@@ -43,8 +43,8 @@ class Optimizers:
             optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """What the optimizers remember, as `parameter/part`, whole, on the CPU. Every process must call it."""
-        states = {p: part for optimizer in self._optimizers for p, part in optimizer.state.items()}
+        """Return the optimizer states, gathered on the CPU, by `PARAMETER/KEY`. All processes must call it together."""
+        states = {p: state for optimizer in self._optimizers for p, state in optimizer.state.items()}
         return {
             f"{name}/{key}": gather(value)
             for name, parameter in self._named.items()
@@ -52,32 +52,32 @@ class Optimizers:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Remember what `state` returned. Raises TrainError where it was of other parameters."""
+        """Restore the states that `state` returned. Raises TrainError for a parameter that is not trained here."""
         owner = {p: o for o in self._optimizers for group in o.param_groups for p in group["params"]}
         for name, value in tensors.items():
             parameter_name, key = name.rsplit("/", 1)
             parameter = self._named.get(parameter_name)
             if parameter is None:
-                raise TrainError(f"the checkpoint's optimizer knows {parameter_name}, which is not trained here")
-            fitted = shard_like(value, parameter) if value.shape == parameter.shape else value
-            owner[parameter].state[parameter][key] = fitted
+                raise TrainError(f"the checkpoint has optimizer states of {parameter_name}, which is not trained")
+            is_sharded = value.shape == parameter.shape
+            owner[parameter].state[parameter][key] = shard_like(value, parameter) if is_sharded else value
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """A copy of a tensor on the CPU, put together from all processes where it is sharded."""
+    """Return a copy on the CPU. A sharded tensor is gathered from all processes."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu().clone()
 
 
 def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor on the device of `like`, and sharded as it is."""
+    """Return `tensor` on the device and with the sharding of `like`."""
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor.to(like.device)
 
 
 def rate_at(phase: Phase, step: int) -> float:
-    """The learning rate of a phase's step, from 0."""
+    """Return the learning rate of step `step` (from 0) of a phase."""
     first = phase.learning_rate
     last = first if phase.final_learning_rate is None else phase.final_learning_rate
     if step < phase.warmup_steps:

@@ -1,4 +1,4 @@
-"""One process or several (torchrun): who does what, sums over all, and how an objective is spread over them."""
+"""One process or several (torchrun): samples of each, sums over all, and parallel training of an objective."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sala_core.train.objectives import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """This process among all of them."""
+    """This process and the group it belongs to."""
 
     rank: int
     count: int
@@ -29,32 +29,32 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes."""
+        """Whether this process is the one that writes files."""
         return self.rank == 0
 
     def share(self, samples: range) -> range:
-        """This process's samples: every count-th one. Raises TrainError where they cannot be shared evenly."""
+        """Return this process's samples: every `count`-th one. Raises TrainError if they cannot be shared evenly."""
         if len(samples) % self.count:
             raise TrainError(f"{len(samples)} rows cannot be shared by {self.count} processes; change rows")
         return samples[self.rank :: self.count]
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Sum a tensor over all processes; in place if there are several."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true in any process."""
+        """Return whether `flag` is true in any process."""
         return bool(self.total(torch.tensor(float(flag), device=self.device)) > 0)
 
-    def wait(self) -> None:
-        """Until all have come here."""
+    def barrier(self) -> None:
+        """Wait until all processes have called this."""
         if self.count > 1:
             dist.barrier()
 
-    def spread(self, objective: Objective, parallel: str) -> nn.Module:
-        """The objective as it is to be called: itself, replicated (ddp), or sharded layer by layer (fsdp)."""
+    def parallelize(self, objective: Objective, parallel: str) -> nn.Module:
+        """Return the module to call: the objective itself, replicated (`ddp`), or sharded layer by layer (`fsdp`)."""
         if self.count == 1:
             return objective
         if parallel == "ddp":
@@ -65,8 +65,8 @@ class Processes:
         fully_shard(objective)
         return objective
 
-    def unsynchronised(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """While the parts of a step but its last are computed, gradients stay where they are."""
+    def gradient_sync(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Context of one micro-batch: processes exchange gradients only in the last one of a step."""
         if isinstance(module, DistributedDataParallel) and not last:
             return module.no_sync()
         if isinstance(module, FSDPModule):
@@ -76,17 +76,17 @@ class Processes:
 
 @contextmanager
 def open_processes(device: str) -> Iterator[Processes]:
-    """Join the others where torchrun started several. device: auto, cpu or cuda. Raises DeviceError."""
+    """Join the group of processes if torchrun started several. device: auto, cpu or cuda. Raises DeviceError."""
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = resolve_device(device)
+    target = resolve_device(device)
     if count == 1:
-        yield Processes(rank=0, count=1, device=place)
+        yield Processes(rank=0, count=1, device=target)
         return
-    if place.type == "cuda":
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    if target.type == "cuda":
+        target = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(target)
+    dist.init_process_group("nccl" if target.type == "cuda" else "gloo")
     try:
-        yield Processes(rank=rank, count=count, device=place)
+        yield Processes(rank=rank, count=count, device=target)
     finally:
         dist.destroy_process_group()

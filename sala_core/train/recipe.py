@@ -1,7 +1,7 @@
-"""A recipe: one TOML file that says how a model is made, from nothing or from a checkpoint to the finished hybrid.
+"""A recipe: one TOML file that says how a model is trained, from random weights or a checkpoint to the finished hybrid.
 
-Tables: `[model]` as in config.json, `[hybrid]`, `[data]`, `[training]`, and one for each stage that is to run, a table
-or, where it has several phases, an array of tables (`[[long]]`).
+Its tables are `[model]` with the keys of config.json, `[hybrid]`, `[data]`, `[training]`, and one table for each stage
+to run. A stage with several phases is an array of tables (`[[long]]`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,31 @@ from sala_core.model.config import SalaConfig, SparseConfig
 from sala_core.train.tables import read_table
 
 STAGES = ("backbone", "align", "select", "distill", "stable", "decay", "long", "sft")
-"""In the order in which they run (arXiv:2602.11761, table 1)."""
+"""All stages, in the order in which they run (arXiv:2602.11761, table 1)."""
 _SPARSE_STAGES = ("long", "sft")
-_MEASURED = "select"
-_FREE = ("compile", "recompute", "micro_rows", "parallel", "save_every", "log_every", "max_file_bytes")
-"""Settings that a run may change when it goes on."""
-GUIDING = ("block_loss", "memory_loss", "look_loss")
-"""A phase's factors of the losses of `guidance`."""
-_ADDED = {"begin": "random", "block_loss": 0.0, "memory_loss": 0.0, "look_loss": 0.0, "target_share": 1.0}
-"""Settings that came later, and what was before them: runs begun without them can still go on."""
-_GUIDED_STAGES = ("backbone", "stable", "decay", "long", "sft")
+_NEXT_TOKEN_STAGES = ("backbone", "stable", "decay", "long", "sft")
+_SELECT = "select"
+_CHANGEABLE = ("compile", "recompute", "micro_rows", "parallel", "save_every", "log_every", "max_file_bytes")
+"""Settings of `Training` that may change when a run resumes: they do not change what is computed."""
+AUXILIARY_LOSSES = ("block_loss", "memory_loss", "look_loss")
+"""Fields of `Phase`: the factors of the losses in `auxiliary_losses`."""
+_IDENTITY_DEFAULTS = {"begin": "random", "block_loss": 0.0, "memory_loss": 0.0, "look_loss": 0.0, "target_share": 1.0}
+"""Settings that are part of an identity only if they differ from these values. Runs without them stay valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hybrid:
-    """What the backbone becomes. placement: softmax layers by `select`'s score, evenly, by the worst score, or listed.
+    """The architecture that the backbone is converted to.
 
-    rotary: hype (lightning layers alone), everywhere, or none. softmax_share: of all layers, first and last counted.
-    begin: how a hybrid without a backbone starts: with random weights, or with a circuit that copies in them.
+    Args:
+        placement: which layers stay softmax attention: by the score of `select` (`importance`), evenly spaced
+            (`even`), by the worst score (`worst`), or the listed layers.
+        softmax_share: softmax layers as a share of all layers; the first and the last layer are counted.
+        rotary: `hype` (in lightning layers only), `everywhere` or `none`.
+        output_gates: gate the output of both kinds of attention.
+        output_norm, qk_norm: norms on the output and on q and k of lightning attention.
+        begin: initial weights of a hybrid without a backbone: random, or random with a copying circuit.
+        sparse_config: block selection of the softmax layers.
     """
 
     placement: str | tuple[int, ...] = "importance"
@@ -49,20 +56,26 @@ class Hybrid:
 
     def __post_init__(self) -> None:
         _require(0 < self.softmax_share <= 1, f"hybrid.softmax_share must be in (0, 1], found {self.softmax_share}")
-        named = not isinstance(self.placement, str) or self.placement in ("importance", "even", "worst")
-        _require(named, f"hybrid.placement must be importance, even, worst or layers, found {self.placement!r}")
+        is_known = not isinstance(self.placement, str) or self.placement in ("importance", "even", "worst")
+        _require(
+            is_known, f"hybrid.placement must be importance, even, worst or a list of layers, found {self.placement!r}"
+        )
 
     @property
     def needs_scores(self) -> bool:
-        """Whether layers must be measured to be placed."""
+        """Whether the placement depends on the scores that `select` measures."""
         return self.placement in ("importance", "worst")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Files and folders of text. held_out: parts of file names that no training step sees; cache: for token ids.
+    """The training text.
 
-    python_library: the standard library of the Python that runs, as texts of the kind `code`.
+    Args:
+        texts: files and folders of text.
+        held_out: files with one of these strings in their names are held out from every training step.
+        cache: folder for token ids; None for `data` in the folder of the run.
+        python_library: also read the standard library of the running Python, as text of the kind `code`.
     """
 
     texts: tuple[Path, ...]
@@ -73,9 +86,28 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What all stages share. Learning rates are those of width `dim_model_base` (muP); muon's are `muon_ratio` times as
-    high. micro_rows: rows that a process computes at once, 0 for all. validate_every: steps; 0 for never. target_share:
-    of a row's tokens that are learnt from, answers first, then text at random."""
+    """Settings that all stages share.
+
+    Args:
+        optimizer: `muon` updates the matrices of layers with Muon and the rest with AdamW.
+        muon_ratio: learning rate of Muon divided by the phase's learning rate. Adam's rates are those of a model of
+            width `dim_model_base` (muP).
+        betas: of AdamW.
+        weight_decay: for the matrices of layers.
+        clip: maximum norm of the gradient; 0 for no clipping.
+        dtype: of matrix products; weights and optimizer states are float32.
+        init_std: standard deviation of random initial weights.
+        micro_rows: rows that a process computes at once (gradient accumulation); 0 for all.
+        recompute: recompute activations in the backward pass instead of keeping them.
+        compile: compile the objective with `torch.compile`.
+        parallel: several processes replicate (`ddp`) or shard (`fsdp`) the model.
+        save_every, log_every, validate_every: in steps; validate_every 0 for never.
+        validation_rows: held-out rows of each kind in a measurement.
+        validation_recall: kind of rows on which recall is measured.
+        export_dtype: of the weights in a stage's model folder.
+        max_file_bytes: larger models and checkpoints are written in several files.
+        target_share: share of a row's tokens that the loss is computed on: answers first, then text at random.
+    """
 
     optimizer: Literal["adamw", "muon"] = "adamw"
     muon_ratio: float = 10.0
@@ -106,11 +138,18 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of a stage at one length. rows: of a step, over all processes; mix: weights of the kinds of rows.
+    """A part of a stage with one row length.
 
-    The rate goes from learning_rate to final_learning_rate by the schedule, after warmup_steps from 0. sparse: whether
-    blocks are chosen; without it, only in `long` and `sft`. block_loss, memory_loss, look_loss: factors of the
-    losses of `guidance`, which teach where an answer stands.
+    Args:
+        steps: optimizer steps.
+        length: tokens of a row.
+        rows: rows of a step, over all processes.
+        learning_rate, final_learning_rate, schedule: the learning rate goes from the first to the last by the schedule.
+        warmup_steps: steps in which the learning rate rises from 0.
+        mix: kind of rows -> weight with which it is drawn.
+        sparse: select blocks in the softmax layers; None for yes in `long` and `sft`, no in other stages.
+        block_loss, memory_loss, look_loss: factors of the losses in `auxiliary_losses`, which teach the model where an
+            answer stands.
     """
 
     steps: int
@@ -134,7 +173,7 @@ class Phase:
         _require(
             final is None or final > 0 or self.schedule != "exponential", "an exponential schedule cannot end at 0"
         )
-        for name in GUIDING:
+        for name in AUXILIARY_LOSSES:
             _require(getattr(self, name) >= 0, f"{name} must not be negative, found {getattr(self, name)}")
         _require(bool(self.mix) and min(self.mix.values()) >= 0, f"mix must hold weights, found {self.mix}")
 
@@ -144,14 +183,21 @@ class Phase:
         return self.rows * self.length
 
     @property
-    def is_guided(self) -> bool:
-        """Whether it has a loss beside the next token's."""
-        return any(getattr(self, name) > 0 for name in GUIDING)
+    def has_auxiliary_losses(self) -> bool:
+        """Whether the phase has a loss besides next-token cross-entropy."""
+        return any(getattr(self, name) > 0 for name in AUXILIARY_LOSSES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Select:
-    """How layers are measured, each swapped alone. recall: kinds of rows; epsilon: in nats, of the score's divisor."""
+    """How `select` measures each layer.
+
+    Args:
+        rows: rows of each kind.
+        length: tokens of a row.
+        recall: kinds of rows on which recall is measured.
+        epsilon: nats that are added to the divisor of the score.
+    """
 
     rows: int = 16
     length: int = 512
@@ -161,7 +207,20 @@ class Select:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole recipe; model: the keys of [model], {} where `start` has a config. stages: in the order they run."""
+    """A whole recipe.
+
+    Args:
+        name: name of the file without its ending.
+        tokenizer: folder of the tokenizer.
+        data: the training text.
+        seed: of everything random.
+        start: folder of the model that the first stage begins with; None for random weights.
+        model: the keys of [model]; {} if `start` is given.
+        hybrid: the architecture after conversion.
+        training: settings of all stages.
+        phases: stage -> its phases; `select` has none.
+        select: settings of the stage `select`; None if the recipe does not have it.
+    """
 
     name: str
     tokenizer: Path
@@ -176,71 +235,75 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(
-            bool(self.model) != (self.start is not None), "a recipe needs either [model] or start, a model's folder"
+            bool(self.model) != (self.start is not None),
+            "a recipe needs either [model] or start, a model's folder",
         )
         known = {f.name for f in fields(SalaConfig)} - {"mixer_types", "sparse_config"}
         unknown = sorted(set(self.model) - known)
         _require(not unknown, f"[model] has no key {unknown[:1]}; it knows {', '.join(sorted(known))}")
-        _require(bool(self.stages), f"a recipe needs a stage: one of {', '.join(STAGES)}")
+        _require(bool(self.stages), f"a recipe needs at least one stage of {', '.join(STAGES)}")
         if "select" in self.stages:
-            _require("align" in self.stages, "select measures what align has learnt; add [align]")
+            _require("align" in self.stages, "select measures the mixers that align has trained; add [align]")
         if self.hybrid.begin != "random":
             _require(
                 bool(self.model) and self.stages[0] == "stable",
-                f'begin = "{self.hybrid.begin}" is for [model] without a backbone; begin the recipe at [stable]',
+                f'begin = "{self.hybrid.begin}" is for a [model] without a backbone; make [stable] the first stage',
             )
         for stage in self.stages:
-            guided = stage not in _GUIDED_STAGES and self.is_guided(stage)
-            _require(not guided, f"[{stage}] does not learn the next token: it has none of {', '.join(GUIDING)}")
+            _require(
+                stage in _NEXT_TOKEN_STAGES or not self.has_auxiliary_losses(stage),
+                f"[{stage}] does not learn the next token, so it cannot have {', '.join(AUXILIARY_LOSSES)}",
+            )
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages that this recipe has, in order."""
-        return tuple(name for name in STAGES if name in self.phases or (name == _MEASURED and self.select is not None))
+        """Names of the recipe's stages, in the order in which they run."""
+        return tuple(name for name in STAGES if name in self.phases or (name == _SELECT and self.select is not None))
 
     def is_sparse(self, stage: str, phase: Phase) -> bool:
-        """Whether softmax layers choose blocks."""
+        """Whether softmax layers select blocks in this phase of `stage`."""
         return stage in _SPARSE_STAGES if phase.sparse is None else phase.sparse
 
-    def is_guided(self, stage: str) -> bool:
-        """Whether any of a stage's phases has a loss beside the next token's."""
-        return any(phase.is_guided for phase in self.phases.get(stage, ()))
+    def has_auxiliary_losses(self, stage: str) -> bool:
+        """Whether any phase of `stage` has a loss besides next-token cross-entropy."""
+        return any(phase.has_auxiliary_losses for phase in self.phases.get(stage, ()))
 
     def identity(self, stage: str) -> str:
-        """JSON of all that a stage's result depends on; a run goes on only with the same. Folders may have moved."""
-        training = {name: value for name, value in _settings(self.training).items() if name not in _FREE}
+        """JSON of everything that a stage's result depends on. A run resumes only if it is equal. Folders may move."""
+        training = {name: value for name, value in _settings(self.training).items() if name not in _CHANGEABLE}
         phases = [_settings(phase) for phase in self.phases.get(stage, ())]
         data: dict[str, Any] = {"texts": [path.name for path in self.data.texts], "held_out": self.data.held_out}
         if self.data.python_library:
             data["python_library"] = platform.python_version()
         hybrid = _settings(self.hybrid)
-        if stage in ("backbone", "align"):  # every layer is aligned: which ones stay softmax comes later
+        if stage in ("backbone", "align"):  # all layers are aligned, whatever the placement
             hybrid = {} if stage == "backbone" else {**hybrid, "placement": None, "softmax_share": None}
         facts = {
             "seed": self.seed, "model": self.model, "hybrid": hybrid, "data": data, "training": training,
-            "phases": phases, "select": asdict(self.select) if self.select and stage == _MEASURED else None,
+            "phases": phases, "select": asdict(self.select) if self.select and stage == _SELECT else None,
         }  # fmt: skip
         return json.dumps(facts, sort_keys=True)
 
 
 def read_recipe(file: Path) -> Recipe:
-    """Read and check a recipe. Raises TrainError that names the key."""
+    """Read and check a recipe. Raises TrainError, which names the wrong key."""
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainError(f"the recipe {file} cannot be read ({error.strerror}); give a TOML file") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise TrainError(f"the recipe {file} is no TOML: {error}") from error
+        raise TrainError(f"the recipe {file} is not valid TOML: {error}") from error
     if "phases" in raw:
-        raise TrainError(f"{file.name} has no table 'phases'; name the stages themselves")
-    phases = {stage: raw.pop(stage) for stage in STAGES if stage in raw and stage != _MEASURED}
+        raise TrainError(f"{file.name} has no table 'phases'; give each stage a table of its own")
+    phases = {stage: raw.pop(stage) for stage in STAGES if stage in raw and stage != _SELECT}
     raw["phases"] = {stage: tables if isinstance(tables, list) else [tables] for stage, tables in phases.items()}
     return read_table(Recipe, {"name": file.stem, **raw}, file.name, file.resolve().parent)
 
 
 def _settings(record: Hybrid | Training | Phase) -> dict[str, Any]:
-    """Of an identity: all but those of `_ADDED` that are what they were before."""
-    return {name: value for name, value in asdict(record).items() if name not in _ADDED or value != _ADDED[name]}
+    """The fields that are part of an identity: all but those at their value in `_IDENTITY_DEFAULTS`."""
+    defaults = _IDENTITY_DEFAULTS
+    return {name: value for name, value in asdict(record).items() if name not in defaults or value != defaults[name]}
 
 
 def _require(condition: bool, message: str) -> None:

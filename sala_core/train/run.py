@@ -1,4 +1,4 @@
-"""A recipe from its first stage to its last. Each leaves a model folder, and begins with that of the one before."""
+"""Run a recipe from its first stage to its last. Each stage starts from the model folder of the previous one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from filelock import FileLock, Timeout
 from sala_core.errors import TrainError
 from sala_core.model.checkpoint import load_config_json, load_weights
 from sala_core.model.config import SalaConfig
+from sala_core.stopping import never
 from sala_core.text.tokenizer import Tokenizer
 from sala_core.train import checkpoints
+from sala_core.train.auxiliary_losses import AuxiliaryLosses
 from sala_core.train.data.rows import Rows, check_mix
 from sala_core.train.data.token_cache import TokenCache
 from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, TrainStopped
 from sala_core.train.export import write_model
 from sala_core.train.files import read_json, write_json
-from sala_core.train.guidance import AuxiliaryLosses
 from sala_core.train.loop import CHECKPOINTS, Loop, Stage
-from sala_core.train.network.copying import begin_copying
+from sala_core.train.network.copying import initialize_copying
 from sala_core.train.network.network import Network
 from sala_core.train.network.structure import (
     backbone_config,
@@ -35,27 +36,29 @@ from sala_core.train.network.structure import (
 )
 from sala_core.train.objectives import Alignment, Distillation, NextToken, Objective
 from sala_core.train.processes import Processes, open_processes
-from sala_core.train.recipe import GUIDING, Recipe, read_recipe
+from sala_core.train.recipe import AUXILIARY_LOSSES, Recipe, read_recipe
 from sala_core.train.select import importances, measure_layers, report
 
 MODEL = "model"
 ALL = "all"
-_CONTINUED = ("decay", "long")
-"""Stages that go on with the last checkpoint of the stage before, its optimizer above all."""
-
-
-def never() -> bool:
-    """For runs that are not stopped."""
-    return False
+_CONTINUING = ("decay", "long")
+"""Stages that continue the last checkpoint of the previous stage, optimizer states included."""
 
 
 def train(
     recipe: Recipe | Path, out: Path, *, stage: str = ALL, device: str = "auto", should_stop: Callable[[], bool] = never
 ) -> Iterator[Event]:
-    """Run the stages of a recipe (or its file), or one of them, into `out`; ends after Stopped where asked to stop.
+    """Run all stages of a recipe, or one of them; yield events, last a TrainStopped if the run was stopped.
 
-    What is done is not done again, and what was stopped or killed goes on exactly at its last checkpoint. Under
-    torchrun every process calls it. Raises SalaError: TrainError, ModelError and its kin, DiskFullError.
+    Finished stages are not repeated. A stage that was stopped or killed resumes exactly at its last checkpoint. Under
+    torchrun every process calls this. Raises SalaError: TrainError and other ModelErrors, LibraryError, DiskFullError.
+
+    Args:
+        recipe: a recipe, or its file, which is copied to `out`.
+        out: folder of the run; only one run can use it at a time.
+        stage: name of the stage to run, or `ALL`.
+        device: auto, cpu or cuda.
+        should_stop: called before every step.
     """
     file = recipe if isinstance(recipe, Path) else None
     recipe = read_recipe(recipe) if isinstance(recipe, Path) else recipe
@@ -64,7 +67,7 @@ def train(
     for name, phases in recipe.phases.items():
         for phase in phases:
             check_mix(phase.mix, f"[{name}] mix")
-    with open_processes(device) as processes, _held(out, processes):
+    with open_processes(device) as processes, _locked(out, processes):
         if processes.is_first and file is not None:
             shutil.copyfile(file, out / "recipe.toml")
         run = _TrainRun(recipe, out, processes, should_stop)
@@ -76,10 +79,10 @@ def train(
 
 
 @contextmanager
-def _held(out: Path, processes: Processes) -> Iterator[None]:
-    """One run at a time writes into a folder."""
+def _locked(out: Path, processes: Processes) -> Iterator[None]:
+    """Make the folder and lock it against other runs. Raises TrainError."""
     if not processes.is_first:
-        processes.wait()
+        processes.barrier()
         yield
         return
     lock = FileLock(str(out / ".lock"))
@@ -90,7 +93,7 @@ def _held(out: Path, processes: Processes) -> Iterator[None]:
         raise TrainError(f"another process is training into {out}; wait for it, or give another --out") from error
     except OSError as error:
         raise TrainError(f"{out} cannot be written ({error.strerror}); give another --out") from error
-    processes.wait()
+    processes.barrier()
     try:
         yield
     finally:
@@ -98,7 +101,7 @@ def _held(out: Path, processes: Processes) -> Iterator[None]:
 
 
 def load_network(folder: Path) -> Network:
-    """A model folder as a network in float32. Raises ModelError."""
+    """Load a model folder as a network in float32. Raises ModelError."""
     config = SalaConfig.from_dict(load_config_json(folder))
     with torch.device("meta"):
         network = Network(config)
@@ -116,7 +119,7 @@ class _TrainRun:
         self.tokenizer = Tokenizer.from_folder(recipe.tokenizer)
 
     def stage(self, name: str) -> Iterator[Event]:
-        """One stage, if it is not done yet."""
+        """Run one stage, unless it is done."""
         started, folder = time.monotonic(), self.out / name
         model = folder / MODEL
         if (model / "config.json").exists():
@@ -125,9 +128,9 @@ class _TrainRun:
             return
         if self.processes.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-        self.processes.wait()
+        self.processes.barrier()
         finished = False
-        for event in self._select(folder) if name == "select" else self._learn(name, folder):
+        for event in self._select(folder) if name == "select" else self._train(name, folder):
             finished = not isinstance(event, TrainStopped)
             yield event
         if finished:
@@ -136,13 +139,13 @@ class _TrainRun:
     def _check_same(self, stage: Stage) -> None:
         facts = read_json(stage.folder / "stage.json")
         if facts["identity"] != stage.identity:
-            raise TrainError(f"{stage.folder} was made with another recipe; give another --out, or delete that folder")
+            raise TrainError(f"{stage.folder} was made with another recipe; give another --out, or delete this folder")
 
-    def _learn(self, name: str, folder: Path) -> Iterator[Event]:
+    def _train(self, name: str, folder: Path) -> Iterator[Event]:
         stage = Stage(recipe=self.recipe, name=name, folder=folder)
         objective = self._objective(name)
-        rows, unseen = self._rows(name, objective.config)
-        loop = Loop(stage, objective, self.processes, rows, unseen, self._carried(name))
+        rows, held_out = self._rows(name, objective.config)
+        loop = Loop(stage, objective, self.processes, rows, held_out, self._previous_checkpoints(name))
         for event in loop.run(self.should_stop):
             yield event
             if isinstance(event, TrainStopped):
@@ -152,22 +155,22 @@ class _TrainRun:
         tensors = loop.result()
         if self.processes.is_first:
             self._write(stage, objective.config, tensors)
-        self.processes.wait()
+        self.processes.barrier()
 
     def _rows(self, stage: str, config: SalaConfig) -> tuple[Rows, Rows]:
-        """Rows of a stage, and held-out ones. The first process makes the token cache, the others find it."""
+        """Training and held-out rows of a stage. The first process makes the token cache before the others open it."""
         tokenizer = self.tokenizer
         if tokenizer.vocab_size > config.vocab_size:
             raise TrainError(
                 f"{self.recipe.tokenizer} has {tokenizer.vocab_size} token ids, the model only {config.vocab_size}"
             )
         if not self.processes.is_first:
-            self.processes.wait()
+            self.processes.barrier()
         cache = TokenCache.open(self.recipe.data, tokenizer, config.bos_token_id, self.cache)
         if self.processes.is_first:
-            self.processes.wait()
-        seen = Rows(self.recipe, stage, tokenizer, cache)
-        return seen, Rows(self.recipe, stage, tokenizer, cache, held_out=True)
+            self.processes.barrier()
+        rows = Rows(self.recipe, stage, tokenizer, cache)
+        return rows, Rows(self.recipe, stage, tokenizer, cache, held_out=True)
 
     def _objective(self, name: str) -> Objective:
         recipe = self.recipe
@@ -179,23 +182,23 @@ class _TrainRun:
             students = Network(config)
             students.load_state_dict(convert_tensors(teacher.state_dict(), config))
             return Alignment(students, teacher)
-        before = self._before(name)
-        network = self._scratch() if before is None else load_network(before)
+        previous = self._previous_model(name)
+        network = self._scratch() if previous is None else load_network(previous)
         if name == "distill":
             return Distillation(network, load_network(self._teacher()))
         return self._next_token(name, network)
 
     def _next_token(self, name: str, network: Network) -> NextToken:
         share = self.recipe.training.target_share
-        if not self.recipe.is_guided(name):
+        if not self.recipe.has_auxiliary_losses(name):
             return NextToken(network, share)
         if self.processes.count > 1:
-            raise TrainError(f"{', '.join(GUIDING)} are learnt in one process; start it without torchrun")
+            raise TrainError(f"{', '.join(AUXILIARY_LOSSES)} need a single process; run without torchrun")
         return AuxiliaryLosses(network, share, self.recipe.seed)
 
     def _random(self, config: SalaConfig) -> Network:
         network = Network(config)
-        network.initialise(torch.Generator().manual_seed(self.recipe.seed), self.recipe.training.init_std)
+        network.initialize(torch.Generator().manual_seed(self.recipe.seed), self.recipe.training.init_std)
         return network
 
     def _scratch(self) -> Network:
@@ -203,39 +206,41 @@ class _TrainRun:
         if self.recipe.hybrid.begin == "random":
             return self._random(config)
         network = Network(config)
-        begin_copying(network, torch.Generator().manual_seed(self.recipe.seed))
+        initialize_copying(network, torch.Generator().manual_seed(self.recipe.seed))
         return network
 
-    def _before(self, name: str) -> Path | None:
-        """The model that a stage begins with; None where it begins with random weights. Raises TrainError."""
+    def _previous_model(self, name: str) -> Path | None:
+        """Folder of the model that a stage starts from; None for random weights. Raises TrainError."""
         stages = self.recipe.stages
         index = stages.index(name)
         if index == 0:
             return self.recipe.start
         folder = self.out / stages[index - 1] / MODEL
         if not (folder / "config.json").exists():
-            raise TrainError(f"{name} begins with the model of {stages[index - 1]}, which is not done; run that first")
+            raise TrainError(f"{name} starts from the model of {stages[index - 1]}, which is not done; run that first")
         return folder
 
     def _teacher(self) -> Path:
-        """The full-attention model. Raises TrainError."""
+        """Folder of the full-attention model. Raises TrainError."""
         if "backbone" in self.recipe.stages:
             folder = self.out / "backbone" / MODEL
             if not (folder / "config.json").exists():
                 raise TrainError("the backbone is not done; run that stage first")
             return folder
         if self.recipe.start is None:
-            raise TrainError("align and distill need a teacher; add [backbone], or start = a backbone's folder")
+            raise TrainError("align and distill need a teacher; add [backbone], or start = the folder of a backbone")
         return self.recipe.start
 
-    def _carried(self, name: str) -> Path | None:
+    def _previous_checkpoints(self, name: str) -> Path | None:
+        """Checkpoints that a stage continues; None if it starts from a model folder."""
         stages = self.recipe.stages
         index = stages.index(name)
-        before = stages[index - 1] if index else ""
-        return self.out / before / CHECKPOINTS if name in _CONTINUED and before in ("stable", *_CONTINUED) else None
+        previous = stages[index - 1] if index else ""
+        continues = name in _CONTINUING and previous in ("stable", *_CONTINUING)
+        return self.out / previous / CHECKPOINTS if continues else None
 
     def _write(self, stage: Stage, config: SalaConfig, tensors: dict[str, torch.Tensor]) -> None:
-        """The model folder; config.json, which says that the stage is done, comes last."""
+        """Write stage.json and the model folder. Its config.json, written last, marks the stage as done."""
         write_json(
             stage.folder / "stage.json",
             {"identity": stage.identity, "settings": json.loads(self.recipe.identity(stage.name))},
@@ -250,32 +255,32 @@ class _TrainRun:
         )
 
     def _select(self, folder: Path) -> Iterator[Event]:
-        """Measure where the placement goes by scores, choose, and assemble the hybrid. Only the first process works."""
+        """Measure the layers if the placement needs scores, place them, write the hybrid, all in the first process."""
         select, hybrid = self.recipe.select, self.recipe.hybrid
         assert select is not None
         teacher, aligned = load_network(self._teacher()), load_network(self._aligned())
-        num_layers, found = teacher.config.num_hidden_layers, list[LayerMeasured]()
-        _, unseen = self._rows("select", teacher.config)
+        num_layers, measured = teacher.config.num_hidden_layers, list[LayerMeasured]()
+        _, held_out = self._rows("select", teacher.config)
         if self.processes.is_first and hybrid.needs_scores:
             measuring = measure_layers(
-                teacher, aligned, unseen, select, self.recipe.training, self.processes.device, self.should_stop
+                teacher, aligned, held_out, select, self.recipe.training, self.processes.device, self.should_stop
             )
             for event in measuring:
-                found.append(event)
+                measured.append(event)
                 yield event
-        unfinished = self.processes.is_first and hybrid.needs_scores and len(found) <= num_layers
+        unfinished = self.processes.is_first and hybrid.needs_scores and len(measured) <= num_layers
         if self.processes.any(unfinished):
-            yield TrainStopped(stage="select", step=len(found))
+            yield TrainStopped(stage="select", step=len(measured))
             return
         if self.processes.is_first:
-            scored = importances(found, select.epsilon) if found else []
+            scored = importances(measured, select.epsilon) if measured else []
             layers = place_layers(hybrid, num_layers, [one.score for one in scored] or None)
             config = hybrid_config(teacher.config, hybrid, layers)
-            write_json(folder / "importance.json", report(found, scored, layers))
+            write_json(folder / "importance.json", report(measured, scored, layers))
             tensors = convert_tensors(teacher.cpu().state_dict(), config, aligned.cpu().state_dict())
             self._write(Stage(recipe=self.recipe, name="select", folder=folder), config, tensors)
             yield LayersSelected(layers=layers, report=folder / "importance.json")
-        self.processes.wait()
+        self.processes.barrier()
 
     def _aligned(self) -> Path:
         return self.out / "align" / MODEL

@@ -1,4 +1,4 @@
-"""Layer selection (HALO, arXiv:2601.22156): what recall and language modelling lose when one layer alone is swapped."""
+"""Layer selection (HALO, arXiv:2601.22156): what replacing a single layer costs in recall and in language modeling."""
 
 from __future__ import annotations
 
@@ -24,26 +24,36 @@ def measure_layers(
     device: torch.device,
     should_stop: Callable[[], bool],
 ) -> Iterator[LayerMeasured]:
-    """The backbone as it is (layer -1), then with each layer's mixer replaced alone. Ends early where asked to."""
+    """Measure the backbone unchanged (layer -1), then with the mixer of each layer replaced, one at a time.
+
+    Args:
+        teacher: the backbone; unchanged afterwards.
+        aligned: its trained lightning mixers.
+        rows: source of held-out rows.
+        select: number, length and kinds of rows.
+        training: `micro_rows` and `dtype`.
+        device: to compute on.
+        should_stop: called before each layer; ends the measurement early.
+    """
     objective = NextToken(teacher).to(device)
     aligned.to(device)
-    own = [layer.self_attn for layer in teacher.layers]
-    for index in range(-1, len(own)):
+    softmax_mixers = [layer.self_attn for layer in teacher.layers]
+    for index in range(-1, len(softmax_mixers)):
         if should_stop():
             return
         if index >= 0:
             teacher.layers[index].self_attn = aligned.layers[index].self_attn
         sums = {kind: torch.zeros(4, device=device) for kind in (TEXT, *select.recall)}
-        for kind, found in sums.items():
+        for kind, total in sums.items():
             size = training.micro_rows or select.rows
             for start in range(0, select.rows, size):
                 samples = range(start, min(start + size, select.rows))
                 batch = rows.batch(samples, select.length, {kind: 1.0}).to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=training.dtype == "bfloat16"):
-                    found += objective(batch.ids, batch.weights, measure=True)
+                    total += objective(batch.ids, batch.weights, measure=True)
         if index >= 0:
-            teacher.layers[index].self_attn = own[index]
-        yield _measured(index, len(own), {kind: found.tolist() for kind, found in sums.items()})
+            teacher.layers[index].self_attn = softmax_mixers[index]
+        yield _measured(index, len(softmax_mixers), {kind: total.tolist() for kind, total in sums.items()})
 
 
 def _measured(index: int, num_layers: int, sums: dict[str, list[float]]) -> LayerMeasured:
@@ -70,33 +80,29 @@ class Importance:
 
 
 def importances(measured: list[LayerMeasured], epsilon: float) -> list[Importance]:
-    """s_i = (max R - R_i) / (max C - C_i + epsilon), with R the recall and C the negative loss in nats.
+    """Return s_i = (max R - R_i) / (max C - C_i + epsilon) for every layer i, with recall R and C = -loss in nats.
 
-    A layer scores high whose swap harms recall much and the rest little.
+    The score is high for a layer whose replacement costs much recall and little loss.
     """
-    layers = [found for found in measured if found.layer >= 0]
-    best_recall, best_loss = max(found.recall for found in layers), min(found.loss for found in layers)
+    layers = [one for one in measured if one.layer >= 0]
+    best_recall, best_loss = max(one.recall for one in layers), min(one.loss for one in layers)
     return [
         Importance(
-            layer=found.layer,
-            loss=found.loss,
-            recall=found.recall,
-            recalled=found.recalled,
-            score=(best_recall - found.recall) / (found.loss - best_loss + epsilon),
+            layer=one.layer,
+            loss=one.loss,
+            recall=one.recall,
+            recalled=one.recalled,
+            score=(best_recall - one.recall) / (one.loss - best_loss + epsilon),
         )
-        for found in layers
+        for one in layers
     ]
 
 
 def report(measured: list[LayerMeasured], scored: list[Importance], layers: tuple[int, ...]) -> dict[str, object]:
-    """What is written beside the model; no layers where the placement goes by no scores."""
-    whole = [
-        {"loss": found.loss, "recall": found.recall, "recalled": found.recalled}
-        for found in measured
-        if found.layer < 0
-    ]
+    """Return the content of `importance.json`. Without measurements, `layers` is empty and `backbone` null."""
+    backbone = [{"loss": one.loss, "recall": one.recall, "recalled": one.recalled} for one in measured if one.layer < 0]
     return {
         "softmax_layers": list(layers),
-        "backbone": whole[0] if whole else None,
+        "backbone": backbone[0] if backbone else None,
         "layers": list(map(asdict, scored)),
     }

@@ -1,4 +1,4 @@
-"""Tables of a TOML file as frozen dataclasses: every key known, every value of its type."""
+"""Read TOML tables into frozen dataclasses. Unknown keys, missing keys and wrong types are errors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ Record = TypeVar("Record")
 
 
 def read_table(cls: type[Record], table: Any, where: str, base: Path) -> Record:
-    """A dataclass from a table. `where` names it in errors; paths are relative to the folder `base`.
+    """Return the dataclass of a table. Raises TrainError for an unknown or missing key, or a value of another type.
 
-    Raises TrainError for an unknown or missing key, or a value of another type.
+    Args:
+        cls: the dataclass, which may contain others.
+        table: the parsed table.
+        where: name of the table in errors.
+        base: folder that relative paths start from.
     """
     if not isinstance(table, Mapping):
         raise TrainError(f"{where} must be a table, found {table!r}")

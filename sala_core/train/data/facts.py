@@ -1,4 +1,4 @@
-"""Invented facts: sentences with made-up names and values, each with the question it answers."""
+"""Invented facts: sentences with made-up names and values, each with the questions that it answers."""
 
 from __future__ import annotations
 
@@ -6,52 +6,55 @@ import random
 from dataclasses import dataclass
 
 
-def _listed(words: str) -> tuple[str, ...]:
-    return tuple(words.split(","))
+def _words(text: str) -> tuple[str, ...]:
+    """Split a text at its commas."""
+    return tuple(text.split(","))
 
 
-_ONSETS = _listed("b,br,c,ch,cl,d,dr,f,fl,g,gr,h,j,k,kr,l,m,n,p,pr,qu,r,s,sh,st,t,th,tr,v,vr,w,y,z")
-_VOWELS = _listed("a,e,i,o,u,a,e,o,ai,ea,ie,ou")
-_CODAS = _listed(",,,l,n,r,s,m,th,nd,rk,x,lm,st")
-_ENDINGS = _listed("ra,mora,dor,wick,ham,ia,stead,ford,vale,on,en,us,a,burg,mere")
+_ONSETS = _words("b,br,c,ch,cl,d,dr,f,fl,g,gr,h,j,k,kr,l,m,n,p,pr,qu,r,s,sh,st,t,th,tr,v,vr,w,y,z")
+_VOWELS = _words("a,e,i,o,u,a,e,o,ai,ea,ie,ou")
+_CODAS = _words(",,,l,n,r,s,m,th,nd,rk,x,lm,st")
+_ENDINGS = _words("ra,mora,dor,wick,ham,ia,stead,ford,vale,on,en,us,a,burg,mere")
 
-_ROLES = _listed(
+_ROLES = _words(
     "harbour master,librarian,clockmaker,old gardener,lighthouse keeper,chief engineer,night watchman,"
     "miller,archivist,baker,captain,governor,schoolteacher,blacksmith,apothecary,bell ringer,"
     "stationmaster,surgeon,map maker,tailor,weaver,beekeeper,astronomer,ferryman,judge,innkeeper,"
     "treasurer,painter,glassblower,mayor"
 )
-_THINGS = _listed(
+_THINGS = _words(
     "secret code,password,key number,locker number,door code,registration number,favourite colour,"
     "lucky number,true name,birthplace,telephone number,room number,ship,horse,dog,middle name,motto,"
     "safe combination,access code,monthly salary,height,age,house number,badge number,passphrase,"
     "hidden treasure,special number,magic word,nickname,best friend,home town,invoice number,"
     "port number,serial number,ticket number"
 )
-_OBJECTS = _listed(
+_OBJECTS = _words(
     "the silver lantern,the blue ledger,the iron key,the lost map,the golden compass,the red notebook,"
     "the old piano,the brass telescope,the sealed letter,the stolen painting,the ivory chess set,"
     "the wooden flute,the green bottle,the spare battery,the black umbrella,the wedding ring,"
     "the rusty sword,the small drum,the glass crown"
 )
-_TITLES = _listed("Captain,Doctor,Professor,Lady,Mr.,Mrs.,Queen,King")
-_PLACES = _listed(
+_TITLES = _words("Captain,Doctor,Professor,Lady,Mr.,Mrs.,Queen,King")
+_PLACES = _words(
     "under the kitchen floor,behind the north tower,in the third drawer,beneath the old oak,"
     "inside the clock,in the cellar of the mill,on the top shelf,near the eastern gate,"
     "at the bottom of the well,in the boathouse,behind the altar,inside a hollow log,in the attic,"
     "under the stone bridge,in the captain's cabin"
 )
-_COLOURS = _listed("crimson,turquoise,amber,violet,emerald,indigo,scarlet,ochre,silver,lavender,olive,maroon")
-_MONTHS = _listed("January,February,March,April,May,June,July,August,September,October,November,December")
-_DEEDS = _listed("founded,discovered,designed,stole,repaired,bought,wrote about,painted,destroyed,inherited,hid,sold")
+_COLORS = _words("crimson,turquoise,amber,violet,emerald,indigo,scarlet,ochre,silver,lavender,olive,maroon")
+_MONTHS = _words("January,February,March,April,May,June,July,August,September,October,November,December")
+_DEEDS = _words("founded,discovered,designed,stole,repaired,bought,wrote about,painted,destroyed,inherited,hid,sold")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
     """A sentence and the questions that it answers.
 
-    plural: questions asked where several sentences answer; together: one about several keys at once, with {} for them,
-    of which this fact's is `key`; own_line: whether nothing else stands on the sentence's line.
+    plural: questions for the case that several sentences answer; () for none.
+    together: a question about several keys at once, with {} in their place; "" for none.
+    key: the key of this fact in such a question.
+    own_line: the sentence must be alone on its line.
     """
 
     sentence: str
@@ -63,7 +66,7 @@ class Fact:
 
 
 def invented_name(rng: random.Random) -> str:
-    """A pronounceable name that stands in no book."""
+    """Return a pronounceable random name."""
     parts = [rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(rng.choice((1, 1, 2)))]
     return ("".join(parts) + rng.choice(_ENDINGS)).capitalize()
 
@@ -76,11 +79,11 @@ def _value(rng: random.Random, thing: str) -> str:
     if any(word in thing for word in ("code", "number", "combination")) or rng.random() < 0.2:
         return _number(rng)
     if "colour" in thing:
-        return rng.choice(_COLOURS)
+        return rng.choice(_COLORS)
     if any(word in thing for word in ("salary", "height", "age")):
         return f"{_number(rng)} {rng.choice(('crowns', 'inches', 'years', 'pounds'))}"
     if rng.random() < 0.2:
-        return f"{rng.choice(_COLOURS)} {invented_name(rng)}"
+        return f"{rng.choice(_COLORS)} {invented_name(rng)}"
     return invented_name(rng)
 
 
@@ -149,7 +152,7 @@ def _recipe(rng: random.Random) -> Fact:
             f"costs {_number(rng)} crowns",
             f"was named after {invented_name(rng)}",
             f"lies {_number(rng)} miles from {invented_name(rng)}",
-            f"is made of {rng.choice(_COLOURS)} glass",
+            f"is made of {rng.choice(_COLORS)} glass",
             f"has {_number(rng)} parts",
             f"belongs to {_owner(rng)}",
         )
@@ -171,15 +174,15 @@ def _definition(rng: random.Random) -> Fact:
     return Fact(sentence=sentence, questions=questions, own_line=True)
 
 
-_LABELS = _listed(
+_LABELS = _words(
     "reference number,serial code,access token,record number,passphrase,identifier,tracking number,order number,"
     "magic sign,password,call sign,checksum,inventory code,batch number"
 )
-_ADJECTIVES = _listed(
+_ADJECTIVES = _words(
     "quiet,amber,hollow,gentle,rapid,frozen,ancient,crooked,distant,silver,humble,curious,golden,bitter,wooden,lonely,"
     "polished,careless,narrow,restless,spotted,modern,foggy,brave,dusty,clever,purple,tidy,northern,wild"
 )
-_NOUNS = _listed(
+_NOUNS = _words(
     "lantern,meadow,harbour,engine,falcon,cabinet,orchard,pebble,violin,glacier,monkey,saddle,temple,basket,comet,"
     "puddle,ladder,teapot,walnut,badger,curtain,mirror,pigeon,rocket,island,button,helmet,cactus,tunnel,willow"
 )
@@ -193,7 +196,7 @@ def _key(rng: random.Random) -> str:
 
 
 def _identifier(rng: random.Random) -> str:
-    """Hexadecimal digits in groups, like the names that programs give."""
+    """Return groups of hexadecimal digits, such as UUIDs."""
     sizes = rng.choice(((8, 4, 4, 4, 12), (8,), (4, 4), (6, 6)))
     return "-".join("".join(rng.choices("0123456789abcdef", k=size)) for size in sizes)
 
@@ -206,7 +209,7 @@ def _keyed_value(rng: random.Random) -> str:
 
 
 def keyed_facts(rng: random.Random, count: int) -> list[Fact]:
-    """Values of keys in sentences that are all alike; now and then several values of one key."""
+    """Return facts that give keys a value in sentences of one form. Some keys have several values."""
     label = rng.choice(_LABELS)
     form = rng.choice(
         (
@@ -249,12 +252,12 @@ _MAKERS = (_keyed, _keyed, _attribute, _attribute, _attribute, _location, _event
 
 
 def invented_fact(rng: random.Random) -> Fact:
-    """One fact of a random kind."""
+    """Return a fact of a random kind."""
     return rng.choice(_MAKERS)(rng)
 
 
 def similar_facts(rng: random.Random, count: int) -> list[Fact]:
-    """Facts that share a thing or a role and differ in the name: only the whole question tells them apart."""
+    """Return facts that share a thing or a role and differ in the name, so that every word of a question matters."""
     things, roles = rng.sample(_THINGS, 2), rng.sample(_ROLES, 2)
     facts = []
     for _ in range(count):

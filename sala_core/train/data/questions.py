@@ -1,4 +1,4 @@
-"""Questions that a text answers in its own words, and some that it does not."""
+"""Questions that a sentence of the text answers, and questions that the text does not answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SENTENCE = re.compile(
 )
 _ANY_END = re.compile(r"[.!?]")
 _DEFINITION = re.compile(r"^[ \t]*((?:def|class|fn|struct|enum|trait) (\w{3,})[^\n]{0,80})$", re.MULTILINE)
-_ASKED = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
+_QUESTION_ANSWER = re.compile(r"^([^\n]{15,120}\?)\n([A-Z][^.\n\"]{20,250}\.)", re.MULTILINE)
 _NAME = re.compile(r"(?<=[a-z,'] )[A-Z][a-z]{3,}")
 _QUOTED = (("", ""),) * 6 + (("“", "”"), ('"', '"'))
 _MENTIONS = (
@@ -43,19 +43,27 @@ _DEFINED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question about a body of text; `spans` are the answer's sentences, as characters of it (none: not said)."""
+    """A question about a text. spans: start and end characters of the sentences that answer; () for no answer."""
 
     text: str
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def ask(rng: random.Random, body: str, planted: list[tuple[str, Fact]], frequency: Mapping[str, int]) -> list[Question]:
-    """Questions about planted facts, those the body answers itself, definitions, sentences, and absent facts.
+def make_questions(
+    rng: random.Random, body: str, planted: list[tuple[str, Fact]], frequency: Mapping[str, int]
+) -> list[Question]:
+    """Return questions about planted facts, definitions and sentences, and questions that the text itself contains.
 
-    planted: sentences that may stand in the body, with their facts. frequency: of words in the corpus, 0 for others.
+    Some more questions are about facts that the text does not tell.
+
+    Args:
+        rng: source of randomness.
+        body: the text.
+        planted: sentences that may stand in the text, with their facts.
+        frequency: of words in the corpus, 0 for unknown words.
     """
     questions = _about_planted(rng, body, planted)
-    for match in _ASKED.finditer(body):
+    for match in _QUESTION_ANSWER.finditer(body):
         questions.append(Question(text=match[1], spans=(match.span(2),)))
     defined = Counter(match[2] for match in _DEFINITION.finditer(body))
     definitions = [match for match in _DEFINITION.finditer(body) if defined[match[2]] == 1]
@@ -64,7 +72,7 @@ def ask(rng: random.Random, body: str, planted: list[tuple[str, Fact]], frequenc
     sentences = [
         match
         for match in _SENTENCE.finditer(body)
-        if not any(planted_one in match[0] and planted_one != match[0] for planted_one, _ in planted)
+        if not any(fact in match[0] and fact != match[0] for fact, _ in planted)
     ]
     parts = _ANY_END.split(body)
     for match in rng.sample(sentences, min(len(sentences), 2 + len(body) // 700)):
@@ -79,21 +87,21 @@ def ask(rng: random.Random, body: str, planted: list[tuple[str, Fact]], frequenc
 
 
 def _about_planted(rng: random.Random, body: str, planted: list[tuple[str, Fact]]) -> list[Question]:
-    found: list[tuple[Fact, int, int]] = []
+    located: list[tuple[Fact, int, int]] = []
     for sentence, fact in planted:
         start = body.find(sentence)
         if start >= 0 and body.count(sentence) == 1:
-            found.append((fact, start, start + len(sentence)))
+            located.append((fact, start, start + len(sentence)))
     by_key: dict[tuple[str, ...], list[tuple[Fact, int, int]]] = {}
-    for one in found:
+    for one in located:
         by_key.setdefault(one[0].questions, []).append(one)
     questions = []
-    for alike in by_key.values():
-        fact = alike[0][0]
-        spans = tuple(sorted((start, end) for _, start, end in alike))
-        texts = fact.plural if len(alike) > 1 and fact.plural else fact.questions
+    for same_key in by_key.values():
+        fact = same_key[0][0]
+        spans = tuple(sorted((start, end) for _, start, end in same_key))
+        texts = fact.plural if len(same_key) > 1 and fact.plural else fact.questions
         questions.append(Question(text=rng.choice(texts), spans=spans))
-    questions += _about_several_keys(rng, found)
+    questions += _about_several_keys(rng, located)
     if len(questions) > 1 and rng.random() < 0.3:
         pair = rng.sample(questions, 2)
         spans = tuple(span for question in pair for span in question.spans)
@@ -101,40 +109,40 @@ def _about_planted(rng: random.Random, body: str, planted: list[tuple[str, Fact]
     return questions
 
 
-def _about_several_keys(rng: random.Random, found: list[tuple[Fact, int, int]]) -> list[Question]:
-    """One question about two to four keys, where so many have their one value each."""
-    times = Counter(fact.key for fact, _, _ in found)
-    alone = [one for one in found if one[0].together and times[one[0].key] == 1]
-    if len(alone) < 2 or rng.random() < 0.5:
+def _about_several_keys(rng: random.Random, located: list[tuple[Fact, int, int]]) -> list[Question]:
+    """Return one question about two to four keys that have a single value each, or none."""
+    num_values = Counter(fact.key for fact, _, _ in located)
+    single = [one for one in located if one[0].together and num_values[one[0].key] == 1]
+    if len(single) < 2 or rng.random() < 0.5:
         return []
-    asked = [one for one in alone if one[0].together == alone[0][0].together]
-    asked = rng.sample(asked, min(len(asked), rng.randint(2, 4)))
-    keys = [fact.key for fact, _, _ in asked]
+    chosen = [one for one in single if one[0].together == single[0][0].together]
+    chosen = rng.sample(chosen, min(len(chosen), rng.randint(2, 4)))
+    keys = [fact.key for fact, _, _ in chosen]
     if len(keys) < 2:
         return []
-    text = asked[0][0].together.format(_listed(keys))
-    return [Question(text=text, spans=tuple((start, end) for _, start, end in asked))]
+    text = chosen[0][0].together.format(_join_with_and(keys))
+    return [Question(text=text, spans=tuple((start, end) for _, start, end in chosen))]
 
 
 def _about_absent(rng: random.Random, planted: list[tuple[str, Fact]], count: int) -> list[Question]:
-    """Of facts that nothing tells; most differ from one that is told by a name alone."""
+    """Return questions about facts that the text does not tell. Most differ from a planted fact in one name only."""
     questions = []
     for _ in range(count):
         if rng.random() < 0.3:
             continue
         text = rng.choice(invented_fact(rng).questions)
         if planted and rng.random() < 0.6:
-            asked = rng.choice(rng.choice(planted)[1].questions)
-            names = _NAME.findall(asked)
+            answered = rng.choice(rng.choice(planted)[1].questions)
+            names = _NAME.findall(answered)
             if names:
                 name = rng.choice(names)
-                text = asked.replace(name, invented_name(rng))
+                text = answered.replace(name, invented_name(rng))
         questions.append(Question(text=text))
     return questions
 
 
 def _key_words(rng: random.Random, sentence: str, parts: list[str], frequency: Mapping[str, int]) -> str | None:
-    """Two to four rarer words of `sentence`, apart and in any order, that no other part holds together."""
+    """Return two to four rare words of `sentence`, in random order, that no other part of the text has together."""
     words = [word for word in dict.fromkeys(WORD.findall(sentence)) if len(word) > 3]
     rare = sorted(words, key=lambda word: frequency[word])[:5]
     if len(rare) < 3:
@@ -143,21 +151,21 @@ def _key_words(rng: random.Random, sentence: str, parts: list[str], frequency: M
     if sum(all(word in part for word in chosen) for part in parts) > 1:
         return None
     before, after = rng.choice(_QUOTED)
-    return _listed([f"{before}{word}{after}" for word in chosen])
+    return _join_with_and([f"{before}{word}{after}" for word in chosen])
 
 
-def _listed(words: list[str]) -> str:
+def _join_with_and(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _key_phrase(rng: random.Random, sentence: str, body: str, frequency: Mapping[str, int]) -> str | None:
-    """One to four words around a rare word of `sentence` that stands once in `body`, if any."""
+    """Return one to four adjacent words of `sentence` that contain a word that occurs once in `body`; None if none."""
     words = list(WORD.finditer(sentence))
     rare = sorted((frequency[word[0]], index) for index, word in enumerate(words))[:3]
-    once = [index for _, index in rare if body.count(words[index][0]) == 1]
-    if not once:
+    unique = [index for _, index in rare if body.count(words[index][0]) == 1]
+    if not unique:
         return None
-    first = last = once[0]
+    first = last = unique[0]
     for _ in range(rng.choice((0, 0, 1, 2, 3))):
         if rng.random() < 0.5 and first > 0:
             first -= 1

@@ -1,6 +1,6 @@
-"""Made-up rows that only recall can predict: copying, keys with values, needles in text. Recall is measured on them.
+"""Synthetic rows that measure recall: copying, key-value lookup and needles in text.
 
-Symbols are ordinary token ids drawn at random. Only tokens that the row has told before have a weight.
+Symbols are random token ids. Only targets that follow from earlier tokens of the row have a weight.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from sala_core.train.data.tasks import Row
 _NEEDLE_KEY, _NEEDLE_VALUE = 3, 4  # tokens
 
 RecallMaker = Callable[[random.Random, int, range, np.ndarray], Row]
-"""(random numbers, row length, ids to draw from, text of at least that length) -> a row of length + 1 ids or more."""
+"""(rng, length, symbols, text) -> a row of at least length + 1 ids. text: [at least length] ids of plain text."""
 
 
 def copy_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) -> Row:
-    """A run of random symbols, again and again: nothing but the place where it stood before tells what comes."""
+    """Return a row that repeats one random run of symbols. Each repeat can be predicted by copying alone.
+
+    Args:
+        rng: source of randomness.
+        length: tokens of the row; it has at least length + 1 ids.
+        symbols: token ids to draw from.
+        text: unused.
+    """
     pool = _pool(rng, symbols, 64)
     run = [rng.choice(pool) for _ in range(rng.randint(8, max(9, length // 2)))]
     row = Row()
@@ -29,18 +36,25 @@ def copy_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) 
     return row
 
 
-def _pool(rng: random.Random, symbols: range, least: int) -> range:
-    """The first 32, 64 ... or all symbols: few are met often, which is where recall is learnt first."""
-    sizes = [size for size in (2**k for k in range(5, 17)) if least <= size < len(symbols)]
+def _pool(rng: random.Random, symbols: range, minimum: int) -> range:
+    """Return the first 32, 64, ... or all symbols, at least `minimum`. In small pools recall is learned first."""
+    sizes = [size for size in (2**k for k in range(5, 17)) if minimum <= size < len(symbols)]
     return symbols[: rng.choice([*sizes, len(symbols)])]
 
 
 def key_value_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) -> Row:
-    """Pairs of key and value, then the keys again in another order, each to be followed by its value."""
+    """Return a row with pairs of key and value, then the keys again in other orders, each followed by its value.
+
+    Args:
+        rng: source of randomness.
+        length: tokens of the row; it has at least length + 1 ids.
+        symbols: token ids to draw from.
+        text: unused.
+    """
     pool = _pool(rng, symbols, 32)
-    most = min(length // 4, len(pool) // 2)
-    drawn = rng.sample(pool, 2 * rng.randint(max(1, most // 4), max(1, most)))
-    pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
+    max_pairs = min(length // 4, len(pool) // 2)
+    ids = rng.sample(pool, 2 * rng.randint(max(1, max_pairs // 4), max(1, max_pairs)))
+    pairs = list(zip(ids[::2], ids[1::2], strict=True))
     row = Row()
     for pair in pairs:
         row.add(list(pair), 0.0)
@@ -52,19 +66,26 @@ def key_value_row(rng: random.Random, length: int, symbols: range, text: np.ndar
 
 
 def needle_row(rng: random.Random, length: int, symbols: range, text: np.ndarray) -> Row:
-    """Text with a few short random runs in it; at the end their first tokens come again, to be continued."""
+    """Return a row of text with short random needles. At the end each needle's first tokens ask for the others.
+
+    Args:
+        rng: source of randomness.
+        length: tokens of the row; it has at least length + 1 ids.
+        symbols: token ids to draw from.
+        text: ids of plain text, at least `length`.
+    """
     size = _NEEDLE_KEY + _NEEDLE_VALUE
     count = max(1, min(8, length // 64))
     needles = [rng.sample(symbols, size) for _ in range(count)]
-    room = max(0, length + 1 - 2 * count * size)
-    places = sorted(rng.randint(0, room) for _ in needles)
+    num_text = max(0, length + 1 - 2 * count * size)
+    positions = sorted(rng.randint(0, num_text) for _ in needles)
     row = Row()
-    before = 0
-    for place, needle in zip(places, needles, strict=True):
-        row.add(text[before:place].tolist(), 0.0)
+    previous = 0
+    for position, needle in zip(positions, needles, strict=True):
+        row.add(text[previous:position].tolist(), 0.0)
         row.add(needle, 0.0)
-        before = place
-    row.add(text[before:room].tolist(), 0.0)
+        previous = position
+    row.add(text[previous:num_text].tolist(), 0.0)
     while len(row.ids) <= length:
         for needle in rng.sample(needles, count):
             row.add(needle[:_NEEDLE_KEY], 0.0)

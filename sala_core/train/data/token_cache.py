@@ -1,4 +1,4 @@
-"""Token ids of the training text, made once and mapped from disk, and windows of them in shuffled order."""
+"""Token ids of the training text, made once and memory-mapped, and windows of them in shuffled order."""
 
 from __future__ import annotations
 
@@ -22,33 +22,49 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCache:
-    """Ids of all documents one after another, each behind a separator. train, held_out: [n] integers, mapped."""
+    """Ids of all documents, each after a separator token. train, held_out: [n] uint16 or int32, memory-mapped."""
 
     train: np.ndarray
     held_out: np.ndarray
 
     @classmethod
     def open(cls, data: Data, tokenizer: Tokenizer, separator: int, folder: Path) -> TokenCache:
-        """The cache of these texts in `folder`, made if it is not there. Raises TrainError, DiskFullError."""
+        """Open the cache of these texts; make it if it does not exist. Raises TrainError, LibraryError, DiskFullError.
+
+        Args:
+            data: the texts.
+            tokenizer: encodes the texts.
+            separator: token id in front of every document.
+            folder: of the cache files, one set for each combination of the above.
+        """
         stem = folder / f"tokens-{_digest(data, tokenizer, separator)}"
         if not stem.with_suffix(".json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             _build(stem, data, tokenizer, separator)
         facts = read_json(stem.with_suffix(".json"))
-        parts = {name: _mapped(_file(stem, name), facts["dtype"], facts[name]) for name in ("train", "held_out")}
+        parts = {name: _map_file(_file(stem, name), facts["dtype"], facts[name]) for name in ("train", "held_out")}
         return cls(**parts)
 
 
 def num_windows(num_tokens: int, length: int) -> int:
-    """Windows of `length` inputs and as many targets."""
+    """Return how many windows of `length` inputs and `length` targets `num_tokens` tokens have."""
     return max(0, (num_tokens - 1) // length)
 
 
 def window(tokens: np.ndarray, length: int, sample: int, seed: str) -> np.ndarray:
-    """The ids [length + 1] of a sample: every window once an epoch, each epoch in another order and grid."""
+    """Return the ids of a sample, [length + 1] int64. Raises TrainError if there is too little text.
+
+    An epoch has every window once. Each epoch has another order and another offset of the windows.
+
+    Args:
+        tokens: [n], the text.
+        length: tokens of a window.
+        sample: number of the sample, over all epochs.
+        seed: of orders and offsets.
+    """
     count = num_windows(len(tokens) - length, length)
     if count < 1:
-        raise TrainError(f"{len(tokens):,} tokens of text hold no windows of {length:,}; give more text")
+        raise TrainError(f"{len(tokens):,} tokens of text are too few for windows of {length:,} tokens; give more text")
     epoch, index = divmod(sample, count)
     offset = _mix(f"{seed}/{epoch}/offset") % length
     start = offset + shuffled(index, count, f"{seed}/{epoch}") * length
@@ -56,10 +72,13 @@ def window(tokens: np.ndarray, length: int, sample: int, seed: str) -> np.ndarra
 
 
 def shuffled(index: int, count: int, seed: str) -> int:
-    """Where `index` goes in a pseudo-random permutation of 0 ... count - 1 that needs no memory: a Feistel cipher."""
+    """Return item `index` of a pseudo-random permutation of 0 ... count - 1, computed without a table.
+
+    The permutation is a Feistel cipher over the next even number of bits, with cycle walking.
+    """
     half = max(1, ((count - 1).bit_length() + 1) // 2)
-    mask, keys = (1 << half) - 1, [_mix(f"{seed}/{turn}") for turn in range(4)]
-    while True:  # outside the range it is enciphered again; at most 4 * count values, so it comes back
+    mask, keys = (1 << half) - 1, [_mix(f"{seed}/{number}") for number in range(4)]
+    while True:  # encipher again until in range: the cipher has at most 4 * count values
         left, right = index >> half, index & mask
         for key in keys:
             mixed = (right + key) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
@@ -74,7 +93,7 @@ def _mix(text: str) -> int:
 
 
 def _digest(data: Data, tokenizer: Tokenizer, separator: int) -> str:
-    """Changes with any file's name, size or time, the tokenizer, or what is held out."""
+    """Hash of the files' names, sizes and times, of the held-out names, the tokenizer and the separator."""
     files = [
         (str(file), file.stat().st_size, file.stat().st_mtime_ns)
         for _, _, file in text_files(data.texts, library=data.python_library)
@@ -93,7 +112,7 @@ def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None
     for name in ("train", "held_out"):
         temporary, count = _file(stem, name).with_suffix(f".{os.getpid()}.new"), 0
         with temporary.open("wb") as file:
-            for ids in _documents(data, tokenizer, separator, unseen=name == "held_out"):
+            for ids in _documents(data, tokenizer, separator, only_held_out=name == "held_out"):
                 file.write(ids.astype(dtype).tobytes())
                 count += len(ids)
             file.flush()
@@ -103,13 +122,13 @@ def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None
     write_json(stem.with_suffix(".json"), facts)
 
 
-def _documents(data: Data, tokenizer: Tokenizer, separator: int, *, unseen: bool) -> Iterator[np.ndarray]:
-    texts = read_texts(data.texts, data.held_out, unseen=unseen, library=data.python_library)
+def _documents(data: Data, tokenizer: Tokenizer, separator: int, *, only_held_out: bool) -> Iterator[np.ndarray]:
+    texts = read_texts(data.texts, data.held_out, only_held_out=only_held_out, library=data.python_library)
     for source in texts:
         yield np.concatenate([np.array([separator], np.int32), tokenizer.encode_content(source.text)])
 
 
-def _mapped(file: Path, dtype: str, count: int) -> np.ndarray:
+def _map_file(file: Path, dtype: str, count: int) -> np.ndarray:
     if not count:
         return np.zeros(0, dtype)
     try:

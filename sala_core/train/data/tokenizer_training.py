@@ -1,4 +1,7 @@
-"""`python -m sala_core.train.data.tokenizer_training TARGET TEXT...`: byte-level BPE with ChatML control tokens."""
+"""Train a byte-level BPE tokenizer with ChatML control tokens.
+
+`python -m sala_core.train.data.tokenizer_training TARGET TEXT...`
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ TURN_END = "<|im_end|>"
 CONTROL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, "<think>", "</think>")
 VOCAB_SIZE = 8192
 
-# Words with their leading space, single digits, punctuation, white space; a quotation mark stands alone.
+# Pieces: words with a leading space, single digits, quotation marks (always alone), punctuation, white space.
 _PIECES = r" ?\p{L}+|\p{N}|[\"“”]| ?[^\s\p{L}\p{N}\"“”]+|\n+| +(?=\S)|\s+"
 
 CHAT_TEMPLATE = (
@@ -30,7 +33,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Tokenizer:
-    """Train the BPE on `texts`; the control tokens get the ids 0 to 4."""
+    """Train a BPE tokenizer on `texts`. The control tokens have the ids 0 to 4."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -50,7 +53,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Token
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json, generation_config.json (what ends an answer) and the template."""
+    """Write tokenizer.json, tokenizer_config.json, generation_config.json (EOS tokens) and chat_template.jinja."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     settings = {
@@ -69,7 +72,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def sample(texts: Iterable[SourceText]) -> Iterator[str]:
-    """Pieces of the corpus, no kind of text outweighing the others: a share of long books and of medical texts."""
+    """Yield pieces of the corpus. Books are cut and some medical texts skipped, so that neither kind dominates."""
     rng = random.Random(0)
     for source in texts:
         if source.kind == "medquad" and rng.random() < 0.7:
@@ -79,11 +82,17 @@ def sample(texts: Iterable[SourceText]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Train on the texts and write the tokenizer's files."""
+    """Parse the command line, train the tokenizer and write its files."""
     parser = argparse.ArgumentParser(prog="sala_core.train.data.tokenizer_training", description=__doc__)
     parser.add_argument("target", type=Path)
     parser.add_argument("texts", type=Path, nargs="+", help="files and folders")
-    parser.add_argument("--held-out", nargs="*", default=[], metavar="NAME", help="parts of file names to leave out")
+    parser.add_argument(
+        "--held-out",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="hold out files with this in their names",
+    )
     parser.add_argument("--vocab-size", type=int, default=VOCAB_SIZE)
     arguments = parser.parse_args()
     texts = sample(read_texts(arguments.texts, arguments.held_out))

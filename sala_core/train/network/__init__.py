@@ -1,1 +1,1 @@
-"""The trainable network: the model's operations with gradients, and how weights map to it."""
+"""The trainable network: the model's operations with gradients, and the conversion of weights to it."""

@@ -1,7 +1,7 @@
-"""A backbone folder from a dense checkpoint in Hugging Face layout: the same files under another config.
+"""Convert a dense checkpoint in Hugging Face layout to a backbone folder: the same weights with another config.
 
-Llama, Qwen3 and MiniCPM name their tensors as this family does, and compute the same once the muP scalings are set so:
-MiniCPM has them itself, for the others all three are one.
+Llama, Qwen3 and MiniCPM have the tensor names of this family and compute the same function with the right muP scalings:
+MiniCPM's own, and 1 for Llama and Qwen3.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ FAMILIES = ("llama", "qwen3", "minicpm")
 
 
 def convert(source: str | Path, target: Path) -> SalaConfig:
-    """Make the backbone folder `target` from a dense model: a folder or the name of a downloaded one.
+    """Write the backbone folder `target` from a dense model; return its config.
 
-    Weights keep their dtype and bits. Raises ModelError (missing, damaged), ConfigError for what this family cannot
-    compute exactly, TrainError where `target` is not new.
+    source: a folder, or the name of a downloaded model. Weights keep their dtype and bits. Raises ModelError for a
+    missing or damaged model, ConfigError for a model that this family cannot compute exactly, TrainError if `target`
+    is not empty.
     """
     folder = resolve_model(source)
     raw, files = load_config_json(folder), weight_files(folder)
@@ -50,13 +51,13 @@ def convert(source: str | Path, target: Path) -> SalaConfig:
 
 
 def dense_config(raw: Mapping[str, Any]) -> SalaConfig:
-    """The full-attention model of this family that computes what a dense model's `config.json` describes.
+    """Return the full-attention config of this family that is equivalent to a dense model's `config.json`.
 
-    Raises ConfigError where there is none.
+    Raises ConfigError if there is none.
     """
     family = raw.get("model_type")
     if family not in FAMILIES:
-        raise ConfigError(f"model_type is {family!r}; dense models that can be converted are {', '.join(FAMILIES)}")
+        raise ConfigError(f"model_type is {family!r}; types that can be converted are {', '.join(FAMILIES)}")
     layers, hidden, heads = (raw[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
     rope = raw.get("rope_parameters") or {}
     scaling = raw.get("rope_scaling") or {}
@@ -64,7 +65,7 @@ def dense_config(raw: Mapping[str, Any]) -> SalaConfig:
     _refuse(kinds != {"default"}, f"rotary scaling {sorted(kinds - {'default'})}")
     _refuse(bool(raw.get("use_sliding_window")), "a sliding window")
     _refuse(bool(raw.get("mlp_bias")), "biases")
-    _refuse(float(raw.get("partial_rotary_factor", 1.0)) != 1.0, "rotary on a part of the head")
+    _refuse(float(raw.get("partial_rotary_factor", 1.0)) != 1.0, "rotary on part of a head")
     head_dim = raw.get("head_dim") or hidden // heads
     known = ("vocab_size", "intermediate_size", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
     kept = {name: raw[name] for name in known if raw.get(name) is not None}
@@ -101,11 +102,11 @@ def dense_config(raw: Mapping[str, Any]) -> SalaConfig:
 
 def _refuse(condition: bool, what: str) -> None:
     if condition:
-        raise ConfigError(f"the model uses {what}, which this family does not compute; convert another one")
+        raise ConfigError(f"the model uses {what}, which this family cannot compute; convert another model")
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Of every tensor in a file, from its header."""
+    """The shape of every tensor in a file, from its header."""
     try:
         with safe_open(str(file), framework="pt") as reader:
             return {name: tuple(reader.get_slice(name).get_shape()) for name in reader.keys()}  # noqa: SIM118
@@ -114,16 +115,16 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(files: Sequence[Path], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise CheckpointError where tensors are missing, misshapen, or of a model that computes more."""
-    found = {name: shape for file in files for name, shape in _shapes(file).items() if not name.endswith("inv_freq")}
-    wrong = [name for name, shape in expected.items() if found.get(name) != shape]
-    wrong += sorted(set(found) - set(expected) - {"lm_head.weight"})
+    """Raise CheckpointError if tensors are missing, have another shape, or are unknown to this family."""
+    actual = {name: shape for file in files for name, shape in _shapes(file).items() if not name.endswith("inv_freq")}
+    wrong = [name for name, shape in expected.items() if actual.get(name) != shape]
+    wrong += sorted(set(actual) - set(expected) - {"lm_head.weight"})
     if wrong:
-        raise CheckpointError(f"{len(wrong)} tensors do not fit config.json, {', '.join(wrong[:3])} among them")
+        raise CheckpointError(f"{len(wrong)} tensors do not fit config.json, for example {', '.join(wrong[:3])}")
 
 
 def _copy(file: Path, target: Path) -> None:
-    """A hard link where the disk allows one: weights are large, and neither side is ever changed in place."""
+    """Make a hard link if the disk allows one: weights are large, and neither file is changed in place later."""
     try:
         os.link(file.resolve(), target)
     except OSError:

@@ -1,7 +1,7 @@
-"""The trainable model: full attention, block-sparse or lightning, layer by layer, as its config says.
+"""The trainable model: each layer has full, block-sparse or lightning attention, as the config says.
 
-Parameter names are the checkpoint's, so a state dict is a model file as it is. A layer of kind `minicpm4` attends to
-everything while `sparse` is off, and to the chosen blocks while it is on: there is nothing in it to convert.
+Parameter names are those of the checkpoint, so a state dict can be saved as a model file. A layer of type `minicpm4`
+has full attention while `Network.sparse` is off and attends to selected blocks while it is on, with the same weights.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sala_core.model.config import SalaConfig
 from sala_core.train.network.lightning import differentiable_lightning
 from sala_core.train.network.sparse import block_layout, differentiable_blocks, is_dense
 
-Tap = Callable[[int, Tensor, Tensor], None]
-"""Called in every layer with its index, the mixer's input and its output, both [B, T, D]."""
+MixerHook = Callable[[int, Tensor, Tensor], None]
+"""Called in every layer with the layer's index and the mixer's input and output, both [B, T, D]."""
 
 
 class RMSNorm(nn.Module):
-    """`sala_kernels.rms_norm` with a weight of its own."""
+    """`sala_kernels.rms_norm` with a trained weight."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class RMSNorm(nn.Module):
 
 
 class SoftmaxMixer(nn.Module):
-    """Grouped-query attention: dense, or over chosen blocks. Rotary, q/k norm and gate as the config has them."""
+    """Grouped-query attention: full, or over selected blocks. Rotary, QK norm and output gate as in the config."""
 
     def __init__(self, config: SalaConfig) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class SoftmaxMixer(nn.Module):
         self.o_gate = _linear(D, width) if config.attn_use_output_gate else None
         self.o_proj = _linear(width, D)
 
-    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
-        """x: [B, T, D]; turn: [2, T, d / 2]. Returns what joins the residual stream, [B, T, D]."""
-        q, k = self.queries_keys(x, turn)
+    def forward(self, x: Tensor, cos_sin: Tensor | None, sparse: bool) -> Tensor:
+        """Return the mixer's output [B, T, D]. x: [B, T, D]; cos_sin: [2, T, d / 2], None without rotary."""
+        q, k = self.queries_keys(x, cos_sin)
         v, scale = _heads(self.v_proj(x), self.head_dim), self.head_dim**-0.5
         if sparse and not is_dense(x.shape[1], self.layout):
             o = differentiable_blocks(q, k, v, scale=scale, layout=self.layout)
@@ -60,14 +60,14 @@ class SoftmaxMixer(nn.Module):
         o = o.flatten(2)
         return self.o_proj(o if self.o_gate is None else o * torch.sigmoid(self.o_gate(x)))
 
-    def queries_keys(self, x: Tensor, turn: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What attention and the choice of blocks compare: q [B, T, H, d] and k [B, T, Hk, d] of x [B, T, D]."""
+    def queries_keys(self, x: Tensor, cos_sin: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries [B, T, H, d] and keys [B, T, Hk, d] of x [B, T, D], after norm and rotary."""
         q, k = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj))
-        return _placed(q, self.q_norm, turn, q.dtype), _placed(k, self.k_norm, turn, k.dtype)
+        return _norm_rotary(q, self.q_norm, cos_sin, q.dtype), _norm_rotary(k, self.k_norm, cos_sin, k.dtype)
 
 
 class LightningMixer(nn.Module):
-    """Linear attention with a constant decay per head; norms, rotary and gate as the config has them."""
+    """Linear attention with a constant decay per head. Norms, rotary and output gate as in the config."""
 
     log_decay: Tensor
 
@@ -83,10 +83,10 @@ class LightningMixer(nn.Module):
         self.o_proj = _linear(width, D)
         self.register_buffer("log_decay", lightning_log_decay(config.lightning_nh), persistent=False)
 
-    def forward(self, x: Tensor, turn: Tensor | None, sparse: bool) -> Tensor:
-        """As of `SoftmaxMixer`; `sparse` is none of its business."""
+    def forward(self, x: Tensor, cos_sin: Tensor | None, sparse: bool) -> Tensor:
+        """As `SoftmaxMixer.forward`; `sparse` is ignored."""
         q, k, v = (_heads(project(x), self.head_dim) for project in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = _placed(q, self.q_norm, turn, v.dtype), _placed(k, self.k_norm, turn, v.dtype)
+        q, k = _norm_rotary(q, self.q_norm, cos_sin, v.dtype), _norm_rotary(k, self.k_norm, cos_sin, v.dtype)
         o = differentiable_lightning(q, k, v, self.log_decay, scale=self.scale).flatten(2)
         if self.o_norm is not None:
             o = self.o_norm(o)
@@ -94,7 +94,7 @@ class LightningMixer(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU."""
+    """SwiGLU feed-forward."""
 
     def __init__(self, config: SalaConfig) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """One mixer and one feed-forward, each added with the depth scale."""
+    """One mixer and one feed-forward, each with a pre-norm; their outputs are added with the residual scale (muP)."""
 
     def __init__(self, config: SalaConfig, index: int) -> None:
         super().__init__()
@@ -120,19 +120,25 @@ class Layer(nn.Module):
         )
         self.mlp = FeedForward(config)
 
-    def forward(self, h: Tensor, turns: dict[int, Tensor], sparse: bool, tap: Tap | None) -> Tensor:
-        """turns: cos and sin of every position by head size."""
+    def forward(self, h: Tensor, cos_sin: dict[int, Tensor], sparse: bool, hook: MixerHook | None) -> Tensor:
+        """Return the residual stream after this layer, [B, T, D].
+
+        Args:
+            h: [B, T, D], the residual stream.
+            cos_sin: head size -> [2, T, d / 2], of `Network.cos_sin`.
+            sparse: select blocks, if this is a softmax layer.
+            hook: called with the mixer's input and output.
+        """
         x = self.input_layernorm(h)
-        turn = turns[self.self_attn.head_dim] if self.self_attn.rotary else None
-        mixed = self.self_attn(x, turn, sparse)
-        if tap is not None:
-            tap(self.index, x, mixed)
+        mixed = self.self_attn(x, cos_sin[self.self_attn.head_dim] if self.self_attn.rotary else None, sparse)
+        if hook is not None:
+            hook(self.index, x, mixed)
         h = h + mixed * self.residual_scale
         return h + self.mlp(self.post_attention_layernorm(h)) * self.residual_scale
 
 
 class DecoderStack(nn.Module):
-    """Embedding, layers and last norm; the name `model.` of the checkpoint."""
+    """Embedding, layers and final norm: the tensors `model.*` of the checkpoint."""
 
     def __init__(self, config: SalaConfig) -> None:
         super().__init__()
@@ -142,7 +148,10 @@ class DecoderStack(nn.Module):
 
 
 class Network(nn.Module):
-    """The whole model. sparse: whether softmax layers choose blocks; recompute: give up activations, gain memory."""
+    """The whole model.
+
+    sparse: softmax layers select blocks. recompute: recompute activations in the backward pass to save memory.
+    """
 
     def __init__(self, config: SalaConfig) -> None:
         super().__init__()
@@ -153,17 +162,20 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers in order."""
+        """The layers, first to last."""
         return [layer for layer in self.model.layers if isinstance(layer, Layer)]
 
     @property
     def vocabulary(self) -> Tensor:
-        """[vocab, D]: the output matrix."""
+        """The output matrix, [vocab, D]."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator, std: float = 0.1) -> None:
-        """muP (arXiv:2404.06395): embeddings with `std`, matrices of layers with std / sqrt(width / base width)."""
+    def initialize(self, generator: torch.Generator, std: float = 0.1) -> None:
+        """Set random weights by muP (arXiv:2404.06395). In place.
+
+        std: standard deviation of embeddings and output matrix; matrices of layers have std / sqrt(width / base width).
+        """
         width_factor = self.config.hidden_size / self.config.dim_model_base
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
@@ -172,31 +184,34 @@ class Network(nn.Module):
                 inner = is_inner_matrix(name, parameter)
                 parameter.normal_(std=std / width_factor**0.5 if inner else std, generator=generator)
 
-    def forward(self, ids: Tensor, tap: Tap | None = None) -> Tensor:
-        """ids: [B, T] int64, from position 0. Returns what the output matrix is multiplied with, [B, T, D]."""
+    def forward(self, ids: Tensor, hook: MixerHook | None = None) -> Tensor:
+        """Return the scaled hidden states that the output matrix turns into logits, [B, T, D].
+
+        ids: [B, T] int64, from position 0. hook: called in every layer.
+        """
         config = self.config
-        turns = self.turns(ids, {layer.self_attn.head_dim for layer in self.layers if layer.self_attn.rotary})
+        cos_sin = self.cos_sin(ids, {layer.self_attn.head_dim for layer in self.layers if layer.self_attn.rotary})
         h = self.model.embed_tokens(ids) * config.scale_emb
         for layer in self.model.layers:
             if self.recompute and torch.is_grad_enabled():
-                h = checkpoint(layer, h, turns, self.sparse, tap, use_reentrant=False)
+                h = checkpoint(layer, h, cos_sin, self.sparse, hook, use_reentrant=False)
             else:
-                h = layer(h, turns, self.sparse, tap)
+                h = layer(h, cos_sin, self.sparse, hook)
         return self.model.norm(h) * config.logit_scale
 
-    def turns(self, ids: Tensor, head_dims: set[int]) -> dict[int, Tensor]:
-        """cos and sin [2, T, d / 2] of every position of ids [B, T], by head size."""
+    def cos_sin(self, ids: Tensor, head_dims: set[int]) -> dict[int, Tensor]:
+        """Rotary cos and sin of every position of ids [B, T]: head size d -> [2, T, d / 2]."""
         theta = self.config.rope_theta
         return {d: rotary_cos_sin(0, ids.shape[1], d, theta, ids.device) for d in sorted(head_dims)}
 
     def logits(self, ids: Tensor) -> Tensor:
-        """[B, T, vocab] in float32 (float64 for a float64 model)."""
+        """Logits [B, T, vocab] of ids [B, T], in float32 (float64 for a float64 model)."""
         logits = F.linear(self(ids), self.vocabulary)
         return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether muP scales it with the width: a matrix of a layer, not an embedding, output matrix or norm."""
+    """Whether muP scales this parameter with the width: matrices of layers, not embeddings, output matrix or norms."""
     return parameter.ndim == 2 and "embed_tokens" not in name and not name.startswith("lm_head")
 
 
@@ -204,8 +219,8 @@ def _linear(num_in: int, num_out: int) -> nn.Linear:
     return nn.Linear(num_in, num_out, bias=False)
 
 
-def _norms(wanted: bool, size: int, eps: float) -> tuple[RMSNorm | None, RMSNorm | None]:
-    return (RMSNorm(size, eps), RMSNorm(size, eps)) if wanted else (None, None)
+def _norms(enabled: bool, size: int, eps: float) -> tuple[RMSNorm | None, RMSNorm | None]:
+    return (RMSNorm(size, eps), RMSNorm(size, eps)) if enabled else (None, None)
 
 
 def _heads(x: Tensor, head_dim: int) -> Tensor:
@@ -213,10 +228,10 @@ def _heads(x: Tensor, head_dim: int) -> Tensor:
     return x.unflatten(-1, (-1, head_dim))
 
 
-def _placed(x: Tensor, norm: RMSNorm | None, turn: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """x [B, T, H, d] normed and turned, where there is a norm and a turn, in `dtype`: one for q, k and v."""
+def _norm_rotary(x: Tensor, norm: RMSNorm | None, cos_sin: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Apply norm and rotary, each unless it is None, to x [B, T, H, d]. Returns `dtype`, so that q, k and v agree."""
     if norm is not None:
         x = norm(x)
-    if turn is not None:
-        x = apply_rotary(x, turn)
+    if cos_sin is not None:
+        x = apply_rotary(x, cos_sin)
     return x.to(dtype)

@@ -1,4 +1,4 @@
-"""From backbone to hybrid: configs of every step between, and which matrices go where (HALO, arXiv:2601.22156)."""
+"""From backbone to hybrid: the config at each step and the conversion of weights (HALO, arXiv:2601.22156)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sala_core.model.config import MixerType, SalaConfig, SparseConfig
 from sala_core.train.recipe import Hybrid, Recipe
 
 DENSE = SparseConfig(topk=(1 << 21) // 64, window_size=0)
-"""Blocks for two million tokens: a softmax layer that chooses so many attends to everything."""
+"""Selects as many blocks as two million tokens have, so a softmax layer attends to everything."""
 _SOFTMAX: MixerType = "minicpm4"
 _LIGHTNING: MixerType = "lightning-attn"
 
 
 def backbone_config(recipe: Recipe) -> SalaConfig:
-    """A full-attention Transformer of the MiniCPM-4 kind with the sizes of the recipe's [model]."""
+    """Return the config of a full-attention Transformer as MiniCPM-4, with the sizes of the recipe's [model]."""
     model = recipe.model
     layers = model.get("num_hidden_layers")
     if not isinstance(layers, int) or layers < 1:
@@ -41,34 +41,37 @@ def backbone_config(recipe: Recipe) -> SalaConfig:
 
 
 def scratch_config(recipe: Recipe) -> SalaConfig:
-    """The finished hybrid, for training it from nothing. What [model] says goes before what a backbone's hybrid has."""
+    """Return the config of the finished hybrid, to train it from scratch. Keys of [model] override all others."""
     base = backbone_config(recipe)
     config = hybrid_config(base, recipe.hybrid, place_layers(recipe.hybrid, base.num_hidden_layers, scores=None))
     return replace(config, **{name: getattr(base, name) for name in recipe.model})
 
 
 def place_layers(hybrid: Hybrid, num_layers: int, scores: Sequence[float] | None) -> tuple[int, ...]:
-    """The softmax layers, ascending. scores: importance of every layer, wanted by importance and worst.
+    """Return the layers that stay softmax, ascending. Raises TrainError.
 
-    First and last stay softmax where scores decide. Raises TrainError.
+    scores: of every layer, required for the placements `importance` and `worst`. With these, the first and the last
+    layer always stay softmax.
     """
     placement, count = hybrid.placement, max(2, round(hybrid.softmax_share * num_layers))
     if not isinstance(placement, str):
         chosen = tuple(sorted(set(placement)))
         if not chosen or chosen[0] < 0 or chosen[-1] >= num_layers:
-            raise TrainError(f"hybrid.placement {placement} names no layers of 0 to {num_layers - 1}")
+            raise TrainError(f"hybrid.placement {placement} must list layers from 0 to {num_layers - 1}")
         return chosen
     if placement == "even":
         return tuple(sorted({round(i * (num_layers - 1) / (count - 1)) for i in range(count)}))
     if scores is None:
-        raise TrainError(f"placement by {placement} needs [select]; or give 'even', or a list of layers")
+        raise TrainError(
+            f"placement {placement!r} needs the stage [select]; add it, or give 'even' or a list of layers"
+        )
     sign = -1 if placement == "importance" else 1
     inner = sorted(range(1, num_layers - 1), key=lambda i: (sign * scores[i], i))
     return tuple(sorted({0, num_layers - 1, *inner[: count - 2]}))
 
 
 def hybrid_config(base: SalaConfig, hybrid: Hybrid, softmax_layers: Sequence[int]) -> SalaConfig:
-    """`base` with lightning everywhere but in `softmax_layers`, positions and gates as the hybrid has them."""
+    """Return `base` with lightning attention in all layers except `softmax_layers`, and the settings of `hybrid`."""
     kinds = [_SOFTMAX if i in softmax_layers else _LIGHTNING for i in range(base.num_hidden_layers)]
     return replace(
         base,
@@ -89,10 +92,13 @@ def hybrid_config(base: SalaConfig, hybrid: Hybrid, softmax_layers: Sequence[int
 def convert_tensors(
     backbone: Mapping[str, Tensor], config: SalaConfig, aligned: Mapping[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """A hybrid's tensors from its backbone's, [out, in] by their checkpoint names.
+    """Return the tensors of the hybrid `config`, by checkpoint name. Raises TrainError for shapes that do not fit.
 
-    Lightning layers take their mixer from `aligned`, or, where it is None, start one: q and o copied, k and v repeated
-    to all heads, norms copied or 1. New gates are open by half (zeros), and what they halve is doubled in o.
+    New output gates have zero weights: sigmoid(0) halves the output, so the output matrix is doubled.
+
+    backbone: tensors of the full-attention model, matrices [out, in].
+    aligned: tensors with trained lightning mixers. If None, lightning mixers start from the softmax mixers: q and o
+    are copied, k and v repeated for all heads, norms copied or set to 1.
     """
     repeats = config.num_attention_heads // config.num_key_value_heads
     tensors = {}

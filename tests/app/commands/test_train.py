@@ -1,4 +1,4 @@
-"""`launch.py train` and `launch.py convert`: what they print, exit codes, errors."""
+"""`launch.py train` and `launch.py convert`: output, exit codes, errors."""
 
 import json
 import os
@@ -31,19 +31,19 @@ def toy(root):
 def test_train_prints_the_stage_its_progress_and_where_the_model_is(toy, tmp_path, capsys):
     assert run("train", "--recipe", toy, "--stage", "backbone", "--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "backbone begins: 4 steps, 1.0K tokens, 299K parameters, on cpu"
+    assert lines[0] == "backbone starts: 4 steps, 1.0K tokens, 299K parameters, on cpu"
     assert lines[1].startswith("  backbone 1/4: loss 9.")
     assert "tokens/s, " in lines[1]
     assert any("held-out loss" in line and "recall" in line for line in lines)
     assert lines[-1].endswith(f": {tmp_path / 'out' / 'backbone' / 'model'}")
     assert run("train", "--recipe", toy, "--stage", "backbone", "--out", tmp_path / "out") == 0
-    assert capsys.readouterr().out == "backbone done before\n"
+    assert capsys.readouterr().out == "backbone is already done\n"
 
 
-def test_a_stage_without_what_it_begins_with_is_one_line(toy, tmp_path, capsys):
+def test_a_missing_previous_stage_is_one_line(toy, tmp_path, capsys):
     assert run("train", "--recipe", toy, "--stage", "distill", "--out", tmp_path / "out") == 1
     err = capsys.readouterr().err
-    assert err == "error: distill begins with the model of select, which is not done; run that first\n"
+    assert err == "error: distill starts from the model of select, which is not done; run that first\n"
 
 
 @pytest.mark.parametrize(("text", "word"), [("", "lacks the key"), (None, "cannot be read")])
@@ -58,7 +58,7 @@ def test_a_bad_recipe_is_one_line(tmp_path, capsys, text, word):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_keeps_the_step_and_the_command_goes_on(toy, tmp_path, environment):
+def test_ctrl_c_saves_the_step_and_tells_how_to_resume(toy, tmp_path, environment):
     (tmp_path / "long.toml").write_text(
         toy.read_text().replace("../../../", f"{toy.parents[3]}/").replace("steps = 4", "steps = 4000")
     )
@@ -72,11 +72,11 @@ def test_ctrl_c_keeps_the_step_and_the_command_goes_on(toy, tmp_path, environmen
     rest = process.stdout.read()
     assert process.wait(timeout=60) == 128 + signal.SIGINT
     assert "stopped after" in rest
-    assert "goes on in" in rest
+    assert "resumes the run in" in rest
     assert list((tmp_path / "out" / "backbone" / "checkpoints").glob("step-*.json"))
 
 
-def test_convert_makes_a_backbone_that_loads(root, tmp_path, capsys):
+def test_convert_writes_a_backbone_that_loads(root, tmp_path, capsys):
     dense = tmp_path / "dense"
     dense.mkdir()
     sizes = {"vocab_size": 90, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,

@@ -1,4 +1,4 @@
-"""A recipe of every stage that takes seconds."""
+"""A recipe with every stage that runs in seconds."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +14,13 @@ WriteRecipe = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def toy() -> Path:
-    """The toy recipe that comes with the program."""
+    """The toy recipe of the program."""
     return TOY
 
 
 @pytest.fixture
 def write_recipe(tmp_path: Path) -> WriteRecipe:
-    """write_recipe(*(old, new), stages=all, name="recipe") writes the toy recipe, some of its text replaced."""
+    """write_recipe(*(old, new), stages=all, name="recipe") writes the toy recipe with text replaced."""
 
     def write(*changes: tuple[str, str], stages: Sequence[str] = STAGES, name: str = "recipe") -> Path:
         first, *parts = TOY.read_text().replace("../../../", f"{TOY.parents[3]}/").split("\n\n[")

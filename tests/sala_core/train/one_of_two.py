@@ -1,4 +1,4 @@
-"""One of several processes that train two recipes: the first is killed once between two checkpoints."""
+"""One of two processes that train two recipes. The first run is interrupted once between two checkpoints."""
 
 import sys
 from pathlib import Path

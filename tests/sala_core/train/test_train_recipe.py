@@ -1,4 +1,4 @@
-"""Recipes are checked where they are read, and errors name the key."""
+"""Recipes are checked when they are read, and errors name the key."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def test_every_recipe_of_the_program_can_be_read(toy):
         assert read_recipe(file).stages
 
 
-def test_the_papers_recipe_has_its_tokens(toy):
+def test_the_recipe_of_the_paper_has_its_numbers_of_tokens(toy):
     recipe = read_recipe(toy.parent / "paper.toml")
     tokens = {
         stage: [phase.steps * phase.step_tokens / 1e9 for phase in recipe.phases[stage]] for stage in recipe.phases
@@ -55,7 +55,7 @@ def test_the_papers_recipe_has_its_tokens(toy):
         ("\n[data]", "\n[date]", "date"),
         ("[backbone]", "[backbones]", "backbones"),
         ("[backbone]\nsteps = 4", "[backbone]", "lacks the key 'steps'"),
-        ("seed = 0", "seed = 0 0", "no TOML"),
+        ("seed = 0", "seed = 0 0", "not valid TOML"),
         ("seed = 0", 'seed = 0\nstart = "."', "either"),
         ("softmax_share = 0.5", 'softmax_share = 0.5\nbegin = "copying"', "without a backbone"),
         ("[align]\nsteps = 3", "[align]\nsteps = 3\nmemory_loss = 0.1", "align. does not learn the next token"),
@@ -63,7 +63,7 @@ def test_the_papers_recipe_has_its_tokens(toy):
         ("save_every = 2", "save_every = 2\ntarget_share = 0.0", "target_share must be in"),
     ],
 )
-def test_errors_name_what_is_wrong(write_recipe, old, new, word):
+def test_errors_name_the_wrong_key(write_recipe, old, new, word):
     with pytest.raises(TrainError, match=word):
         read_recipe(write_recipe((old, new)))
 
@@ -73,7 +73,7 @@ def test_select_needs_align(write_recipe):
         read_recipe(write_recipe(stages=("backbone", "select")))
 
 
-def test_a_stage_may_change_how_and_where_it_is_computed_but_not_what(write_recipe, tmp_path):
+def test_an_identity_depends_on_what_is_computed_not_on_how_and_where(write_recipe, tmp_path):
     plain = read_recipe(write_recipe(name="a")).identity("stable")
     other = read_recipe(write_recipe(("save_every = 2", "save_every = 9"), name="b")).identity("stable")
     longer = read_recipe(write_recipe(("[stable]\nsteps = 2", "[stable]\nsteps = 3"), name="c"))
@@ -85,10 +85,10 @@ def test_a_stage_may_change_how_and_where_it_is_computed_but_not_what(write_reci
     assert longer.identity("decay") == read_recipe(write_recipe(name="a")).identity("decay")
 
 
-def test_settings_that_came_later_change_an_identity_only_where_they_are_used(write_recipe):
+def test_settings_at_their_default_are_no_part_of_an_identity(write_recipe):
     plain = read_recipe(write_recipe(name="a"))
-    for later in ("begin", "block_loss", "memory_loss", "target_share", "python_library"):
-        assert later not in plain.identity("stable")
+    for name in ("begin", "block_loss", "memory_loss", "target_share", "python_library"):
+        assert name not in plain.identity("stable")
     used = read_recipe(write_recipe(("[stable]\nsteps = 2", "[stable]\nsteps = 2\nblock_loss = 0.1"), name="b"))
     assert used.identity("stable") != plain.identity("stable")
     assert used.identity("decay") == plain.identity("decay")
@@ -96,7 +96,7 @@ def test_settings_that_came_later_change_an_identity_only_where_they_are_used(wr
     assert library.identity("stable") != plain.identity("stable")
 
 
-def test_what_the_model_says_goes_before_what_a_backbones_hybrid_has(toy):
+def test_keys_of_model_override_the_hybrid_of_a_backbone(toy):
     config = scratch_config(read_recipe(toy.parent / "embedded.toml"))
     assert config.mixer_types == ("lightning-attn",) * 3 + ("minicpm4", "lightning-attn", "minicpm4")
     assert (config.num_attention_heads, config.num_key_value_heads, config.head_dim) == (4, 2, 64)
@@ -112,7 +112,7 @@ def test_what_the_model_says_goes_before_what_a_backbones_hybrid_has(toy):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "exponential"])
-def test_rates_warm_up_and_end_where_they_should(schedule):
+def test_learning_rates_warm_up_and_end_at_the_final_rate(schedule):
     phase = Phase(
         steps=11, length=1, rows=1, learning_rate=1e-2, final_learning_rate=1e-4, schedule=schedule, warmup_steps=4
     )

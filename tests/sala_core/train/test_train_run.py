@@ -1,4 +1,4 @@
-"""Whole runs: every stage ends in a model that the engine opens; killed, stopped and parallel runs end in the same."""
+"""Whole runs: every stage writes a model that the engine loads; killed, stopped and parallel runs give the same one."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def assert_equal(a, b):
 
 @pytest.fixture(scope="module")
 def full_run(toy, tmp_path_factory):
-    """(folder, events) of the toy recipe, all stages."""
+    """(folder, events) of a run of the toy recipe with all stages."""
     out = tmp_path_factory.mktemp("run") / "toy"
     return out, run(toy, out)
 
@@ -50,7 +50,7 @@ def recipe(full_run):
     return full_run[0] / "recipe.toml"
 
 
-def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_same(full_run):
+def test_every_stage_writes_a_model_that_computes_the_same_in_the_engine(full_run):
     out, events = full_run
     done = [event.stage for event in events if isinstance(event, StageDone)]
     assert done == ["backbone", "align", "select", "distill", "stable", "decay", "long", "sft"]
@@ -65,7 +65,7 @@ def test_every_stage_leaves_a_model_that_the_engine_opens_and_that_computes_the_
         assert engine.tokenizer.decode(engine.tokenizer.encode_content("words")) == "words"
 
 
-def test_the_curve_is_kept_as_csv_and_png(full_run):
+def test_the_curve_is_written_as_csv_and_png(full_run):
     folder = full_run[0] / "backbone"
     rows = read_curve(folder / "log.csv")
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
@@ -73,13 +73,13 @@ def test_the_curve_is_kept_as_csv_and_png(full_run):
     assert (folder / "log.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_progress_tells_speed_and_time_left(full_run):
+def test_events_report_speed_and_time_left(full_run):
     steps = [event for event in full_run[1] if isinstance(event, StepDone) and event.stage == "backbone"]
     assert all(event.tokens_per_s > 0 for event in steps)
     assert steps[0].seconds_left > steps[-1].seconds_left == 0
 
 
-def test_alignment_trains_the_lightning_mixers_alone(full_run):
+def test_alignment_trains_only_the_lightning_mixers(full_run):
     out, events = full_run
     backbone, aligned = weights(out, "backbone"), weights(out, "align")
     assert all(torch.equal(aligned[name], backbone[name]) for name in aligned if ".self_attn." not in name)
@@ -89,25 +89,25 @@ def test_alignment_trains_the_lightning_mixers_alone(full_run):
     assert started.num_trained == sum(t.numel() for name, t in aligned.items() if ".self_attn." in name)
 
 
-def test_selection_reports_every_layer_and_takes_mixers_from_where_they_belong(full_run):
+def test_selection_reports_every_layer_and_combines_backbone_and_aligned_mixers(full_run):
     out, events = full_run
     layers = next(event.layers for event in events if isinstance(event, LayersSelected))
-    found = json.loads((out / "select" / "importance.json").read_text())
-    assert found["softmax_layers"] == list(layers) == [0, 3]
-    assert [row["layer"] for row in found["layers"]] == [0, 1, 2, 3]
-    best, lowest = max(row["recall"] for row in found["layers"]), min(row["loss"] for row in found["layers"])
-    for row in found["layers"]:
+    report = json.loads((out / "select" / "importance.json").read_text())
+    assert report["softmax_layers"] == list(layers) == [0, 3]
+    assert [row["layer"] for row in report["layers"]] == [0, 1, 2, 3]
+    best, lowest = max(row["recall"] for row in report["layers"]), min(row["loss"] for row in report["layers"])
+    for row in report["layers"]:
         assert row["score"] == pytest.approx((best - row["recall"]) / (row["loss"] - lowest + 1e-3))
     config = json.loads((out / "select" / "model" / "config.json").read_text())
     assert config["mixer_types"] == ["minicpm4", "lightning-attn", "lightning-attn", "minicpm4"]
     assert (config["attn_use_rope"], config["lightning_use_rope"]) == (False, True)
     assert config["sparse_config"]["topk"] == 3
-    made, aligned, backbone = (weights(out, stage) for stage in ("select", "align", "backbone"))
+    hybrid, aligned, backbone = (weights(out, stage) for stage in ("select", "align", "backbone"))
     assert torch.equal(
-        made["model.layers.1.self_attn.v_proj.weight"], aligned["model.layers.1.self_attn.v_proj.weight"]
+        hybrid["model.layers.1.self_attn.v_proj.weight"], aligned["model.layers.1.self_attn.v_proj.weight"]
     )
     assert torch.equal(
-        made["model.layers.3.self_attn.v_proj.weight"], backbone["model.layers.3.self_attn.v_proj.weight"]
+        hybrid["model.layers.3.self_attn.v_proj.weight"], backbone["model.layers.3.self_attn.v_proj.weight"]
     )
 
 
@@ -123,15 +123,15 @@ def test_a_converted_dense_model_is_aligned_and_distilled(write_recipe, tmp_path
     model = text[text.index("[model]") : text.index("[hybrid]")]
     recipe.write_text(text.replace(model, "").replace("seed = 0", 'seed = 0\nstart = "backbone"'))
     events = run(recipe, tmp_path / "out")
-    kinds = [event.loss for event in events if isinstance(event, StepDone) and event.stage == "align"]
-    assert kinds[-1] < kinds[0]
+    losses = [event.loss for event in events if isinstance(event, StepDone) and event.stage == "align"]
+    assert losses[-1] < losses[0]
     config = Engine.load(tmp_path / "out" / "distill" / "model").model.config
     assert config.attn_qk_norm
     assert config.sparse_layers == (0, 2)
     assert weights(tmp_path / "out", "distill")["model.layers.1.self_attn.k_proj.weight"].shape == (64, 32)
 
 
-def test_what_is_done_is_not_done_again(full_run, toy):
+def test_finished_stages_are_not_repeated(full_run, toy):
     events = run(toy, full_run[0])
     assert len(events) == 8
     assert all(isinstance(event, StageDone) and event.reused for event in events)
@@ -143,8 +143,8 @@ def test_another_recipe_is_refused(full_run, write_recipe):
 
 
 @pytest.mark.parametrize(("stage", "killed_after"), [("backbone", 3), ("align", 1), ("long", 3)])
-def test_a_killed_stage_goes_on_to_the_same_bits(full_run, toy, tmp_path, stage, killed_after):
-    """Killed between two checkpoints, or before the first; what the dead process was writing does not matter."""
+def test_a_killed_stage_resumes_to_the_same_bits(full_run, toy, tmp_path, stage, killed_after):
+    """Killed between two checkpoints or before the first. A partly written file of the killed process does no harm."""
     before = {"backbone": (), "align": ("backbone",), "long": ("decay",)}[stage]
     for name in before:
         shutil.copytree(full_run[0] / name, tmp_path / name)
@@ -166,7 +166,7 @@ def test_a_killed_stage_goes_on_to_the_same_bits(full_run, toy, tmp_path, stage,
     ]
 
 
-def test_a_stopped_stage_keeps_its_step_and_goes_on_to_the_same_bits(full_run, toy, tmp_path):
+def test_a_stopped_stage_saves_its_step_and_resumes_to_the_same_bits(full_run, toy, tmp_path):
     steps = []
     events = []
     for event in train(toy, tmp_path, stage="backbone", device="cpu", should_stop=lambda: len(steps) == 3):
@@ -180,7 +180,7 @@ def test_a_stopped_stage_keeps_its_step_and_goes_on_to_the_same_bits(full_run, t
     assert_equal(weights(tmp_path, "backbone"), weights(full_run[0], "backbone"))
 
 
-def test_decay_goes_on_with_the_optimizer_of_stable(full_run):
+def test_decay_continues_the_optimizer_states_of_stable(full_run):
     stable, _ = checkpoints.load(full_run[0] / "stable" / "checkpoints")
     decay, _ = checkpoints.load(full_run[0] / "decay" / "checkpoints")
     counts = {name: value for name, value in decay.items() if name.startswith("optimizer/") and name.endswith("/step")}
@@ -188,7 +188,7 @@ def test_decay_goes_on_with_the_optimizer_of_stable(full_run):
     assert all(int(value) == int(stable[name]) + 2 for name, value in counts.items())
 
 
-GUIDED = (
+AUXILIARY = (
     ("softmax_share = 0.5", 'placement = [0, 3]\nbegin = "copying"'),
     ("[stable]\nsteps = 2\nlength = 64", "[stable]\nsteps = 4\nlength = 192\nblock_loss = 0.3\nmemory_loss = 0.2"),
     ("learning_rate = 2e-3\n\n[decay]\nsteps = 2\nlength = 64",
@@ -200,30 +200,30 @@ GUIDED = (
 
 
 @pytest.fixture
-def guided(write_recipe):
-    return write_recipe(*GUIDED, stages=["stable", "decay"], name="guided")
+def auxiliary_recipe(write_recipe):
+    return write_recipe(*AUXILIARY, stages=["stable", "decay"], name="auxiliary")
 
 
 @pytest.fixture
-def guided_run(guided, tmp_path):
-    run(guided, tmp_path / "guided")
-    return tmp_path / "guided"
+def auxiliary_run(auxiliary_recipe, tmp_path):
+    run(auxiliary_recipe, tmp_path / "auxiliary")
+    return tmp_path / "auxiliary"
 
 
-def test_a_guided_stage_leaves_the_network_alone_and_the_next_one_goes_on_with_its_bank_and_memory(guided_run):
-    stable, decay = (checkpoints.load(guided_run / stage / "checkpoints")[0] for stage in ("stable", "decay"))
+def test_auxiliary_losses_add_nothing_to_the_model_and_the_next_stage_continues_their_bank_and_memory(auxiliary_run):
+    stable, decay = (checkpoints.load(auxiliary_run / stage / "checkpoints")[0] for stage in ("stable", "decay"))
     memory = {name for name in stable if name.startswith("weights/memory.")}
     assert len(memory) == 4
     assert {name.removeprefix("weights/") for name in stable if name.startswith("weights/")} - {
         name.removeprefix("weights/") for name in memory
-    } == weights(guided_run, "stable").keys()
+    } == weights(auxiliary_run, "stable").keys()
     pushed = 3 * 4 * ((192 - 8) // 4 + 1)
     for name in memory:
         assert (decay[name] - stable[name]).abs().max() < 0.1 < stable[name].abs().max()
     assert decay["remembered/bank"].shape == (2, 1, 8192, 16)
     assert torch.equal(decay["remembered/bank"][:, :, :-pushed], stable["remembered/bank"][:, :, pushed:])
     ids = torch.randint(5, 8192, (200,), generator=torch.Generator().manual_seed(0))
-    network, engine = load_network(guided_run / "decay" / "model"), Engine.load(guided_run / "decay" / "model")
+    network, engine = load_network(auxiliary_run / "decay" / "model"), Engine.load(auxiliary_run / "decay" / "model")
     network.sparse = True
     with torch.no_grad():
         logits = network.logits(ids[None])[0]
@@ -231,29 +231,31 @@ def test_a_guided_stage_leaves_the_network_alone_and_the_next_one_goes_on_with_i
 
 
 @pytest.mark.parametrize(("stage", "killed_after"), [("stable", 3), ("decay", 1)])
-def test_a_killed_guided_stage_goes_on_to_the_same_bits(guided_run, guided, tmp_path, stage, killed_after):
+def test_a_killed_stage_with_auxiliary_losses_resumes_to_the_same_bits(
+    auxiliary_run, auxiliary_recipe, tmp_path, stage, killed_after
+):
     out = tmp_path / "killed"
     if stage == "decay":
-        shutil.copytree(guided_run / "stable", out / "stable")
-    events = train(guided, out, stage=stage, device="cpu")
+        shutil.copytree(auxiliary_run / "stable", out / "stable")
+    events = train(auxiliary_recipe, out, stage=stage, device="cpu")
     for event in events:
         if isinstance(event, StepDone) and event.step == killed_after:
             break
     events.close()
-    run(guided, out, stage=stage)
-    killed, full_run = (checkpoints.load(folder / stage / "checkpoints")[0] for folder in (out, guided_run))
+    run(auxiliary_recipe, out, stage=stage)
+    killed, full_run = (checkpoints.load(folder / stage / "checkpoints")[0] for folder in (out, auxiliary_run))
     assert_equal(*({name: t for name, t in kept.items() if "random/" not in name} for kept in (killed, full_run)))
-    assert losses(out / stage / "log.csv") == losses(guided_run / stage / "log.csv")
+    assert losses(out / stage / "log.csv") == losses(auxiliary_run / stage / "log.csv")
 
 
-def test_a_stage_goes_on_without_what_it_does_not_learn(write_recipe, tmp_path):
-    changes = [(old, new.replace("\nblock_loss = 0.2", "")) for old, new in GUIDED]
+def test_a_stage_without_auxiliary_losses_drops_their_state(write_recipe, tmp_path):
+    changes = [(old, new.replace("\nblock_loss = 0.2", "")) for old, new in AUXILIARY]
     run(write_recipe(*changes, stages=["stable", "decay"]), tmp_path / "out")
     decay, _ = checkpoints.load(tmp_path / "out" / "decay" / "checkpoints")
     assert not [name for name in decay if "memory" in name or "remembered" in name]
 
 
-def test_checkpoints_are_cut_into_files_of_the_size_asked_for(write_recipe, tmp_path):
+def test_models_and_checkpoints_are_split_into_files_of_the_given_size(write_recipe, tmp_path):
     changes = [("log_every = 1", "log_every = 1\nmax_file_bytes = 200_000")]
     changes.append(("softmax_share = 0.5", 'softmax_share = 0.5\nplacement = "even"'))
     recipe = write_recipe(*changes, stages=["stable"])
@@ -261,11 +263,11 @@ def test_checkpoints_are_cut_into_files_of_the_size_asked_for(write_recipe, tmp_
     files = list((tmp_path / "out").rglob("*.safetensors"))
     large = [file for file in files if file.stat().st_size > 300_000]
     assert len(files) == 7
-    assert all(len(load_file(file)) == 1 for file in large)  # a single tensor: the embedding
+    assert all(len(load_file(file)) == 1 for file in large)  # the embedding alone
     assert Engine.load(tmp_path / "out" / "stable" / "model").model.config.sparse_layers == (0, 3)
 
 
-def test_parts_of_a_step_add_up_to_the_step(full_run, write_recipe, tmp_path):
+def test_gradient_accumulation_gives_the_result_of_whole_steps(full_run, write_recipe, tmp_path):
     recipe = write_recipe(("log_every = 1", "log_every = 1\nmicro_rows = 1\nrecompute = true"), stages=["backbone"])
     run(recipe, tmp_path / "out")
     for name, tensor in weights(tmp_path / "out", "backbone").items():
@@ -277,11 +279,11 @@ def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(full_run, w
     a, b = (losses(folder / "backbone" / "log.csv") for folder in (tmp_path / "out", full_run[0]))
     assert a == pytest.approx(b, rel=5e-3)
     assert a != b
-    kept, _ = checkpoints.load(tmp_path / "out" / "backbone" / "checkpoints")
-    assert {tensor.dtype for name, tensor in kept.items() if name.startswith("weights/")} == {torch.float32}
+    saved, _ = checkpoints.load(tmp_path / "out" / "backbone" / "checkpoints")
+    assert {tensor.dtype for name, tensor in saved.items() if name.startswith("weights/")} == {torch.float32}
 
 
-def test_something_is_learnt(write_recipe, tmp_path):
+def test_the_held_out_loss_falls(write_recipe, tmp_path):
     recipe = write_recipe(
         ("mix = { text = 0.7, copy = 0.1, key_value = 0.1, needle = 0.1 }", ""),
         ("learning_rate = 4e-3", "learning_rate = 2e-2"),
@@ -290,13 +292,13 @@ def test_something_is_learnt(write_recipe, tmp_path):
         ("save_every = 2", "save_every = 100"),
         stages=["backbone"],
     )
-    found = [event for event in run(recipe, tmp_path / "out") if isinstance(event, Measured)]
-    assert found[0].valid_loss < 8.5
-    assert found[1].valid_loss < found[0].valid_loss - 0.2
+    measured = [event for event in run(recipe, tmp_path / "out") if isinstance(event, Measured)]
+    assert measured[0].valid_loss < 8.5
+    assert measured[1].valid_loss < measured[0].valid_loss - 0.2
 
 
 def test_two_processes_give_the_result_of_one(write_recipe, tmp_path, environment):
-    """Replicated and killed once; and sharded. Two processes make both runs at once, to start only once."""
+    """One run is replicated and interrupted once, the other sharded. The same two processes make both runs."""
     adam, stages = ('optimizer = "muon"', 'optimizer = "adamw"'), {"ddp": ["backbone"], "fsdp": ["backbone", "align"]}
     arguments = []
     for parallel in ("ddp", "fsdp"):

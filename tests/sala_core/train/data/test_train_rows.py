@@ -1,4 +1,4 @@
-"""Rows say what they claim; no window comes twice in an epoch, to no process twice, and none from held-out text."""
+"""Rows are reproducible; an epoch has every window once; processes share no row; held-out text is in no row."""
 
 import random
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_shuffling_is_a_permutation(count, seed):
     assert sorted(shuffled(i, count, seed) for i in range(count)) == list(range(count))
 
 
-def test_every_window_comes_once_an_epoch_and_epochs_differ():
+def test_an_epoch_has_every_window_once_and_epochs_differ():
     tokens = np.arange(1000)
     count = num_windows(1000 - 10, 10)
     starts = [int(window(tokens, 10, sample, "s")[0]) for sample in range(2 * count)]
@@ -53,19 +53,19 @@ def test_processes_share_the_rows_without_overlap():
 
 
 def test_held_out_text_is_in_no_training_row(rows):
-    train, unseen = rows
+    train, held_out = rows
     data = train.recipe.data
-    assert [source.name for source in read_texts(data.texts, data.held_out, unseen=True)] == ["dialogue.md"]
+    assert [source.name for source in read_texts(data.texts, data.held_out, only_held_out=True)] == ["dialogue.md"]
     assert "dialogue.md" not in [source.name for source in read_texts(data.texts, data.held_out)]
-    seen = train.tokens.tobytes()
-    assert unseen.tokens[500:560].tobytes() not in seen
-    assert train.tokens[500:560].tobytes() in seen
+    train_bytes = train.tokens.tobytes()
+    assert held_out.tokens[500:560].tobytes() not in train_bytes
+    assert train.tokens[500:560].tobytes() in train_bytes
 
 
 @pytest.mark.parametrize("kind", ROW_KINDS)
-def test_rows_are_the_same_whenever_and_with_whatever_others_they_are_made(rows, kind):
-    ids, weights, notes = rows[0].batch(range(4), 128, {kind: 1.0})
-    assert notes is None
+def test_a_row_does_not_depend_on_the_rest_of_its_batch(rows, kind):
+    ids, weights, positions = rows[0].batch(range(4), 128, {kind: 1.0})
+    assert positions is None
     assert ids.shape == (4, 129)
     assert weights.shape == (4, 128)
     assert weights.sum() > 0
@@ -74,26 +74,26 @@ def test_rows_are_the_same_whenever_and_with_whatever_others_they_are_made(rows,
     assert not torch.equal(ids[0], ids[1])
 
 
-def test_notes_and_chosen_targets_are_the_same_whenever_rows_are_made(toy, tmp_path):
+def test_answer_positions_and_scored_targets_do_not_depend_on_the_rest_of_the_batch(toy, tmp_path):
     recipe = read_recipe(toy)
     recipe = replace(recipe, training=replace(recipe.training, target_share=0.3))
     tokenizer = Tokenizer.from_folder(recipe.tokenizer)
     some = Rows(recipe, "sft", tokenizer, TokenCache.open(recipe.data, tokenizer, 0, tmp_path))
     mix = {"conversation": 1.0, "text": 1.0}
-    whole, again = (some.batch(samples, 200, mix, with_notes=True) for samples in (range(6), [3, 4]))
+    whole, again = (some.batch(samples, 200, mix, with_positions=True) for samples in (range(6), [3, 4]))
     assert torch.equal(whole.weights[3:5], again.weights)
-    for a, b in zip(whole.rows(slice(3, 5)).notes, again.notes, strict=True):
+    for a, b in zip(whole.rows(slice(3, 5)).positions, again.positions, strict=True):
         assert torch.equal(a, b)
-    assert whole.notes.known.sum() > 0
+    assert whole.positions.valid.sum() > 0
 
 
 def test_a_share_of_a_rows_targets_is_scored_and_answers_come_first(toy, tmp_path):
     recipe = read_recipe(toy)
     tokenizer = Tokenizer.from_folder(recipe.tokenizer)
     cache = TokenCache.open(recipe.data, tokenizer, 0, tmp_path)
-    thinned = replace(recipe, training=replace(recipe.training, target_share=0.4))
+    subsampled = replace(recipe, training=replace(recipe.training, target_share=0.4))
     every, some = (Rows(one, "sft", tokenizer, cache).batch(range(8), 300, {"conversation": 1.0}).weights
-                   for one in (recipe, thinned))  # fmt: skip
+                   for one in (recipe, subsampled))  # fmt: skip
     assert num_scored(300, 0.4) == 120
     assert ((some > 0).sum(1) <= 120).all()
     assert (some[some > 0] == every[some > 0]).all()
@@ -103,23 +103,23 @@ def test_a_share_of_a_rows_targets_is_scored_and_answers_come_first(toy, tmp_pat
             assert torch.equal(row >= 0.5, kept >= 0.5)
 
 
-def test_the_python_library_can_be_read_and_its_held_out_modules_are_told_by_their_paths():
+def test_the_python_library_can_be_read_and_its_modules_are_held_out_by_path():
     held_out = ["json/", "heapq.py"]
     names = [name for _, name, _ in text_files([], library=True)]
-    seen = {source.name: source for source in read_texts([], held_out, library=True)}
-    unseen = {source.name for source in read_texts([], held_out, unseen=True, library=True)}
+    train = {source.name: source for source in read_texts([], held_out, library=True)}
+    unseen = {source.name for source in read_texts([], held_out, only_held_out=True, library=True)}
     assert {"json/decoder.py", "heapq.py"} <= unseen
-    assert "argparse.py" in seen
-    assert seen["argparse.py"].kind == "code"
-    assert not seen.keys() & unseen
-    assert sorted([*seen, *unseen]) == sorted(names)
+    assert "argparse.py" in train
+    assert train["argparse.py"].kind == "code"
+    assert not train.keys() & unseen
+    assert sorted([*train, *unseen]) == sorted(names)
     assert not [name for name in names if name.startswith("test/") or "site-packages/" in name]
     assert not list(read_texts([], held_out))
 
 
 @pytest.mark.parametrize("kind", RECALL_KINDS)
 @pytest.mark.parametrize("seed", range(4))
-def test_weighted_tokens_of_recall_rows_follow_from_the_row(kind, seed):
+def test_weighted_tokens_of_recall_rows_follow_from_earlier_tokens(kind, seed):
     row = RECALL_KINDS[kind](random.Random(seed), 200, range(1000, 4000), np.zeros(200, np.int64))
     assert len(row.ids) > 200
     context = 3 if kind == "needle" else 1
@@ -129,10 +129,10 @@ def test_weighted_tokens_of_recall_rows_follow_from_the_row(kind, seed):
             assert row.ids[position] == row.ids[position - period]
         elif kind == "key_value" or row.weights[position - 1] == 0:
             before = row.ids[position - context : position]
-            found = [i for i in range(position - context) if row.ids[i : i + context] == before]
-            assert row.ids[found[0] + context] == row.ids[position]
+            matches = [i for i in range(position - context) if row.ids[i : i + context] == before]
+            assert row.ids[matches[0] + context] == row.ids[position]
 
 
-def test_unknown_rows_are_refused():
+def test_unknown_kinds_of_rows_are_refused():
     with pytest.raises(TrainError, match="poems"):
         check_mix({"text": 1.0, "poems": 1.0}, "[sft] mix")

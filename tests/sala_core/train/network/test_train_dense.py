@@ -1,4 +1,4 @@
-"""Converted dense models compute what transformers computes."""
+"""Converted dense models compute the same as in transformers."""
 
 import json
 
@@ -23,12 +23,12 @@ def dense_model(family, **changes):
     kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
     torch.manual_seed(0)
     config, model = kinds[family]
-    made = model(config(**{**SIZES, "attn_implementation": "eager", **changes})).eval()
+    dense = model(config(**{**SIZES, "attn_implementation": "eager", **changes})).eval()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in dense.parameters():
             noise = torch.randn_like(parameter)
             parameter.copy_(1 + 0.2 * noise if parameter.ndim == 1 else noise * parameter.shape[1] ** -0.5)
-    return made
+    return dense
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_minicpm_keeps_its_mup_scalings(tmp_path):
     convert(tmp_path / "dense", tmp_path / "backbone")
     ids = torch.randint(130, (1, 40))
     with torch.no_grad():
-        made = load_network(tmp_path / "backbone").logits(ids)
-        torch.testing.assert_close(made, llama(ids).logits, rtol=1e-4, atol=1e-4)
+        logits = load_network(tmp_path / "backbone").logits(ids)
+        torch.testing.assert_close(logits, llama(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_minicpm_keeps_its_mup_scalings(tmp_path):
         ({"num_key_value_heads": 1}, "do not fit"),
     ],
 )
-def test_what_cannot_be_computed_exactly_is_refused(tmp_path, changes, word):
+def test_models_that_cannot_be_computed_exactly_are_refused(tmp_path, changes, word):
     dense_model("llama").save_pretrained(tmp_path / "dense")
     file = tmp_path / "dense" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
@@ -94,7 +94,7 @@ def test_what_cannot_be_computed_exactly_is_refused(tmp_path, changes, word):
     assert not (tmp_path / "backbone").exists()
 
 
-def test_a_folder_that_is_not_new_is_refused(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     dense_model("llama").save_pretrained(tmp_path / "dense")
     with pytest.raises(ModelError, match="not empty"):
         convert(tmp_path / "dense", tmp_path / "dense")

@@ -1,4 +1,4 @@
-"""Gradients of the two kinds of attention are exact, and what they keep grows linearly with the tokens."""
+"""The gradients of both kinds of attention are exact, and saved tensors grow linearly with the number of tokens."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from sala_core.train.network import lightning, sparse
 from sala_core.train.network.lightning import differentiable_lightning, differentiable_lightning_from
-from sala_core.train.network.sparse import choose, differentiable_blocks, is_dense
+from sala_core.train.network.sparse import differentiable_blocks, is_dense, select_blocks
 
 LAYOUT = BlockLayout(stride=2, block=4, init=1, local=2, slots=2)
 
@@ -26,7 +26,7 @@ def test_lightning_gradients_are_exact(monkeypatch, tokens, segment, chunk):
     assert gradcheck(lambda *x: differentiable_lightning_from(*x, decay, 0.5), (q, k, v, state), fast_mode=True)
 
 
-def test_lightning_gradients_are_those_of_the_reference_with_shared_heads():
+def test_lightning_gradients_equal_those_of_the_reference_with_shared_heads():
     torch.manual_seed(0)
     q, k, v = numbers(2, 40, 4, 3), numbers(2, 40, 2, 3), numbers(2, 40, 2, 5)
     decay, weight = lightning_log_decay(4).double(), torch.randn(2, 40, 4, 5, dtype=torch.float64)
@@ -45,16 +45,16 @@ def test_lightning_gradients_are_those_of_the_reference_with_shared_heads():
 @pytest.mark.parametrize("gathered", [1 << 25, 300])
 def test_block_sparse_gradients_are_exact(monkeypatch, gathered):
     torch.manual_seed(1)
-    monkeypatch.setattr(sparse, "_GATHERED_NUMBERS", gathered)
+    monkeypatch.setattr(sparse, "_GATHERED_ELEMENTS", gathered)
     q, k, v = numbers(1, 37, 4, 6), numbers(1, 37, 2, 6), numbers(1, 37, 2, 5)
     assert not is_dense(37, LAYOUT)
-    chosen = choose(q[0], k[0], scale=0.4, layout=LAYOUT)
+    chosen = select_blocks(q[0], k[0], scale=0.4, layout=LAYOUT)
     assert gradcheck(
         lambda *x: sparse._Blocks.apply(*(y[0] for y in x), chosen, 0.4, LAYOUT), (q, k, v), fast_mode=True
     )
 
 
-def test_block_sparse_attention_and_its_gradients_are_dense_where_all_blocks_are_chosen():
+def test_block_sparse_attention_and_its_gradients_equal_full_attention_if_all_blocks_are_selected():
     torch.manual_seed(2)
     layout = BlockLayout(stride=2, block=4, init=1, local=2, slots=20)
     q, k, v = numbers(2, 50, 4, 6), numbers(2, 50, 2, 6), numbers(2, 50, 2, 6)
@@ -73,19 +73,19 @@ def test_block_sparse_attention_and_its_gradients_are_dense_where_all_blocks_are
         torch.testing.assert_close(a, b)
 
 
-def test_keys_outside_the_chosen_blocks_get_no_gradient():
+def test_keys_outside_the_selected_blocks_get_no_gradient():
     torch.manual_seed(3)
     q, k, v = numbers(1, 60, 2, 4), numbers(1, 60, 1, 4), numbers(1, 60, 1, 4)
-    chosen = choose(q[0], k[0], scale=0.5, layout=LAYOUT)
+    chosen = select_blocks(q[0], k[0], scale=0.5, layout=LAYOUT)
     last = differentiable_blocks(q, k, v, scale=0.5, layout=LAYOUT)[0, -1].sum()
-    moved = torch.autograd.grad(last, v)[0][0, :, 0].abs().sum(-1).view(15, 4).sum(-1) > 0
+    has_gradient = torch.autograd.grad(last, v)[0][0, :, 0].abs().sum(-1).view(15, 4).sum(-1) > 0
     expected = sorted({0, 13, 14, *chosen[0, -1].tolist()})
-    assert moved.nonzero().flatten().tolist() == expected
+    assert has_gradient.nonzero().flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["lightning", "blocks"])
-def test_what_is_kept_for_the_backward_pass_is_linear_in_the_tokens(kind):
-    def kept(tokens):
+def test_tensors_saved_for_the_backward_pass_are_linear_in_the_tokens(kind):
+    def saved_elements(tokens):
         total = 0
 
         def pack(x):
@@ -101,4 +101,4 @@ def test_what_is_kept_for_the_backward_pass_is_linear_in_the_tokens(kind):
                 differentiable_blocks(q, k, v, scale=1.0, layout=LAYOUT)
         return total
 
-    assert kept(512) < 1.1 * 2 * kept(256)
+    assert saved_elements(512) < 1.1 * 2 * saved_elements(256)

@@ -1,4 +1,4 @@
-"""The network that is trained is the model that runs, whatever its layers are made of."""
+"""The trained network computes the same as the engine, in every architecture."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ VARIANTS = {
 
 def random_network(config, seed=0):
     network = Network(config)
-    network.initialise(torch.Generator().manual_seed(seed), std=0.3)
+    network.initialize(torch.Generator().manual_seed(seed), std=0.3)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim == 1:
@@ -67,10 +67,10 @@ def test_engine_and_network_agree(name):
         with torch.no_grad():
             dense = network.logits(ids[None])[0]
         assert (dense[:40] - logits[:40]).abs().max() < 1e-3
-        assert (dense[80:] - logits[80:]).abs().max() > 1e-3  # blocks were really chosen
+        assert (dense[80:] - logits[80:]).abs().max() > 1e-3  # blocks were selected
 
 
-def test_the_embedded_model_is_the_same_function_in_training():
+def test_the_network_of_the_embedded_model_computes_the_same_as_the_engine():
     network, engine = load_network(resolve_model(EMBEDDED)), Engine.load(EMBEDDED, dtype="float32")
     ids = engine.tokenizer.encode_content("It was the best of times, it was the worst of times. " * 12)
     ids = torch.as_tensor(ids[: len(ids) // 64 * 64])
@@ -90,17 +90,17 @@ def test_recomputing_activations_changes_no_gradient():
         torch.testing.assert_close(gradient, gradients[1][name], msg=name)
 
 
-def test_mup_scales_the_matrices_of_layers_alone():
+def test_mup_scales_only_the_matrices_of_layers():
     network = Network(replace(HYBRID, hidden_size=96, dim_model_base=24))
-    network.initialise(torch.Generator().manual_seed(0), std=0.1)
-    spread = {name: p.std().item() for name, p in network.named_parameters() if p.ndim == 2}
-    assert spread["model.embed_tokens.weight"] == pytest.approx(0.1, rel=0.05)
-    assert spread["lm_head.weight"] == pytest.approx(0.1, rel=0.05)
-    assert spread["model.layers.1.mlp.up_proj.weight"] == pytest.approx(0.05, rel=0.05)
+    network.initialize(torch.Generator().manual_seed(0), std=0.1)
+    std = {name: p.std().item() for name, p in network.named_parameters() if p.ndim == 2}
+    assert std["model.embed_tokens.weight"] == pytest.approx(0.1, rel=0.05)
+    assert std["lm_head.weight"] == pytest.approx(0.1, rel=0.05)
+    assert std["model.layers.1.mlp.up_proj.weight"] == pytest.approx(0.05, rel=0.05)
 
 
-def test_a_converted_softmax_layer_computes_what_it_did():
-    """New gates are open by half and o makes up for it; with rotary kept, nothing changes."""
+def test_a_converted_softmax_layer_computes_the_same():
+    """New gates halve the output and the output matrix is doubled. With rotary everywhere nothing else changes."""
     backbone = random_network(BACKBONE)
     config = hybrid_config(BACKBONE, Hybrid(rotary="everywhere", sparse_config=SPARSE), range(4))
     hybrid = Network(config)
@@ -114,16 +114,16 @@ def test_a_converted_softmax_layer_computes_what_it_did():
 def test_lightning_mixers_start_from_the_softmax_matrices():
     backbone = random_network(replace(BACKBONE, attn_qk_norm=True)).state_dict()
     config = hybrid_config(replace(BACKBONE, attn_qk_norm=True), Hybrid(sparse_config=SPARSE), ())
-    made, at = convert_tensors(backbone, config), "model.layers.2.self_attn."
-    assert set(made) == set(Network(config).state_dict())
-    assert torch.equal(made[at + "q_proj.weight"], backbone[at + "q_proj.weight"])
-    assert torch.equal(made[at + "q_norm.weight"], backbone[at + "q_norm.weight"])
-    k = backbone[at + "k_proj.weight"].view(2, 8, 48)
-    for head, part in enumerate(made[at + "k_proj.weight"].view(6, 8, 48)):
+    hybrid, prefix = convert_tensors(backbone, config), "model.layers.2.self_attn."
+    assert set(hybrid) == set(Network(config).state_dict())
+    assert torch.equal(hybrid[prefix + "q_proj.weight"], backbone[prefix + "q_proj.weight"])
+    assert torch.equal(hybrid[prefix + "q_norm.weight"], backbone[prefix + "q_norm.weight"])
+    k = backbone[prefix + "k_proj.weight"].view(2, 8, 48)
+    for head, part in enumerate(hybrid[prefix + "k_proj.weight"].view(6, 8, 48)):
         assert torch.equal(part, k[head // 3])
 
 
-def test_hype_leaves_rotary_in_the_lightning_layers_alone():
+def test_hype_keeps_rotary_only_in_the_lightning_layers():
     config = hybrid_config(BACKBONE, Hybrid(sparse_config=SPARSE), (0, 3))
     assert (config.attn_use_rope, config.lightning_use_rope) == (False, True)
     assert config.mixer_types == HYBRID.mixer_types
@@ -138,5 +138,5 @@ def test_hype_leaves_rotary_in_the_lightning_layers_alone():
         ((3, 1), None, (1, 3)),
     ],
 )
-def test_layers_are_placed_as_asked(placement, scores, layers):
+def test_each_placement_gives_the_expected_layers(placement, scores, layers):
     assert place_layers(Hybrid(placement=placement, softmax_share=0.375), 8, scores) == layers
