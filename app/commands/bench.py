@@ -1,10 +1,11 @@
-"""`bench`: measures the kernels or the model; a table on disk row by row, pictures at the end."""
+"""`bench`: measures the kernels or the model. The table is written row by row, the plots at the end."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from app.grammar.bench import BenchArguments
 from app.grammar.parser import Arguments
@@ -15,65 +16,65 @@ if TYPE_CHECKING:
     from sala_core.bench import KernelRow, ModelRow
 
 _OUT = ASSETS / "benchmarks"
+RowT = TypeVar("RowT", bound="KernelRow | ModelRow")
 
 
 def bench(arguments: Arguments, _folder: Path) -> int:
-    """Measure and draw; 0, or 1 if a figure failed. Ctrl-C keeps what was measured. Raises SalaError."""
-    asked = arguments.bench
-    assert asked is not None
-    from sala_core.bench import BenchError
+    """Measure and plot. Returns 0, or 1 if a measurement failed. Ctrl-C keeps the measured rows. Raises SalaError."""
+    options = arguments.bench
+    assert options is not None
+    from sala_core.errors import BenchError
 
     if importlib.util.find_spec("matplotlib") is None:
         raise BenchError("matplotlib is not installed; run through launch.py, which installs it")
-    run = _kernels if asked.what == "kernels" else _model
-    return run(asked, arguments.device)
+    return _kernels(options, arguments.device) if options.what == "kernels" else _model(options, arguments.device)
 
 
-def _kernels(asked: BenchArguments, device: str) -> int:
+def _kernels(options: BenchArguments, device: str) -> int:
     from sala_core.bench import bench_kernels, draw_kernels
 
-    rows: list[KernelRow] = []
-    table: Path | None = None
-    try:
-        for file, row in bench_kernels(device, asked.out or _OUT, asked.only):
-            table = file
-            rows.append(row)
-            print(kernel_text(row), flush=True)
-    finally:
-        if table is not None:
-            _say_files([table, *draw_kernels(rows, table)])
-    return int(any(row.status.startswith("failed") for row in rows))
+    measured = bench_kernels(device, options.out or _OUT, options.only)
+    return _run(measured, kernel_text, draw_kernels)
 
 
-def _model(asked: BenchArguments, device: str) -> int:
+def _model(options: BenchArguments, device: str) -> int:
     from sala_core.bench import PARTS, ModelPlan, bench_model, draw_models
 
     plan = ModelPlan(
         device=device,
-        size=asked.size,  # type: ignore[arg-type]  # one of its values, by the grammar
-        lengths=asked.lengths,
-        weights=asked.weights,
-        kv=asked.kv,
-        parts=asked.only or PARTS,
-        runs=asked.runs,
-        new_tokens=asked.new_tokens,
-        patience_s=60 * asked.patience,
+        size=options.size,  # type: ignore[arg-type]  # one of its values, by the grammar
+        lengths=options.lengths,
+        weights=options.weights,
+        kv=options.kv,
+        parts=options.only or PARTS,
+        runs=options.runs,
+        new_tokens=options.new_tokens,
+        patience_s=60 * options.patience,
     )
-    rows: list[ModelRow] = []
+    return _run(bench_model(plan, options.out or _OUT), model_text, draw_models)
+
+
+def _run(
+    measured: Iterator[tuple[Path, RowT]],
+    text: Callable[[RowT], str],
+    draw: Callable[[Sequence[RowT], Path], list[Path]],
+) -> int:
+    """Print every row; plot all of them at the end, also after Ctrl-C. Returns 1 if a row failed."""
+    rows: list[RowT] = []
     table: Path | None = None
     try:
-        for file, row in bench_model(plan, asked.out or _OUT):
+        for file, row in measured:
             table = file
             rows.append(row)
-            print(model_text(row), flush=True)
+            print(text(row), flush=True)
     finally:
         if table is not None:
-            _say_files([table, *draw_models(rows, table)])
+            print("Written: " + ", ".join(map(str, [table, *draw(rows, table)])), flush=True)
     return int(any(row.status.startswith("failed") for row in rows))
 
 
 def kernel_text(row: KernelRow) -> str:
-    """One row in one line."""
+    """One line about a row."""
     head = f"{row.operation}: {row.workload}: {row.implementation}"
     if row.time_us is None:
         return f"{head}: {row.status}"
@@ -82,7 +83,7 @@ def kernel_text(row: KernelRow) -> str:
 
 
 def model_text(row: ModelRow) -> str:
-    """One row in one line."""
+    """One line about a row."""
     from sala_core.text.lengths import length_name
 
     parts = [f"{row.what} {row.model} {row.size} {length_name(row.length)} {row.weights} KV {row.kv}: {row.status}"]
@@ -93,7 +94,7 @@ def model_text(row: ModelRow) -> str:
         parts.append(f"in all {row.end_to_end_s:.4g} s")
     if row.ms_per_token is not None:
         limit = f" (limit {row.decoding_limit_ms:.3g})" if row.decoding_limit_ms else ""
-        parts.append(f"{row.ms_per_token:.3g} ms a token{limit}")
+        parts.append(f"{row.ms_per_token:.3g} ms per token{limit}")
     if row.peak_memory_bytes:
         parts.append(f"memory {size(row.peak_memory_bytes)}")
     if row.weight_bytes and row.state_bytes:
@@ -101,7 +102,3 @@ def model_text(row: ModelRow) -> str:
     if row.runs:
         parts.append(f"runs {row.runs}")
     return "; ".join([*parts, *([row.note] if row.note else [])])
-
-
-def _say_files(files: list[Path]) -> None:
-    print("Written: " + ", ".join(str(file) for file in files), flush=True)

@@ -1,4 +1,4 @@
-"""`eval`: a long-context suite on a model of ours or behind an endpoint; every sample on disk as it comes."""
+"""`eval`: runs a long-context suite on a local model or behind an endpoint. Every sample is written at once."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _PROGRESS_S = 10.0
 
 
 def evaluate(arguments: Arguments, _folder: Path) -> int:
-    """Run it; 0, or 128 plus the signal that stopped it. Raises SalaError."""
-    asked = arguments.eval
-    assert asked is not None
+    """Run the suite. Returns 0, or 128 plus the number of the signal that stopped it. Raises SalaError."""
+    options = arguments.eval
+    assert options is not None
     from sala_core.evals import EvalDone, EvalPlan, SampleDone, TextSource
     from sala_core.evals import evaluate as run
 
     plan = EvalPlan(
-        suite=asked.suite,
-        lengths=asked.lengths,
-        samples=asked.samples,
-        seed=asked.seed,
-        shared=asked.shared,
-        tasks=asked.tasks,
-        max_tokens=asked.max_tokens,
-        texts=TextSource(asked.text),
+        suite=options.suite,
+        lengths=options.lengths,
+        samples=options.samples,
+        seed=options.seed,
+        shared=options.shared,
+        tasks=options.tasks,
+        max_tokens=options.max_tokens,
+        texts=TextSource(options.text),
     )
-    out = asked.out or _OUT / re.sub(r"[^\w.-]+", "-", arguments.model).strip("-.")
-    model = _endpoint(arguments, asked) if asked.endpoint else _local(arguments, asked)
+    out = options.out or _OUT / re.sub(r"[^\w.-]+", "-", arguments.model).strip("-.")
+    model = _endpoint(arguments, options) if options.endpoint else _local(arguments, options)
     progress = _Progress()
     with StopSignals() as stop:
-        for event in run(model, plan, out, restart=asked.restart, should_stop=stop.is_set):
+        for event in run(model, plan, out, restart=options.restart, should_stop=stop.is_set):
             if isinstance(event, EvalDone):
                 print(summary_text(event), flush=True)
             elif isinstance(event, SampleDone):
@@ -54,37 +54,37 @@ def evaluate(arguments: Arguments, _folder: Path) -> int:
     return stop.exit_code
 
 
-def _local(arguments: Arguments, asked: EvalArguments) -> LocalModel:
+def _local(arguments: Arguments, options: EvalArguments) -> LocalModel:
     from sala_core import Engine
     from sala_core.evals import LocalModel
 
     engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
-    return LocalModel(engine, max_tokens=asked.max_tokens, verbatim=asked.verbatim)
+    return LocalModel(engine, max_tokens=options.max_tokens, verbatim=options.verbatim)
 
 
-def _endpoint(arguments: Arguments, asked: EvalArguments) -> Endpoint:
+def _endpoint(arguments: Arguments, options: EvalArguments) -> Endpoint:
     from sala_core.evals import Access, Endpoint, PeerTokens
     from sala_core.model.checkpoint import resolve_model
 
     access = Access(
-        url=asked.endpoint or "",
+        url=options.endpoint or "",
         model=arguments.model,
-        api_key=os.environ.get(asked.api_key_variable) or None,
-        timeout_s=asked.timeout,
+        api_key=os.environ.get(options.api_key_variable) or None,
+        timeout_s=options.timeout,
     )
-    named = asked.tokenizer or arguments.model
-    folder = Path(named) if (Path(named) / "tokenizer.json").is_file() else resolve_model(named)
-    return Endpoint(access, PeerTokens(folder), max_tokens=asked.max_tokens)
+    name = options.tokenizer or arguments.model
+    folder = Path(name) if (Path(name) / "tokenizer.json").is_file() else resolve_model(name)
+    return Endpoint(access, PeerTokens(folder), max_tokens=options.max_tokens)
 
 
 def sample_text(event: SampleDone) -> str:
-    """One line: what was asked where, and how it went."""
+    """One line about a sample: task, length, index, scores, depth, evidence and time."""
     from sala_core.text.lengths import length_name
 
     record = event.record
     parts = [f"{record.get('label') or record['task']} {length_name(record['length'])} #{record['index']}"]
     if "bins" in record:
-        parts.append(f"{record['bins'][-1]['nats']:.3f} nats a token in the last bin")
+        parts.append(f"{record['bins'][-1]['nats']:.3f} nats per token in the last bin")
     else:
         parts += [f"{name} {value:.2f}" for name, value in record["scores"].items()]
         if record["depth"] is not None:
@@ -95,7 +95,7 @@ def sample_text(event: SampleDone) -> str:
 
 
 def summary_text(done: EvalDone) -> str:
-    """The table and where the files are."""
+    """The table and the names of the files."""
     lines = [_row_text(row) for row in done.rows]
     files = [str(done.table), *([str(done.picture)] if done.picture else [])]
     return "\n".join([*lines, f"Written: {', '.join(files)}"])
@@ -111,7 +111,7 @@ def _row_text(row: Row) -> str:
 
 
 class _Progress:
-    """Says on stderr how far a long reading is."""
+    """Prints the progress of a long prefill on stderr."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _PROGRESS_S

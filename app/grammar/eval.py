@@ -1,30 +1,31 @@
-"""The grammar of `eval`. Standard library only, as `app.grammar.parser`."""
+"""The command line of `eval`. Standard library only, like `app.grammar.parser`."""
 
 import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from app.grammar.ranges import EVAL_MAX_TOKENS
 from app.grammar.values import VERBATIM_HELP, lengths, names, number_above, seed, whole_number
 
 SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
-_EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Stopped or
-killed, the same command goes on after the last sample; more samples or lengths are added to what is there. Of an
-endpoint, --model is the name that it knows the model by."""
+_EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Run the
+same command again to continue a run that was stopped or killed; with more samples or lengths it adds the new ones.
+With --endpoint, --model is the name that the server knows the model by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalArguments:
-    """The options of `eval`; their meaning is in its help."""
+    """The options of `eval`. Their meaning is in the help text of the command."""
 
     suite: str
     lengths: tuple[int, ...]
     samples: int
     seed: int
     tasks: tuple[str, ...]
-    """Empty: all of the suite."""
+    """Empty: all tasks of the suite."""
     shared: int
     text: tuple[Path, ...]
-    """Empty: the program's own."""
+    """Empty: the program's own text."""
     max_tokens: int | None
     verbatim: bool | None
     endpoint: str | None
@@ -36,12 +37,12 @@ class EvalArguments:
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> "EvalArguments":
-        """What the parser found."""
+        """Take the values that argparse has parsed."""
         values = {field.name: getattr(namespace, field.name) for field in fields(cls)}
         return cls(**{**values, **{name: tuple(values[name]) for name in ("lengths", "tasks", "text")}})
 
     def usage_error(self, *, model_is_default: bool) -> str | None:
-        """What is wrong with the options together, if anything."""
+        """The message for options that contradict each other; None if they are valid."""
         if self.suite == "ppl" and self.endpoint:
             return "ppl needs the probabilities of every token, which a chat endpoint does not give"
         if self.suite == "ppl" and self.tasks:
@@ -56,7 +57,7 @@ class EvalArguments:
 
 
 def add_eval_options(parser: argparse.ArgumentParser) -> None:
-    """Add the positional and the options to the command's parser."""
+    """Add the positional argument and options of `eval` to its parser."""
     parser.epilog = _EPILOG
     parser.add_argument("suite", choices=SUITES, metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument(
@@ -71,18 +72,28 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1, 1 << 20),
         default=20,
         metavar="N",
-        help="questions of each task and length (default: 20)",
+        help="questions per task and length (default: 20)",
     )
-    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="the same seed, the same samples (0)")
+    _add_sample_options(parser)
+    parser.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
+    parser.add_argument("--restart", action="store_true", help="delete the suite's samples in that folder first")
+    _add_endpoint_options(parser.add_argument_group("a model behind an endpoint"))
+
+
+def _add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--tasks", type=names, default=[], metavar="NAME[,NAME]", help="only these of the suite (default: all)"
+        "--seed", type=seed, default=0, metavar="S", help="a seed gives the same samples again (default: 0)"
+    )
+    parser.add_argument(
+        "--tasks", type=names, default=[], metavar="NAME[,NAME]", help="only these tasks of the suite (default: all)"
     )
     parser.add_argument(
         "--shared",
         type=whole_number(1, 1 << 20),
         default=5,
         metavar="N",
-        help="questions of a task about one reading, each from the same state; 1 reads anew for each (default: 5)",
+        help="questions of a task that share one text and its state; 1 reads a text for every question (default: 5)",
     )
     parser.add_argument(
         "--text",
@@ -91,23 +102,19 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="text files to read and to plant in (default: the program's own text)",
+        help="text files that questions are asked about and needles are planted in (default: the program's own text)",
     )
     parser.add_argument(
         "--max-tokens",
-        type=whole_number(1, 1 << 20),
+        type=whole_number(*EVAL_MAX_TOKENS),
         metavar="N",
-        help="of every answer (default: what each task needs; more to think)",
+        help="maximum tokens per answer (default: what the task needs; thinking models need more)",
     )
-    parser.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
-    parser.add_argument("--restart", action="store_true", help="throw away the suite's earlier samples in that folder")
-    _add_endpoint_options(parser.add_argument_group("a model elsewhere"))
 
 
 def _add_endpoint_options(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
-        "--endpoint", metavar="URL", help="of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
+        "--endpoint", metavar="URL", help="address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1"
     )
     group.add_argument(
         "--tokenizer",
@@ -118,7 +125,7 @@ def _add_endpoint_options(group: "argparse._ArgumentGroup") -> None:
         "--api-key-variable",
         default="OPENAI_API_KEY",
         metavar="NAME",
-        help="environment variable with the key, if it needs one (default: OPENAI_API_KEY)",
+        help="environment variable with the API key, if the server needs one (default: OPENAI_API_KEY)",
     )
     group.add_argument(
         "--timeout",

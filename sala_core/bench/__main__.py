@@ -1,4 +1,7 @@
-"""`python -m sala_core.bench JOB OPTIONS`: one measurement, a JSON line a record; `sala_core.bench.child` starts it."""
+"""`python -m sala_core.bench JOB OPTIONS`: runs one job and prints its records as JSON lines.
+
+`sala_core.bench.child` starts it. OPTIONS is a JSON object.
+"""
 
 import json
 import signal
@@ -11,8 +14,8 @@ from sala_core.errors import MemoryBudgetError
 
 
 def main() -> int:
-    """Returns the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    """Run the job; returns the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent process ends this one
     job, options = sys.argv[1:]
     try:
         for record in JOBS[job](**json.loads(options)):

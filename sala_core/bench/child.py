@@ -1,7 +1,7 @@
-"""A process for every figure: what one leaves behind, or breaks, is not in the next one's way.
+"""Runs every measurement in its own process, so that no measurement affects the next one.
 
-On a card this costs some seconds a figure (torch's import, the context, kernels from Triton's cache on disk) and gives
-each a fresh allocator, its own peak, and a device that an earlier error has not poisoned.
+Each process has a fresh allocator, its own peak memory, and a CUDA context without earlier errors. On a card this costs
+some seconds per measurement: the import of torch, the context, and kernels from Triton's cache on disk.
 """
 
 import json
@@ -10,14 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from sala_core.errors import SalaError
-
 OUT_OF_MEMORY_CODE = 3
 _KILLED = -9
-
-
-class BenchError(SalaError):
-    """A measurement cannot be made as asked."""
 
 
 class ChildOutOfMemory(Exception):
@@ -25,13 +19,13 @@ class ChildOutOfMemory(Exception):
 
 
 class ChildFailed(Exception):
-    """The measurement ended with an error, told on stderr."""
+    """The process of the measurement failed. Its stderr, which is not captured, has the reason."""
 
 
 def records(job: str, **options: Any) -> Iterator[dict[str, Any]]:
-    """Run a job of `sala_core.bench.jobs` in a process of its own and yield its records as they come.
+    """Run a job of `sala_core.bench.jobs` in a new process; yields its records as they are printed.
 
-    Raises ChildOutOfMemory, ChildFailed. Closing the iterator ends the process.
+    Closing the iterator kills the process. Raises ChildOutOfMemory, ChildFailed.
     """
     command = [sys.executable, "-m", "sala_core.bench", job, json.dumps(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
@@ -40,7 +34,7 @@ def records(job: str, **options: Any) -> Iterator[dict[str, Any]]:
         for line in process.stdout:
             if line.startswith("{"):
                 yield json.loads(line)
-            else:  # of a library that talks
+            else:  # a library printed it
                 sys.stderr.write(line)
         code = process.wait()
     finally:
@@ -55,8 +49,8 @@ def records(job: str, **options: Any) -> Iterator[dict[str, Any]]:
 
 
 def record(job: str, **options: Any) -> dict[str, Any]:
-    """The single record of a job. Raises as `records`."""
-    found = list(records(job, **options))
-    if len(found) != 1:
-        raise ChildFailed(f"{len(found)} records")
-    return found[0]
+    """The only record of a job. Raises like `records`."""
+    all_records = list(records(job, **options))
+    if len(all_records) != 1:
+        raise ChildFailed(f"{len(all_records)} records")
+    return all_records[0]

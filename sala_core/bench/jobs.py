@@ -1,6 +1,6 @@
-"""What a measuring process can be asked for: by name and plain options, to plain records.
+"""The jobs of a measuring process. Options and records are JSON values.
 
-Each job imports what it needs and no more: a bare machine with torch can measure all but saving and quoting.
+Each job imports only what it needs: with torch and the kernels alone, all jobs but saving and prompt lookup run.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,47 +13,48 @@ Records = Iterator[dict[str, Any]]
 
 
 def machine(device: str, dtype: str, shrink: int = 1) -> Records:
-    """The machine and its ceilings."""
+    """One record: the machine and its measured ceilings."""
     from sala_core.bench.kernels.ceilings import measure_ceilings
     from sala_core.bench.machine import Machine
 
-    place = torch.device(device)
-    ceilings = measure_ceilings(place, getattr(torch, dtype), shrink=shrink)
-    yield {"machine": Machine.here(place).to_dict(), "ceilings": ceilings.to_dict()}
+    torch_device = torch.device(device)
+    ceilings = measure_ceilings(torch_device, getattr(torch, dtype), shrink=shrink)
+    yield {"machine": Machine.here(torch_device).to_dict(), "ceilings": ceilings.to_dict()}
 
 
 def answer(**options: Any) -> Records:
-    """One `AnswerJob`."""
-    from sala_core.bench.models.answers import AnswerJob, measure_answer
+    """One row: prefill and decoding of an `AnswerJob`."""
+    from sala_core.bench.models.answer_job import AnswerJob
+    from sala_core.bench.models.answers import measure_answer
 
     yield asdict(measure_answer(AnswerJob(**options)))
 
 
 def saving(**options: Any) -> Records:
-    """Reading with and without segments written to disk."""
-    from sala_core.bench.models.answers import AnswerJob
+    """Prefill with and without segments written to disk."""
+    from sala_core.bench.models.answer_job import AnswerJob
     from sala_core.bench.models.saving import measure_saving
 
     yield from (asdict(row) for row in measure_saving(AnswerJob(**options)))
 
 
 def speculation(**options: Any) -> Records:
-    """Decoding with and without drafts: quoting for real at embedded size, forced with random weights."""
-    from sala_core.bench.models.answers import AnswerJob
+    """Decoding with and without drafts: prompt lookup with the embedded model, forced drafts with random weights."""
+    from sala_core.bench.models.answer_job import AnswerJob
 
     job = AnswerJob(**options)
     if job.size == "embedded":
-        from sala_core.bench.models.verbatim import measure_quoting as measure
+        from sala_core.bench.models.prompt_lookup import measure_prompt_lookup as measure
     else:
-        from sala_core.bench.models.speculation import measure_speculation as measure
+        from sala_core.bench.models.forced_drafts import measure_forced_drafts as measure
     yield from (asdict(row) for row in measure(job))
 
 
 def kernels(**options: Any) -> Records:
-    """Operations one by one."""
-    from sala_core.bench.kernels.times import kernel_records
+    """One row for every implementation of every operation."""
+    from sala_core.bench.kernels.measure import measure_kernels
 
-    yield from kernel_records(**options)
+    yield from measure_kernels(**options)
 
 
 JOBS: dict[str, Callable[..., Records]] = {

@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware, driver, versions, commit and date."""
+"""The machine of a measurement: hardware, driver, versions, commit and date."""
 
 import os
 import platform
@@ -13,13 +13,13 @@ import torch
 
 from sala_core.assets import ROOT
 
-Device = torch.device  # under a name that no field below has
+Device = torch.device  # an alias, since the class below has a field `torch`
 _NONE = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Every field as text, for every row."""
+    """The columns that every row has. A field is empty if it does not apply."""
 
     hardware: str
     driver: str
@@ -30,7 +30,7 @@ class Machine:
 
     @classmethod
     def here(cls, device: "Device") -> "Machine":
-        """This machine, measuring on `device`. Not in a process that must leave the card alone."""
+        """This machine, measured on `device`. For a card this creates a CUDA context."""
         return cls(
             hardware=_card(device) if device.type == "cuda" else _processor(),
             driver=_driver() if device.type == "cuda" else _NONE,
@@ -41,12 +41,12 @@ class Machine:
         )
 
     def to_dict(self) -> dict[str, str]:
-        """Plain values."""
+        """As JSON values."""
         return asdict(self)
 
 
 def slug(hardware: str) -> str:
-    """A name for files: "NVIDIA H200" -> "nvidia-h200"; any CPU is "cpu"."""
+    """A part of a file name: "NVIDIA H200" -> "nvidia-h200"; any CPU -> "cpu"."""
     if hardware.startswith("CPU"):
         return "cpu"
     return re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
@@ -78,10 +78,12 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the program's folder, with a + where files differ from it. A copy without its repository is told it
-    in SALA_COMMIT."""
-    if told := os.environ.get("SALA_COMMIT"):
-        return told
+    """The commit of the program's folder, with "+" if files differ from it.
+
+    The environment variable SALA_COMMIT takes precedence, for a copy without its repository.
+    """
+    if given := os.environ.get("SALA_COMMIT"):
+        return given
     commit = _output(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
     changed = commit and _output(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
     return commit + ("+" if changed else "")

@@ -1,4 +1,4 @@
-"""Random weights made on the device itself, in the layout that is computed with; nothing is quantized or loaded."""
+"""Random weights, created on the device in the layout of the forward pass. Nothing is loaded or quantized."""
 
 from collections.abc import Mapping
 
@@ -13,54 +13,71 @@ from sala_core.model.config import SalaConfig
 Weights = dict[str, Tensor | Int4Matrix]
 
 GROUP_SIZE = 128
-_UNPACKED = ("embed_tokens", "lm_head", "o_gate", "z_proj")  # as `quantize` leaves them
-_NIBBLE_DEVIATION = 21.5**0.5  # of the integers -8 ... 7, all alike likely, about 0
+_UNPACKED = ("embed_tokens", "lm_head", "o_gate", "z_proj")  # `quantize` does not pack these either
+_NIBBLE_RMS = 21.5**0.5  # root mean square of the integers -8 ... 7
 
 
 class RandomWeights:
-    """Draws matrices whose products keep the size of what they multiply; the same seed gives the same ones."""
+    """Draws matrices whose products have about the magnitude of their input. Equal seeds give equal matrices."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device, *, packed: bool, seed: int = 0) -> None:
-        """packed: matrices of 4-bit integers where the shape allows, but for those that `quantize` leaves alone."""
+        """Create the generator.
+
+        Args:
+            dtype: of tensors that are not packed.
+            device: of the tensors. "meta" makes shapes without numbers.
+            packed: 4-bit matrices where the shape allows it, except those that `quantize` does not pack.
+            seed: of the generator.
+        """
         self._dtype, self._device, self._packed = dtype, device, packed
-        meta = device.type == "meta"  # has no numbers, and so no generator
+        meta = device.type == "meta"  # has no generator
         self._generator = None if meta else torch.Generator(device).manual_seed(seed)
 
-    def named(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Matrix:
-        """The weight of that name: ones for a norm, else a matrix [out, in] of deviation `scale` / sqrt(in)."""
+    def weight(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Matrix:
+        """The weight of this name: ones for a norm, else a matrix [out, in] with deviation `scale` / sqrt(in)."""
         if len(shape) == 1:
             return torch.ones(shape, dtype=self._dtype, device=self._device)
         num_out, num_in = shape
-        left_alone = any(part in name for part in _UNPACKED)
-        if self._packed and not left_alone and num_in % GROUP_SIZE == 0:
+        packable = not any(part in name for part in _UNPACKED)
+        if self._packed and packable and num_in % GROUP_SIZE == 0:
             return self.int4(num_out, num_in)
         weight = torch.empty(shape, dtype=self._dtype, device=self._device)
         return weight.normal_(0, scale * num_in**-0.5, generator=self._generator)
 
     def int4(self, num_out: int, num_in: int) -> Int4Matrix:
-        """[out, in] in 4 bits, symmetric, groups of 128: any integers are a matrix, so no plain copy is ever made."""
+        """[out, in] in 4 bits, symmetric, in groups of 128. Made of random words, without an unpacked copy."""
         words = torch.empty(num_out, num_in // 8, dtype=torch.int32, device=self._device)
         words.random_(-(2**31), 2**31, generator=self._generator)
         scales = torch.empty(num_in // GROUP_SIZE, num_out, dtype=torch.float16, device=self._device)
-        scales.uniform_(0.75, 1.25, generator=self._generator).mul_(num_in**-0.5 / _NIBBLE_DEVIATION)
+        scales.uniform_(0.75, 1.25, generator=self._generator).mul_(num_in**-0.5 / _NIBBLE_RMS)
         return Int4Matrix(words=words, scales=scales, zeros=None, group_size=GROUP_SIZE, in_features=num_in)
 
 
 def sala_weights(config: SalaConfig, dtype: torch.dtype, device: torch.device, *, packed: bool) -> Weights:
-    """Every tensor of the model. The embedding is drawn so that `scale_emb` brings hidden states to 1."""
-    draw = RandomWeights(dtype, device, packed=packed)
+    """All tensors of the model. The embedding is scaled so that hidden states after `scale_emb` have deviation 1.
+
+    Args:
+        config: the model's shapes.
+        dtype, device, packed: as for `RandomWeights`.
+    """
+    random = RandomWeights(dtype, device, packed=packed)
     embedding = config.hidden_size**0.5 / config.scale_emb
     return {
-        name: draw.named(name, shape, scale=embedding if name == "model.embed_tokens.weight" else 1.0)
+        name: random.weight(name, shape, scale=embedding if name == "model.embed_tokens.weight" else 1.0)
         for name, shape in expected_shapes(config).items()
     }
 
 
 def full_weights(config: FullConfig, dtype: torch.dtype, device: torch.device, *, packed: bool) -> Weights:
-    """Every tensor of the full-attention model; q, k and v are one matrix, `qkv_proj`."""
-    draw = RandomWeights(dtype, device, packed=packed)
+    """All tensors of the full-attention model. q, k and v are one matrix, `qkv_proj`.
+
+    Args:
+        config: the model's shapes.
+        dtype, device, packed: as for `RandomWeights`.
+    """
+    random = RandomWeights(dtype, device, packed=packed)
     return {
-        name: draw.named(name, shape, scale=config.hidden_size**0.5 if name == "model.embed_tokens.weight" else 1.0)
+        name: random.weight(name, shape, scale=config.hidden_size**0.5 if name == "model.embed_tokens.weight" else 1.0)
         for name, shape in full_shapes(config).items()
     }
 
@@ -90,5 +107,10 @@ def full_shapes(config: FullConfig) -> dict[str, tuple[int, ...]]:
 
 
 def weight_bytes(weights: Mapping[str, Tensor | Int4Matrix]) -> int:
-    """Of all tensors."""
-    return sum(w.num_bytes if isinstance(w, Int4Matrix) else w.numel() * w.itemsize for w in weights.values())
+    """Bytes of all weights."""
+    return sum(map(tensor_bytes, weights.values()))
+
+
+def tensor_bytes(weight: Tensor | Int4Matrix) -> int:
+    """Bytes of one weight."""
+    return weight.num_bytes if isinstance(weight, Int4Matrix) else weight.numel() * weight.itemsize

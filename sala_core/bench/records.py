@@ -1,4 +1,4 @@
-"""The rows of the two tables, and the files they are added to as they come."""
+"""The rows of the two tables and their CSV files."""
 
 import csv
 from collections.abc import Iterable
@@ -13,12 +13,14 @@ OUT_OF_MEMORY = "out of memory"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRow:
-    """One figure run of one model. Empty fields were not measured; spreads are slowest less fastest run.
+    """One measurement of one model. Fields that were not measured are None. Spreads: slowest minus fastest run.
 
-    what: "answer": read `length` tokens and decode `new_tokens`; "reading": read alone; "saving": read, with segments
-    written to disk meanwhile; "speculation": decode with drafts. Limits are what the counted bytes and FLOPs would take
-    at the ceilings measured beside them. ms_per_token: of tokens after the first. ttft_processor_s: of all threads
-    together; on a machine that others use too, it says more than ttft_s.
+    what: "answer": prefill of `length` tokens and decoding of `new_tokens`; "reading": prefill alone; "saving": prefill
+    with segments written to disk meanwhile; "speculation": decoding with drafts.
+    ttft_s: time to the first token. ttft_processor_s: CPU time until then, summed over threads; on a machine with other
+    load it is more reliable than ttft_s.
+    ms_per_token: of the tokens after the first.
+    reading_limit_s, decoding_limit_ms: the time of the counted bytes and FLOPs at the ceilings of the same run.
     """
 
     what: str
@@ -63,8 +65,8 @@ class ModelRow:
 class KernelRow:
     """One implementation of one operation on one set of inputs.
 
-    fraction: of the measured ceiling that bounds it ("bytes": copying, "FLOPs": multiplying), what the counted work
-    would take at that ceiling over the time it took.
+    bound: the ceiling that limits the operation: "bytes" (memory bandwidth) or "FLOPs" (matrix products).
+    fraction: the time of the counted work at that ceiling, divided by the measured time.
     """
 
     operation: str
@@ -96,10 +98,10 @@ Row = ModelRow | KernelRow
 
 
 class Table:
-    """A CSV file that is whole after every row. Use as a context manager."""
+    """A CSV file of rows, complete after every row. A context manager."""
 
     def __init__(self, file: Path, kind: type[Row]) -> None:
-        """Begins the file anew."""
+        """Creates the file, or empties it. kind: the class of the rows, which gives the columns."""
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream = file.open("w", newline="", encoding="utf-8")
@@ -116,7 +118,7 @@ class Table:
         self._stream.close()
 
     def add(self, row: Row) -> None:
-        """Append a row and hand it to the operating system."""
+        """Append a row and flush it."""
         self._writer.writerow({name: _text(value) for name, value in vars(row).items()})
         self._stream.flush()
 

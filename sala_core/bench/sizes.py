@@ -1,4 +1,4 @@
-"""The two models that are measured beside each other, at each size."""
+"""The two models that are compared, at each size."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,12 +7,12 @@ from sala_core.model.checkpoint import EMBEDDED, load_config_json, resolve_model
 from sala_core.model.config import SalaConfig
 
 Size = Literal["9b", "embedded"]
-_NO_TOKEN = (-1,)  # the end of an answer: a benchmark decodes as many tokens as it was asked for
+_NO_TOKEN = (-1,)  # as EOS token: a benchmark decodes a fixed number of tokens
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullConfig:
-    """A model with full attention in every layer (Qwen3's architecture, arXiv:2505.09388); fields as in its config."""
+    """A model with full attention in every layer, Qwen3's architecture (arXiv:2505.09388). Fields as in its config."""
 
     vocab_size: int
     hidden_size: int
@@ -27,7 +27,7 @@ class FullConfig:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token in two bytes a number; twice that in float32."""
+        """Bytes of the keys and values of one token at two bytes per number; twice that in float32."""
         return 2 * 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
 
 
@@ -60,7 +60,7 @@ SALA_9B = SalaConfig(
 
 
 def sala_config(size: Size) -> SalaConfig:
-    """Ours. Its answers never end by themselves."""
+    """MiniCPM-SALA at this size, without an EOS token."""
     if size == "9b":
         return SALA_9B
     embedded = SalaConfig.from_dict(load_config_json(resolve_model(EMBEDDED)))
@@ -68,7 +68,7 @@ def sala_config(size: Size) -> SalaConfig:
 
 
 def full_config(size: Size) -> FullConfig:
-    """Full attention: Qwen3-8B's shape, or the embedded model's own sizes."""
+    """The full-attention baseline: Qwen3-8B's shape, or the dimensions of the embedded model."""
     if size == "9b":
         return QWEN3_8B
     same = sala_config(size)

@@ -1,4 +1,4 @@
-"""How long a call takes on a device: the median of several runs, caches cold."""
+"""Times calls on a device: the median of several runs, with a cold cache on a card."""
 
 import statistics
 import time
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 
 MAX_SHORT_S = 20.0
-"""A figure that takes longer than this is measured once."""
+"""No run begins after this time, unless the number of runs is given."""
 
-_FLUSH_BYTES = 256 << 20  # beyond every card's second-level cache
-_AHEAD_CYCLES = 1_000_000  # about half a millisecond in which the host can queue the launches of a short call
-_PATIENCE_S = 5.0  # of a card, for a call that compiles
-_BUDGET_S = 0.3  # for the repetitions of one short call
+_FLUSH_BYTES = 256 << 20  # larger than the L2 cache of any card
+_SLEEP_CYCLES = 1_000_000  # about half a millisecond, in which the host queues the launches of a short call
+_MAX_WARM_UP_S = 5.0  # on a card, a slower first call is not repeated to warm up
+_BUDGET_S = 0.3  # for the runs of one short call
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Median, fastest, and spread (slowest less fastest) of `runs` runs, in seconds."""
+    """Median, fastest and spread (slowest minus fastest) of `runs` runs, in seconds."""
 
     median_s: float
     fastest_s: float
@@ -27,7 +27,7 @@ class Timing:
 
     @classmethod
     def of(cls, seconds: list[float]) -> "Timing":
-        """Summed up; at least one."""
+        """Statistics of one or more runs."""
         fastest = min(seconds)
         return cls(
             median_s=statistics.median(seconds),
@@ -38,7 +38,7 @@ class Timing:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device's work."""
+    """Wait until the device has done all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -47,17 +47,16 @@ class Stopwatch:
     """Times calls on one device."""
 
     def __init__(self, device: torch.device, *, budget_s: float = _BUDGET_S) -> None:
-        """budget_s: about what the repetitions of a call may take together; there are 3 to 20 of them, 1 of a call
-        that takes longer than the budget."""
+        """budget_s: about the time for all runs of a call. A call has 3 to 20 runs; 1 if one takes over the budget."""
         self._device, self._budget_s = device, budget_s
         cuda = device.type == "cuda"
         self._flush = torch.empty(_FLUSH_BYTES, dtype=torch.int8, device=device) if cuda else None
         self._time_once = self._on_card if cuda else _on_host
 
     def time(self, call: Callable[[], object]) -> Timing:
-        """Warm up (compile, choose algorithms), then measure. What is slow even so is not run again."""
+        """Warm up (compilation, choice of algorithms), then measure. A call over the budget is measured once."""
         first = self._time_once(call)
-        if first <= _PATIENCE_S or self._flush is None:
+        if first <= _MAX_WARM_UP_S or self._flush is None:
             first = self._time_once(call)
         if first > self._budget_s:
             return Timing.of([first])
@@ -65,12 +64,12 @@ class Stopwatch:
         return Timing.of([self._time_once(call) for _ in range(runs)])
 
     def _on_card(self, call: Callable[[], object]) -> float:
-        """Between two events, behind a flush of the cache and a pause long enough to queue the call's launches."""
+        """Seconds between two events. Before them the L2 cache is flushed, and a sleep lets the host queue launches."""
         assert self._flush is not None
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize(self._device)
         self._flush.zero_()
-        torch.cuda._sleep(_AHEAD_CYCLES)
+        torch.cuda._sleep(_SLEEP_CYCLES)
         start.record()
         call()
         end.record()

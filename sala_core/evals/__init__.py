@@ -1,4 +1,4 @@
-"""Long-context evaluations of a model of ours or of a peer behind an OpenAI-compatible endpoint."""
+"""Long-context evaluations of a local model, or of a peer model behind an OpenAI-compatible endpoint."""
 
 from sala_core.evals.endpoint import Access, Endpoint
 from sala_core.evals.local import LocalModel

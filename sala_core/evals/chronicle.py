@@ -1,32 +1,32 @@
-"""Invented chronicles: paragraphs of plain prose that never come twice."""
+"""Invented chronicles: generated paragraphs of prose that never repeat."""
 
 import textwrap
 from random import Random
 
-from sala_core.evals.words import listed, name, names
+from sala_core.evals.words import name, names, split_list
 
 LINE_CHARS = 80
-"""Lines of generated text are at most so long: evidence counts in lines."""
+"""Maximum length of a line of generated text. Short lines matter, since evidence is a range of lines."""
 
-_TRADES = listed(
+_TRADES = split_list(
     "baker cooper miller weaver tanner mason potter shepherd carpenter bookbinder gardener fisherman teacher doctor "
     "surveyor painter tailor printer beekeeper joiner saddler brewer chandler thatcher"
 )
-_GOODS = listed(
+_GOODS = split_list(
     "salt wool barley copper rope timber honey glass paper leather linen cheese tar slate coal hops cider tin lace "
     "apples candles grain oil bricks"
 )
-_PLACES = listed(
+_PLACES = split_list(
     "mill, market hall, old bridge, harbour, quarry, town gate, school, chapel, boathouse, tannery, upper meadow, "
     "fish market, granary, bathhouse, south wall, well, orchard, lime kiln, post office, hospital"
 )
-_WEATHER = listed(
+_WEATHER = split_list(
     "after a week of rain, in the first frost, on a windless morning, at the end of a dry summer, before the snow "
     "came, in thick fog, while the river was high, on the longest day of the year, in a cold spring, during the storm"
 )
-_SEASONS = listed("spring summer autumn winter")
-_QUALITIES = listed("patient stubborn cheerful silent generous careful proud restless sober curious gentle blunt")
-_REASONS = listed(
+_SEASONS = split_list("spring summer autumn winter")
+_QUALITIES = split_list("patient stubborn cheerful silent generous careful proud restless sober curious gentle blunt")
+_REASONS = split_list(
     "the wages had not been paid, nobody trusted the weights, the road was washed away, the bells had cracked, "
     "the council could not agree, two families claimed it, the price of bread had doubled, the ice broke too early, "
     "a letter had gone astray, the keys could not be found"
@@ -56,14 +56,14 @@ _SENTENCES = (
 
 
 def chronicle(rng: Random) -> str:
-    """A paragraph of three to six sentences about one invented town, in lines of at most 80 characters."""
+    """A paragraph of three to six sentences about an invented town, wrapped at `LINE_CHARS`."""
     town, town2, a, b = names(rng, 4)
-    said = []
-    for form in rng.sample(_SENTENCES, rng.randint(3, 6)):
+    sentences = []
+    for template in rng.sample(_SENTENCES, rng.randint(3, 6)):
         goods, place, quality = rng.sample(_GOODS, 2), rng.sample(_PLACES, 2), rng.sample(_QUALITIES, 2)
         weather = rng.choice(_WEATHER)
-        said.append(
-            form.format(
+        sentences.append(
+            template.format(
                 town=town,
                 town2=town2,
                 a=a,
@@ -84,4 +84,4 @@ def chronicle(rng: Random) -> str:
                 m=rng.randint(61, 300),
             )
         )
-    return textwrap.fill(" ".join(said), LINE_CHARS)
+    return textwrap.fill(" ".join(sentences), LINE_CHARS)

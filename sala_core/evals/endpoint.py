@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible server as the one that is asked, over the standard library's HTTP client."""
+"""The evaluated model behind an OpenAI-compatible server, over the standard library's HTTP client."""
 
 import json
 import time
@@ -11,20 +11,20 @@ from http.client import HTTPException
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from sala_core.engine.generate import PromptProgress
 from sala_core.errors import EvalError
 from sala_core.evals.peer_tokens import PeerTokens
 from sala_core.evals.records import Question, Reading, Reply
+from sala_core.events import PromptProgress
 from sala_core.text.thinking import ThinkSplitter
 
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-_MOST_WAIT_S = 60.0
+_RETRIED_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_MAX_WAIT_S = 60.0
 _SHOWN_CHARS = 300
-_LARGEST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A key sent to one server must not travel to another."""
+    """Refuses redirects: the API key of one server must not reach another."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Headers, newurl: str
@@ -34,10 +34,13 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How a server is reached. url: with or without `/chat/completions`. api_key: None sends none.
+    """Address and credentials of a server. Raises EvalError for an address that cannot be one.
 
-    timeout_s: for one answer, reading included. tries: of each request, when the server is busy or out of reach;
-    wait_s: before the second one, doubled each time.
+    url: with or without `/chat/completions`.
+    api_key: None sends none.
+    timeout_s: for one answer, prefill included.
+    tries: attempts per request if the server is busy or cannot be reached.
+    wait_s: pause before the second attempt, doubled before each later one.
     """
 
     url: str
@@ -50,35 +53,35 @@ class Access:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EvalError(f"{self.url!r} is no address of a server; give one such as http://127.0.0.1:8000/v1")
+            raise EvalError(f"{self.url!r} is not the address of a server; give one such as http://127.0.0.1:8000/v1")
         if parts.username or parts.password:
-            raise EvalError("the address holds a password; give the key in an environment variable instead")
+            raise EvalError("the address contains a password; put the key into an environment variable instead")
 
     @property
     def address(self) -> str:
-        """Where requests go."""
+        """The URL of the requests."""
         base = self.url.rstrip("/")
         return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
 
 
 class Endpoint:
-    """A peer. Documents and question stand in one user message, since many templates refuse two in a row."""
+    """A peer model behind a server. It gets documents and question in one user message."""
 
     def __init__(self, access: Access, tokens: PeerTokens, *, max_tokens: int | None = None) -> None:
-        """tokens: counts as the peer does. max_tokens: of every answer; None takes what each task gives."""
+        """tokens: the peer's tokenizer. max_tokens: limit of every answer; None takes each task's own."""
         self.name, self.max_tokens = access.model, max_tokens
         self._access, self._tokens = access, tokens
         self._opener = urllib.request.build_opener(_NoRedirects)
         self.count, self.first_tokens, self.text_tokens = tokens.count, tokens.first_tokens, tokens.text_tokens
 
     def identity(self) -> dict[str, str]:
-        """What samples are bound to."""
+        """The settings that name the model. Samples of other ones are not mixed with these."""
         return {"model": self.name, "endpoint": self._access.address, "tokenizer": self._tokens.digest}
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
     ) -> Iterator[PromptProgress | Reply]:
-        """Ask each of the questions after the whole reading. Ends early where it is asked to stop. Raises EvalError."""
+        """Send each question with the whole reading. Ends early once `should_stop` returns true. Raises EvalError."""
         for question in questions:
             if should_stop():
                 return
@@ -101,24 +104,24 @@ class Endpoint:
             content = choice["message"]["content"]
             reason = str(choice.get("finish_reason") or "")
             usage = answer.get("usage") or {}
-            used = {name: int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")}
+            counts = {name: int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")}
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-            raise self._wrong(json.dumps(answer)) from error
+            raise self._malformed(json.dumps(answer)) from error
         if content is not None and not isinstance(content, str):
-            raise self._wrong(json.dumps(answer))
+            raise self._malformed(json.dumps(answer))
         splitter = ThinkSplitter()
         pieces = [*splitter.push(content or ""), *splitter.flush()]
         return Reply(
             text="".join(piece.text for piece in pieces if not piece.thinking).strip(),
             reason=reason,
-            prompt_tokens=used["prompt_tokens"] or self._tokens.count_messages(messages),
-            answer_tokens=used["completion_tokens"],
+            prompt_tokens=counts["prompt_tokens"] or self._tokens.count_messages(messages),
+            answer_tokens=counts["completion_tokens"],
             seconds=seconds,
             read_s=0.0,
         )
 
     def _ask(self, body: Mapping[str, Any], should_stop: Callable[[], bool]) -> Mapping[str, Any] | None:
-        """The server's answer; None where it was asked to stop while waiting. Raises EvalError."""
+        """The server's answer; None if `should_stop` returned true during a pause. Raises EvalError."""
         wait = self._access.wait_s
         for attempt in range(1, self._access.tries + 1):
             try:
@@ -126,7 +129,7 @@ class Endpoint:
             except _Busy as busy:
                 if attempt == self._access.tries:
                     raise EvalError(f"{self._access.address} {busy}, {attempt} times; try again later") from busy
-                end = time.monotonic() + min(_MOST_WAIT_S, max(wait, busy.wait_s))
+                end = time.monotonic() + min(_MAX_WAIT_S, max(wait, busy.wait_s))
             while time.monotonic() < end:
                 if should_stop():
                     return None
@@ -142,31 +145,31 @@ class Endpoint:
         request = urllib.request.Request(self._access.address, data=data, headers=headers, method="POST")
         try:
             with self._opener.open(request, timeout=self._access.timeout_s) as response:
-                raw = response.read(_LARGEST_BYTES)
+                raw = response.read(_MAX_BYTES)
         except urllib.error.HTTPError as error:
-            said = " ".join(error.read(1 << 16).decode("utf-8", "replace").split())[:_SHOWN_CHARS]
-            if error.code in _BUSY:
-                raise _Busy(f"answered {error.code} ({said})", _seconds(error.headers.get("Retry-After"))) from error
+            text = " ".join(error.read(1 << 16).decode("utf-8", "replace").split())[:_SHOWN_CHARS]
+            if error.code in _RETRIED_STATUS:
+                raise _Busy(f"answered {error.code} ({text})", _seconds(error.headers.get("Retry-After"))) from error
             hint = "; is the key right?" if error.code in (401, 403) else ""
-            raise EvalError(f"{self._access.address} answered {error.code}: {said}{hint}") from error
+            raise EvalError(f"{self._access.address} answered {error.code}: {text}{hint}") from error
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise _Busy(f"cannot be reached ({reason})", 0.0) from error
         try:
             answer = json.loads(raw)
         except ValueError as error:
-            raise self._wrong(raw.decode("utf-8", "replace")) from error
+            raise self._malformed(raw.decode("utf-8", "replace")) from error
         if not isinstance(answer, dict):
-            raise self._wrong(raw.decode("utf-8", "replace"))
+            raise self._malformed(raw.decode("utf-8", "replace"))
         return answer
 
-    def _wrong(self, said: str) -> EvalError:
-        shown = " ".join(said.split())[:_SHOWN_CHARS]
+    def _malformed(self, body: str) -> EvalError:
+        shown = " ".join(body.split())[:_SHOWN_CHARS]
         return EvalError(f"{self._access.address} gave no chat completion: {shown!r}; is it OpenAI-compatible?")
 
 
 class _Busy(Exception):
-    """Worth another try."""
+    """The request failed for now; another attempt may succeed. wait_s: the pause that the server asks for."""
 
     def __init__(self, what: str, wait_s: float) -> None:
         super().__init__(what)
@@ -174,6 +177,7 @@ class _Busy(Exception):
 
 
 def _seconds(text: str | None) -> float:
+    """Seconds of a Retry-After header; 0 if it is missing or a date."""
     try:
         return max(0.0, float(text or 0))
     except ValueError:

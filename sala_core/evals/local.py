@@ -1,4 +1,4 @@
-"""A model of ours as the one that is asked: each reading is read once, and every question goes on from its state."""
+"""The evaluated model in this process: each reading is prefilled once, and every question starts from its state."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,11 @@ from functools import lru_cache
 import numpy as np
 
 from sala_core.engine.engine import Engine
-from sala_core.engine.generate import Finished, PromptProgress, Token
+from sala_core.engine.generate import Finished, Token
 from sala_core.engine.memory_budget import check_budget
 from sala_core.engine.sampling import SamplingParams
 from sala_core.evals.records import EvidenceRank, Question, Reading, Reply
+from sala_core.events import PromptProgress
 from sala_core.evidence.places import DocumentSpan, find_evidence
 from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import SourceMap
@@ -21,55 +22,58 @@ from sala_core.text.chat_template import Role
 from sala_core.text.prompt import document_header
 
 _FIRST_PLACES = 5
-_SHORT_CHARS = 4096  # counts of texts up to so long are remembered: conversations repeat theirs while they are fitted
-_ID = "text"
+_CACHED_CHARS = 4096  # token counts of texts up to this size are cached: fitting a conversation recounts its messages
+_DOCUMENT_ID = "text"
 
 
 class LocalModel:
-    """An engine that reads a document as the program does: system message, document, question; greedy answers."""
+    """An engine with the program's own prompt: system message, document, question. Answers are greedy."""
 
     def __init__(self, engine: Engine, *, max_tokens: int | None = None, verbatim: bool | None = None) -> None:
-        """max_tokens: of every answer; None takes what each task gives. verbatim: whether quotations are word for word;
-        None: as the model has it. Raises TokenizerError without a template, ModelError."""
+        """Raises TokenizerError if the model has no chat template, ModelError.
+
+        max_tokens: limit of every answer; None takes each task's own. verbatim: whether quotations are copied word for
+        word from the document; None takes the model's default.
+        """
         self.engine = engine
         self.name = engine.name
         self.max_tokens = max_tokens
         self.verbatim = engine.sampling_defaults.verbatim if verbatim is None else verbatim
         self._tokenizer, self._chat = engine.tokenizer, engine.chat
-        self._short_tokens = lru_cache(1 << 14)(self._count)
-        turns: tuple[Role, ...] = ("system", "user", "assistant")
-        self._around = {role: len(self._chat.message(role, np.zeros(0, np.int32))) for role in turns}
+        self._cached_tokens = lru_cache(1 << 14)(self._count)
+        roles: tuple[Role, ...] = ("system", "user", "assistant")
+        self._template_tokens = {role: len(self._chat.message(role, np.zeros(0, np.int32))) for role in roles}
 
     def identity(self) -> dict[str, str]:
-        """What samples are bound to."""
+        """The settings that name the model. Samples of other ones are not mixed with these."""
         quotations = {"quotations": "verbatim"} if self.verbatim else {}
         return {"model": self.name, "fingerprint": self.engine.fingerprint, **quotations}
 
     def text_tokens(self, text: str) -> int:
         """Tokens of a text alone."""
-        return self._short_tokens(text) if len(text) <= _SHORT_CHARS else self._count(text)
+        return self._cached_tokens(text) if len(text) <= _CACHED_CHARS else self._count(text)
 
     def first_tokens(self, text: str, num_tokens: int) -> str:
-        """The text of the first tokens of `text`."""
+        """The text of the first `num_tokens` tokens of `text`."""
         return self._tokenizer.decode(self._tokenizer.encode_content(text)[:num_tokens])
 
     def count(self, reading: Reading) -> int:
         """Tokens of the prompt with its longest question."""
-        total = self._around["system"] + self.text_tokens(reading.system)
+        total = self._template_tokens["system"] + self.text_tokens(reading.system)
         for message in reading.messages:
-            total += self._around[message.role] + self.text_tokens(message.text)
+            total += self._template_tokens[message.role] + self.text_tokens(message.text)
             total += self.text_tokens(document_header(message.document)) if message.document else 0
         longest = max(self.text_tokens(question.text) for question in reading.questions)
-        return total + self._around["user"] + longest + len(self._chat.generation_prompt())
+        return total + self._template_tokens["user"] + longest + len(self._chat.generation_prompt())
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
     ) -> Iterator[PromptProgress | Reply]:
-        """Read, then answer each of the questions from the same state. Ends early where it is asked to stop.
+        """Prefill the reading, then answer each question from the same state.
 
-        Raises MemoryBudgetError.
+        Ends early once `should_stop` returns true. Raises MemoryBudgetError.
         """
-        ids, body, token_starts = self._prompt(reading)
+        ids, text_start, token_starts = self._prompt(reading)
         check_budget(self.engine, len(ids) + max(q.max_tokens for q in questions))
         state, started = self.engine.new_state(), time.monotonic()
         state.reserve(len(ids))
@@ -78,21 +82,23 @@ class LocalModel:
             if should_stop():
                 return
         read_s = time.monotonic() - started
-        here = state.mark()
+        fork = state.mark()
         document = reading.document
-        lines = SourceMap(document.text, (), token_starts) if document else None
+        source_map = SourceMap(document.text, (), token_starts) if document else None
+        span = DocumentSpan(
+            document_id=_DOCUMENT_ID, name=_DOCUMENT_ID, start=text_start, end=text_start + len(token_starts)
+        )
         for question in questions:
-            trace = AttentionTrace() if lines else None
-            span = DocumentSpan(document_id=_ID, name=_ID, start=body, end=body + len(token_starts))
-            quoting = self._quoting(span, state.position, lines) if lines and self.verbatim else None
+            trace = AttentionTrace() if source_map else None
+            quoting = self._quoting(span, state.position, source_map) if source_map and self.verbatim else None
             reply = self._answer(state, question, trace, quoting, should_stop)
-            here.rewind()
+            fork.rewind()
             if reply is None:
                 return
-            seen = None
-            if trace and lines and question.needles:
-                seen = self._seen(trace, span, state.position, lines, question)
-            yield replace(reply, read_s=read_s, seen=seen)
+            evidence = None
+            if trace and source_map and question.needles:
+                evidence = self._evidence_rank(trace, span, state.position, source_map, question)
+            yield replace(reply, read_s=read_s, evidence=evidence)
             read_s = 0.0
 
     def _answer(
@@ -103,12 +109,13 @@ class LocalModel:
         quoting: Quoting | None,
         should_stop: Callable[[], bool],
     ) -> Reply | None:
-        asked = self._chat.message("user", self._tokenizer.encode_content(question.text))
-        prompt = np.concatenate([asked, self._chat.generation_prompt()])
-        before, started, text = state.position, time.monotonic(), ""
+        message = self._chat.message("user", self._tokenizer.encode_content(question.text))
+        prompt = np.concatenate([message, self._chat.generation_prompt()])
+        position, started, text = state.position, time.monotonic(), ""
         sampling = SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens)
+        blocks = self.engine.look_up(state, question.text, trace) if trace and quoting else None
         for event in self.engine.generate(
-            state, prompt, sampling, trace=trace, should_stop=should_stop, quoting=quoting
+            state, prompt, sampling, blocks=blocks, trace=trace, should_stop=should_stop, quoting=quoting
         ):
             if isinstance(event, Token) and not event.thinking:
                 text += event.text
@@ -116,43 +123,47 @@ class LocalModel:
                 return Reply(
                     text=text.strip(),
                     reason=event.reason,
-                    prompt_tokens=before + len(prompt),
+                    prompt_tokens=position + len(prompt),
                     answer_tokens=len(event.ids),
                     seconds=time.monotonic() - started,
                     read_s=0.0,
                 )
         return None
 
-    def _quoting(self, span: DocumentSpan, turn_start: int, lines: SourceMap) -> Quoting:
-        return Quoting(self._tokenizer, [span], turn_start, self.engine.model.layout, lambda _: lines)
+    def _quoting(self, span: DocumentSpan, turn_start: int, source_map: SourceMap) -> Quoting:
+        return Quoting(self._tokenizer, [span], turn_start, self.engine.model.layout, lambda _: source_map)
 
-    def _seen(
-        self, trace: AttentionTrace, span: DocumentSpan, asked_at: int, lines: SourceMap, question: Question
+    def _evidence_rank(
+        self, trace: AttentionTrace, span: DocumentSpan, turn_start: int, source_map: SourceMap, question: Question
     ) -> EvidenceRank:
-        places = find_evidence(trace, [span], asked_at, self.engine.model.layout, lambda _: lines)
-        wanted = [lines.place_of_chars(start, end) for start, end in question.needles]
-        held = [
-            {i for i, place in enumerate(wanted) if p.line_start <= place.line_end and p.line_end >= place.line_start}
+        """Compare the lines of the ranked places with the lines of the needles. `turn_start`: the question's token."""
+        places = find_evidence(trace, [span], turn_start, self.engine.model.layout, lambda _: source_map)
+        needles = [source_map.place_of_chars(start, end) for start, end in question.needles]
+        hits = [
+            {i for i, n in enumerate(needles) if p.line_start <= n.line_end and p.line_end >= n.line_start}
             for p in places
         ]
-        rank = next((i for i, found in enumerate(held, 1) if found), None)
-        first = set().union(*held[:_FIRST_PLACES])
-        return EvidenceRank(rank=rank, share=len(first) / len(wanted))
+        rank = next((i for i, needles_here in enumerate(hits, 1) if needles_here), None)
+        in_first = set().union(*hits[:_FIRST_PLACES])
+        return EvidenceRank(rank=rank, share=len(in_first) / len(needles))
 
     def _prompt(self, reading: Reading) -> tuple[np.ndarray, int, np.ndarray]:
-        """(ids of all messages, where the document's text begins, the character where each of its tokens begins)."""
+        """(token ids of all messages, token where the document's text starts, first character of each of its tokens).
+
+        Without a document the last two are 0 and empty.
+        """
         parts = [self._chat.message("system", self._tokenizer.encode_content(reading.system))]
-        body, starts = 0, np.zeros(0, np.int64)
+        text_start, token_starts = 0, np.zeros(0, np.int64)
         for message in reading.messages:
-            head = np.zeros(0, np.int32)
+            header = np.zeros(0, np.int32)
             if message.document:
-                head = self._tokenizer.encode_content(document_header(message.document))
+                header = self._tokenizer.encode_content(document_header(message.document))
             ids, offsets = self._tokenizer.encode_content_with_offsets(message.text)
             if message.document:
-                before = sum(map(len, parts))
-                body, starts = before + len(self._chat.message_prefix(message.role)) + len(head), offsets
-            parts.append(self._chat.message(message.role, np.concatenate([head, ids])))
-        return np.concatenate(parts), body, starts
+                position = sum(map(len, parts)) + len(self._chat.message_prefix(message.role))
+                text_start, token_starts = position + len(header), offsets
+            parts.append(self._chat.message(message.role, np.concatenate([header, ids])))
+        return np.concatenate(parts), text_start, token_starts
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.encode_content(text))

@@ -1,50 +1,53 @@
-"""Short encyclopaedic passages about invented things, each with questions that one of its sentences answers."""
+"""Short encyclopedic passages about invented subjects, each with questions that it answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from sala_core.evals.words import listed, name
+from sala_core.evals.words import name, split_list
 
-_COLOURS = listed("white red grey black yellow blue green brown")
-_GOODS = listed("wool glass salt paper copper cheese rope leather slate honey")
-_TREES = listed("oak birch beech pine elm willow alder chestnut")
-_ANIMALS = listed("beetle heron otter trout moth lizard squirrel finch")
-_FOODS = listed("pine seeds, water snails, young leaves, small crabs, fallen fruit, river moss")
-_INSTRUMENTS = listed("violin, flute, harp, trumpet, cello, lute, oboe, organ")
-_MONTHS = listed("January February March April May June July August September October November December")
+_COLORS = split_list("white red grey black yellow blue green brown")
+_GOODS = split_list("wool glass salt paper copper cheese rope leather slate honey")
+_TREES = split_list("oak birch beech pine elm willow alder chestnut")
+_ANIMALS = split_list("beetle heron otter trout moth lizard squirrel finch")
+_FOODS = split_list("pine seeds, water snails, young leaves, small crabs, fallen fruit, river moss")
+_INSTRUMENTS = split_list("violin, flute, harp, trumpet, cello, lute, oboe, organ")
+_MONTHS = split_list("January February March April May June July August September October November December")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A text and (question, answers) pairs; the answers are short and stand in the text."""
+    """A text about one subject.
+
+    questions: (question, accepted answers) pairs. The first answer of each is a short string of the text.
+    """
 
     subject: str
     text: str
-    asked: tuple[tuple[str, tuple[str, ...]], ...]
+    questions: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def passage(rng: Random) -> Passage:
-    """One passage of a random kind."""
+    """A passage of a random kind: town, species, musician or disease."""
     return rng.choice(_KINDS)(rng)
 
 
 def _town(rng: Random) -> Passage:
     town, river, founder, people = name(rng), name(rng), name(rng), f"{rng.randint(2, 90)},{rng.randint(100, 999)}"
-    goods, year, colour, tree = rng.choice(_GOODS), rng.randint(900, 1800), rng.choice(_COLOURS), rng.choice(_TREES)
+    goods, year, color, tree = rng.choice(_GOODS), rng.randint(900, 1800), rng.choice(_COLORS), rng.choice(_TREES)
     text = (
         f"{town} is a market town on the river {river}. It was founded in {year} by the merchant {founder}, whose "
         f"house still stands beside the {tree} avenue. About {people} people live there. For centuries the town has "
-        f"been known for its {goods}, and the roofs of the old quarter are {colour}."
+        f"been known for its {goods}, and the roofs of the old quarter are {color}."
     )
-    asked = (
+    questions = (
         (f"On which river does {town} lie?", (river,)),
         (f"Who founded {town}?", (founder,)),
         (f"What has {town} been known for?", (goods,)),
         (f"In which year was {town} founded?", (str(year),)),
         (f"How many people live in {town}?", (people, people.replace(",", ""))),
     )
-    return Passage(subject=town, text=text, asked=asked)
+    return Passage(subject=town, text=text, questions=questions)
 
 
 def _species(rng: Random) -> Passage:
@@ -56,13 +59,13 @@ def _species(rng: Random) -> Passage:
         f"who met it under a {tree}. Grown animals are {size} centimetres long. They live on {food} and are seen at "
         f"dusk."
     )
-    asked = (
+    questions = (
         (f"Who described the {called}?", (finder,)),
         (f"What does the {called} live on?", (food,)),
         (f"How long is a grown {called}?", (f"{size} centimetres", f"{size} cm")),
         (f"In which hills is the {called} found?", (region,)),
     )
-    return Passage(subject=called, text=text, asked=asked)
+    return Passage(subject=called, text=text, questions=questions)
 
 
 def _musician(rng: Random) -> Passage:
@@ -73,14 +76,14 @@ def _musician(rng: Random) -> Passage:
         f"first played the {plays} in taverns. The opera {work} was written within nine weeks and is still "
         f"performed."
     )
-    asked = (
+    questions = (
         (f"Which opera did {who} write?", (work,)),
         (f"Who taught {who}?", (teacher,)),
         (f"Which instrument did {who} play?", (plays,)),
         (f"Where did {who} come from?", (town,)),
         (f"In which month was {who} born?", (month,)),
     )
-    return Passage(subject=who, text=text, asked=asked)
+    return Passage(subject=who, text=text, questions=questions)
 
 
 def _disease(rng: Random) -> Passage:
@@ -93,13 +96,13 @@ def _disease(rng: Random) -> Passage:
         f"{called} begins with {sign}. Physicians of the region traced it to {cause}. It lasts about {days} days, "
         f"and most patients recovered after {cure}. Children are seldom affected."
     )
-    asked = (
+    questions = (
         (f"What causes {called}?", (cause,)),
         (f"How does {called} begin?", (sign,)),
         (f"After what did most patients with {called} recover?", (cure,)),
         (f"How many days does {called} last?", (str(days),)),
     )
-    return Passage(subject=called, text=text, asked=asked)
+    return Passage(subject=called, text=text, questions=questions)
 
 
 _KINDS: tuple[Callable[[Random], Passage], ...] = (_town, _species, _musician, _disease)
@@ -107,7 +110,7 @@ _KINDS: tuple[Callable[[Random], Passage], ...] = (_town, _species, _musician, _
 
 @dataclass(frozen=True, kw_only=True)
 class TwoHops:
-    """A question whose answer stands in `second`, about something that only `first` names."""
+    """A question that needs two passages: `first` links its subject to another one, and `second` holds the answer."""
 
     question: str
     answers: tuple[str, ...]
@@ -116,7 +119,7 @@ class TwoHops:
 
 
 def two_hops(rng: Random) -> TwoHops:
-    """A question over two passages that share one invented name."""
+    """A two-hop question. Its two passages share one invented name."""
     kind = rng.randrange(3)
     if kind == 0:
         who, village, river = f"{name(rng)} {name(rng)}", name(rng), name(rng)

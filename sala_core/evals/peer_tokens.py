@@ -1,4 +1,4 @@
-"""Prompts for a peer, and how many tokens they are by the peer's own tokenizer and chat template."""
+"""Chat messages for a peer model, and their token counts by the peer's own tokenizer and chat template."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from sala_core.text.prompt import document_header
 
 
 class PeerTokens:
-    """The tokenizer of a folder in the layout of Hugging Face, with its chat template."""
+    """A tokenizer and chat template from a folder in the Hugging Face layout."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises EvalError where the folder has no tokenizer.json or no chat template."""
+        """Raises EvalError if the folder has no tokenizer.json or no chat template."""
         if not (folder / "tokenizer.json").is_file():
             raise EvalError(f"{folder} has no tokenizer.json; give the folder of the peer's tokenizer: --tokenizer DIR")
         from transformers import PreTrainedTokenizerFast  # takes seconds
@@ -32,15 +32,15 @@ class PeerTokens:
         self.digest = digest.hexdigest()[:16]
 
     def messages(self, reading: Reading, question: Question) -> list[dict[str, str]]:
-        """What is sent: user messages in a row are joined."""
-        said = [{"role": "system", "content": reading.system}]
+        """The messages of a request. Consecutive user messages are joined, since many templates refuse them."""
+        messages = [{"role": "system", "content": reading.system}]
         for message in (*reading.messages, Message(role="user", text=question.text)):
             header = document_header(message.document) if message.document else ""
-            if said[-1]["role"] == message.role == "user":
-                said[-1]["content"] += f"\n\n{header}{message.text}"
+            if messages[-1]["role"] == message.role == "user":
+                messages[-1]["content"] += f"\n\n{header}{message.text}"
             else:
-                said.append({"role": message.role, "content": header + message.text})
-        return said
+                messages.append({"role": message.role, "content": header + message.text})
+        return messages
 
     def count(self, reading: Reading) -> int:
         """Tokens of the prompt with its longest question."""
@@ -48,7 +48,7 @@ class PeerTokens:
         return self.count_messages(self.messages(reading, longest))
 
     def count_messages(self, messages: Sequence[dict[str, str]]) -> int:
-        """Tokens of messages by the chat template. Raises EvalError where it refuses them."""
+        """Tokens of the messages with the chat template. Raises EvalError if the template refuses them."""
         try:
             text = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
@@ -61,7 +61,7 @@ class PeerTokens:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def first_tokens(self, text: str, num_tokens: int) -> str:
-        """The text of the first tokens of `text`."""
+        """The text of the first `num_tokens` tokens of `text`."""
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ends = [end for _, end in encoded["offset_mapping"]][:num_tokens]
         return text[: ends[-1]] if ends else ""

@@ -1,4 +1,4 @@
-"""The pictures of a summary: scores by depth and length, and loss by position."""
+"""The plots of a suite: scores by depth and length, and loss by position."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,31 +12,31 @@ _DEPTHS = 10
 
 
 def draw_heat_map(file: Path, title: str, records: Sequence[Mapping[str, Any]]) -> Path | None:
-    """Mean score by depth and length of all samples with one depth; None where there are none. Raises EvalError.
+    """Plot the mean score by depth and length, over the samples that have a depth.
 
-    Where a right answer is more than the score, as for facts that are there, it is drawn instead.
+    Returns the file; None, with nothing written, if no sample has a depth. Raises EvalError without matplotlib.
     """
-    placed = [record for record in records if record["depth"] is not None]
-    if not placed:
+    with_depth = [record for record in records if record["depth"] is not None]
+    if not with_depth:
         return None
-    lengths = sorted({record["length"] for record in placed})
+    lengths = sorted({record["length"] for record in with_depth})
     cells: dict[tuple[int, int], list[float]] = {}
-    for record in placed:
+    for record in with_depth:
         depth = min(_DEPTHS - 1, int(record["depth"] * _DEPTHS))
-        cells.setdefault((depth, record["length"]), []).append(drawn_value(record["scores"]))
+        cells.setdefault((depth, record["length"]), []).append(plotted_score(record["scores"]))
     grid = [[_mean(cells.get((depth, length), [])) for length in lengths] for depth in range(_DEPTHS)]
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(2.6 + 0.8 * len(lengths), 4.2), layout="constrained")
     image = axes.imshow(grid, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
     for depth in range(_DEPTHS):
         for column, length in enumerate(lengths):
-            found = cells.get((depth, length), [])
-            if found:
-                text = f"{_mean(found):.2f}\nn={len(found)}"
+            values = cells.get((depth, length), [])
+            if values:
+                text = f"{_mean(values):.2f}\nn={len(values)}"
                 axes.text(column, depth, text, ha="center", va="center", fontsize=7)
     axes.set_xticks(range(len(lengths)), [length_name(length) for length in lengths])
     axes.set_yticks(range(_DEPTHS), [f"{100 * i // _DEPTHS}–{100 * (i + 1) // _DEPTHS}%" for i in range(_DEPTHS)])
-    axes.set_xlabel("tokens")
+    axes.set_xlabel("prompt length in tokens")
     axes.set_ylabel("depth")
     axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axes, label="mean score")
@@ -45,13 +45,13 @@ def draw_heat_map(file: Path, title: str, records: Sequence[Mapping[str, Any]]) 
     return file
 
 
-def drawn_value(scores: Mapping[str, float]) -> float:
-    """Of a sample's scores the one in the picture."""
+def plotted_score(scores: Mapping[str, float]) -> float:
+    """The metric of a sample that is plotted: "right" where there is one, as for present facts, else "score"."""
     return scores.get("right", scores["score"])
 
 
 def draw_losses(file: Path, title: str, rows: Sequence[Row]) -> Path | None:
-    """Nats a token by position, a line for each length. Raises EvalError."""
+    """Plot nats per token by position, a line for each length. Returns as `draw_heat_map`."""
     if not rows:
         return None
     pyplot = _pyplot()
@@ -63,7 +63,7 @@ def draw_losses(file: Path, title: str, rows: Sequence[Row]) -> Path | None:
         axes.fill_between(ends, [row.low for _, row in own], [row.high for _, row in own], alpha=0.2)
     axes.set_xscale("log", base=2)
     axes.set_xlabel("position in the text (end of the bin)")
-    axes.set_ylabel("nats a token")
+    axes.set_ylabel("nats per token")
     axes.set_title(title, fontsize=9)
     axes.legend()
     figure.savefig(file, dpi=110)

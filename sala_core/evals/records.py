@@ -1,4 +1,4 @@
-"""What passes between the rooms of an evaluation: readings with their questions, replies, samples."""
+"""The records of an evaluation: readings with their questions, replies, samples and events."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One message before the question. document: the name in the header above the text; "" for none."""
+    """A message before the question. document: the name in the header above the text; "" for no header."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -23,10 +23,13 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One sample to be asked. depth: 0 ... 1 where what answers it stands; None where it stands in several places.
+    """One sample of a suite.
 
-    needles: where it stands in the reading's document; () where there is none. label: the row of the summary that it
-    counts for; "" for the task's own. hidden: what scoring needs beside the gold answers.
+    gold: the ground-truth strings; () where the right answer is that the text does not say.
+    depth: position of the answer in the document, 0 ... 1; None if it stands in several places.
+    needles: the spans of the document that hold the answer; () if there are none.
+    label: the row of the summary that the sample counts for; "" for the task's own row.
+    hidden: what scoring needs besides the gold strings.
     """
 
     text: str
@@ -40,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What is read once, and the questions that are asked about it, each from the same state."""
+    """A prompt that is prefilled once, and the questions about it. Each question starts from the same state."""
 
     system: str
     messages: tuple[Message, ...]
@@ -48,12 +51,12 @@ class Reading:
 
     @property
     def document(self) -> Message | None:
-        """The message that has a document, if any."""
+        """The message with a document, if there is one."""
         return next((message for message in self.messages if message.document), None)
 
 
 class TokenCounter(Protocol):
-    """Counts as the model does that will read."""
+    """Counts tokens with the tokenizer and chat template of the evaluated model."""
 
     def count(self, reading: Reading) -> int:
         """Tokens of the whole prompt, chat template and longest question included."""
@@ -64,16 +67,16 @@ class TokenCounter(Protocol):
         ...
 
     def first_tokens(self, text: str, num_tokens: int) -> str:
-        """The text of the first tokens of `text`."""
+        """The text of the first `num_tokens` tokens of `text`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSpec:
-    """What a task is asked to make: a reading of exactly `length` tokens with so many questions.
+    """What a task has to make: a reading of exactly `length` tokens with `num_questions` questions.
 
-    first: the index of the first question; everything random comes from `rng`, which derives from suite, task, length,
-    the reading's number and the seed alone.
+    rng: the only source of randomness. Its seed derives from suite, task, length, the reading's number and the seed.
+    first: index of the first question.
     """
 
     rng: Random
@@ -84,21 +87,24 @@ class SampleSpec:
     texts: TextSource
 
     def depths(self) -> list[float]:
-        """A depth for each question, evenly spread over consecutive indices."""
+        """A depth for each question. Consecutive indices spread evenly over the document."""
         return [_depth(self.first + i) for i in range(self.num_questions)]
 
 
 def _depth(index: int) -> float:
-    """Multiples of the golden ratio fill 0 ... 1 evenly, however many there are."""
+    """Multiples of the golden ratio modulo 1: any number of consecutive ones fills 0 ... 1 evenly."""
     return 0.01 + 0.98 * ((0.5 + index * 0.6180339887498949) % 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One row of a suite. score: of an answer, by name; "score" is the one that counts.
+    """One task of a suite.
 
-    labels: questions take turns to count for these rows; () counts all for the task. max_shared: so many questions of a
-    row can be asked about one reading. evidence: the places looked at can be held against the question's needles.
+    make: builds a reading with its questions.
+    score: metrics of an answer by name; "score" is the main one.
+    labels: the rows of the summary that consecutive questions count for in turn; () for one row, the task's own.
+    max_shared: the most questions of a row that can share one reading.
+    evidence: whether places of evidence can be compared with the needles.
     """
 
     name: str
@@ -111,7 +117,11 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceRank:
-    """Where the model looked. rank: of the first place with a needle, from 1; share: of the needles in five places."""
+    """Needles among the ranked places of evidence.
+
+    rank: of the first place that holds a needle, from 1; None if no place does.
+    share: share of the needles that the first five places hold.
+    """
 
     rank: int | None
     share: float
@@ -119,7 +129,7 @@ class EvidenceRank:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer. seconds: from the question to its end; read_s: what the reading before it took, 0 if shared."""
+    """An answer. seconds: from the question to its end; read_s: the prefill before it, 0 if it was shared."""
 
     text: str
     reason: str
@@ -127,12 +137,12 @@ class Reply:
     answer_tokens: int
     seconds: float
     read_s: float
-    seen: EvidenceRank | None = None
+    evidence: EvidenceRank | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalProgress:
-    """Tokens of a reading that are done."""
+    """Tokens of a reading that are prefilled."""
 
     task: str
     tokens_done: int
@@ -141,7 +151,7 @@ class EvalProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleDone:
-    """A sample has been written. record: its line of the JSONL. left: samples still to do."""
+    """A sample is on disk. record: its line of the JSONL file. left: the number of samples still to do."""
 
     record: Mapping[str, Any]
     left: int

@@ -1,4 +1,4 @@
-"""Samples on disk: one line of JSON each, beside the settings that they hold for."""
+"""Samples on disk: one JSON line each, beside a file of the settings they were made with."""
 
 import json
 import os
@@ -9,18 +9,25 @@ from typing import Any, Self
 
 from sala_core.errors import DiskFullError, EvalError
 
-FORMAT = 1  # another one whenever the same settings would give other samples
+FORMAT = 1  # raised whenever the same settings give other samples
 _NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
 class Results:
-    """The samples of one suite in one folder; open for appending while entered.
+    """The samples of one suite in one folder. A context manager: samples can be added while it is entered.
 
-    records: all that are there, in the order they were written.
+    records: all samples on disk, in the order they were written.
     """
 
     def __init__(self, folder: Path, suite: str, settings: Mapping[str, Any], *, restart: bool = False) -> None:
-        """restart: throw away what is there. Raises EvalError where what is there was made with other settings."""
+        """Nothing is read or written before the object is entered.
+
+        Args:
+            folder: made if it does not exist.
+            suite: names the files.
+            settings: what the samples depend on. Entering raises EvalError if the samples on disk have other ones.
+            restart: delete the samples on disk.
+        """
         self.folder, self.suite = folder, suite
         self.records: list[dict[str, Any]] = []
         self._settings = {"format": FORMAT, "suite": suite, **settings}
@@ -28,12 +35,12 @@ class Results:
 
     @property
     def file(self) -> Path:
-        """The samples."""
+        """The JSONL file of the samples."""
         return self.folder / f"{self.suite}.jsonl"
 
     @property
     def settings_file(self) -> Path:
-        """What they were made with."""
+        """The settings that the samples were made with."""
         return self.folder / f"{self.suite}.settings.json"
 
     def __enter__(self) -> Self:
@@ -43,10 +50,10 @@ class Results:
                 self.file.unlink(missing_ok=True)
                 self.settings_file.unlink(missing_ok=True)
             self._check_settings()
-            self.records, whole = _read(self.file)
-            # a line that was cut short by a kill is dropped before the next is added
-            if self.file.exists() and self.file.stat().st_size > whole:
-                os.truncate(self.file, whole)
+            self.records, num_bytes = _read(self.file)
+            # a kill may have cut the last line short; it is dropped before the next one is added
+            if self.file.exists() and self.file.stat().st_size > num_bytes:
+                os.truncate(self.file, num_bytes)
             self._out = self.file.open("a", encoding="utf-8")
         except OSError as error:
             raise EvalError(f"{self.folder} cannot be used ({error.strerror}); choose another --out") from error
@@ -58,7 +65,7 @@ class Results:
         self._out.close()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Write one sample and keep it, whatever happens next. Raises DiskFullError."""
+        """Append one sample and flush it to disk. Raises DiskFullError, EvalError."""
         try:
             self._out.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._out.flush()
@@ -70,32 +77,34 @@ class Results:
         self.records.append(dict(record))
 
     def _check_settings(self) -> None:
-        wanted = json.loads(json.dumps(self._settings))
+        settings = json.loads(json.dumps(self._settings))
         if not self.settings_file.exists():
             if self.file.exists() and self.file.stat().st_size:
                 raise EvalError(f"{self.file} has no settings beside it; choose another --out, or --restart")
             temporary = self.settings_file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
             temporary.replace(self.settings_file)
             return
         try:
-            found = json.loads(self.settings_file.read_text(encoding="utf-8"))
+            on_disk = json.loads(self.settings_file.read_text(encoding="utf-8"))
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            on_disk = None
+        if not isinstance(on_disk, dict):
             raise EvalError(f"{self.settings_file} is damaged; choose another --out, or --restart")
-        other = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
-        if other:
-            told = ", ".join(f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}" for name in other)
-            raise EvalError(f"{self.folder} holds samples made with other settings ({told}); other --out, or --restart")
+        different = [name for name in sorted({*settings, *on_disk}) if settings.get(name) != on_disk.get(name)]
+        if different:
+            changes = ", ".join(f"{name} was {on_disk.get(name)!r}, is {settings.get(name)!r}" for name in different)
+            raise EvalError(
+                f"{self.folder} holds samples made with other settings ({changes}); choose another --out, or --restart"
+            )
 
 
 def _read(file: Path) -> tuple[list[dict[str, Any]], int]:
-    """(whole lines, their bytes). Raises EvalError for a damaged line before the last."""
+    """(records of the complete lines, bytes of these lines). Raises EvalError for a damaged one."""
     records: list[dict[str, Any]] = []
     if not file.exists():
         return records, 0
-    whole = 0
+    num_bytes = 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
@@ -104,5 +113,5 @@ def _read(file: Path) -> tuple[list[dict[str, Any]], int]:
                 records.append(json.loads(line))
             except ValueError as error:
                 raise EvalError(f"line {number} of {file} is damaged; remove it, or --restart") from error
-            whole += len(line)
-    return records, whole
+            num_bytes += len(line)
+    return records, num_bytes

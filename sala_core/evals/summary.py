@@ -1,4 +1,4 @@
-"""Means of the samples with their intervals, as a table."""
+"""Means of the samples with 95% confidence intervals, as a table."""
 
 import csv
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-_Z = 1.959964  # of a 95% interval
+_Z = 1.959964  # standard normal quantile of a 95% interval
 _RESAMPLES = 2000
 MEANS = "mean of tasks"
 _NEEDLES = "mean of needle tasks"
@@ -16,10 +16,10 @@ _NEEDLES = "mean of needle tasks"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure: of `metric` over the samples of a task at a length; low ... high is its 95% interval.
+    """The mean of `metric` over the `n` samples of a task at a length; low ... high is its 95% confidence interval.
 
-    Shares of right answers have Wilson's interval, other figures a bootstrapped one; means of tasks have theirs from
-    those of the tasks, by recovering variances (MOVER, Zou and Donner 2008).
+    Means of values 0 and 1 have Wilson's interval, others a bootstrapped one. The interval of a mean of tasks is
+    computed from the intervals of the tasks (MOVER, method of variance estimates recovery, Zou and Donner 2008).
     """
 
     suite: str
@@ -32,8 +32,8 @@ class Row:
     high: float
 
 
-def summarise(suite: str, records: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row for every task, length and metric, tasks in the order of their first sample."""
+def summarize(suite: str, records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for every task, length and metric, ordered by length. Tasks are in the order of their first sample."""
     groups: dict[tuple[str, int, str], list[float]] = {}
     for record in records:
         for metric, value in metrics_of(record).items():
@@ -52,13 +52,13 @@ def summarise(suite: str, records: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """All that was scored of a sample."""
-    seen = record.get("evidence")
-    return {**record["scores"], **({"evidence_in_five": seen["share"]} if seen else {})}
+    """The metrics of a sample: its scores, and the share of needles in five places where it was measured."""
+    evidence = record.get("evidence")
+    return {**record["scores"], **({"evidence_in_five": evidence["share"]} if evidence else {})}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high): a 95% interval, by Wilson for shares of 0 and 1, else bootstrapped; seeded."""
+    """(mean, low, high) with a 95% interval: Wilson's for values 0 and 1, else bootstrapped with a fixed seed."""
     mean = sum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         return mean, *_wilson(mean, len(values))
@@ -66,7 +66,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def write_csv(file: Path, rows: Iterable[Row]) -> None:
-    """The table in one step, numbers with four decimals."""
+    """Write the table with four decimals. The file is replaced in one step."""
     temporary = file.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
@@ -81,25 +81,24 @@ def write_csv(file: Path, rows: Iterable[Row]) -> None:
 def _means(
     suite: str, groups: Mapping[tuple[str, int, str], Sequence[float]], name: str, tasks: Sequence[str]
 ) -> list[Row]:
-    """The mean of the tasks' mean scores, at each length that has them all."""
+    """Rows of the mean over tasks. The mean score needs all tasks at a length; that of evidence those that have it."""
     rows = []
     for length in sorted({length for _, length, _ in groups}):
         for metric in ("score", "evidence_in_five"):
-            found = [groups.get((task, length, metric)) for task in tasks]
-            values = [one for one in found if one]
-            if values and (len(values) == len(tasks) or metric != "score"):
-                mean, low, high = _mean_of([interval(one) for one in values])
-                together = [value for one in values for value in one]
-                rows.append(_row(suite, name, length, metric, mean, low, high, together))
+            by_task = [values for task in tasks if (values := groups.get((task, length, metric)))]
+            if by_task and (len(by_task) == len(tasks) or metric != "score"):
+                mean, low, high = _mean_of_tasks([interval(values) for values in by_task])
+                pooled = [value for values in by_task for value in values]
+                rows.append(_row(suite, name, length, metric, mean, low, high, pooled))
     return rows
 
 
-def _mean_of(figures: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
-    """(mean, low, high) of independent figures' mean, from each one's."""
-    k = len(figures)
-    mean = sum(m for m, _, _ in figures) / k
-    down = math.sqrt(sum((m - low) ** 2 for m, low, _ in figures)) / k
-    up = math.sqrt(sum((high - m) ** 2 for m, _, high in figures)) / k
+def _mean_of_tasks(intervals: Sequence[tuple[float, float, float]]) -> tuple[float, float, float]:
+    """(mean, low, high) of the mean of independent means, from the (mean, low, high) of each."""
+    k = len(intervals)
+    mean = sum(m for m, _, _ in intervals) / k
+    down = math.sqrt(sum((m - low) ** 2 for m, low, _ in intervals)) / k
+    up = math.sqrt(sum((high - m) ** 2 for m, _, high in intervals)) / k
     return mean, mean - down, mean + up
 
 
@@ -110,14 +109,14 @@ def _row(
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:
-    centre = share + _Z**2 / (2 * n)
+    center = share + _Z**2 / (2 * n)
     half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n * n))
     scale = 1 + _Z**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return max(0.0, (center - half) / scale), min(1.0, (center + half) / scale)
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    """Of the mean, samples drawn with replacement."""
+    """(low, high) of the mean, from samples drawn with replacement."""
     rng = Random(0)
     means = sorted(sum(rng.choices(values, k=len(values))) / len(values) for _ in range(_RESAMPLES))
     return means[int(0.025 * _RESAMPLES)], means[int(0.975 * _RESAMPLES) - 1]

@@ -1,4 +1,4 @@
-"""The text that facts are planted in: the program's own, mixed with invented chronicles, or books that are given."""
+"""Text for the haystacks: this program's own prose mixed with invented chronicles, or files of the user."""
 
 import hashlib
 import textwrap
@@ -16,16 +16,16 @@ OWN_TEXTS = (
     _TEXTS / "calibration" / "dialogue.md",
     _TEXTS / "held-out" / "letter.md",
 )
-"""Prose written for this program. It is small, so that long haystacks repeat it."""
+"""Prose written for this program. It is short, so long haystacks repeat it."""
 
-_CHRONICLES = 3  # invented paragraphs for each of our own: these differ however long the text is
+_CHRONICLES = 3  # generated paragraphs after each one of `OWN_TEXTS`; they never repeat
 
 
 class TextSource:
-    """Paragraphs of some files in their order, endlessly."""
+    """An endless stream of the paragraphs of some files, in their order."""
 
     def __init__(self, files: Sequence[Path] = ()) -> None:
-        """files: plain text in UTF-8; () takes our own. Raises EvalError."""
+        """files: plain text in UTF-8; () takes `OWN_TEXTS`. Raises EvalError."""
         self._own = not files
         texts = [_read(file) for file in files or OWN_TEXTS]
         self._paragraphs = [part for text in texts for part in text.split("\n\n") if part.strip()]
@@ -37,7 +37,7 @@ class TextSource:
         self.name = "own" if self._own else ", ".join(file.name for file in files)
 
     def text(self, rng: Random, num_chars: int) -> str:
-        """At least so many characters, from a random paragraph on."""
+        """At least `num_chars` characters, beginning at a random paragraph."""
         parts, length = [], 0
         for part in self._stream(rng):
             parts.append(part)
@@ -62,4 +62,4 @@ def _read(file: Path) -> str:
     except OSError as error:
         raise EvalError(f"{file} cannot be read ({error.strerror}); give a text file") from error
     except UnicodeDecodeError as error:
-        raise EvalError(f"{file} is no UTF-8 text (byte {error.start}); convert it first") from error
+        raise EvalError(f"{file} is not UTF-8 text (byte {error.start}); convert it first") from error

@@ -1,6 +1,7 @@
-"""How often a planted sentence is among the first five places of evidence: `python tests/measure/planted.py BOOK`.
+"""Measures how often a planted sentence is among the first five places of evidence.
 
-Plants invented facts at even depths of one book, reads it once, then asks about each from a copy of that state.
+`python tests/measure/planted.py BOOK` plants invented facts at equal distances in a book, prefills it once, and asks
+about each fact from a copy of that state.
 """
 
 import argparse
@@ -27,7 +28,7 @@ _SYLLABLES = ("vel", "mor", "tin", "dra", "quo", "sel", "bru", "kan", "ori", "ph
 
 
 def facts(count: int, seed: int) -> list[tuple[str, str, str]]:
-    """(sentence, question, answer) of invented facts, all about different places."""
+    """(sentence, question, answer) of `count` invented facts about different places."""
     rng = random.Random(seed)
     made = []
     for place in dict.fromkeys("".join(rng.sample(_SYLLABLES, 3)).capitalize() for _ in range(4 * count)):
@@ -39,7 +40,7 @@ def facts(count: int, seed: int) -> list[tuple[str, str, str]]:
 
 
 def plant(text: str, planted: list[tuple[str, str, str]]) -> str:
-    """The text with each fact in a paragraph end near its share of the length."""
+    """The text with the facts at ends of paragraphs, at about equal distances."""
     cuts = [0]
     for i in range(len(planted)):
         at = text.find("\n\n", int(len(text) * (i + 0.5) / len(planted)))
@@ -49,7 +50,7 @@ def plant(text: str, planted: list[tuple[str, str, str]]) -> str:
 
 
 def read(engine: Engine, state: SalaState, ids: np.ndarray) -> None:
-    """Read ids, printing the speed over the 8K tokens or so before some positions."""
+    """Prefill ids. At some positions, print the speed over the last 8K tokens or so."""
     clock = [(state.position, time.monotonic())]
     ahead = [milestone for milestone in _MILESTONES if milestone > state.position]
     for _ in engine.read(state, ids):
@@ -62,11 +63,11 @@ def read(engine: Engine, state: SalaState, ids: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Print one line of JSON a trial and the rates at the end."""
+    """Print a JSON line per trial, then the totals."""
     parser = argparse.ArgumentParser()
     parser.add_argument("book", type=Path)
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--tokens", type=int, default=1 << 20, help="cut the book to about so many tokens")
+    parser.add_argument("--tokens", type=int, default=1 << 20, help="cut the book to about this length")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -93,23 +94,26 @@ def main() -> None:
     print(json.dumps({"tokens": state.position, "tokens_per_s": state.position / seconds, "peak_gib": peak}))
     span = DocumentSpan(document_id="book", name=document.name, start=body, end=body + encoded.num_tokens)
     source_map = SourceMap(text, (), encoded.token_starts)
-    hits = quoted = 0
+    hits = correct = 0
     for sentence, question, value in planted:
         fork, trace = state.clone(), AttentionTrace()
         prompt = writer.question(question, "m").token_ids
         sampling = replace(engine.sampling_defaults, temperature=0, max_tokens=48)
-        quoting = Quoting(engine.tokenizer, [span], state.position, engine.model.layout, lambda _: source_map)
-        events = engine.generate(fork, prompt, sampling, trace=trace, quoting=quoting if sampling.verbatim else None)
+        blocks = quoting = None
+        if sampling.verbatim:
+            blocks = engine.look_up(fork, question, trace)
+            quoting = Quoting(engine.tokenizer, [span], state.position, engine.model.layout, lambda _: source_map)
+        events = engine.generate(fork, prompt, sampling, blocks=blocks, trace=trace, quoting=quoting)
         answer = "".join(event.text for event in events if isinstance(event, Token))
         places = find_evidence(trace, [span], state.position, engine.model.layout, lambda _: source_map)[:5]
         at = text.index(sentence)
-        wanted = source_map.place_of_chars(at, at + len(sentence))
-        found = [p.line_start <= wanted.line_end and p.line_end >= wanted.line_start for p in places]
-        hits += any(found)
-        quoted += value in answer
-        rank = found.index(True) + 1 if any(found) else None
+        needle = source_map.place_of_chars(at, at + len(sentence))
+        overlaps = [p.line_start <= needle.line_end and p.line_end >= needle.line_start for p in places]
+        hits += any(overlaps)
+        correct += value in answer
+        rank = overlaps.index(True) + 1 if any(overlaps) else None
         print(json.dumps({"question": question, "rank": rank, "answer": answer}))
-    print(json.dumps({"evidence_in_first_five": hits, "answer_right": quoted, "trials": len(planted)}))
+    print(json.dumps({"evidence_in_first_five": hits, "answer_right": correct, "trials": len(planted)}))
 
 
 if __name__ == "__main__":

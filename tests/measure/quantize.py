@@ -1,7 +1,8 @@
-"""What quantizing costs and keeps: `python tests/measure/quantize.py --held-out BOOK... [--output FILE]`.
+"""Measures the time, memory and error of quantization: `python tests/measure/quantize.py --held-out BOOK...`.
 
-A random model of about 100 million parameters; from its time and the work counted in both, what the released 9B model
-takes on the same machine. `--plain FOLDER`: a trained one instead, in groups of 32, 64 and 128. Prints one JSON object.
+The model is a random one of about 100 million parameters. Its time and the counted work of both models give an estimate
+for the released 9B model on the same machine. With `--plain FOLDER`, a trained model is quantized instead, in groups of
+32, 64 and 128. Prints one JSON object.
 """
 
 import argparse
@@ -16,7 +17,14 @@ from safetensors.torch import save_file
 
 from sala_core.model.checkpoint import EMBEDDED, expected_shapes, resolve_model
 from sala_core.model.config import SalaConfig
-from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Finished, QuantizeSettings, Report, quantize
+from sala_core.quantize import (
+    DEFAULT_CALIBRATION,
+    DEFAULT_HELD_OUT,
+    QuantizeFinished,
+    QuantizeSettings,
+    Report,
+    quantize,
+)
 
 _HUNDRED_MILLION = {
     "model_type": "minicpm_sala", "vocab_size": 8192, "hidden_size": 768, "intermediate_size": 3072,
@@ -33,8 +41,10 @@ _RELEASED = {
 
 
 def write_random_model(folder: Path) -> Path:
-    """The model of 100 million parameters in bfloat16; its directions differ in size, as activations of trained
-    models do."""
+    """Write the model of 100 million parameters in bfloat16.
+
+    Input columns differ in magnitude, so that activations do too, as in trained models.
+    """
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(resolve_model(EMBEDDED) / name, folder)
     (folder / "config.json").write_text(json.dumps(_HUNDRED_MILLION))
@@ -50,7 +60,7 @@ def write_random_model(folder: Path) -> Path:
 
 
 def work(raw: dict, tokens: int, held_out_tokens: int) -> dict[str, float]:
-    """FLOP of the model's layers: `forward` in the model's dtype; `hessian` and `solve` in float32."""
+    """FLOPs of the layers: `forward` in the model's dtype, `hessian` and `solve` in float32."""
     config = SalaConfig.from_dict(raw)
     D, F = config.hidden_size, config.intermediate_size
     forward = hessian = solve = 0.0
@@ -59,11 +69,12 @@ def work(raw: dict, tokens: int, held_out_tokens: int) -> dict[str, float]:
         kv = config.lightning_nkv * config.lightning_head_dim
         if mixer == "minicpm4":
             H, kv = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        whole = D * (3 * H + 2 * kv + 3 * F)
-        forward += 2 * tokens * (whole + 2 * D * F) + 2 * 3 * held_out_tokens * whole  # gate and up are computed twice
+        weights = D * (3 * H + 2 * kv + 3 * F)
+        # gate and up are computed twice
+        forward += 2 * tokens * (weights + 2 * D * F) + 2 * 3 * held_out_tokens * weights
         hessian += 2 * tokens * (2 * D**2 + H**2 + F**2)
         for rows, columns in ((H + 2 * kv, D), (D, H), (2 * F, D), (D, F)):
-            solve += 4 / 3 * columns**3 + 7 * rows * columns**2  # factor; updates and three measured errors
+            solve += 4 / 3 * columns**3 + 7 * rows * columns**2  # factorization; updates and three error measurements
     return {"forward": forward, "hessian": hessian, "solve": solve}
 
 
@@ -79,13 +90,13 @@ def run(source: str | Path, settings: QuantizeSettings, arguments: argparse.Name
             device=arguments.device,
         )
         for event in events:
-            if isinstance(event, Finished):
+            if isinstance(event, QuantizeFinished):
                 return event.report
-    raise AssertionError("quantize ended without Finished")
+    raise AssertionError("quantize ended without QuantizeFinished")
 
 
 def row(report: Report) -> dict[str, object]:
-    """What is worth keeping of a report."""
+    """The columns of a report that are kept."""
     matrices = [matrix for layer in report.layers for matrix in layer.matrices]
     return {
         "group_size": report.settings["group_size"],
@@ -106,6 +117,7 @@ def row(report: Report) -> dict[str, object]:
 
 
 def main() -> None:
+    """Print one JSON object."""
     parser = argparse.ArgumentParser(prog="tests/measure/quantize.py", description=__doc__)
     parser.add_argument("--held-out", type=Path, nargs="+", default=[])
     parser.add_argument("--calibration", type=Path, nargs="+", default=[])
@@ -114,7 +126,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--plain", type=Path, help="the embedded model as training left it: what ships is int4")
+    parser.add_argument("--plain", type=Path, help="the embedded model as training left it; the shipped one is int4")
     arguments = parser.parse_args()
     found: dict[str, object] = {}
     size = {"samples": arguments.samples, "sample_tokens": arguments.tokens}

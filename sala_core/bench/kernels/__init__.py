@@ -1,1 +1,1 @@
-"""Kernel benchmarks: each operation against the machine's ceilings and other implementations."""
+"""Benchmarks of operations, against the ceilings of the device and other implementations."""

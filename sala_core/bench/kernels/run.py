@@ -1,4 +1,4 @@
-"""`bench kernels`: the table of all operations, from processes that measure them."""
+"""`bench kernels`: starts the measuring processes and writes the table of all operations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,19 +8,30 @@ from typing import Any
 from sala_kernels.inspection.report import OPERATIONS
 
 from sala_core.bench import child
-from sala_core.bench.child import BenchError
+from sala_core.bench.kernels.ceilings import Ceilings
 from sala_core.bench.machine import slug
 from sala_core.bench.records import OUT_OF_MEMORY, KernelRow, Table
 from sala_core.engine.engine import resolve_device
+from sala_core.errors import BenchError
 
 
 def bench_kernels(
-    device: str, folder: Path, only: Sequence[str] = (), *, most: int | None = None, shrink: int = 1
+    device: str, folder: Path, only: Sequence[str] = (), *, max_workloads: int | None = None, shrink: int = 1
 ) -> Iterator[tuple[Path, KernelRow]]:
-    """Measure, and yield the table's file with every row just added to it.
+    """Measure all operations; yields (file of the table, row) after each row is written.
 
-    Work that ends its process is a row that says so; the next process goes on after it. most, shrink: for tests, so
-    many pieces of work, smaller ceilings. Raises DeviceError, and BenchError for an unknown operation.
+    A workload that ends its process gives a row with that status. The next process continues after it.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+        folder: of the table.
+        only: names of operations; () measures all.
+        max_workloads: stop after this number of workloads, for tests.
+        shrink: divides the sizes of the ceiling measurement, for tests.
+
+    Raises:
+        BenchError: an operation is unknown.
+        DeviceError: the device is not available.
     """
     unknown = sorted(set(only) - set(OPERATIONS))
     if unknown:
@@ -28,34 +39,31 @@ def bench_kernels(
     kind = resolve_device(device).type
     dtype = "bfloat16" if kind == "cuda" else "float32"
     facts = child.record("machine", device=kind, dtype=dtype, shrink=shrink)
-    ceilings = facts["ceilings"]
-    measured = {
-        "copy_bytes_per_s": ceilings["bytes_per_s"],
-        "matmul_flops_per_s": ceilings["flops_per_s"],
-        "matmul_dtype": ceilings["dtype"],
-    }
+    ceilings = Ceilings(**facts["ceilings"])
+    columns: dict[str, Any] = {**facts["machine"], **ceilings.columns()}
     with Table(folder / f"kernels-{slug(facts['machine']['hardware'])}.csv", KernelRow) as table:
-        for row in _rows(device=kind, ceilings=ceilings, only=list(only), most=most):
-            row = replace(row, **facts["machine"], **measured)
+        for row in _rows(device=kind, ceilings=ceilings.to_dict(), only=list(only), max_workloads=max_workloads):
+            row = replace(row, **columns)
             table.add(row)
             yield table.file, row
 
 
 def _rows(**options: Any) -> Iterator[KernelRow]:
+    """The rows of all processes. A new one starts after the workload that ended the one before."""
     skip = 0
     while True:
-        begun: dict[str, Any] = {}
+        begin: dict[str, Any] = {}
         try:
             for record in child.records("kernels", skip=skip, **options):
                 if "begin" in record:
-                    begun = record
+                    begin = record
                 else:
                     yield KernelRow(**record)
             return
         except (child.ChildFailed, child.ChildOutOfMemory) as error:
             status = OUT_OF_MEMORY if isinstance(error, child.ChildOutOfMemory) else f"failed: {error}"
-        if not begun:  # it did not even begin: the next would not either
+        if not begin:  # the process failed before its first workload, so another one would too
             yield KernelRow(operation="", workload="", implementation="", status=status)
             return
-        yield KernelRow(operation=begun["operation"], workload=begun["workload"], implementation="", status=status)
-        skip = begun["begin"] + 1
+        yield KernelRow(operation=begin["operation"], workload=begin["workload"], implementation="", status=status)
+        skip = begin["begin"] + 1

@@ -1,1 +1,1 @@
-"""Model benchmarks: prefill and decoding, against a full-attention model of the same size."""
+"""Benchmarks of whole models: prefill, decoding, saving and speculation, against full attention of the same size."""

@@ -1,8 +1,8 @@
-"""The model that ours is measured against: full attention in every layer, Qwen3's architecture (arXiv:2505.09388).
+"""The baseline: a model with full attention in every layer, Qwen3's architecture (arXiv:2505.09388).
 
-Made as fast as torch allows without a server's machinery: q, k and v in one product, norms, rotary embedding and SwiGLU
-in the same fused kernels as ours, matrices in the same 4 bits, attention by torch's flash kernels, decoding in one CUDA
-graph with the next token chosen on the device and no wait for the host between tokens.
+It is as fast as torch allows without an inference server: one product for q, k and v; the same fused kernels as SALA
+for norms, RoPE and SwiGLU; the same 4-bit matrices; torch's flash attention; decoding in one CUDA graph, with the next
+token chosen on the device and no synchronization between tokens.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,32 +21,41 @@ from sala_kernels import (
 from torch import Tensor
 from torch.nn.functional import linear
 
-from sala_core.bench.models.flash import Attention
+from sala_core.bench.models.torch_attention import TorchAttention
 from sala_core.bench.sizes import FullConfig
 
-_SLICE_TOKENS = 8192  # of the text through matrices at once: what bounds memory beside h, q and the mixed values
+_SLICE_TOKENS = 8192  # multiplied with matrices at once; bounds the memory of activations besides h, q and attention
 
 
 class FullCache:
-    """Keys and values of every layer, [capacity, kv heads, d] each, and the angles of every position."""
+    """Keys and values [layers, capacity, kv heads, d], and the rotary cosines and sines of every position."""
 
     def __init__(self, config: FullConfig, capacity: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Reserve all rows.
+
+        Args:
+            config: the model's shapes.
+            capacity: tokens of prompt and answer together.
+            dtype, device: of keys and values.
+        """
         shape = (config.num_hidden_layers, capacity, config.num_key_value_heads, config.head_dim)
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
-        self.turn = rotary_cos_sin(0, capacity, config.head_dim, config.rope_theta, device)
+        self.cos_sin = rotary_cos_sin(0, capacity, config.head_dim, config.rope_theta, device)
         self.length = 0
 
     @property
     def num_bytes(self) -> int:
-        """Of keys and values, reserved rows counted."""
+        """Bytes of keys and values, with all reserved rows."""
         return 2 * self.keys.numel() * self.keys.itemsize
 
 
 class FullAttentionModel:
-    """Weights and config; one text at a time, from its first token. All methods run without gradients."""
+    """The forward pass of one sequence, without gradients."""
 
-    def __init__(self, config: FullConfig, weights: Mapping[str, Tensor | Int4Matrix], attention: Attention) -> None:
+    def __init__(
+        self, config: FullConfig, weights: Mapping[str, Tensor | Int4Matrix], attention: TorchAttention
+    ) -> None:
         """weights: as `random_weights.full_weights` makes them."""
         self.config, self.weights, self._attention = config, weights, attention
         embedding = weights["model.embed_tokens.weight"]
@@ -55,11 +64,11 @@ class FullAttentionModel:
         self._head = embedding if config.tie_word_embeddings else weights["lm_head.weight"]
 
     @torch.inference_mode()
-    def read(self, ids: Tensor, cache: FullCache) -> Tensor:
-        """Read the text [T] int64 into an empty cache. Returns the likeliest next token, int64 [1].
+    def prefill(self, ids: Tensor, cache: FullCache) -> Tensor:
+        """Fill an empty cache with the prompt, int64 [T]. Returns the most probable next token, int64 [1].
 
-        Attention takes the whole text at once: square and causal, as its kernels are fastest. All else goes by slices.
-        Of the last layer, every token but the last one needs only its keys and values.
+        Attention takes the whole prompt at once, where its kernels are fastest. Everything else runs in slices. In the
+        last layer, tokens before the last one only need their keys and values.
         """
         config, T = self.config, len(ids)
         assert cache.length == 0
@@ -68,57 +77,62 @@ class FullAttentionModel:
         for part in _slices(T):
             h[part] = self._embedding[ids[part]]
             x = self._first_norm(h[part])
-            q[part], cache.keys[0, part], cache.values[0, part] = self._project(0, x, cache.turn[:, part])
+            q[part], cache.keys[0, part], cache.values[0, part] = self._project(0, x, cache.cos_sin[:, part])
         last = config.num_hidden_layers - 1
         for layer in range(last):
-            mixed = self._attention.read(q, cache.keys[layer, :T], cache.values[layer, :T])
+            attended = self._attention.prefill(q, cache.keys[layer, :T], cache.values[layer, :T])
             for part in _slices(T):
-                x = self._finish_layer(layer, h[part], mixed[part])
+                x = self._finish_layer(layer, h[part], attended[part])
                 keys, values = cache.keys[layer + 1], cache.values[layer + 1]
-                q[part], keys[part], values[part] = self._project(layer + 1, x, cache.turn[:, part])
-            del mixed
+                q[part], keys[part], values[part] = self._project(layer + 1, x, cache.cos_sin[:, part])
+            del attended
         num_keys = torch.tensor([T], dtype=torch.int32, device=ids.device)
-        mixed = self._attention.step(q[-1:], cache.keys[last, :T], cache.values[last, :T], num_keys)
-        x = self._finish_layer(last, h[-1:], mixed)
+        attended = self._attention.decode(q[-1:], cache.keys[last, :T], cache.values[last, :T], num_keys)
+        x = self._finish_layer(last, h[-1:], attended)
         cache.length = T
-        return self._likeliest(x)
+        return self._next_token(x)
 
     @torch.inference_mode()
-    def step(self, token: Tensor, position: Tensor, cache: FullCache) -> Tensor:
-        """One token [1] at a position, int64 [1] on the device; nothing waits for it. Returns the next token, [1]."""
+    def decode(self, token: Tensor, position: Tensor, cache: FullCache) -> Tensor:
+        """Decode one token, int64 [1], at a position, int64 [1] on the device. Returns the next token, [1].
+
+        Nothing is synchronized with the host.
+        """
         h = self._embedding[token]
-        turn = cache.turn.index_select(1, position)
+        cos_sin = cache.cos_sin.index_select(1, position)
         num_keys = (position + 1).to(torch.int32)
         x = self._first_norm(h)
         for layer in range(self.config.num_hidden_layers):
             keys, values = cache.keys[layer], cache.values[layer]
-            q, k, v = self._project(layer, x, turn)
+            q, k, v = self._project(layer, x, cos_sin)
             keys.index_copy_(0, position, k)
             values.index_copy_(0, position, v)
-            x = self._finish_layer(layer, h, self._attention.step(q, keys, values, num_keys))
-        return self._likeliest(x)
+            x = self._finish_layer(layer, h, self._attention.decode(q, keys, values, num_keys))
+        return self._next_token(x)
 
-    def _likeliest(self, x: Tensor) -> Tensor:
+    def _next_token(self, x: Tensor) -> Tensor:
         return self._multiply(x, self._head).argmax(-1)
 
     def _first_norm(self, h: Tensor) -> Tensor:
         return rms_norm(h, self._weight(0, "input_layernorm"), self.config.rms_norm_eps)
 
-    def _project(self, layer: int, x: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [T, D] to q [T, H, d], k and v [T, kv heads, d]; q and k normed and turned."""
+    def _project(self, layer: int, x: Tensor, cos_sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [T, D] -> q [T, H, d], k and v [T, kv heads, d], with norms and RoPE applied to q and k."""
         config, d = self.config, self.config.head_dim
         num_q, num_kv = config.num_attention_heads * d, config.num_key_value_heads * d
         qkv = self._multiply(x, self.weights[f"model.layers.{layer}.self_attn.qkv_proj.weight"])
         q, k, v = (part.unflatten(-1, (-1, d)) for part in qkv.split([num_q, num_kv, num_kv], -1))
         q_norm, k_norm = (self._weight(layer, f"self_attn.{name}_norm") for name in "qk")
-        q, k = qk_norm_rotary(q, k, q_norm, k_norm, turn, eps=config.rms_norm_eps)
+        q, k = qk_norm_rotary(q, k, q_norm, k_norm, cos_sin, eps=config.rms_norm_eps)
         return q, k, v
 
-    def _finish_layer(self, layer: int, h: Tensor, mixed: Tensor) -> Tensor:
-        """Add the mixer's projected output [T, H, d] and then the MLP's to h [T, D], in place. Returns h normed for
-        the next layer, or for the head."""
+    def _finish_layer(self, layer: int, h: Tensor, attended: Tensor) -> Tensor:
+        """Add the projected attention output [T, H, d] and the MLP's output to h [T, D], in place.
+
+        Returns h normalized for the next layer, or for the head.
+        """
         prefix, eps = f"model.layers.{layer}.", self.config.rms_norm_eps
-        update = self._multiply(mixed.reshape(len(h), -1), self.weights[prefix + "self_attn.o_proj.weight"])
+        update = self._multiply(attended.reshape(len(h), -1), self.weights[prefix + "self_attn.o_proj.weight"])
         x = add_rms_norm(h, update, self._weight(layer, "post_attention_layernorm"), eps, scale=1.0)
         gate, up = (self.weights[f"{prefix}mlp.{name}_proj.weight"] for name in ("gate", "up"))
         if isinstance(gate, Int4Matrix) and isinstance(up, Int4Matrix):
@@ -127,13 +141,13 @@ class FullAttentionModel:
             x = swiglu(self._multiply(x, gate), self._multiply(x, up))
         update = self._multiply(x, self.weights[prefix + "mlp.down_proj.weight"])
         last = layer + 1 == self.config.num_hidden_layers
-        weight = self._plain("model.norm.weight") if last else self._weight(layer + 1, "input_layernorm")
+        weight = self._tensor("model.norm.weight") if last else self._weight(layer + 1, "input_layernorm")
         return add_rms_norm(h, update, weight, eps, scale=1.0)
 
     def _weight(self, layer: int, name: str) -> Tensor:
-        return self._plain(f"model.layers.{layer}.{name}.weight")
+        return self._tensor(f"model.layers.{layer}.{name}.weight")
 
-    def _plain(self, name: str) -> Tensor:
+    def _tensor(self, name: str) -> Tensor:
         weight = self.weights[name]
         assert isinstance(weight, Tensor)
         return weight
@@ -143,28 +157,28 @@ class FullAttentionModel:
 
 
 class FullAttentionDecoder:
-    """Decodes greedily from a cache: on CUDA by replaying one graph, elsewhere step by step."""
+    """Greedy decoding from a cache: by replaying one CUDA graph on a card, token by token on a CPU."""
 
     def __init__(self, model: FullAttentionModel, cache: FullCache, max_new_tokens: int) -> None:
-        """The cache must hold the text and have room for the tokens. Captures the graph."""
+        """Captures the graph. The cache must have rows for prompt and answer; it can be filled later."""
         self._model, self._cache, self.max_new_tokens = model, cache, max_new_tokens
         device = cache.keys.device
         self._token = torch.zeros(1, dtype=torch.int64, device=device)
         self._position = torch.zeros(1, dtype=torch.int64, device=device)
-        self._made = torch.zeros(max_new_tokens, dtype=torch.int64, device=device)
+        self._tokens = torch.zeros(max_new_tokens, dtype=torch.int64, device=device)
         self._count = torch.zeros(1, dtype=torch.int64, device=device)
-        self._graph = self._captured() if device.type == "cuda" else None
+        self._graph = self._capture() if device.type == "cuda" else None
 
     @torch.inference_mode()
     def run(self, first: Tensor, num_tokens: int) -> Tensor:
-        """Decode `num_tokens` tokens after `first` [1]; waits for the last. Returns them, int64 on the CPU."""
+        """Decode `num_tokens` tokens after `first` [1] and wait for the last one. Returns them, int64 on the CPU."""
         self._begin(first)
         for _ in range(num_tokens):
             if self._graph is None:
                 self._advance()
             else:
                 self._graph.replay()
-        return self._made[:num_tokens].cpu()
+        return self._tokens[:num_tokens].cpu()
 
     def _begin(self, first: Tensor) -> None:
         self._token.copy_(first)
@@ -172,18 +186,18 @@ class FullAttentionDecoder:
         self._count.zero_()
 
     def _advance(self) -> None:
-        self._token.copy_(self._model.step(self._token, self._position, self._cache))
-        self._made.index_copy_(0, self._count, self._token)
+        self._token.copy_(self._model.decode(self._token, self._position, self._cache))
+        self._tokens.index_copy_(0, self._count, self._token)
         self._position += 1
         self._count += 1
 
     @torch.inference_mode()
-    def _captured(self) -> "torch.cuda.CUDAGraph":
+    def _capture(self) -> "torch.cuda.CUDAGraph":
         self._begin(self._token)
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # compiles kernels and makes library handles, which a capture must not
-            for _ in range(min(2, len(self._made))):
+        with torch.cuda.stream(side):  # compiles kernels and creates library handles, which is not allowed in a capture
+            for _ in range(min(2, len(self._tokens))):
                 self._advance()
         torch.cuda.current_stream().wait_stream(side)
         self._begin(self._token)

@@ -1,18 +1,19 @@
-"""`bench model`: which figures are measured, in which order, and what is left out."""
+"""`bench model`: starts the measuring processes in order, skips what takes too long, and writes the table."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sala_core.bench import child
-from sala_core.bench.child import BenchError
 from sala_core.bench.kernels.ceilings import Ceilings
 from sala_core.bench.machine import slug
-from sala_core.bench.models.answers import AnswerJob
+from sala_core.bench.models.answer_job import AnswerJob
+from sala_core.bench.models.roofline import Work
 from sala_core.bench.records import MEASURED, OUT_OF_MEMORY, ModelRow, Table
 from sala_core.bench.sizes import Size
 from sala_core.engine.engine import resolve_device
+from sala_core.errors import BenchError
 from sala_core.model.state import KvKind
 from sala_core.text.lengths import length_name
 
@@ -21,14 +22,14 @@ PARTS: tuple[Part, ...] = ("sala", "full", "saving", "speculation")
 
 _LENGTHS = {"cuda": [1 << n for n in range(16, 21)], "cpu": [1 << n for n in range(12, 19)]}
 _NEW_TOKENS = {"cuda": 1024, "cpu": 64}
-_SAVED_TOKENS = {"cuda": 1 << 17, "cpu": 1 << 14}
-_SPECULATED_TOKENS = {"cuda": 1 << 16, "cpu": 1 << 12}
-_GROWTH = {"sala": 1.3, "full": 2.0}  # of time, as a power of the length, at most
+_SAVING_TOKENS = {"cuda": 1 << 17, "cpu": 1 << 14}
+_SPECULATION_TOKENS = {"cuda": 1 << 16, "cpu": 1 << 12}
+_GROWTH = {"sala": 1.3, "full": 2.0}  # time grows at most with this power of the length
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """What was asked for; None or empty where the device decides."""
+    """What to measure. None and empty values take the default of the device. patience_s: time limit of one run."""
 
     device: str = "auto"
     size: Size | None = None
@@ -42,7 +43,7 @@ class ModelPlan:
     warm: bool = True
 
     def resolved(self) -> "ModelPlan":
-        """With everything decided. Raises DeviceError, and BenchError for what cannot be measured."""
+        """The plan with all defaults filled in. Raises DeviceError, and BenchError for what cannot be measured."""
         kind = resolve_device(self.device).type
         size: Size = self.size or ("9b" if kind == "cuda" else "embedded")
         if size == "9b" and kind == "cpu":
@@ -61,9 +62,10 @@ class ModelPlan:
 
 
 def bench_model(plan: ModelPlan, folder: Path, shrink: int = 1) -> Iterator[tuple[Path, ModelRow]]:
-    """Measure, and yield the table's file with every row just added to it. Raises as `ModelPlan.resolved`.
+    """Measure the plan; yields (file of the table, row) after each row is written.
 
-    A length that a model has no memory for is a row that says so, and so is every longer one.
+    If a model runs out of memory at a length, that row has this status, and longer lengths are skipped. shrink: divides
+    the sizes of the ceiling measurement, for tests. Raises as `ModelPlan.resolved`.
     """
     plan = plan.resolved()
     dtype = "float32" if plan.weights == "fp32" else "bfloat16"
@@ -82,13 +84,13 @@ def _rows(plan: ModelPlan) -> Iterator[ModelRow]:
         for model in ("sala", "full"):
             if model in plan.parts:
                 job = _job(plan, model, length)
-                last[model] = _excused(job, last.get(model), plan.patience_s) or _answered(job)
+                last[model] = _skipped(job, last.get(model), plan.patience_s) or _measure(job)
                 yield last[model]
     longest = max(plan.lengths)
     assert plan.size is not None
-    for part, most in (("saving", _SAVED_TOKENS), ("speculation", _SPECULATED_TOKENS)):
+    for part, most in (("saving", _SAVING_TOKENS), ("speculation", _SPECULATION_TOKENS)):
         if part in plan.parts:
-            yield from _extra(part, _job(plan, "sala", min(longest, most[plan.device])))
+            yield from _measure_part(part, _job(plan, "sala", min(longest, most[plan.device])))
 
 
 def _job(plan: ModelPlan, model: str, length: int) -> AnswerJob:
@@ -109,15 +111,15 @@ def _job(plan: ModelPlan, model: str, length: int) -> AnswerJob:
     )
 
 
-def _excused(job: AnswerJob, before: ModelRow | None, patience_s: float) -> ModelRow | None:
-    """The row of a length that is not tried, going by the length before; None where it is."""
+def _skipped(job: AnswerJob, before: ModelRow | None, patience_s: float) -> ModelRow | None:
+    """The row of a skipped length; None if it is to be measured. before: the model's row at the length before."""
     if before is None:
         return None
     if before.status != MEASURED:
-        said = before.status
-        if said == OUT_OF_MEMORY:
-            said = f"skipped: out of memory at {length_name(before.length)}"
-        return replace(job.row, status=said if said.startswith("skipped") else f"skipped after: {said}")
+        status = before.status
+        if status == OUT_OF_MEMORY:
+            status = f"skipped: out of memory at {length_name(before.length)}"
+        return replace(job.row, status=status if status.startswith("skipped") else f"skipped after: {status}")
     assert before.end_to_end_s is not None
     expected_s = before.end_to_end_s * (job.length / before.length) ** _GROWTH[job.model]
     if expected_s <= patience_s:
@@ -125,7 +127,7 @@ def _excused(job: AnswerJob, before: ModelRow | None, patience_s: float) -> Mode
     return replace(job.row, status=f"skipped: about {expected_s / 60:.0f} min")
 
 
-def _answered(job: AnswerJob) -> ModelRow:
+def _measure(job: AnswerJob) -> ModelRow:
     try:
         return ModelRow(**child.record("answer", **asdict(job)))
     except child.ChildOutOfMemory:
@@ -134,7 +136,8 @@ def _answered(job: AnswerJob) -> ModelRow:
         return replace(job.row, status=f"failed: {error}")
 
 
-def _extra(part: str, job: AnswerJob) -> Iterator[ModelRow]:
+def _measure_part(part: str, job: AnswerJob) -> Iterator[ModelRow]:
+    """The rows of "saving" or "speculation"."""
     try:
         for values in child.records(part, **asdict(job)):
             yield ModelRow(**values)
@@ -145,17 +148,15 @@ def _extra(part: str, job: AnswerJob) -> Iterator[ModelRow]:
 
 
 def _with_limits(row: ModelRow, ceilings: Ceilings) -> ModelRow:
-    found: dict[str, Any] = {
-        "copy_bytes_per_s": ceilings.bytes_per_s,
-        "matmul_flops_per_s": ceilings.flops_per_s,
-        "matmul_dtype": ceilings.dtype,
-    }
-    if row.reading_bytes is not None and row.reading_flops is not None:
-        found["reading_limit_s"] = max(
-            row.reading_bytes / ceilings.bytes_per_s, row.reading_flops / ceilings.flops_per_s
-        )
-    if row.decoding_bytes is not None and row.decoding_flops is not None:
-        found["decoding_limit_ms"] = 1e3 * max(
-            row.decoding_bytes / ceilings.bytes_per_s, row.decoding_flops / ceilings.flops_per_s
-        )
-    return replace(row, **found)
+    """The row with the ceilings and, where work was counted, the time limits that follow from them."""
+    row = replace(row, **ceilings.columns())  # type: ignore[arg-type]  # the names and types of its fields
+    reading_s = _limit_s(row.reading_bytes, row.reading_flops, ceilings)
+    decoding_s = _limit_s(row.decoding_bytes, row.decoding_flops, ceilings)
+    decoding_ms = None if decoding_s is None else 1e3 * decoding_s
+    return replace(row, reading_limit_s=reading_s, decoding_limit_ms=decoding_ms)
+
+
+def _limit_s(num_bytes: int | None, num_flops: int | None, ceilings: Ceilings) -> float | None:
+    if num_bytes is None or num_flops is None:
+        return None
+    return Work(num_bytes=num_bytes, num_flops=num_flops).limit_s(ceilings.bytes_per_s, ceilings.flops_per_s)

@@ -1,4 +1,4 @@
-"""What saving costs a reading: the same text read with its state written to a library on disk, and without."""
+"""The cost of saving: prefill of the same text with its state written to a library on disk, and without."""
 
 import tempfile
 import time
@@ -9,46 +9,47 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sala_core.bench.models.answers import AnswerJob, open_engine, random_ids, release
+from sala_core.bench.models.answer_job import AnswerJob, open_engine, random_ids, release
 from sala_core.bench.records import ModelRow
 from sala_core.bench.timing import Timing, synchronize
 from sala_core.engine.engine import Engine
+from sala_core.stopping import never
 
 _PAIRS = 3
 _WARM_TOKENS = 8192
 
 
 class _NamedEngine(Engine):
-    """An engine whose states may be saved although no folder holds its weights; nothing will load them."""
+    """An engine with random weights whose states can be saved. Nothing loads them again."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of no model."""
+        """A constant: there are no weights on disk to hash."""
         return "0" * 32
 
 
 def measure_saving(job: AnswerJob) -> Iterator[ModelRow]:
-    """Two rows, "reading" and "saving"; the runs take turns, so that a drift of the machine meets both."""
+    """Two rows, "reading" and "saving". Their runs alternate, so that drift of the machine affects both."""
     plain, _ = open_engine(job)
     engine = _NamedEngine(plain.model, name=plain.name)
     ids = random_ids(job.length, engine.config.vocab_size)
     device = engine.model.device
     if job.warm:
         _read(engine, ids[:_WARM_TOKENS])
-    without: list[float] = []
-    saved: list[float] = []
-    stored = 0
+    reading_s: list[float] = []
+    saving_s: list[float] = []
+    num_bytes = 0
     for _ in range(job.runs or _PAIRS):
-        without.append(_read(engine, ids))
+        reading_s.append(_read(engine, ids))
         release(device)
-        seconds, stored = _save(engine, ids)
-        saved.append(seconds)
+        seconds, num_bytes = _read_and_save(engine, ids)
+        saving_s.append(seconds)
         release(device)
     row = replace(job.row, what="reading", kv=job.kv_name(engine.model.kv))
-    yield _timed(row, without)
-    slower = 100 * (Timing.of(saved).median_s / Timing.of(without).median_s - 1)
-    note = f"{slower:+.1f}% against reading alone; {stored / 1e6:,.0f} MB on disk, in {tempfile.gettempdir()}"
-    yield replace(_timed(row, saved), what="saving", note=note)
+    yield _timed(row, reading_s)
+    slower = 100 * (Timing.of(saving_s).median_s / Timing.of(reading_s).median_s - 1)
+    note = f"{slower:+.1f}% against reading alone; {num_bytes / 1e6:,.0f} MB on disk, in {tempfile.gettempdir()}"
+    yield replace(_timed(row, saving_s), what="saving", note=note)
 
 
 def _timed(row: ModelRow, seconds: list[float]) -> ModelRow:
@@ -67,8 +68,8 @@ def _read(engine: Engine, ids: Tensor) -> float:
     return time.perf_counter() - started
 
 
-def _save(engine: Engine, ids: Tensor) -> tuple[float, int]:
-    """Seconds until everything read is on disk, and the bytes there."""
+def _read_and_save(engine: Engine, ids: Tensor) -> tuple[float, int]:
+    """Seconds until the whole state is on disk, and its bytes there."""
     from sala_core.session.state import SessionState
     from sala_core.store import Library, PartDraft
 
@@ -79,7 +80,7 @@ def _save(engine: Engine, ids: Tensor) -> tuple[float, int]:
         state = SessionState(library, engine, session.id)
         synchronize(engine.model.device)
         started = time.perf_counter()
-        for _ in state.catch_up(lambda: False):
+        for _ in state.catch_up(never):
             pass
         synchronize(engine.model.device)
         seconds = time.perf_counter() - started

@@ -1,1 +1,1 @@
-"""The evaluation suites, one module each."""
+"""The evaluation suites: RULER, MRCR, NoLiMa, quotations, absent facts, and perplexity."""

@@ -1,11 +1,11 @@
-"""Requests to write something, and invented texts that answer them: no two alike."""
+"""Writing requests and the generated texts that answer them. No two texts are equal."""
 
 from random import Random
 
-from sala_core.evals.words import ADJECTIVES, NOUNS, listed
+from sala_core.evals.words import ADJECTIVES, NOUNS, split_list
 
 FORMS = ("poem", "short story", "riddle", "letter", "speech", "song", "news report", "recipe", "diary entry", "review")
-TOPICS = listed(
+TOPICS = split_list(
     "tapirs, lighthouses, rain, bakeries, old clocks, owls, trains, gardens, the sea, kites, bees, snow, bridges, "
     "candles, maps, horses, windows, coffee, mountains, libraries, whales, shoes, autumn, foxes, mirrors, boats"
 )
@@ -36,18 +36,18 @@ _LINES = (
 
 
 def request(form: str, topic: str) -> str:
-    """What the user asks for."""
+    """The user's request for a text of this form about this topic."""
     article = "an" if form[0] in "aeiou" else "a"
     return f"Write {article} {form} about {topic}."
 
 
 def answer(rng: Random, form: str, topic: str) -> str:
-    """An invented text of the form about the topic, one sentence a line."""
+    """A random text of this form about this topic, one sentence per line."""
     lines = [_OPENINGS[form], *rng.sample(_LINES, rng.randint(4, 7))]
-    return "\n".join(_filled(rng, line, topic) for line in lines)
+    return "\n".join(_fill(rng, line, topic) for line in lines)
 
 
-def _filled(rng: Random, line: str, topic: str) -> str:
+def _fill(rng: Random, line: str, topic: str) -> str:
     a, b = rng.sample(ADJECTIVES, 2)
     n, m = rng.sample(NOUNS, 2)
     filled = line.format(topic=topic, a=a, b=b, n=n, m=m)

@@ -1,16 +1,13 @@
-"""What the world knows: the links from a needle's words to a question that shares none of them. Written for this suite.
-
-Each is a kind, what the needle names, what one step leads to, and what two steps lead to.
-"""
+"""World knowledge that links a needle to a question without common words. Written for this suite."""
 
 from dataclasses import dataclass
 
-from sala_core.evals.words import listed
+from sala_core.evals.words import split_list
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Needles and questions of one kind. {name}: the person; {thing}, {one}, {two}: the link's parts."""
+    """Templates of one kind of link. {name}: the person; {thing}, {one}, {two}: fields of the `Link`."""
 
     needles: tuple[str, ...]
     one_hop: str
@@ -19,7 +16,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """thing -> one (one step) -> two (two steps)."""
+    """thing: named by the needle; one: what it leads to in one hop; two: in two hops."""
 
     kind: str
     thing: str
@@ -105,7 +102,7 @@ LINKS = tuple(
     )
 )
 
-NAMES = listed(
+NAMES = split_list(
     "Yusra Kalina Tobiah Ottoline Bertrun Ishaan Marisela Zdenek Aurelio Philippa Gudrun Kazimir Noor Leocadia Eskil "
     "Tamsin Ignatz Wilhelmina Rosalind Dagfinn Saoirse Anselm Yevgenia Mahalia Torvald Celestine Jorund Nilufar "
     "Bronwyn Evander"

@@ -1,14 +1,14 @@
-"""A sentence of the text is asked for by some of its words; the answer is that sentence."""
+"""Quotation: a sentence of the text is asked for by some of its words. The answer is that sentence."""
 
 import re
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
-from sala_core.evals.haystack import Haystack, Planted, chars_for, fitted
+from sala_core.evals.haystack import Haystack, PlantedText, chars_for, haystack_reading
 from sala_core.evals.records import Question, Reading, SampleSpec, Task, require
 from sala_core.evals.scoring import match_quotation
-from sala_core.evals.words import listed
+from sala_core.evals.words import split_list
 from sala_core.text.prompt import SYSTEM_PROMPT
 from sala_core.text.sentences import NOT_AFTER_A_TITLE, SENTENCE_END
 
@@ -19,7 +19,7 @@ _SENTENCE = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z][a-z'’-]{3,}")
 _STOPWORDS = frozenset(
-    listed(
+    split_list(
         "about above after again against almost along already also although always among another around because "
         "been before began being below between both came come could each either even ever every from give given "
         "gone great have having here himself herself however into itself just know known less like little long "
@@ -29,10 +29,10 @@ _STOPWORDS = frozenset(
         "very well went were what when where which while whom whose will with within without would your yours"
     )
 )
-_WORDS_ASKED = 3
+_NUM_WORDS = 3  # of the sentence, in the question
 _MAX_TOKENS = 128
 _START_TOKENS = 8
-_BODY_SHARE = 0.94  # sentences stand before this share of the estimated text, so that the cut spares them
+_USED_SHARE = 0.94  # of the estimated text: sentences near its end could be cut off
 _FORMS = (
     "Quote the sentence that mentions {}.",
     "Find the sentence with {}.",
@@ -41,84 +41,90 @@ _FORMS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chosen:
-    """A sentence's characters in the filler and the words it is asked for by."""
+class _Sentence:
+    """A sentence that is asked for: its characters in the text, and the words in the question."""
 
     start: int
     end: int
     words: tuple[str, ...]
 
 
-def quoting(order: SampleSpec) -> Reading:
-    """Ask for sentences of the text itself, at the ordered depths. Raises EvalError where the text has too few."""
-    rng = order.rng
-    text = order.texts.text(rng, chars_for(order.length))
-    end = _estimated_chars(order, text)
-    chosen = _choose(order, text, int(end * _BODY_SHARE), int(end * 1.1))
-    asked = [rng.choice(_FORMS).format(_listed(one.words)) for one in chosen]
-    starts = [order.counter.first_tokens(text[one.start : one.end], _START_TOKENS) for one in chosen]
+def quotation(spec: SampleSpec) -> Reading:
+    """Ask for sentences of the text at the depths of the spec. Raises EvalError if it has too few suitable ones."""
+    rng = spec.rng
+    text = spec.texts.text(rng, chars_for(spec.length))
+    end = _estimated_chars(spec, text)
+    sentences = _choose(spec, text, int(end * _USED_SHARE), int(end * 1.1))
+    texts = [rng.choice(_FORMS).format(_quoted_list(one.words)) for one in sentences]
+    starts = [spec.counter.first_tokens(text[one.start : one.end], _START_TOKENS) for one in sentences]
 
-    def questions(planted: Planted) -> tuple[Question, ...]:
+    def questions(planted: PlantedText) -> tuple[Question, ...]:
         return tuple(
             Question(
-                text=question,
+                text=question_text,
                 gold=(" ".join(text[one.start : one.end].split()),),
                 max_tokens=_MAX_TOKENS,
                 depth=round(one.start / max(1, len(planted.text)), 4),
                 needles=((one.start, one.end),),
                 hidden={"start": start},
             )
-            for one, question, start in zip(chosen, asked, starts, strict=True)
+            for one, question_text, start in zip(sentences, texts, starts, strict=True)
         )
 
-    reading = fitted(order, Haystack(text), (), questions, system=SYSTEM_PROMPT)
-    body = reading.messages[0].text
-    assert all(one.end <= len(body) for one in chosen), "the text was cut before a sentence that is asked for"
+    reading = haystack_reading(spec, Haystack(text), (), questions, system=SYSTEM_PROMPT)
+    document = reading.messages[0].text
+    assert all(one.end <= len(document) for one in sentences), "the text was cut before a sentence that is asked for"
     return reading
 
 
-def _estimated_chars(order: SampleSpec, text: str) -> int:
-    """Characters of the text that fit, less what template and question take."""
-    sample = text[: min(len(text), 4 * order.length, 1 << 18)]
-    rate = order.counter.text_tokens(sample) / len(sample)
-    return int((order.length - 200) / rate)
+def _estimated_chars(spec: SampleSpec, text: str) -> int:
+    """Characters of the text that fit into the prompt beside template and question."""
+    sample = text[: min(len(text), 4 * spec.length, 1 << 18)]
+    rate = spec.counter.text_tokens(sample) / len(sample)
+    return int((spec.length - 200) / rate)
 
 
-def _choose(order: SampleSpec, text: str, last: int, end: int) -> list[_Chosen]:
-    """For every depth the nearest sentence that stands once and that few rare words of it tell from all others."""
-    found = [match.span() for match in _SENTENCE.finditer(text, 0, end)]
-    bags = [frozenset(_words(text[a:b])) for a, b in found]
-    holders: dict[str, list[int]] = {}
-    for i, bag in enumerate(bags):
-        for word in bag:
-            holders.setdefault(word, []).append(i)
-    total = Counter(_words(text[:end]))
-    chosen: dict[int, _Chosen] = {}
-    for depth in order.depths():
-        near = sorted(range(len(found)), key=lambda i: abs(found[i][0] - depth * last))
+def _choose(spec: SampleSpec, text: str, last: int, end: int) -> list[_Sentence]:
+    """For every depth, the nearest sentence that some rare words identify.
+
+    last: no chosen sentence ends after this character. end: sentences up to this character are compared with it.
+    """
+    spans = [match.span() for match in _SENTENCE.finditer(text, 0, end)]
+    word_sets = [frozenset(_words(text[a:b])) for a, b in spans]
+    sentences_with: dict[str, list[int]] = {}
+    for i, words in enumerate(word_sets):
+        for word in words:
+            sentences_with.setdefault(word, []).append(i)
+    counts = Counter(_words(text[:end]))
+    chosen: dict[int, _Sentence] = {}
+    for depth in spec.depths():
+        near = sorted(range(len(spans)), key=lambda i: abs(spans[i][0] - depth * last))
         for i in near[:400]:
-            if i in chosen or found[i][1] > last:
+            if i in chosen or spans[i][1] > last:
                 continue
-            words = _telling(order.rng, text[slice(*found[i])], i, holders, total)
-            if words:
-                chosen[i] = _Chosen(start=found[i][0], end=found[i][1], words=words)
+            identifying = _identifying_words(spec.rng, text[slice(*spans[i])], i, sentences_with, counts)
+            if identifying:
+                chosen[i] = _Sentence(start=spans[i][0], end=spans[i][1], words=identifying)
                 break
         else:
             require(False, "the text has too few sentences that can be asked for; give another --text")
     return list(chosen.values())
 
 
-def _telling(
-    rng: Random, sentence: str, index: int, holders: dict[str, list[int]], total: Counter[str]
+def _identifying_words(
+    rng: Random, sentence: str, index: int, sentences_with: dict[str, list[int]], counts: Counter[str]
 ) -> tuple[str, ...]:
-    """Words that together stand in no other sentence, in the sentence's own spelling; () if there are none."""
+    """Words, as the sentence spells them, that no other sentence has together; () if the ones drawn do not qualify.
+
+    sentences_with: the indices of the sentences that have a word. counts: how often a word occurs in the text.
+    """
     spelled = {word.lower(): word for word in _WORD.findall(sentence)}
     own = [word for word in dict.fromkeys(_words(sentence)) if word in spelled]
-    if len(own) < _WORDS_ASKED + 1:  # asked for by some of its words, never by all
+    if len(own) < _NUM_WORDS + 1:  # the question must not hold all words of the sentence
         return ()
-    rare = sorted(own, key=lambda word: total[word])[: _WORDS_ASKED + 2]
-    picked = rng.sample(rare, min(_WORDS_ASKED, len(rare)))
-    others = set.intersection(*(set(holders.get(word, ())) for word in picked)) - {index}
+    rare = sorted(own, key=lambda word: counts[word])[: _NUM_WORDS + 2]
+    picked = rng.sample(rare, min(_NUM_WORDS, len(rare)))
+    others = set.intersection(*(set(sentences_with.get(word, ())) for word in picked)) - {index}
     if others:
         return ()
     return tuple(spelled[word] for word in own if word in picked)
@@ -128,9 +134,9 @@ def _words(text: str) -> list[str]:
     return [word for word in (found.lower() for found in _WORD.findall(text)) if word not in _STOPWORDS]
 
 
-def _listed(words: tuple[str, ...]) -> str:
+def _quoted_list(words: tuple[str, ...]) -> str:
     quoted = [f"“{word}”" for word in words]
     return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
-QUOTE = (Task(name="quote", make=quoting, score=match_quotation),)
+QUOTE = (Task(name="quote", make=quotation, score=match_quotation),)

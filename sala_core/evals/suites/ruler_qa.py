@@ -1,22 +1,22 @@
-"""RULER's two question-answering tasks over our own passages: one passage answers, or two together."""
+"""RULER's two question-answering tasks over generated passages: one passage holds the answer, or two are needed."""
 
 from random import Random
 
-from sala_core.evals.haystack import Haystack, Needle, Planted, chars_for, fitted
+from sala_core.evals.haystack import Haystack, Needle, PlantedText, chars_for, haystack_reading
 from sala_core.evals.passages import Passage, passage, two_hops
 from sala_core.evals.records import Question, Reading, SampleSpec
 
 _MAX_TOKENS = 64
 
 
-def one_hop(order: SampleSpec) -> Reading:
-    """Each question is answered by one passage among passages about other things of the same kinds."""
-    rng = order.rng
-    gold: list[Passage] = [passage(rng) for _ in range(order.num_questions)]
-    asked = [rng.choice(one.asked) for one in gold]
-    plants = [Needle(text=one.text, depth=depth) for one, depth in zip(gold, order.depths(), strict=True)]
+def one_hop(spec: SampleSpec) -> Reading:
+    """One passage answers each question. The distractors are passages about other subjects of the same kinds."""
+    rng = spec.rng
+    gold: list[Passage] = [passage(rng) for _ in range(spec.num_questions)]
+    asked = [rng.choice(one.questions) for one in gold]
+    needles = [Needle(text=one.text, depth=depth) for one, depth in zip(gold, spec.depths(), strict=True)]
 
-    def questions(planted: Planted) -> tuple[Question, ...]:
+    def questions(planted: PlantedText) -> tuple[Question, ...]:
         return tuple(
             Question(
                 text=text,
@@ -28,16 +28,16 @@ def one_hop(order: SampleSpec) -> Reading:
             for i, (text, answers) in enumerate(asked)
         )
 
-    return fitted(order, _distractors(rng, order.length, [one.subject for one in gold]), plants, questions)
+    return haystack_reading(spec, _distractors(rng, spec.length, [one.subject for one in gold]), needles, questions)
 
 
-def two_hop(order: SampleSpec) -> Reading:
-    """Each question needs two passages, planted at independent depths, among pairs of the same kinds and others."""
-    rng = order.rng
-    gold = [two_hops(rng) for _ in range(order.num_questions)]
-    plants = [Needle(text=text, depth=rng.random()) for one in gold for text in (one.first, one.second)]
+def two_hop(spec: SampleSpec) -> Reading:
+    """Each question needs two passages, planted at independent random depths. Distractors are of the same kinds."""
+    rng = spec.rng
+    gold = [two_hops(rng) for _ in range(spec.num_questions)]
+    needles = [Needle(text=text, depth=rng.random()) for one in gold for text in (one.first, one.second)]
 
-    def questions(planted: Planted) -> tuple[Question, ...]:
+    def questions(planted: PlantedText) -> tuple[Question, ...]:
         return tuple(
             Question(
                 text=one.question,
@@ -48,11 +48,11 @@ def two_hop(order: SampleSpec) -> Reading:
             for i, one in enumerate(gold)
         )
 
-    return fitted(order, _distractors(rng, order.length, []), plants, questions)
+    return haystack_reading(spec, _distractors(rng, spec.length, []), needles, questions)
 
 
 def _distractors(rng: Random, length: int, taken: list[str]) -> Haystack:
-    """Passages about other things, single and in pairs."""
+    """Single passages and pairs of passages, none about a subject in `taken`, enough for `length` tokens."""
     parts: list[str] = []
     chars = 0
     while chars < chars_for(length):

@@ -1,4 +1,4 @@
-"""`launch.py bench`: its grammar, what it prints, and what is kept when it is stopped."""
+"""`launch.py bench`: options, output, and the rows kept when it is interrupted."""
 
 import dataclasses
 from pathlib import Path
@@ -55,14 +55,14 @@ def test_options_are_parsed(line, expected):
         ["model", "--patience", "nan"],
     ],
 )
-def test_bad_usage_is_told_in_one_line(line, capsys):
+def test_bad_usage_is_an_error_of_one_line(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         parse(["bench", *line])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_it_installs_what_it_needs(tmp_path, monkeypatch):
+def test_it_installs_its_extra(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr("app.setup.environment.Environment.ensure", lambda self, extras: asked.append(list(extras)))
     monkeypatch.setattr("app.setup.environment._run_and_wait", lambda command, environ: 0)
@@ -73,7 +73,7 @@ def test_it_installs_what_it_needs(tmp_path, monkeypatch):
 
 
 def stand_in(rows, file, fail=None):
-    """A measurement that has these rows."""
+    """A stand-in for a benchmark that yields these rows, then raises `fail`."""
 
     def measure(*arguments, **options):
         with Table(file, type(rows[0])) as table:
@@ -86,14 +86,14 @@ def stand_in(rows, file, fail=None):
     return measure
 
 
-def test_a_model_is_measured_printed_and_drawn(tmp_path, monkeypatch, capsys):
+def test_rows_of_models_are_printed_and_plotted(tmp_path, monkeypatch, capsys):
     file = tmp_path / "model-test.csv"
     missing = dataclasses.replace(ANSWER, model="full", status="out of memory", ttft_s=None, end_to_end_s=None, runs=0)
     monkeypatch.setattr(bench, "bench_model", stand_in([ANSWER, missing], file))
     assert cli.run(parse(["bench", "model"])) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == (
-        "answer sala 9b 64K int4 KV bf16: measured; first token 4.5 s (limit 1.555); in all 6.25 s; 1.75 ms a token "
+        "answer sala 9b 64K int4 KV bf16: measured; first token 4.5 s (limit 1.555); in all 6.25 s; 1.75 ms per token "
         "(limit 1.43); memory 7.8 GB; weights 6.6 GB, state 600 MB; runs 3; chunks of 8,192 tokens"
     )
     assert "out of memory" in out[1]
@@ -101,7 +101,7 @@ def test_a_model_is_measured_printed_and_drawn(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "model-test-memory.png").is_file()
 
 
-def test_the_plan_is_what_was_asked_for(tmp_path, monkeypatch):
+def test_the_plan_follows_the_options(tmp_path, monkeypatch):
     seen = []
 
     def measure(plan, folder):
@@ -116,7 +116,7 @@ def test_the_plan_is_what_was_asked_for(tmp_path, monkeypatch):
     assert (plan.device, folder) == ("cpu", tmp_path)
 
 
-def test_stopped_it_keeps_and_draws_what_was_measured(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_keeps_and_plots_the_measured_rows(tmp_path, monkeypatch, capsys):
     file = tmp_path / "model-test.csv"
     monkeypatch.setattr(bench, "bench_model", stand_in([ANSWER], file, fail=KeyboardInterrupt()))
     assert cli.run(parse(["bench", "model"])) == 130
@@ -125,7 +125,7 @@ def test_stopped_it_keeps_and_draws_what_was_measured(tmp_path, monkeypatch, cap
     assert "stopped" in capsys.readouterr().err
 
 
-def test_a_failed_figure_is_told_by_the_exit_code(tmp_path, monkeypatch, capsys):
+def test_a_failed_row_gives_exit_code_1(tmp_path, monkeypatch, capsys):
     rows = [
         KernelRow(operation="swiglu", workload="decode", implementation="Triton", runs=20, time_us=3.5, spread_us=0.2,
                   bound="bytes", fraction=0.625),
@@ -139,13 +139,13 @@ def test_a_failed_figure_is_told_by_the_exit_code(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "kernels-test-roofline.png").is_file()
 
 
-def test_without_matplotlib_it_says_how_to_get_it(monkeypatch, capsys):
+def test_without_matplotlib_the_error_says_how_to_install_it(monkeypatch, capsys):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     assert cli.run(parse(["bench", "kernels"])) == 1
     assert "matplotlib is not installed" in capsys.readouterr().err
 
 
-def test_for_real_at_a_short_length(tmp_path, capfd, monkeypatch, environment):
+def test_a_real_run_at_a_short_length(tmp_path, capfd, monkeypatch, environment):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     line = ["--lengths", "1K", "--new-tokens", "4", "--runs", "1", "--only", "full", "--out", str(tmp_path)]

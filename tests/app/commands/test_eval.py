@@ -1,4 +1,4 @@
-"""`launch.py eval`: what it prints, its exit codes, wrong usage, and Ctrl-C."""
+"""`launch.py eval`: output, exit codes, wrong usage, and interruption."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def run(*line):
     return cli.run(parse(["eval", *map(str, line)]))
 
 
-def test_it_prints_each_sample_then_the_table_and_where_it_is(random_model, tmp_path, capsys):
+def test_it_prints_each_sample_then_the_table_and_its_file(random_model, tmp_path, capsys):
     assert run("quote", "--model", random_model, *_FAST, "--out", tmp_path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("quote 1K #0, score 0.00, whole 0.00")
@@ -32,14 +32,14 @@ def test_it_prints_each_sample_then_the_table_and_where_it_is(random_model, tmp_
     assert len((tmp_path / "quote.jsonl").read_text().splitlines()) == 2
 
 
-def test_results_go_to_a_folder_of_the_models_name(random_model, tmp_path, monkeypatch, capsys):
+def test_results_go_to_a_folder_named_after_the_model(random_model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("nolima", "--model", random_model, *_FAST) == 0
     assert [file.name for file in (tmp_path / "eval-results").glob("*random/nolima.csv")] == ["nolima.csv"]
     assert "one_hop" in capsys.readouterr().out
 
 
-def test_options_reach_the_samples(random_model, tmp_path, capsys):
+def test_options_are_applied_to_the_samples(random_model, tmp_path, capsys):
     text = tmp_path / "text.txt"
     words = ["harbour", "lantern", "window", "kitchen", "garden", "ladder"]
     text.write_text(" ".join(f"The {a} of the {b} was old." for a in words for b in words), encoding="utf-8")
@@ -63,7 +63,7 @@ def test_losses_by_position_are_printed(random_model, tmp_path, capsys):
         (("quote", "--model", "./nothing here"), "there is no model"),
         (("quote", "--text", "gone.txt"), "gone.txt cannot be read"),
         (("ruler", "--tasks", "niah"), "ruler has no task 'niah'"),
-        (("quote", "--endpoint", "ftp://x", "--model", "m"), "is no address of a server"),
+        (("quote", "--endpoint", "ftp://x", "--model", "m"), "is not the address of a server"),
         (("quote", "--endpoint", "http://127.0.0.1:9", "--model", "gone/model"), "gone/model"),
     ],
 )
@@ -76,7 +76,7 @@ def test_errors_are_one_line_and_code_1(tmp_path, monkeypatch, capsys, line, wor
     assert word in err
 
 
-def test_other_settings_are_an_error_and_restart_takes_them(random_model, tmp_path, capsys):
+def test_other_settings_are_an_error_unless_restarted(random_model, tmp_path, capsys):
     line = ("quote", "--model", random_model, *_FAST, "--out", tmp_path)
     assert run(*line) == 0
     assert run(*line, "--seed", "1") == 1
@@ -117,11 +117,11 @@ def test_the_help_names_the_suites(capsys):
     assert "ruler, mrcr, nolima, quote, absent, ppl" in " ".join(capsys.readouterr().out.split())
 
 
-def test_lengths_are_read_as_people_write_them():
+def test_lengths_may_have_units():
     assert parse(["eval", "quote", "--lengths", "1m,4K,4096,5000"]).eval.lengths == (4096, 5000, 1 << 20)
 
 
-def test_a_peer_is_asked_with_the_key_of_the_environment(tmp_path, monkeypatch, capsys):
+def test_a_peer_gets_the_key_from_the_environment(tmp_path, monkeypatch, capsys):
     keys, models = [], []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Measuring processes that are not started: what they would print is made up."""
+"""Stand-ins for the measuring processes: no process is started, its records are made up."""
 
 from collections.abc import Callable
 
@@ -20,18 +20,18 @@ def facts() -> dict[str, dict[str, object]]:
 
 @pytest.fixture
 def children(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
-    """children(answer): answer(job, options) yields a child's records; returns the list of what was asked for."""
-    asked = []
+    """children(answer): answer(job, options) yields a child's records. Returns the list of (job, options) started."""
+    started = []
 
     def install(answer: Callable) -> list:
         def records(job: str, **options: object):
-            asked.append((job, options))
+            started.append((job, options))
             if job == "machine":
                 yield FACTS
             else:
                 yield from answer(job, options)
 
         monkeypatch.setattr(child, "records", records)
-        return asked
+        return started
 
     return install

@@ -1,4 +1,4 @@
-"""Which figures are measured, and what becomes of those that cannot be; small ones for real. No time is judged."""
+"""Which measurements are made, skipped or failed; small ones run for real. No time is asserted."""
 
 import json
 import subprocess
@@ -8,16 +8,17 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from sala_core.bench import BenchError, ModelPlan, bench_model, child
+from sala_core.bench import ModelPlan, bench_model, child
 from sala_core.bench.child import ChildFailed, ChildOutOfMemory
 from sala_core.bench.kernels.ceilings import Ceilings
 from sala_core.bench.models import run as models
-from sala_core.bench.models.answers import AnswerJob, measure_answer, random_ids
+from sala_core.bench.models.answer_job import AnswerJob, random_ids
+from sala_core.bench.models.answers import measure_answer
+from sala_core.bench.models.forced_drafts import measure_forced_drafts
+from sala_core.bench.models.prompt_lookup import measure_prompt_lookup
 from sala_core.bench.models.saving import measure_saving
-from sala_core.bench.models.speculation import measure_speculation
-from sala_core.bench.models.verbatim import measure_quoting
 from sala_core.bench.records import ModelRow, read_model_rows
-from sala_core.errors import DeviceError
+from sala_core.errors import BenchError, DeviceError
 
 CPU = torch.device("cpu")
 JOB = AnswerJob(
@@ -32,42 +33,42 @@ def made_up(job, options):
     yield asdict(replace(row, what=job, reading_bytes=4_000_000_000, reading_flops=10**12))
 
 
-def test_lengths_ascend_and_both_models_take_turns(children, tmp_path):
-    asked = children(made_up)
+def test_lengths_ascend_and_the_two_models_alternate(children, tmp_path):
+    started = children(made_up)
     plan = ModelPlan(device="cpu", lengths=[1024, 2048], parts=["sala", "full"])
     rows = [row for _, row in bench_model(plan, tmp_path)]
     assert [(row.model, row.length) for row in rows] == [
         ("sala", 1024), ("full", 1024), ("sala", 2048), ("full", 2048),
     ]  # fmt: skip
-    assert [job for job, _ in asked] == ["machine", *["answer"] * 4]
+    assert [job for job, _ in started] == ["machine", *["answer"] * 4]
     assert all(row.hardware == "CPU test" and row.copy_bytes_per_s == 1e9 for row in rows)
     assert all(row.reading_limit_s == 4.0 for row in rows)
     assert read_model_rows(tmp_path / "model-cpu.csv") == rows
 
 
-def test_extras_are_measured_at_a_length_that_suits_them(children, tmp_path):
-    asked = children(made_up)
+def test_saving_and_speculation_are_measured_at_shorter_lengths(children, tmp_path):
+    started = children(made_up)
     rows = [row for _, row in bench_model(ModelPlan(device="cpu", lengths=[1 << 16]), tmp_path)]
     assert [row.what for row in rows] == ["answer", "answer", "saving", "speculation"]
-    assert [options["length"] for _, options in asked[1:]] == [1 << 16, 1 << 16, 1 << 14, 1 << 12]
+    assert [options["length"] for _, options in started[1:]] == [1 << 16, 1 << 16, 1 << 14, 1 << 12]
 
 
-def test_out_of_memory_is_a_row_and_longer_lengths_are_left_out(children, tmp_path):
+def test_out_of_memory_is_a_row_and_longer_lengths_are_skipped(children, tmp_path):
     def answer(job, options):
         if options["model"] == "full" and options["length"] >= 2048:
             raise ChildOutOfMemory
         yield from made_up(job, options)
 
-    asked = children(answer)
+    started = children(answer)
     plan = ModelPlan(device="cpu", lengths=[1024, 2048, 4096, 8192], parts=["sala", "full"])
     rows = {(row.model, row.length): row.status for _, row in bench_model(plan, tmp_path)}
     assert rows["full", 2048] == "out of memory"
     assert rows["full", 4096] == rows["full", 8192] == "skipped: out of memory at 2K"
     assert all(rows["sala", length] == "measured" for length in plan.lengths)
-    assert sum(options.get("model") == "full" for _, options in asked) == 2
+    assert sum(options.get("model") == "full" for _, options in started) == 2
 
 
-def test_a_child_that_fails_is_a_row_and_the_other_model_goes_on(children, tmp_path):
+def test_a_failed_child_is_a_row_and_the_other_model_continues(children, tmp_path):
     def answer(job, options):
         if options["model"] == "sala":
             raise ChildFailed("exit code 1")
@@ -86,14 +87,14 @@ def test_a_child_that_fails_is_a_row_and_the_other_model_goes_on(children, tmp_p
     ]
 
 
-def test_a_length_that_would_take_too_long_is_left_out(children, tmp_path):
+def test_a_length_that_would_take_too_long_is_skipped(children, tmp_path):
     children(made_up)
     plan = ModelPlan(device="cpu", lengths=[4096, 16_384, 65_536], parts=["full"], patience_s=100)
     rows = [row.status for _, row in bench_model(plan, tmp_path)]
     assert rows == ["measured", "measured", "skipped: about 17 min"]
 
 
-def test_stopped_in_the_middle_the_table_holds_what_was_measured(children, tmp_path):
+def test_an_interrupted_run_keeps_the_measured_rows(children, tmp_path):
     children(made_up)
     running = bench_model(ModelPlan(device="cpu", lengths=[1024, 2048]), tmp_path)
     rows = [next(running)[1] for _ in range(3)]
@@ -105,7 +106,7 @@ def test_stopped_in_the_middle_the_table_holds_what_was_measured(children, tmp_p
     ("changes", "error"),
     [({"size": "9b"}, BenchError), ({"weights": "int4"}, BenchError), ({"device": "tpu"}, DeviceError)],
 )
-def test_what_cannot_be_measured_is_refused_at_once(changes, error, tmp_path):
+def test_an_impossible_plan_is_refused_before_anything_is_written(changes, error, tmp_path):
     with pytest.raises(error):
         next(bench_model(ModelPlan(**{"device": "cpu", **changes}), tmp_path))
     assert not list(tmp_path.iterdir())
@@ -146,15 +147,15 @@ def test_saving_is_measured_beside_reading(one_thread):
     assert " 0 MB" not in saving.note
 
 
-def test_quoting_answers_take_fewer_passes_and_stay_the_same(one_thread):
-    plain, drafted = measure_quoting(replace(JOB, length=1024))
+def test_answers_that_quote_take_fewer_passes_and_stay_the_same(one_thread):
+    plain, drafted = measure_prompt_lookup(replace(JOB, length=1024))
     assert plain.new_tokens == drafted.new_tokens > 80
     assert drafted.note.endswith("the same answers")
     assert float(drafted.note.partition("drafts: ")[2].split()[0]) > 1.3  # tokens a pass
 
 
 def test_forced_drafts_fill_every_pass(one_thread):
-    plain, forced = measure_speculation(replace(JOB, new_tokens=40))
+    plain, forced = measure_forced_drafts(replace(JOB, new_tokens=40))
     assert plain.new_tokens == 40
     assert "drafts forced" in forced.note
     assert "the same answer" in forced.note
@@ -167,7 +168,7 @@ def test_random_ids_are_the_same_for_both_models():
     assert not torch.equal(random_ids(50, 100), random_ids(50, 100, seed=2))
 
 
-def test_what_a_child_prints_and_how_it_ends(environment, monkeypatch, tmp_path):
+def test_a_real_child_gives_records_or_fails_or_runs_out_of_memory(environment, monkeypatch, tmp_path):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     [facts] = child.records("machine", device="cpu", dtype="float32", shrink=64)
@@ -179,7 +180,7 @@ def test_what_a_child_prints_and_how_it_ends(environment, monkeypatch, tmp_path)
         child.record("answer", **options)
 
 
-def test_a_child_leaves_ctrl_c_to_its_parent(environment):
+def test_a_child_ignores_ctrl_c(environment):
     code = (
         "import os, signal, sala_core.bench.jobs as jobs\n"
         "def job():\n    os.kill(os.getpid(), signal.SIGINT)\n    yield {'alive': True}\n"
@@ -191,6 +192,6 @@ def test_a_child_leaves_ctrl_c_to_its_parent(environment):
     assert json.loads(done.stdout) == {"alive": True}
 
 
-def test_model_rows_hold_only_plain_values():
+def test_model_rows_are_json():
     assert json.loads(json.dumps(asdict(JOB.row))) == asdict(JOB.row)
     assert isinstance(JOB.row, ModelRow)

@@ -1,4 +1,4 @@
-"""Tables and pictures of made-up figures."""
+"""Tables and plots of made-up rows."""
 
 import csv
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_rows_are_on_disk_as_soon_as_they_are_added(tmp_path):
     assert lines[1]["ttft_s"] == ""
 
 
-def test_kernel_rows_come_back_as_they_were(tmp_path):
+def test_kernel_rows_are_read_back_unchanged(tmp_path):
     with Table(tmp_path / "kernels.csv", KernelRow) as table:
         table.add(KERNEL)
     assert read_kernel_rows(tmp_path / "kernels.csv") == [KERNEL]
@@ -57,21 +57,21 @@ def texts(axes):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """What is saved, kept open."""
+    """The axes of every saved plot, by file name."""
     from sala_core.bench import plots
 
-    kept = {}
+    axes_by_file = {}
     save = plots._save
 
     def keep(figure, file):
-        kept[file.name] = figure.axes[0]
+        axes_by_file[file.name] = figure.axes[0]
         return save(figure, file)
 
     monkeypatch.setattr(plots, "_save", keep)
-    return kept
+    return axes_by_file
 
 
-def test_three_pictures_of_models(tmp_path, figures):
+def test_models_have_three_plots(tmp_path, figures):
     files = draw_models(model_rows(), tmp_path / "model-x.csv")
     assert [file.name for file in files] == ["model-x-ttft.png", "model-x-token.png", "model-x-memory.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
@@ -85,20 +85,20 @@ def test_three_pictures_of_models(tmp_path, figures):
     assert "NVIDIA Test" in " ".join(texts(axes))
 
 
-def test_a_figure_that_no_row_has_is_not_drawn(tmp_path):
+def test_a_value_that_no_row_has_is_not_plotted(tmp_path):
     rows = [replace(row, ms_per_token=None) for row in model_rows()]
     assert [file.name for file in draw_models(rows, tmp_path / "m.csv")] == ["m-ttft.png", "m-memory.png"]
     assert draw_models([], tmp_path / "m.csv") == []
 
 
-def test_on_a_cpu_processor_time_is_drawn_too(tmp_path):
+def test_cpu_time_is_plotted_for_a_cpu_only(tmp_path):
     rows = [replace(row, hardware="CPU test, 2 threads", ttft_processor_s=3.0) for row in model_rows()]
     assert "m-processor.png" in [file.name for file in draw_models(rows, tmp_path / "m.csv")]
     card = [replace(row, ttft_processor_s=3.0) for row in model_rows()]
     assert "m-processor.png" not in [file.name for file in draw_models(card, tmp_path / "m.csv")]
 
 
-def test_one_picture_of_kernels_has_each_piece_of_work_once(tmp_path, figures):
+def test_the_plot_of_kernels_has_each_workload_once(tmp_path, figures):
     rows = [
         KERNEL,
         replace(KERNEL, implementation="torch, the reference", fraction=0.2),
@@ -112,7 +112,7 @@ def test_one_picture_of_kernels_has_each_piece_of_work_once(tmp_path, figures):
     assert draw_kernels(rows[3:], tmp_path / "k.csv") == []
 
 
-def test_models_are_called_by_size_weights_and_unusual_kv():
+def test_model_names_have_size_weights_and_kv_that_is_not_the_default():
     assert model_name(ANSWER) == "MiniCPM-SALA 9B, int4, KV int8"
     assert model_name(replace(ANSWER, kv="bf16")) == "MiniCPM-SALA 9B, int4"
     assert model_name(replace(ANSWER, model="full", size="embedded", weights="fp32", kv="fp32")).endswith("size, fp32")

@@ -1,4 +1,4 @@
-"""Small models that are asked, and readings made for them."""
+"""A small random model under evaluation, and readings made for it."""
 
 import sys
 from pathlib import Path
@@ -16,13 +16,13 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 @pytest.fixture(scope="session")
 def model(random_model) -> LocalModel:
-    """Answers nonsense, quickly."""
+    """Random weights: answers are fast and meaningless."""
     return LocalModel(Engine.load(random_model, device="cpu"), max_tokens=6)
 
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory) -> Path:
-    """A text of some length with names, lines and speech."""
+    """A text of 600 paragraphs with names, line breaks and direct speech."""
     rng = Random(0)
     paragraphs = [
         "On day {} Captain {} of the brig {} wrote about the barrel of {}, which the\n"

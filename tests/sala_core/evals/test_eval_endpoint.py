@@ -1,4 +1,4 @@
-"""A peer behind HTTP: what is sent, what is made of its answers, and of its silence."""
+"""A peer behind HTTP: requests, answers, retries and errors."""
 
 import json
 import threading
@@ -16,7 +16,7 @@ from sala_core.model.checkpoint import EMBEDDED, resolve_model
 
 
 class Server:
-    """Answers with what `respond` gives for a request's body and number: (status, headers, body)."""
+    """An HTTP server. respond(body, number of the request) returns (status, headers, body)."""
 
     def __init__(self, respond):
         self.requests, outer = [], self
@@ -46,7 +46,7 @@ class Server:
         self._server.server_close()
 
 
-def said(text, **more):
+def completion(text, **more):
     return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], **more}
 
 
@@ -72,7 +72,7 @@ def peer(server, tokens, **access):
     return Endpoint(Access(**{"url": server.url, "model": "peer-1", "wait_s": 0.01, **access}), tokens)
 
 
-def ask(endpoint, reading, stop=lambda: False):
+def answers(endpoint, reading, stop=lambda: False):
     return [event for event in endpoint.answers(reading, reading.questions[:1], stop) if isinstance(event, Reply)]
 
 
@@ -82,8 +82,10 @@ def reading(make, tokens):
 
 
 def test_a_request_is_a_chat_completion_with_the_text_and_the_question(serve, tokens, reading):
-    server = serve(lambda body, n: (200, {}, said("It is 7.", usage={"prompt_tokens": 99, "completion_tokens": 4})))
-    (reply,) = ask(peer(server, tokens, api_key="secret"), reading)
+    server = serve(
+        lambda body, n: (200, {}, completion("It is 7.", usage={"prompt_tokens": 99, "completion_tokens": 4}))
+    )
+    (reply,) = answers(peer(server, tokens, api_key="secret"), reading)
     path, headers, body = server.requests[0]
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer secret"
@@ -92,12 +94,12 @@ def test_a_request_is_a_chat_completion_with_the_text_and_the_question(serve, to
     assert reading.document.text in body["messages"][1]["content"]
     assert body["messages"][1]["content"].endswith(reading.questions[0].text)
     assert (reply.text, reply.reason, reply.prompt_tokens, reply.answer_tokens) == ("It is 7.", "stop", 99, 4)
-    assert reply.seen is None
+    assert reply.evidence is None
 
 
-def test_no_key_is_sent_where_there_is_none_and_a_whole_address_is_taken_as_it_is(serve, tokens, reading):
-    server = serve(lambda body, n: (200, {}, said("x")))
-    ask(peer(server, tokens, url=server.url + "/chat/completions/"), reading)
+def test_without_a_key_no_header_is_sent_and_a_full_address_is_used_as_given(serve, tokens, reading):
+    server = serve(lambda body, n: (200, {}, completion("x")))
+    answers(peer(server, tokens, url=server.url + "/chat/completions/"), reading)
     assert server.requests[0][0] == "/v1/chat/completions"
     assert "Authorization" not in server.requests[0][1]
 
@@ -114,31 +116,31 @@ def test_the_prompt_that_is_sent_is_exactly_as_long_as_asked(make, tokens, name)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(serve, tokens, reading, status):
-    server = serve(lambda body, n: (200, {}, said("yes")) if n == 3 else (status, {}, {"error": "later"}))
-    (reply,) = ask(peer(server, tokens), reading)
+def test_a_request_to_a_busy_server_is_repeated(serve, tokens, reading, status):
+    server = serve(lambda body, n: (200, {}, completion("yes")) if n == 3 else (status, {}, {"error": "later"}))
+    (reply,) = answers(peer(server, tokens), reading)
     assert reply.text == "yes"
     assert len(server.requests) == 3
 
 
-def test_it_waits_as_long_as_the_server_asks(serve, tokens, reading):
-    server = serve(lambda body, n: (200, {}, said("yes")) if n == 2 else (429, {"Retry-After": "0.4"}, b""))
+def test_the_pause_is_at_least_what_the_server_asks_for(serve, tokens, reading):
+    server = serve(lambda body, n: (200, {}, completion("yes")) if n == 2 else (429, {"Retry-After": "0.4"}, b""))
     started = time.monotonic()
-    ask(peer(server, tokens), reading)
+    answers(peer(server, tokens), reading)
     assert time.monotonic() - started >= 0.4
 
 
-def test_after_some_tries_it_gives_up_with_what_the_server_said(serve, tokens, reading):
+def test_after_the_last_attempt_the_error_quotes_the_server(serve, tokens, reading):
     server = serve(lambda body, n: (503, {}, {"error": "no workers"}))
     with pytest.raises(EvalError, match=r"answered 503 \(.*no workers.*\), 3 times"):
-        ask(peer(server, tokens, tries=3), reading)
+        answers(peer(server, tokens, tries=3), reading)
     assert len(server.requests) == 3
 
 
 def test_a_refusal_is_not_repeated(serve, tokens, reading):
     server = serve(lambda body, n: (401, {}, {"error": "bad key"}))
     with pytest.raises(EvalError, match=r"answered 401: .*bad key.*is the key right\?"):
-        ask(peer(server, tokens), reading)
+        answers(peer(server, tokens), reading)
     assert len(server.requests) == 1
 
 
@@ -150,41 +152,41 @@ def test_a_refusal_is_not_repeated(serve, tokens, reading):
 def test_a_wrong_answer_is_one_clear_error(serve, tokens, reading, answer):
     server = serve(lambda body, n: (200, {}, answer))
     with pytest.raises(EvalError, match=r"gave no chat completion: .*is it OpenAI-compatible"):
-        ask(peer(server, tokens), reading)
+        answers(peer(server, tokens), reading)
 
 
 def test_a_redirect_is_not_followed_with_the_key(serve, tokens, reading):
-    other = serve(lambda body, n: (200, {}, said("stolen")))
+    other = serve(lambda body, n: (200, {}, completion("stolen")))
     server = serve(lambda body, n: (307, {"Location": other.url + "/chat/completions"}, b""))
     with pytest.raises(EvalError, match="answered 307"):
-        ask(peer(server, tokens, api_key="secret"), reading)
+        answers(peer(server, tokens, api_key="secret"), reading)
     assert other.requests == []
 
 
-def test_nobody_there_is_an_error_with_the_address(tokens, reading):
+def test_an_unreachable_server_is_an_error_with_the_address(tokens, reading):
     access = Access(url="http://127.0.0.1:9/v1", model="m", tries=2, wait_s=0.01, timeout_s=2)
     with pytest.raises(EvalError, match=r"127\.0\.0\.1:9/v1/chat/completions cannot be reached .*, 2 times"):
-        ask(Endpoint(access, tokens), reading)
+        answers(Endpoint(access, tokens), reading)
 
 
-def test_a_server_that_says_nothing_runs_into_the_timeout(serve, tokens, reading):
-    server = serve(lambda body, n: (time.sleep(1.5), (200, {}, said("late")))[1])
+def test_a_server_that_does_not_answer_runs_into_the_timeout(serve, tokens, reading):
+    server = serve(lambda body, n: (time.sleep(1.5), (200, {}, completion("late")))[1])
     with pytest.raises(EvalError, match="cannot be reached"):
-        ask(peer(server, tokens, timeout_s=0.3, tries=1), reading)
+        answers(peer(server, tokens, timeout_s=0.3, tries=1), reading)
 
 
-def test_it_stops_while_it_waits(serve, tokens, reading):
+def test_it_can_be_stopped_during_a_pause(serve, tokens, reading):
     server = serve(lambda body, n: (503, {"Retry-After": "60"}, b""))
     started = time.monotonic()
-    assert ask(peer(server, tokens), reading, stop=lambda: bool(server.requests)) == []
+    assert answers(peer(server, tokens), reading, stop=lambda: bool(server.requests)) == []
     assert time.monotonic() - started < 5
 
 
 def test_thinking_is_left_out_of_the_answer(serve, tokens, reading):
-    server = serve(lambda body, n: (200, {}, said("<think>\nhm 1\n</think>\n\n42")))
-    assert ask(peer(server, tokens), reading)[0].text == "42"
-    server = serve(lambda body, n: (200, {}, said(None)))
-    assert ask(peer(server, tokens), reading)[0].text == ""
+    server = serve(lambda body, n: (200, {}, completion("<think>\nhm 1\n</think>\n\n42")))
+    assert answers(peer(server, tokens), reading)[0].text == "42"
+    server = serve(lambda body, n: (200, {}, completion(None)))
+    assert answers(peer(server, tokens), reading)[0].text == ""
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "127.0.0.1:8000", "ftp://x/y", "http://", "http://u:p@host/v1"])
@@ -201,7 +203,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
         PeerTokens(tmp_path)
 
 
-def test_a_template_that_refuses_a_system_message_is_told(tmp_path, make):
+def test_a_template_that_refuses_a_system_message_is_an_error_with_its_reason(tmp_path, make):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((resolve_model(EMBEDDED) / name).read_bytes())
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('System role not supported') }}")
@@ -211,11 +213,11 @@ def test_a_template_that_refuses_a_system_message_is_told(tmp_path, make):
 
 def test_a_peer_is_scored_by_the_same_code(serve, tokens, tmp_path):
     def find(body, n):
-        """A perfect reader of one kind of sentence."""
+        """Answer every question of the needle tasks correctly."""
         text, _, question = body["messages"][1]["content"].rpartition("\n\n")
         wanted = question.removeprefix("What is the ").removesuffix("?")
         sentence = next(line for line in text.replace("\n", " ").split(".") if f"The {wanted} is" in line)
-        return 200, {}, said(sentence)
+        return 200, {}, completion(sentence)
 
     server = serve(find)
     plan = EvalPlan(suite="ruler", tasks=("niah_single_2", "niah_multikey_1"), lengths=(2048,), samples=6)

@@ -1,4 +1,4 @@
-"""A local model is asked: every question from the same state, what it looked at, and losses without large matrices."""
+"""A local model: each question starts from the same state, evidence is ranked, and losses need no large matrices."""
 
 import math
 from random import Random
@@ -9,17 +9,17 @@ import torch
 from eval_helpers import task_named
 
 from sala_core import Engine
-from sala_core.engine.generate import PromptProgress
 from sala_core.evals import LocalModel, TextSource
 from sala_core.evals.records import EvalProgress, Reply
-from sala_core.evals.suites.perplexity import bins, measure, summarise_losses
+from sala_core.evals.suites.perplexity import bins, measure_losses, summarize_losses
+from sala_core.events import PromptProgress
 
 
 def replies(model, reading, stop=lambda: False):
     return [event for event in model.answers(reading, reading.questions, stop) if isinstance(event, Reply)]
 
 
-def test_a_rewound_state_is_the_state_that_was_bit_by_bit(model):
+def test_a_rewound_state_equals_the_earlier_one_bit_by_bit(model):
     engine = model.engine
     ids = torch.randint(100, 8000, (700,), generator=torch.Generator().manual_seed(0))
     for length in (1, 63, 64, 500, 641):
@@ -46,13 +46,13 @@ def test_each_question_is_answered_as_if_it_were_the_only_one(make, model):
     assert len(together) == 5
     for question, reply in zip(reading.questions, together, strict=True):
         (alone,) = [e for e in model.answers(reading, [question], lambda: False) if isinstance(e, Reply)]
-        assert (alone.text, alone.answer_tokens, alone.seen) == (reply.text, reply.answer_tokens, reply.seen)
+        assert (alone.text, alone.answer_tokens, alone.evidence) == (reply.text, reply.answer_tokens, reply.evidence)
     assert together[0].read_s > 0
     assert {reply.read_s for reply in together[1:]} == {0.0}
     assert max(reply.prompt_tokens for reply in together) == 2048
 
 
-def test_only_one_reading_serves_all_questions(make, model, monkeypatch):
+def test_one_prefill_serves_all_questions(make, model, monkeypatch):
     suite, task = task_named("niah_single_1")
     read = []
     whole = Engine.read
@@ -63,13 +63,26 @@ def test_only_one_reading_serves_all_questions(make, model, monkeypatch):
     assert len([n for n in read if n > 1000]) == 1
 
 
-def test_the_demonstration_model_looks_at_the_planted_line(make):
-    """It was trained for that, so this fails if lines, spans or traces are told apart wrongly."""
+def test_the_embedded_model_attends_to_the_planted_line(make):
+    """It was trained for that, so this fails if lines, spans or traces are assigned wrongly."""
     model = LocalModel(Engine.load("embedded", device="cpu"), max_tokens=24)
     suite, task = task_named("niah_single_2")
     found = replies(model, make(suite, task, length=3000, counter=model))
-    assert sum(reply.seen.share for reply in found) >= 4
-    assert sum(reply.seen.rank == 1 for reply in found) >= 3
+    assert sum(reply.evidence.share for reply in found) >= 4
+    assert sum(reply.evidence.rank == 1 for reply in found) >= 3
+
+
+@pytest.mark.parametrize("verbatim", [True, False])
+def test_every_question_of_a_verbatim_model_is_looked_up(make, random_model, monkeypatch, verbatim):
+    model = LocalModel(Engine.load(random_model, device="cpu"), max_tokens=2, verbatim=verbatim)
+    looked_up = []
+    look_up = Engine.look_up
+    monkeypatch.setattr(
+        Engine, "look_up", lambda self, state, text, trace: looked_up.append(text) or look_up(self, state, text, trace)
+    )
+    reading = make(*task_named("niah_multikey_1"), length=1024, counter=model)
+    replies(model, reading)
+    assert looked_up == [question.text for question in reading.questions if verbatim]
 
 
 def test_places_are_ranked_by_attention(make, model, monkeypatch):
@@ -88,8 +101,8 @@ def test_places_are_ranked_by_attention(make, model, monkeypatch):
     monkeypatch.setattr(local, "find_evidence", lambda *a: [away[0], Place(lines[0]), *away[1:4], Place(lines[1])])
     (reply,) = [e for e in model.answers(reading, [question], lambda: False) if isinstance(e, Reply)]
     first_five = {line for line in lines if line == lines[0]}
-    assert reply.seen.rank == 2
-    assert reply.seen.share == len([line for line in lines if line in first_five]) / 4
+    assert reply.evidence.rank == 2
+    assert reply.evidence.share == len([line for line in lines if line in first_five]) / 4
 
 
 def test_it_stops_between_chunks_and_between_tokens(make, model):
@@ -109,7 +122,7 @@ def test_it_stops_between_chunks_and_between_tokens(make, model):
     assert len(answered) == 1
 
 
-def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkeypatch):
+def test_losses_equal_those_of_one_pass_and_no_matrix_is_large(model, book, monkeypatch):
     engine, sizes = model.engine, []
     whole = Engine.forward
     monkeypatch.setattr(
@@ -117,7 +130,7 @@ def test_losses_are_those_of_one_pass_and_no_matrix_is_large(model, book, monkey
     )
     monkeypatch.setattr("sala_core.evals.suites.perplexity._LOGIT_BYTES", 4 * engine.config.vocab_size * 100)
     texts = TextSource([book])
-    *progress, done = measure(engine, texts, Random(1), 1500, lambda: False)
+    *progress, done = measure_losses(engine, texts, Random(1), 1500, lambda: False)
     assert all(isinstance(event, EvalProgress) for event in progress)
     assert max(sizes) <= 100
     assert progress[-1].tokens_done == progress[-1].tokens_total == done["bins"][-1]["end"]
@@ -142,7 +155,7 @@ def _system():
     return SYSTEM_PROMPT
 
 
-def test_bins_double_and_cover_all():
+def test_bins_double_and_cover_all_tokens():
     assert bins(100) == [(0, 100)]
     assert bins(1500) == [(0, 256), (256, 512), (512, 1024), (1024, 1500)]
     assert bins(512) == [(0, 256), (256, 512)]
@@ -152,7 +165,7 @@ def test_losses_of_several_texts_are_averaged_with_an_interval():
     records = [
         {"length": 4096, "bins": [{"start": 0, "end": 256, "nats": n, "runs": [n - 0.1, n + 0.1]}]} for n in (2.0, 3.0)
     ]
-    (row,) = summarise_losses(records)
+    (row,) = summarize_losses(records)
     assert (row.task, row.n, row.mean) == ("tokens 0-255", 512, 2.5)
     assert 1.9 <= row.low < row.mean < row.high <= 3.1
     assert math.isfinite(row.high)

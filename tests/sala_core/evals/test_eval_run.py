@@ -1,4 +1,4 @@
-"""Whole suites: stopped and continued, added to, and the same samples whatever was done before."""
+"""Whole suites: stopped and continued, extended, with the same samples whatever was done before."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_every_suite_runs_and_writes_samples_table_and_picture(model, tmp_path, 
         assert {"question", "gold", "answer", "depth", "length", "scores", "seed", "index"} <= sample.keys()
 
 
-def test_losses_run_too(model, tmp_path):
+def test_the_perplexity_suite_runs(model, tmp_path):
     plan = EvalPlan(suite="ppl", lengths=(2048,), samples=2)
     *_, done = run(model, plan, tmp_path)
     assert [row.task for row in done.rows] == [
@@ -46,7 +46,7 @@ def test_losses_run_too(model, tmp_path):
 
 
 @pytest.mark.parametrize("after", [1, 5])
-def test_a_run_that_was_cut_short_goes_on_to_the_same_samples(model, tmp_path, after):
+def test_an_interrupted_run_continues_to_the_same_samples(model, tmp_path, after):
     plan = EvalPlan(suite="ruler", tasks=("niah_single_1", "cwe"), lengths=(1024, 1100), samples=2, shared=3)
     run(model, plan, tmp_path / "whole")
     seen = 0
@@ -88,7 +88,7 @@ def test_other_settings_are_refused(model, tmp_path):
     assert {sample["seed"] for sample in samples(tmp_path, "quote")} == {5}
 
 
-def test_it_stops_where_it_is_asked_and_says_so(model, tmp_path):
+def test_it_stops_when_asked_and_reports_it(model, tmp_path):
     plan = EvalPlan(suite="nolima", lengths=(2048,), samples=5)
     seen = []
 
@@ -103,7 +103,7 @@ def test_it_stops_where_it_is_asked_and_says_so(model, tmp_path):
     assert len(seen) == len(samples(tmp_path, "nolima")) == 3
 
 
-def test_one_question_a_reading_reads_anew_for_each(model, tmp_path):
+def test_one_question_per_reading_prefills_for_each_question(model, tmp_path):
     plan = EvalPlan(suite="quote", lengths=(1024,), samples=3, shared=1)
     events = run(model, plan, tmp_path)
     ends = [e for e in events if isinstance(e, EvalProgress) and e.tokens_done == e.tokens_total]

@@ -1,4 +1,4 @@
-"""Operations timed one by one: how, beside what, and what becomes of those that break. No time is judged."""
+"""Timing of single operations, their baselines, and operations that fail. No time is asserted."""
 
 import math
 
@@ -7,14 +7,15 @@ import torch
 from sala_kernels import Int4Matrix, swiglu
 from sala_kernels.inspection.cases import Workload
 
-from sala_core.bench import BenchError, bench_kernels
+from sala_core.bench import bench_kernels
 from sala_core.bench.child import ChildFailed
-from sala_core.bench.kernels.baselines import baselines, fill_with_noise, held_inputs, reference_only
+from sala_core.bench.kernels.baselines import baselines, closure_inputs, fill_with_noise, reference_only
 from sala_core.bench.kernels.ceilings import measure_ceilings
-from sala_core.bench.kernels.cpu_work import cpu_workloads
-from sala_core.bench.kernels.times import kernel_records
+from sala_core.bench.kernels.cpu_workloads import cpu_workloads
+from sala_core.bench.kernels.measure import measure_kernels
 from sala_core.bench.machine import Machine, slug
 from sala_core.bench.timing import Stopwatch, Timing
+from sala_core.errors import BenchError
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ def test_a_long_call_is_run_twice_and_a_short_one_more_often():
     assert Stopwatch(CPU).time(lambda: calls.append(1)).runs == 20
 
 
-def test_ceilings_and_machine_are_told(monkeypatch):
+def test_ceilings_and_machine_are_measured(monkeypatch):
     ceilings = measure_ceilings(CPU, torch.float32, shrink=16)
     assert ceilings.bytes_per_s > 1e6
     assert ceilings.flops_per_s > 1e6
@@ -44,7 +45,7 @@ def test_ceilings_and_machine_are_told(monkeypatch):
     assert Machine.here(CPU).commit == "told"
 
 
-def test_every_operation_of_the_embedded_model_has_work_that_runs(one_thread):
+def test_every_operation_of_the_embedded_model_has_a_workload_that_runs(one_thread):
     seen = set()
     for operation, workload in cpu_workloads():
         seen.add(operation)
@@ -54,17 +55,17 @@ def test_every_operation_of_the_embedded_model_has_work_that_runs(one_thread):
     assert seen >= {"rms_norm", "rotary", "lightning_attention", "block_scores", "block_attention", "key_compression"}
 
 
-def test_kernel_records_begin_with_their_work_and_can_be_gone_on_from(one_thread, facts):
-    found = list(kernel_records("cpu", facts["ceilings"], only=["swiglu"]))
+def test_every_workload_is_announced_and_can_be_skipped(one_thread, facts):
+    found = list(measure_kernels("cpu", facts["ceilings"], only=["swiglu"]))
     assert [record["begin"] for record in found if "begin" in record] == [0, 1]
     row = found[1]
     assert row["implementation"] == "reference, as used on a CPU"
     assert row["fraction"] == pytest.approx(row["num_bytes"] / 1e9 / (row["time_us"] * 1e-6))
-    rest = kernel_records("cpu", facts["ceilings"], only=["swiglu"], skip=1)
+    rest = measure_kernels("cpu", facts["ceilings"], only=["swiglu"], skip=1)
     assert [record["begin"] for record in rest if "begin" in record] == [1]
 
 
-def test_kernels_go_on_after_one_that_ends_its_process(children, tmp_path):
+def test_after_a_workload_that_ends_its_process_the_next_one_is_measured(children, tmp_path):
     def answer(job, options):
         for number in range(options["skip"], 3):
             yield {"begin": number, "operation": "swiglu", "workload": f"w{number}"}
@@ -79,7 +80,7 @@ def test_kernels_go_on_after_one_that_ends_its_process(children, tmp_path):
     ]  # fmt: skip
 
 
-def test_kernels_that_cannot_even_begin_end(children, tmp_path):
+def test_a_process_that_fails_before_its_first_workload_ends_the_run(children, tmp_path):
     def answer(job, options):
         raise ChildFailed("exit code 1")
         yield
@@ -104,11 +105,11 @@ def test_noise_replaces_constant_inputs_and_leaves_small_ones():
     assert torch.equal(decay, torch.full((32,), -0.1))
     assert matrix.words.unique().numel() > 500
     assert torch.equal(drawn, before)
-    assert set(held_inputs(call)) == {"x", "decay", "matrix", "drawn"}
-    assert held_inputs(print) == {}
+    assert set(closure_inputs(call)) == {"x", "decay", "matrix", "drawn"}
+    assert closure_inputs(print) == {}
 
 
-def test_within_reference_only_operations_do_not_choose_triton(monkeypatch):
+def test_within_reference_only_triton_is_not_chosen(monkeypatch):
     from sala_kernels import use_triton
 
     meta = torch.empty(3, device="meta")
@@ -118,36 +119,38 @@ def test_within_reference_only_operations_do_not_choose_triton(monkeypatch):
     assert use_triton("auto", meta) == before
 
 
-def test_rivals_compute_what_the_operation_computes():
+def test_baselines_compute_the_same_result():
     from sala_kernels import int4_linear
     from sala_kernels.int4_linear.cases import random_matrix
 
     matrix = random_matrix(256, 64, 128, symmetric=True, permuted=False, device=CPU)
     x = torch.randn(5, 256)
     call = lambda: int4_linear(x, matrix)  # noqa: E731
-    [(name, form)] = baselines("int4_linear", call)
+    [(name, implementation)] = baselines("int4_linear", call)
     assert "F.linear" in name
-    torch.testing.assert_close(form(), call(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(implementation(), call(), rtol=1e-4, atol=1e-4)
     gate = up = matrix
     other = lambda: (x, gate, up)  # noqa: E731
-    [(name, form)] = baselines("int4_linear", other)
-    torch.testing.assert_close(form(), swiglu(call(), call()), rtol=1e-4, atol=1e-4)
+    [(name, implementation)] = baselines("int4_linear", other)
+    torch.testing.assert_close(implementation(), swiglu(call(), call()), rtol=1e-4, atol=1e-4)
 
 
-def test_dense_attention_beside_chosen_blocks():
+def test_the_baseline_of_block_attention_is_dense_attention():
     q, rows = torch.randn(1, 4, 16), [torch.randn(2, 40, 16) for _ in range(2)]
     call = lambda: (q, rows)  # noqa: E731
-    [(name, form)] = baselines("block_attention", call)
+    [(name, implementation)] = baselines("block_attention", call)
     k, v = (x.repeat_interleave(2, 0) for x in rows)
     weights = (torch.einsum("thd,hnd->htn", q, k) / 4).softmax(-1)
     expected = torch.einsum("htn,hnd->htd", weights, v)[None]
     assert "every key" in name
-    torch.testing.assert_close(form(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(implementation(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_work_of_a_workload_is_what_the_row_divides_by(facts):
+def test_rates_are_the_counted_work_divided_by_the_time(facts):
     rows = [
-        record for record in kernel_records("cpu", facts["ceilings"], only=["rms_norm"], most=1) if "bound" in record
+        record
+        for record in measure_kernels("cpu", facts["ceilings"], only=["rms_norm"], max_workloads=1)
+        if "bound" in record
     ]
     assert len(rows) == 1
     seconds = rows[0]["time_us"] * 1e-6
@@ -160,21 +163,21 @@ def test_a_workload_out_of_memory_is_a_row(monkeypatch, facts):
         raise torch.OutOfMemoryError("no")
 
     workload = Workload(name="huge", prepare=prepare, num_bytes=1, num_flops=1)
-    monkeypatch.setattr("sala_core.bench.kernels.times.cpu_workloads", lambda: iter([("swiglu", workload)]))
-    [_, row] = kernel_records("cpu", facts["ceilings"])
+    monkeypatch.setattr("sala_core.bench.kernels.measure.cpu_workloads", lambda: iter([("swiglu", workload)]))
+    [_, row] = measure_kernels("cpu", facts["ceilings"])
     assert row["status"] == "out of memory"
 
 
-def test_a_rival_that_fails_is_a_row_and_the_operation_itself_is_not_excused(monkeypatch, facts):
+def test_a_failing_baseline_is_a_row_and_a_failing_operation_an_error(monkeypatch, facts):
     def broken():
         raise RuntimeError("no such kernel\nand more")
 
     workload = Workload(name="w", prepare=lambda device: lambda: None, num_bytes=1, num_flops=1)
-    monkeypatch.setattr("sala_core.bench.kernels.times.cpu_workloads", lambda: iter([("swiglu", workload)]))
-    monkeypatch.setattr("sala_core.bench.kernels.times.rivals", lambda operation, call: [("other", broken)])
-    [_, own, other] = kernel_records("cpu", facts["ceilings"])
+    monkeypatch.setattr("sala_core.bench.kernels.measure.cpu_workloads", lambda: iter([("swiglu", workload)]))
+    monkeypatch.setattr("sala_core.bench.kernels.measure.baselines", lambda operation, call: [("other", broken)])
+    [_, own, other] = measure_kernels("cpu", facts["ceilings"])
     assert (own["status"], other["status"]) == ("measured", "failed: no such kernel")
     workload = Workload(name="w", prepare=lambda device: broken, num_bytes=1, num_flops=1)
-    monkeypatch.setattr("sala_core.bench.kernels.times.cpu_workloads", lambda: iter([("swiglu", workload)]))
+    monkeypatch.setattr("sala_core.bench.kernels.measure.cpu_workloads", lambda: iter([("swiglu", workload)]))
     with pytest.raises(RuntimeError, match="no such kernel"):
-        list(kernel_records("cpu", facts["ceilings"]))
+        list(measure_kernels("cpu", facts["ceilings"]))

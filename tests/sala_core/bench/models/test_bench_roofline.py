@@ -6,12 +6,12 @@ import pytest
 import torch
 from sala_kernels.key_compression import num_windows
 
-from sala_core.bench.models.work import (
+from sala_core.bench.models.roofline import (
     full_decoding,
-    full_reading,
+    full_prefill,
     matrix_work,
     sala_decoding,
-    sala_reading,
+    sala_prefill,
 )
 from sala_core.bench.random_weights import RandomWeights, full_shapes, full_weights, sala_weights, weight_bytes
 from sala_core.bench.sizes import QWEN3_8B, SALA_9B, FullConfig, full_config, sala_config
@@ -41,12 +41,12 @@ def meta_weights(config):
 
 
 def brute_mixer_flops(config, position, num_layers=None):
-    """Of the first so many layers."""
+    """FLOPs of the mixers of the first `num_layers` layers for one query."""
     sparse, d = config.sparse_config, config.head_dim
     own = position // sparse.block_size
     blocks = range(own + 1)
     if len(blocks) > sparse.num_selected_blocks:
-        blocks = [own, *range(sparse.num_selected_blocks - 1)]  # which ones does not matter: all but its own are whole
+        blocks = [own, *range(sparse.num_selected_blocks - 1)]  # any blocks: all but its own are whole
     keys = sum(position - own * sparse.block_size + 1 if b == own else sparse.block_size for b in blocks)
     windows = 0
     if own + 1 > sparse.num_selected_blocks:
@@ -58,12 +58,12 @@ def brute_mixer_flops(config, position, num_layers=None):
 
 
 @pytest.mark.parametrize("last", ["minicpm4", "lightning-attn"])
-def test_reading_is_the_sum_over_its_tokens(last):
-    """All but the last one need of the last layer what it remembers: keys and values, or what they add to a state."""
+def test_prefill_is_the_sum_over_its_tokens(last):
+    """In the last layer, all tokens but the last one only need keys and values, or their update of the linear state."""
     config = replace(TINY, mixer_types=(*TINY.mixer_types[:2], last))
     shapes = expected_shapes(config)
     matrices = matrix_work(meta_weights(shapes), tied=False)
-    work = sala_reading(config, matrices, 400, state_bytes=1000)
+    work = sala_prefill(config, matrices, 400, state_bytes=1000)
     kept = sum(2 * a * b for name in "kv" for a, b in [shapes[f"model.layers.2.self_attn.{name}_proj.weight"]])
     kept += matrices.layer_flops - matrices.last_layer_flops + (0 if last == "minicpm4" else 6 * 2 * 8 * 8)
     expected = matrices.layer_flops + brute_mixer_flops(config, 399) + matrices.head_flops
@@ -72,7 +72,7 @@ def test_reading_is_the_sum_over_its_tokens(last):
     assert work.num_bytes == matrices.layer_bytes + matrices.head_bytes + 1000
 
 
-def test_a_decoded_token_reads_weights_chosen_keys_pooled_keys_and_states_twice():
+def test_a_decoded_token_moves_weights_selected_keys_pooled_keys_and_states_twice():
     matrices = matrix_work(meta_weights(expected_shapes(TINY)), tied=False)
     position = 399
     work = sala_decoding(TINY, matrices, position, kv_row_bytes=16, itemsize=2)
@@ -84,28 +84,28 @@ def test_a_decoded_token_reads_weights_chosen_keys_pooled_keys_and_states_twice(
     assert work.num_flops == matrices.layer_flops + matrices.head_flops + brute_mixer_flops(TINY, position)
 
 
-def test_before_anything_is_chosen_no_pooled_key_counts():
+def test_without_block_selection_no_pooled_key_counts():
     matrices = matrix_work(meta_weights(expected_shapes(TINY)), tied=False)
     work = sala_decoding(TINY, matrices, 95, kv_row_bytes=16, itemsize=2)
     assert work.num_bytes == matrices.layer_bytes + matrices.head_bytes + 2 * 2 * 2 * 96 * 16 + 6 * 8 * 8 * 4 * 2
 
 
-def test_full_attention_meets_every_key():
+def test_full_attention_counts_every_key():
     config = FullConfig(
         vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8,
     )  # fmt: skip
     matrices = matrix_work(meta_weights(full_shapes(config)), tied=False)
-    reading = full_reading(config, matrices, 10, state_bytes=5)
-    spared = matrices.last_layer_flops - 2 * 2 * 16 * 32
+    prefill = full_prefill(config, matrices, 10, state_bytes=5)
+    skipped = matrices.last_layer_flops - 2 * 2 * 16 * 32
     assert matrices.last_layer_flops == matrices.layer_flops // 2
-    assert reading.num_flops == 10 * matrices.layer_flops - 9 * spared + matrices.head_flops + 4 * 32 * (55 + 10)
+    assert prefill.num_flops == 10 * matrices.layer_flops - 9 * skipped + matrices.head_flops + 4 * 32 * (55 + 10)
     decoding = full_decoding(config, matrices, 9, itemsize=2)
     assert decoding.num_bytes == matrices.layer_bytes + matrices.head_bytes + 10 * 2 * 2 * 2 * 8 * 2
     assert decoding.num_flops == matrices.layer_flops + matrices.head_flops + 4 * 2 * 32 * 10
 
 
-def test_the_models_have_the_sizes_they_are_known_by():
+def test_the_models_have_their_published_sizes():
     sala = matrix_work(meta_weights(expected_shapes(SALA_9B)), tied=False)
     assert sala.layer_flops == pytest.approx(17.7e9, rel=0.01)
     parameters = weight_bytes(meta_weights(expected_shapes(SALA_9B))) / 2
@@ -114,20 +114,20 @@ def test_the_models_have_the_sizes_they_are_known_by():
     assert QWEN3_8B.kv_bytes_per_token == 147_456
 
 
-def test_the_baseline_at_embedded_size_has_our_sizes():
+def test_the_baseline_at_embedded_size_has_the_dimensions_of_the_embedded_model():
     ours, full = sala_config("embedded"), full_config("embedded")
     for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
         assert getattr(full, name) == getattr(ours, name)
 
 
-def test_limits_take_the_larger_of_moving_and_computing():
+def test_the_limit_is_the_larger_of_memory_and_compute_time():
     matrices = matrix_work(meta_weights(expected_shapes(TINY)), tied=False)
-    work = sala_reading(TINY, matrices, 64, state_bytes=0)
+    work = sala_prefill(TINY, matrices, 64, state_bytes=0)
     assert work.limit_s(bytes_per_s=1.0, flops_per_s=1e30) == work.num_bytes
     assert work.limit_s(bytes_per_s=1e30, flops_per_s=1.0) == work.num_flops
 
 
-def test_packed_weights_leave_alone_what_quantizing_does():
+def test_packed_weights_are_those_that_quantize_packs():
     config = sala_config("embedded")
     weights = sala_weights(config, torch.bfloat16, torch.device("cpu"), packed=True)
     plain = {name for name, weight in weights.items() if isinstance(weight, torch.Tensor) and weight.ndim == 2}
@@ -137,15 +137,15 @@ def test_packed_weights_leave_alone_what_quantizing_does():
     assert {name: tuple(weight.shape) for name, weight in weights.items()} == expected_shapes(config)
 
 
-def test_random_int4_matrices_keep_the_size_of_what_they_multiply():
+def test_products_with_random_matrices_have_the_magnitude_of_their_input():
     from sala_kernels import int4_linear
 
-    draw = RandomWeights(torch.float32, torch.device("cpu"), packed=True)
-    matrix = draw.int4(512, 1024)
+    random = RandomWeights(torch.float32, torch.device("cpu"), packed=True)
+    matrix = random.int4(512, 1024)
     x = torch.randn(64, 1024)
     assert int4_linear(x, matrix).std() == pytest.approx(1.0, rel=0.1)
     assert matrix.words.min() < 0 < matrix.words.max()  # the highest nibble takes all values
-    plain = draw.named("layers.0.z_proj.weight", (512, 1024))
+    plain = random.weight("layers.0.z_proj.weight", (512, 1024))
     assert (x @ plain.T).std() == pytest.approx(1.0, rel=0.1)
 
 

@@ -1,7 +1,7 @@
-"""What prompt lookup gains where answers quote: the embedded model, asked about sentences that it has read.
+"""The gain of prompt lookup where answers quote: the embedded model answers questions about planted sentences.
 
-It was trained to answer with the sentence itself, so most of an answer can be copied. The tokens that a pass finds
-right are counted, whether the sentence is the one asked about or not.
+It was trained to answer with a sentence of the text, so most of an answer can be drafted. Accepted tokens are counted
+whether or not the sentence is the one asked about.
 """
 
 import time
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sala_core.bench.models.answers import AnswerJob
+from sala_core.assets import ASSETS
+from sala_core.bench.models.answer_job import AnswerJob
 from sala_core.bench.records import ModelRow
 from sala_core.bench.timing import synchronize
 from sala_core.engine.engine import Engine, Finished, Token
@@ -18,7 +19,6 @@ from sala_core.engine.sampling import SamplingParams
 from sala_core.engine.speculation import DraftIndex
 from sala_core.model.checkpoint import EMBEDDED
 from sala_core.model.state import SalaState
-from sala_core.quantize import DEFAULT_CALIBRATION
 from sala_core.session.stream import StreamWriter
 
 _FACTS = (
@@ -35,16 +35,16 @@ _MAX_ANSWER_TOKENS = 64
 
 
 @dataclass(kw_only=True)
-class _Sum:
-    """Over all answers: tokens, passes over them, and seconds from the first token on."""
+class _Totals:
+    """Over all answers: tokens, forward passes, and seconds after each answer's first token."""
 
     tokens: int = 0
     passes: int = 0
     seconds: float = 0.0
 
 
-def measure_quoting(job: AnswerJob) -> Iterator[ModelRow]:
-    """A row without drafts, one with; over the answers to all questions."""
+def measure_prompt_lookup(job: AnswerJob) -> Iterator[ModelRow]:
+    """Two rows over the answers to all questions: without drafts, and with drafts."""
     engine = Engine.load(EMBEDDED, device=job.device, dtype="float32", kv=job.kv)
     writer = StreamWriter(engine.tokenizer, engine.chat)
     ids = np.concatenate([writer.system().token_ids, writer.written_answer(_text(engine, job.length), "").token_ids])
@@ -52,15 +52,15 @@ def measure_quoting(job: AnswerJob) -> Iterator[ModelRow]:
     state.reserve(len(ids) + 1024)
     for _ in engine.read(state, ids):
         pass
-    sums = {False: _Sum(), True: _Sum()}
+    totals = {False: _Totals(), True: _Totals()}
     same = True
     for thing, role, place, _ in _FACTS:
         question = writer.question(f"What is the {thing} of the {role} of {place}?", "").token_ids
-        said = [_ask(engine, state.clone(), ids, question, sums[drafted], drafted=drafted) for drafted in sums]
-        same &= said[0] == said[1]
+        answers = [_ask(engine, state.clone(), ids, question, totals[drafted], drafted=drafted) for drafted in totals]
+        same &= answers[0] == answers[1]
     job = replace(job, length=len(ids), weights="fp32", kv=engine.model.kv)
     row = replace(job.row, what="speculation", runs=len(_FACTS))
-    plain, drafted = sums[False], sums[True]
+    plain, drafted = totals[False], totals[True]
     text = f"{len(_FACTS)} answers that quote"
     yield replace(row, new_tokens=plain.tokens, ms_per_token=_per_token(plain), note=f"{text}, without drafts")
     note = (
@@ -70,15 +70,15 @@ def measure_quoting(job: AnswerJob) -> Iterator[ModelRow]:
     yield replace(row, new_tokens=drafted.tokens, ms_per_token=_per_token(drafted), note=note)
 
 
-def _per_token(found: _Sum) -> float:
-    """Milliseconds, of tokens after each answer's first."""
-    return 1e3 * found.seconds / max(1, found.tokens - len(_FACTS))
+def _per_token(totals: _Totals) -> float:
+    """Milliseconds per token after the first of each answer."""
+    return 1e3 * totals.seconds / max(1, totals.tokens - len(_FACTS))
 
 
 def _text(engine: Engine, num_tokens: int) -> str:
-    """The program's own prose, about `num_tokens` tokens, with the facts planted at even distances."""
+    """The program's own prose, about `num_tokens` tokens, with the facts planted at equal distances."""
     prose = "\n\n".join(
-        file.read_text(encoding="utf-8") for path in DEFAULT_CALIBRATION for file in sorted(path.glob("*.md"))
+        file.read_text(encoding="utf-8") for file in sorted((ASSETS / "quantize" / "calibration").glob("*.md"))
     )
     share = num_tokens / len(engine.tokenizer.encode_content(prose))
     paragraphs = (prose * (1 + int(share)))[: int(len(prose) * share)].split("\n\n")
@@ -89,20 +89,20 @@ def _text(engine: Engine, num_tokens: int) -> str:
 
 
 def _ask(
-    engine: Engine, state: SalaState, ids: np.ndarray, question: np.ndarray, found: _Sum, *, drafted: bool
+    engine: Engine, state: SalaState, ids: np.ndarray, question: np.ndarray, totals: _Totals, *, drafted: bool
 ) -> tuple[int, ...]:
-    """Add one answer to `found`; returns its tokens."""
-    lookup = DraftIndex(np.concatenate([ids, question])) if drafted else None
+    """Answer one question and add it to `totals`. Returns the tokens of the answer."""
+    drafts = DraftIndex(np.concatenate([ids, question])) if drafted else None
     sampling = SamplingParams(temperature=0, max_tokens=_MAX_ANSWER_TOKENS)
     started = None
-    said: tuple[int, ...] = ()
-    for event in engine.generate(state, question, sampling, lookup=lookup):
+    answer: tuple[int, ...] = ()
+    for event in engine.generate(state, question, sampling, drafts=drafts):
         if isinstance(event, Token) and started is None:
             started = time.perf_counter()
         elif isinstance(event, Finished):
-            said, found.passes = event.ids, found.passes + event.passes
+            answer, totals.passes = event.ids, totals.passes + event.passes
     synchronize(engine.model.device)
     if started is not None:
-        found.seconds += time.perf_counter() - started
-    found.tokens += len(said)
-    return said
+        totals.seconds += time.perf_counter() - started
+    totals.tokens += len(answer)
+    return answer

@@ -1,6 +1,7 @@
-"""The operations of the embedded model on a CPU: one layer's work for a chunk read, and for a token decoded.
+"""Workloads of the embedded model on a CPU: the operations of one layer for a chunk of prefill and for one token.
 
-Inputs are random float32 at the shapes of `assets/embedded`. Bytes and FLOPs are counted as the kernels' `cases.py` do.
+Inputs are random float32 at the shapes of `assets/embedded`. Bytes and FLOPs are counted as in the kernels' `cases.py`.
+The variable names of the inputs matter: `baselines` finds the inputs by them.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,14 +33,14 @@ from sala_core.text.lengths import length_name
 
 _CHUNK = 1024
 _LENGTHS = (1 << 14, 1 << 18)
-_SCORED = 64  # queries scored at once, as the model does on a CPU
-_ITEM = 4  # bytes of a number
+_SCORED_QUERIES = 64  # queries scored at once, as in the model on a CPU
+_ITEM_BYTES = 4
 
 Call = Callable[[], object]
 
 
 def cpu_workloads() -> Iterator[tuple[str, Workload]]:
-    """(operation, work) in the order of `sala_kernels.inspection.report.OPERATIONS`."""
+    """(operation, workload) pairs, decoding after prefill."""
     config = sala_config("embedded")
     for T, what in ((_CHUNK, f"chunk of {_CHUNK:,}"), (1, "decode")):
         yield from _elementwise(config, T, what)
@@ -62,14 +63,15 @@ def _layout(config: SalaConfig) -> BlockLayout:
 
 
 def _work(name: str, prepare: Callable[[], Call], num_numbers: int, num_flops: int) -> Workload:
-    return Workload(name=name, prepare=lambda _device: prepare(), num_bytes=_ITEM * num_numbers, num_flops=num_flops)
+    num_bytes = _ITEM_BYTES * num_numbers
+    return Workload(name=name, prepare=lambda _device: prepare(), num_bytes=num_bytes, num_flops=num_flops)
 
 
 def _elementwise(config: SalaConfig, T: int, what: str) -> Iterator[tuple[str, Workload]]:
     D, F = config.hidden_size, config.intermediate_size
     H, d = config.lightning_nh, config.lightning_head_dim
     yield "rms_norm", _work(what, partial(_norm, T, D), D * (4 * T + 1), 6 * T * D)
-    yield "rotary", _work(what, partial(_turn, T, H, d), T * (4 * H * d + d), 14 * T * H * d)
+    yield "rotary", _work(what, partial(_rotary, T, H, d), T * (4 * H * d + d), 14 * T * H * d)
     yield "gated_norm", _work(what, partial(_gate, T, H, d), H * d * (3 * T + 1), 8 * T * H * d)
     yield "swiglu", _work(what, partial(_swiglu, T, F), 3 * T * F, 5 * T * F)
 
@@ -77,7 +79,7 @@ def _elementwise(config: SalaConfig, T: int, what: str) -> Iterator[tuple[str, W
 def _lightning(config: SalaConfig, T: int, what: str) -> Iterator[tuple[str, Workload]]:
     H, d = config.lightning_nh, config.lightning_head_dim
     flops = T * H * d * (4 * d + 2 * 64) if T > 1 else H * d * (5 * d + 14)
-    prepare = partial(_attend_linearly, T, H, d) if T > 1 else partial(_step_linearly, H, d)
+    prepare = partial(_lightning_chunk, T, H, d) if T > 1 else partial(_lightning_step, H, d)
     yield "lightning_attention", _work(what, prepare, 4 * T * H * d + 2 * H * d * d, flops)
 
 
@@ -91,10 +93,10 @@ def _sparse(config: SalaConfig, n: int, T: int, what: str) -> Iterator[tuple[str
             "key_compression",
             _work(what, partial(_compress, kv_heads, d, n, T, size, stride), kv_heads * d * (keys + T // stride), 0),
         )
-    scored = min(T, _SCORED)
+    scored = min(T, _SCORED_QUERIES)
     n1, n2 = num_windows(n, size, stride), num_windows(n, sparse.coarse_size, sparse.coarse_stride)
     numbers = d * (scored * H + kv_heads * (n1 + n2)) + kv_heads * scored * (n // layout.block)
-    name = what if T == 1 else f"{_SCORED} queries at {length_name(n)}"
+    name = what if T == 1 else f"{_SCORED_QUERIES} queries at {length_name(n)}"
     yield (
         "block_scores",
         _work(name, partial(_score, layout, H, kv_heads, d, n, scored), numbers, 2 * d * H * scored * (n1 + n2)),
@@ -118,10 +120,10 @@ def _norm(T: int, D: int) -> Call:
     return lambda: add_rms_norm(residual, update, weight, 1e-6, scale=1e-3)
 
 
-def _turn(T: int, H: int, d: int) -> Call:
+def _rotary(T: int, H: int, d: int) -> Call:
     q, k, q_weight, k_weight = torch.randn(T, H, d), torch.randn(T, H, d), torch.randn(d), torch.randn(d)
-    turn = rotary_cos_sin(1000, T, d, 10000.0, "cpu")
-    return lambda: qk_norm_rotary(q, k, q_weight, k_weight, turn, eps=1e-6)
+    cos_sin = rotary_cos_sin(1000, T, d, 10000.0, "cpu")
+    return lambda: qk_norm_rotary(q, k, q_weight, k_weight, cos_sin, eps=1e-6)
 
 
 def _gate(T: int, H: int, d: int) -> Call:
@@ -134,19 +136,19 @@ def _swiglu(T: int, F: int) -> Call:
     return lambda: swiglu(gate, up)
 
 
-def _attend_linearly(T: int, H: int, d: int) -> Call:
+def _lightning_chunk(T: int, H: int, d: int) -> Call:
     q, k, v = (torch.randn(1, T, H, d) for _ in range(3))
     state, decay = torch.randn(1, H, d, d), lightning_log_decay(H, "cpu")
     return lambda: lightning_attention(q, k, v, state, decay, scale=d**-0.5)
 
 
-def _step_linearly(H: int, d: int) -> Call:
+def _lightning_step(H: int, d: int) -> Call:
     q, k, v = (torch.randn(1, H, d) for _ in range(3))
     weights = torch.ones(2, d)
     state, decay = torch.randn(1, H, d, d), lightning_log_decay(H, "cpu")
-    turn = rotary_cos_sin(1000, 1, d, 10000.0, "cpu")
+    cos_sin = rotary_cos_sin(1000, 1, d, 10000.0, "cpu")
     return lambda: lightning_decode(
-        q, k, v, state, decay, scale=d**-0.5, q_norm=weights[0], k_norm=weights[1], cos_sin=turn
+        q, k, v, state, decay, scale=d**-0.5, q_norm=weights[0], k_norm=weights[1], cos_sin=cos_sin
     )
 
 

@@ -1,4 +1,4 @@
-"""What is asked: prompts of exact lengths, answers that stand where they are said to stand, the same for a seed."""
+"""The readings of every suite: exact lengths, needles at their spans, the same reading for a seed."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from sala_core.errors import EvalError
 from sala_core.evals import EvalPlan, TextSource
 from sala_core.evals.passages import passage, two_hops
 from sala_core.evals.run import SUITES
-from sala_core.evals.scoring import normalised
+from sala_core.evals.scoring import normalize
 from sala_core.evals.suites.nolima import keywords
 from sala_core.evals.suites.nolima_facts import KINDS, LINKS, NAMES
 from sala_core.evals.words import keys
@@ -20,14 +20,14 @@ every_task = pytest.mark.parametrize(("suite", "task"), TASKS, ids=[task.name fo
 
 
 def prompt_tokens(model, reading):
-    """Counted from the ids that the model reads."""
+    """Counted from the token ids of the prompt."""
     chat, encode = model.engine.chat, model.engine.tokenizer.encode_content
     ids, _, _ = model._prompt(reading)
-    asked = max(len(chat.message("user", encode(question.text))) for question in reading.questions)
-    return len(ids) + asked + len(chat.generation_prompt())
+    longest = max(len(chat.message("user", encode(question.text))) for question in reading.questions)
+    return len(ids) + longest + len(chat.generation_prompt())
 
 
-def test_all_13_tasks_of_ruler_are_there():
+def test_ruler_has_its_13_tasks():
     names = [task.name for task in SUITES["ruler"]]
     assert names == [
         *(f"niah_single_{i}" for i in (1, 2, 3)),
@@ -40,13 +40,13 @@ def test_all_13_tasks_of_ruler_are_there():
 
 @every_task
 @pytest.mark.parametrize(("length", "own"), [(2048, True), (3001, False), (9000, True)])
-def test_the_prompt_has_exactly_the_length_asked_for(make, model, suite, task, length, own):
+def test_the_prompt_has_exactly_the_requested_length(make, model, suite, task, length, own):
     reading = make(suite, task, length=length, own=own)
     assert prompt_tokens(model, reading) == length == model.count(reading)
 
 
 @every_task
-def test_a_seed_says_all_and_another_says_something_else(make, suite, task):
+def test_a_seed_gives_the_same_reading_and_another_seed_another(make, suite, task):
     first = make(suite, task, own=False)
     assert make(suite, task, own=False) == first
     assert make(suite, task, own=False, seed=1) != first
@@ -55,36 +55,36 @@ def test_a_seed_says_all_and_another_says_something_else(make, suite, task):
 
 
 @every_task
-def test_no_answer_stands_in_its_question(make, suite, task):
+def test_no_question_contains_its_answer(make, suite, task):
     for question in make(suite, task).questions:
         body = question.text.replace(question.hidden.get("prefix", "\0"), "")
         assert not any(gold.lower() in body.lower() for gold in question.gold if suite != "mrcr"), question
 
 
 @every_task
-def test_the_gold_answer_scores_1_and_silence_0(make, suite, task):
+def test_the_gold_answer_scores_1_and_an_empty_one_0(make, suite, task):
     for question in make(suite, task).questions:
-        said = ", ".join(question.gold) or "The text does not say."
-        assert task.score(question, said)["score"] == 1.0
+        answer = ", ".join(question.gold) or "The text does not say."
+        assert task.score(question, answer)["score"] == 1.0
         if question.label != "present":
             assert task.score(question, "")["score"] == 0.0
 
 
 @pytest.mark.parametrize("name", [task.name for suite, task in TASKS if task.evidence and suite != "quote"])
-def test_needles_stand_where_they_are_said_to_stand(make, name):
+def test_needles_are_at_their_spans_and_depths(make, name):
     suite, task = task_named(name)
     reading = make(suite, task)
     text = reading.document.text
     for question in reading.questions:
-        found = " ".join(text[a:b] for a, b in question.needles)
-        assert all(gold in found or gold.replace(",", "") in found for gold in question.gold[:1])
+        needles = " ".join(text[a:b] for a, b in question.needles)
+        assert all(gold in needles or gold.replace(",", "") in needles for gold in question.gold[:1])
         if name.startswith("niah") or name == "vt":
-            assert all(gold in found for gold in question.gold)
+            assert all(gold in needles for gold in question.gold)
         if question.depth is not None:
             assert question.depth == pytest.approx(question.needles[0][0] / len(text), abs=1e-3)
 
 
-def test_depths_spread_over_the_whole_text(make):
+def test_depths_spread_evenly_over_the_text(make):
     suite, task = task_named("niah_single_2")
     depths = [q.depth for group in range(4) for q in make(suite, task, group=group, length=4096).questions]
     assert all(count >= 3 for count in np.histogram(depths, bins=5, range=(0, 1))[0])
@@ -98,19 +98,19 @@ def test_a_single_needle_is_the_only_one_of_its_kind(make):
     assert all(reading.document.text.count(f"The {kind} of") == 1 for kind in kinds)
 
 
-def test_keys_among_needles_are_all_different(make):
+def test_the_keys_of_distractor_needles_are_all_different(make):
     suite, task = task_named("niah_multikey_2")
     found = re.findall(r"The secret number of (\S+) is", make(suite, task, length=9000).document.text)
     assert len(found) == len(set(found)) > 300
 
 
-def test_there_are_keys_enough_for_a_million_tokens():
+def test_there_are_enough_keys_for_a_million_tokens():
     from random import Random
 
     assert len(set(keys(Random(0), 90_000))) == 90_000
 
 
-def test_variables_are_handed_on_in_the_order_of_the_text(make):
+def test_the_assignments_of_a_chain_are_in_the_order_of_the_text(make):
     suite, task = task_named("vt")
     reading = make(suite, task)
     for question in reading.questions:
@@ -141,12 +141,12 @@ def test_the_frequent_words_are_the_most_frequent(make):
     assert counts[3][1] > counts[4][1]
 
 
-def test_passages_hold_their_answers_and_two_hops_need_both():
+def test_passages_contain_their_answers_and_two_hops_need_both():
     from random import Random
 
     for seed in range(60):
         one = passage(Random(seed))
-        for question, answers in one.asked:
+        for question, answers in one.questions:
             assert one.subject in question
             assert any(answer in one.text for answer in answers)
             assert one.subject in one.text
@@ -173,13 +173,15 @@ def test_a_conversation_repeats_one_request_and_asks_for_one_of_its_answers(make
     for question in reading.questions:
         which = int(re.search(r"to the (\d)(st|nd|rd|th) \(1 indexed\)", question.text)[1])
         kind = re.search(r"indexed\) (.*)\. Do not", question.text)[1]
-        held = [a for r, a in zip(requests, answers, strict=True) if r.endswith(f" {kind}.") and r in repeated]
-        assert question.gold == (question.hidden["prefix"] + held[which - 1],)
+        repeated_answers = [
+            a for r, a in zip(requests, answers, strict=True) if r.endswith(f" {kind}.") and r in repeated
+        ]
+        assert question.gold == (question.hidden["prefix"] + repeated_answers[which - 1],)
         asked.add(which)
     assert asked == set(range(1, needles + 1))
 
 
-def test_nolima_questions_share_no_word_with_any_needle_of_theirs():
+def test_nolima_questions_share_no_word_with_their_needles():
     for link in LINKS:
         kind = KINDS[link.kind]
         for form in kind.needles:
@@ -202,7 +204,7 @@ def test_nolima_questions_have_one_answer_each(make):
     assert len(set(kinds)) == 5
 
 
-def test_nolima_leaves_out_what_the_text_speaks_of(model, make, tmp_path):
+def test_nolima_uses_no_place_or_name_that_the_text_mentions(model, make, tmp_path):
     suite, task = task_named("nolima")
     places = " ".join(f"He saw {link.one} and {link.two} in spring." for link in LINKS if link.kind == "landmark")
     file = tmp_path / "travels.txt"
@@ -216,7 +218,7 @@ def test_nolima_leaves_out_what_the_text_speaks_of(model, make, tmp_path):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own text", "a book"])
-def test_a_quoted_sentence_stands_once_and_its_words_in_no_other(make, own):
+def test_a_quoted_sentence_occurs_once_and_no_other_has_its_words(make, own):
     suite, task = task_named("quote")
     reading = make(suite, task, length=6000, own=own)
     text = reading.document.text
@@ -225,13 +227,13 @@ def test_a_quoted_sentence_stands_once_and_its_words_in_no_other(make, own):
         ((start, end),) = question.needles
         assert " ".join(text[start:end].split()) == question.gold[0]
         assert flat.count(question.gold[0]) == 1
-        assert not re.search(r"\b(?:Mrs?|Dr|St|[A-Z])\.\s$", text[:start])  # else it is a sentence's second half
+        assert not re.search(r"\b(?:Mrs?|Dr|St|[A-Z])\.\s$", text[:start])  # else half a sentence
         words = re.findall(r"“(\w+)”", question.text)
         assert len(words) == 3
         holders = [s for s in re.split(r"(?<=[.!?])\s", flat) if all(re.search(rf"\b{w}\b", s) for w in words)]
         assert [s for s in holders if s == question.gold[0]] == holders
         assert len(set(re.findall(r"\w{4,}", question.gold[0].lower()))) > 3
-        assert normalised(question.gold[0]).startswith(normalised(question.hidden["start"]))
+        assert normalize(question.gold[0]).startswith(normalize(question.hidden["start"]))
 
 
 def test_absent_facts_are_absent_and_half_of_them_near(make):
@@ -252,6 +254,6 @@ def test_absent_facts_are_absent_and_half_of_them_near(make):
 
 
 @every_task
-def test_a_length_without_room_is_refused_with_the_one_that_is_needed(make, suite, task):
+def test_a_length_that_is_too_short_is_an_error_with_task_and_length(make, suite, task):
     with pytest.raises(EvalError, match=rf"{task.name} at 64: "):
         make(suite, task, length=64)
