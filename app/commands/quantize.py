@@ -1,4 +1,4 @@
-"""`quantize`: int4 weights of a model into a new folder, with every layer's error as it goes."""
+"""`quantize`: write a model with int4 weights into a new folder and print the errors of every layer on the way."""
 
 from __future__ import annotations
 
@@ -16,62 +16,63 @@ if TYPE_CHECKING:
 
 
 def quantize(arguments: Arguments, _folder: Path) -> int:
-    """Run it; 0, or 128 plus the signal that stopped it. Raises SalaError."""
-    asked = arguments.quantize
-    assert asked is not None
+    """Run the command; return 0, or 128 plus the number of the signal that stopped it. Raises SalaError."""
+    options = arguments.quantize
+    assert options is not None
     from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, QuantizeFinished
     from sala_core.quantize import quantize as run
 
     with StopSignals() as stop:
         for event in run(
-            asked.source,
-            asked.target,
-            _settings(asked),
-            calibration=asked.calibration or DEFAULT_CALIBRATION,
-            held_out=asked.held_out or DEFAULT_HELD_OUT,
+            options.source,
+            options.target,
+            _settings(options),
+            calibration=options.calibration or DEFAULT_CALIBRATION,
+            held_out=options.held_out or DEFAULT_HELD_OUT,
             device=arguments.device,
-            restart=asked.restart,
+            restart=options.restart,
             should_stop=stop.is_set,
         ):
             if isinstance(event, QuantizeFinished):
-                text = json.dumps(event.report.to_dict(), indent=2) if asked.json else report_text(event.report, asked)
+                report = event.report
+                text = json.dumps(report.to_dict(), indent=2) if options.json else report_text(report, options)
                 print(text, flush=True)
                 return 0
-            if not asked.json:
-                print(event_text(event, asked), flush=True)
-    print(f"Stopped. Run the same command again to continue in {asked.target}.", flush=True)
+            if not options.json:
+                print(event_text(event, options), flush=True)
+    print(f"Stopped. Run the same command again to continue in {options.target}.", flush=True)
     return stop.exit_code
 
 
-def _settings(asked: QuantizeArguments) -> QuantizeSettings:
+def _settings(options: QuantizeArguments) -> QuantizeSettings:
     from sala_core.quantize import QuantizeSettings
 
-    version_two = asked.asymmetric and asked.layout == "gptqmodel"
+    is_version_two = options.asymmetric and options.layout == "gptqmodel"
     return QuantizeSettings(
-        bits=asked.bits,
-        group_size=asked.group_size,
-        sym=not asked.asymmetric,
-        act_order=asked.act_order,
-        desc_act=asked.desc_act,
-        scale_search=asked.scale_search,
-        damping=asked.damping,
-        include=asked.include,
-        samples=asked.samples,
-        sample_tokens=asked.tokens,
-        checkpoint_format=asked.format or ("gptq_v2" if version_two else "gptq"),
-        layout="autogptq" if asked.layout == "autogptq" else "gptqmodel",
+        bits=options.bits,
+        group_size=options.group_size,
+        sym=not options.asymmetric,
+        act_order=options.act_order,
+        desc_act=options.desc_act,
+        scale_search=options.scale_search,
+        damping=options.damping,
+        include=options.include,
+        samples=options.samples,
+        sample_tokens=options.tokens,
+        checkpoint_format=options.format or ("gptq_v2" if is_version_two else "gptq"),
+        layout="autogptq" if options.layout == "autogptq" else "gptqmodel",
     )
 
 
-def event_text(event: Planned | MatrixDone | LayerDone, asked: QuantizeArguments) -> str:
-    """What a step says; one or more lines."""
+def event_text(event: Planned | MatrixDone | LayerDone, options: QuantizeArguments) -> str:
+    """Return the line that reports an event; several lines for the plan."""
     from sala_core.quantize import MatrixDone, Planned
 
     if isinstance(event, Planned):
         return planned_text(event)
     if isinstance(event, MatrixDone):
         matrix = event.matrix
-        damped = f", damping {matrix.damping:g}" if matrix.damping > asked.damping else ""
+        damped = f", damping {matrix.damping:g}" if matrix.damping > options.damping else ""
         return (
             f"  {matrix.name:18} {matrix.num_out:>6} x {matrix.num_in:<6} error {matrix.error:7.2%},"
             f" rounded to nearest {matrix.error_rtn:7.2%}{damped}"
@@ -82,7 +83,7 @@ def event_text(event: Planned | MatrixDone | LayerDone, asked: QuantizeArguments
 
 
 def planned_text(event: Planned) -> str:
-    """What will be done, and what is left alone for which reason."""
+    """Return the plan: what is quantized and with which text, and what is left alone for which reason."""
     texts = f"{plural(event.calibration_texts, 'text')}, {plural(event.calibration_tokens, 'token')}"
     lines = [
         f"Quantizing {count(event.num_matrices)} matrices of {plural(event.num_layers, 'layer')} on {event.device} "
@@ -96,17 +97,17 @@ def planned_text(event: Planned) -> str:
     return "\n".join(lines)
 
 
-def report_text(report: Report, asked: QuantizeArguments) -> str:
-    """Perplexities, sizes, time and memory."""
-    found = report.perplexity
-    memory = f"{size(report.peak_memory_bytes)} of memory at most"
+def report_text(report: Report, options: QuantizeArguments) -> str:
+    """Return the summary of a finished run: perplexity, divergence, sizes, time and memory."""
+    perplexity = report.perplexity
+    memory = f"peak memory {size(report.peak_memory_bytes)}"
     if report.peak_device_bytes:
         memory += f", {size(report.peak_device_bytes)} on the card"
     return (
-        f"Perplexity on {count(found.tokens)} held-out tokens: {found.before:.3f} before, {found.after:.3f} after, "
-        f"{found.rtn:.3f} if rounded to nearest\n"
-        f"Divergence from the words foreseen before: {found.divergence_after:.4f} nats a token, "
-        f"{found.divergence_rtn:.4f} if rounded to nearest\n"
+        f"Perplexity on {count(perplexity.tokens)} held-out tokens: {perplexity.before:.3f} before, "
+        f"{perplexity.after:.3f} after, {perplexity.rtn:.3f} if rounded to nearest\n"
+        f"KL divergence from the original model's predictions: {perplexity.divergence_after:.4f} nats per token, "
+        f"{perplexity.divergence_rtn:.4f} if rounded to nearest\n"
         f"{size(report.bytes_before)} became {size(report.bytes_after)} in {duration(report.seconds)}; {memory}\n"
-        f"Written to {asked.target}"
+        f"Written to {options.target}"
     )

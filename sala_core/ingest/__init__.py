@@ -1,4 +1,4 @@
-"""Files and folders to documents that know where every token came from."""
+"""Files and folders to documents with token ids and the place of every token in the text."""
 
 from sala_core.ingest.document import Document, EncodedDocument, Limits, SkippedFile
 from sala_core.ingest.encode import ContentEncoder, encode_document

@@ -1,14 +1,15 @@
-"""From bytes to text: whatever the encoding, a text comes out, with a warning where it had to be guessed."""
+"""Decode the bytes of a text file in any encoding, with a warning if the encoding is a guess."""
 
 import codecs
 import re
 
 from charset_normalizer import from_bytes
 
+from sala_core.ingest.parsers.result import normalize_text
 from sala_core.ingest.sniff import HEAD_BYTES, looks_like_utf16
 
 SAMPLE_BYTES = 64 * 1024
-# The longer marks first: UTF-32's begins with UTF-16's.
+# UTF-32 before UTF-16: the UTF-32 little-endian mark begins with the UTF-16 one.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -17,52 +18,44 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _WESTERN_SIGNS = "\u00a0£§©«®°·»€‘’“”–—…•™"
-_UNWANTED = re.compile("[\0\ud800-\udfff]")
-_CARRIAGE_RETURN = re.compile("\r\n?")
 
 
 def decode_text(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """(text, warnings) of a file's bytes. Never raises: bytes that mean nothing become U+FFFD.
+    """Return (text, warnings) for the bytes of a file. Never raises: invalid bytes become U+FFFD.
 
-    Newlines become `\\n`, a byte order mark is dropped, NUL and lone surrogates become U+FFFD.
+    The byte order mark is dropped, and the text is normalized by `normalize_text`.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return _replacing(data[len(mark) :], encoding)
+            return _decode_replacing(data[len(mark) :], encoding)
     if encoding := looks_like_utf16(data[:HEAD_BYTES]) or "":
-        return _replacing(data, encoding)
+        return _decode_replacing(data, encoding)
     if b"\x1b$" not in data and b"\x1b(" not in data:
         try:
-            return normalise(data.decode()), ()
+            return normalize_text(data.decode()), ()
         except UnicodeDecodeError:
             if _is_mostly_utf8(data):
-                return _replacing(data, "utf-8")
+                return _decode_replacing(data, "utf-8")
     return _guess(data)
 
 
-def normalise(text: str) -> str:
-    """The text with `\\n` newlines and nothing in it that UTF-8 or a database cannot hold."""
-    if "\r" in text:
-        text = _CARRIAGE_RETURN.sub("\n", text)
-    return _UNWANTED.sub("\ufffd", text)
-
-
-def _replacing(data: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
+def _decode_replacing(data: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
+    """Decode with U+FFFD for invalid bytes, and a warning that counts them."""
     text = data.decode(encoding, errors="replace")
     num_bad = text.count("\ufffd") - data.count("\ufffd".encode(encoding))
     warnings = (f"{num_bad} places are not valid {encoding.upper()}",) if num_bad > 0 else ()
-    return normalise(text), warnings
+    return normalize_text(text), warnings
 
 
 def _is_mostly_utf8(data: bytes) -> bool:
-    """Whether a text is UTF-8 but for one place in ten characters beyond ASCII."""
+    """Whether at most one in ten of the characters beyond ASCII is invalid as UTF-8."""
     text = data.decode(errors="replace")
     beyond_ascii = sum(not char.isascii() for char in text)
     return text.count("\ufffd") * 10 <= beyond_ascii
 
 
 def _guess(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """Let charset-normalizer choose by what is not ASCII; but it errs on a few words of French."""
+    """Let charset-normalizer choose an encoding; but not for a few Western words, where it is often wrong."""
     sample = _sample(data)
     if _is_short_western(sample):
         candidates = ["cp1252"]
@@ -74,12 +67,12 @@ def _guess(data: bytes) -> tuple[str, tuple[str, ...]]:
             text = data.decode(encoding)
         except (UnicodeError, LookupError):
             continue
-        return normalise(text), (f"read as {encoding.replace('_', '-')} (guessed)",)
-    return normalise(data.decode("latin-1")), ("read as latin-1 (guessed)",)
+        return normalize_text(text), (f"read as {encoding.replace('_', '-')} (guessed)",)
+    return normalize_text(data.decode("latin-1")), ("read as latin-1 (guessed)",)
 
 
 def _is_short_western(sample: bytes) -> bool:
-    """Few bytes beyond ASCII, which are letters among ASCII letters if read as Western European."""
+    """Whether the text has few bytes beyond ASCII and these are mostly letters in Western European (cp1252)."""
     beyond = [char for char in sample.decode("cp1252", errors="replace") if not char.isascii()]
     if len(beyond) > 16 or "\ufffd" in beyond or b"\x1b" in sample:
         return False
@@ -89,7 +82,7 @@ def _is_short_western(sample: bytes) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """The lines of a long file that have bytes beyond ASCII, up to `SAMPLE_BYTES`; a short file whole."""
+    """A short file whole; of a long one the lines with bytes beyond ASCII, up to `SAMPLE_BYTES`."""
     if len(data) <= SAMPLE_BYTES:
         return data
     lines: list[bytes] = []

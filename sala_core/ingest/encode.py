@@ -1,4 +1,4 @@
-"""From text to token ids that know which characters they stand for."""
+"""Encode a document to token ids with the character offset of each token."""
 
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -8,22 +8,23 @@ from numpy.typing import NDArray
 
 from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.ingest.parser_process import ReadingStoppedError
+from sala_core.stopping import never
 
 PIECE_CHARS = 256 * 1024
 
 
 class ContentEncoder(Protocol):
-    """The part of the tokenizer that reading needs: text never becomes a control token."""
+    """The part of the tokenizer that is needed here. It never encodes text as a control token."""
 
     def encode_content_with_offsets(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """int32 ids [T] and the int64 character offset in `text` at which each begins [T]."""
+        """Return token ids [T] int32, and the character offset in `text` at which each begins, [T] int64."""
         ...
 
 
 def pieces(text: str, max_chars: int = PIECE_CHARS) -> Iterator[tuple[int, int]]:
-    """Bounds of consecutive parts of at most `max_chars` characters, cut where a line begins if there is one.
+    """Yield (start, end) of consecutive pieces of at most `max_chars` characters, split at line starts if possible.
 
-    A line that begins with white space is avoided, because tokenizers join a newline with the space after it.
+    A line that begins with white space is avoided, because tokenizers merge a newline with the space after it.
     """
     start = 0
     while len(text) - start > max_chars:
@@ -35,6 +36,7 @@ def pieces(text: str, max_chars: int = PIECE_CHARS) -> Iterator[tuple[int, int]]
 
 
 def _cut(text: str, start: int, end: int) -> int:
+    """Where to split: in the second half of text[start:end], best at a line start, else before a space, else at end."""
     earliest = start + (end - start) // 2
     newline = end
     for _ in range(200):
@@ -47,16 +49,16 @@ def _cut(text: str, start: int, end: int) -> int:
     if newline >= 0:
         return newline + 1
     space = text.rfind(" ", earliest, end)
-    # Tokenizers keep a space with the word after it.
+    # before the space: tokenizers merge a space with the word after it
     return space if space > start else end
 
 
 def encode_document(
-    document: Document, encoder: ContentEncoder, should_stop: Callable[[], bool] = lambda: False
+    document: Document, encoder: ContentEncoder, should_stop: Callable[[], bool] = never
 ) -> EncodedDocument:
-    """Encode the document's text piece by piece, so that only ids and offsets grow with its length.
+    """Encode a document piece by piece, so that only ids and offsets grow with its length.
 
-    Raises ReadingStoppedError when `should_stop` says so.
+    Raises ReadingStoppedError if `should_stop` returns True before a piece.
     """
     ids: list[NDArray[np.int32]] = []
     starts: list[NDArray[np.int64]] = []
@@ -70,8 +72,7 @@ def encode_document(
         starts.append(np.asarray(piece_starts, np.int64) + start)
     token_ids = np.concatenate(ids) if ids else np.empty(0, np.int32)
     token_starts = np.concatenate(starts) if starts else np.empty(0, np.int64)
-    # A character that a tokenizer leaves out belongs to the token before it, the first ones to the first
-    # token.
+    # characters that a tokenizer skips belong to the token before them, or to the first token
     token_starts[:1] = 0
     np.maximum.accumulate(token_starts, out=token_starts)
     return EncodedDocument(document=document, token_ids=token_ids, token_starts=token_starts)

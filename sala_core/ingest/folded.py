@@ -1,4 +1,4 @@
-"""A text in which typography does not count, and the way back to the characters of the original."""
+"""Fold typography (quotation marks, dashes, spaces, ligatures) for search, and map hits back to the original text."""
 
 import re
 import unicodedata
@@ -21,51 +21,51 @@ _DIVIDED = r"|(?<=[^\W\d_])[-\u2010\u00ad]\n[ \t]*(?=[^\W\d_])"
 
 
 class FoldedText:
-    """The folded text and, at each place where its length changed, the offsets in both texts."""
+    """A folded text, with pairs of offsets in both texts wherever folding changes the length."""
 
     def __init__(self, text: str, *, join_divided_words: bool = False) -> None:
-        """Fold `text`; `join_divided_words` also drops a hyphen between letters at the end of a line."""
+        """Fold `text`. join_divided_words: also remove a hyphen between letters at the end of a line."""
         pieces: list[str] = []
-        ours, theirs = [0], [0]
+        folded, original = [0], [0]
         size = end = 0
         for start, stop, replacement in _changes(text, join_divided_words):
             unchanged = text[end:start].translate(_SINGLE_TABLE)
             pieces += (unchanged, replacement)
             size += len(unchanged)
-            # Inside a replacement every offset means its first original character.
-            ours += (size, size + len(replacement))
-            theirs += (start, stop)
+            # every offset inside a replacement stands for its first original character
+            folded += (size, size + len(replacement))
+            original += (start, stop)
             size += len(replacement)
             end = stop
         pieces.append(text[end:].translate(_SINGLE_TABLE))
         self._text = "".join(pieces)
-        self._ours = np.array(ours, np.int64)
-        self._theirs = np.array(theirs, np.int64)
+        self._folded_offsets = np.array(folded, np.int64)
+        self._original_offsets = np.array(original, np.int64)
 
     def find(self, quotation: str) -> tuple[int, int] | None:
-        """(start, end) in the original where the quotation first stands as whole words, or None."""
-        wanted = FoldedText(quotation.strip())._text.strip() if quotation else ""
-        if not wanted:
+        """Return (start, end) in the original of the first match of whole words, or None."""
+        pattern = FoldedText(quotation.strip())._text.strip() if quotation else ""
+        if not pattern:
             return None
-        at = self._text.find(wanted)
+        at = self._text.find(pattern)
         while at >= 0:
-            end = at + len(wanted)
+            end = at + len(pattern)
             if not _splits_word(self._text, at) and not _splits_word(self._text, end):
                 return self._original(at, is_end=False), self._original(end - 1, is_end=True)
-            at = self._text.find(wanted, at + 1)
+            at = self._text.find(pattern, at + 1)
         return None
 
     def _original(self, offset: int, *, is_end: bool) -> int:
-        """Offset in the original of the folded character at `offset`, or of what follows it."""
-        index = int(np.searchsorted(self._ours, offset, side="right")) - 1
-        ours, theirs = int(self._ours[index]), int(self._theirs[index])
-        if index % 2 == 0:
-            return theirs + (offset - ours) + is_end
-        return int(self._theirs[index + 1]) if is_end else theirs
+        """Offset in the original of the folded character at `offset`; of the one after it if `is_end`."""
+        index = int(np.searchsorted(self._folded_offsets, offset, side="right")) - 1
+        folded, original = int(self._folded_offsets[index]), int(self._original_offsets[index])
+        if index % 2 == 0:  # between replacements: one character for one
+            return original + (offset - folded) + is_end
+        return int(self._original_offsets[index + 1]) if is_end else original
 
 
 def _changes(text: str, join_divided_words: bool) -> Iterator[tuple[int, int, str]]:
-    """(start, stop, replacement) of every run whose folded form has another length."""
+    """(start, stop, replacement) of every run of characters whose folded form has another length."""
     pattern = r"\s{2,}|-{2,}" + ("" if text.isascii() else _BEYOND_ASCII)
     if join_divided_words:
         pattern = _DIVIDED[1:] + "|" + pattern
@@ -84,7 +84,7 @@ def _changes(text: str, join_divided_words: bool) -> Iterator[tuple[int, int, st
 
 
 def _splits_word(text: str, at: int) -> bool:
-    """Whether a cut before `text[at]` goes through a word; scripts without case have no spaces to go by."""
+    """Whether a cut before `text[at]` splits a word. Scripts without case (Chinese) have no word boundaries."""
     if at == 0 or at >= len(text):
         return False
     return _is_word(text[at - 1]) and _is_word(text[at])

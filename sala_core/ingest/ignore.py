@@ -1,8 +1,8 @@
 """Git's ignore rules (gitignore(5)): nested `.gitignore`, `.git/info/exclude` and the user's global file.
 
-A rule is relative to the folder of its file. Within one file the last match decides; the file nearest to the
-path decides before those further up, then `.git/info/exclude`, then the global file. An ignored folder is
-never entered, so a rule has to be asked only about the path itself, not about the folders above it.
+A rule is relative to the folder of its file. Within one file the last matching rule decides. The `.gitignore` nearest
+to the path takes precedence over those further up, then come `.git/info/exclude` and the global file. An ignored
+folder is never entered, so rules are matched against the path itself, not against the folders above it.
 """
 
 import os
@@ -23,18 +23,18 @@ MAX_RULES_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of an ignore file; `ignores` is False where it begins with `!`."""
+    """One line of an ignore file. ignores: False if the line begins with `!`."""
 
     line: str
     regex: re.Pattern[str]
     ignores: bool
     is_for_folders: bool
 
-    def names(self, relative: str, *, is_folder: bool) -> bool:
-        """Whether the rule matches this path (posix, relative to the rule's folder) itself.
+    def matches(self, relative: str, *, is_folder: bool) -> bool:
+        """Whether the rule matches this path itself (POSIX, relative to the rule's folder).
 
-        pathspec's regex also matches what lies below the path that a rule names, hence the full match; only
-        rules such as `a/**` have no end of their own.
+        The regex of pathspec also matches everything below the path, so it must match in full. Only rules such as
+        `a/**` have no group for the part below; for these a search is enough.
         """
         if self.is_for_folders and not is_folder:
             return False
@@ -45,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleFile:
-    """The rules of one ignore file; `folder` is the absolute folder they are relative to."""
+    """The rules of one ignore file. folder: absolute, the rules are relative to it. label: shown in reasons."""
 
     folder: str
     label: str
@@ -53,7 +53,7 @@ class RuleFile:
 
     @classmethod
     def read(cls, path: str, folder: str, label: str) -> "RuleFile | None":
-        """The rules in `path`, or None where there are none. Lines that git rejects are left out."""
+        """Read the rules in `path`; return None if there are none. Lines that git rejects are skipped."""
         try:
             data = read_regular(path, MAX_RULES_BYTES)
         except (OSError, IngestError):
@@ -62,10 +62,10 @@ class RuleFile:
         return cls(folder, label, rules) if rules else None
 
     def decide(self, path: str, *, is_folder: bool) -> Rule | None:
-        """The last rule that names the absolute `path`, or None."""
+        """Return the last rule that matches the absolute `path`, or None."""
         relative = path[len(self.folder.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
         for rule in reversed(self.rules):
-            if rule.names(relative, is_folder=is_folder):
+            if rule.matches(relative, is_folder=is_folder):
                 return rule
         return None
 
@@ -73,7 +73,7 @@ class RuleFile:
 def _parse(text: str) -> Iterator[Rule]:
     for line in text.split("\n"):
         trimmed = line.removesuffix("\r").rstrip(" ")
-        # Without its last slash a rule matches paths without one; that it is for folders is kept beside it.
+        # parsed without the last slash, so that the regex matches paths without one; `is_for_folders` keeps it
         body = trimmed.removesuffix("/") if trimmed.endswith("/") else line.removesuffix("\r")
         try:
             patterns = GitIgnoreSpec.from_lines([body]).patterns
@@ -86,16 +86,15 @@ def _parse(text: str) -> Iterator[Rule]:
 
 @dataclass(frozen=True)
 class IgnoreRules:
-    """The rule files in force in one folder, the deciding one first."""
+    """The rule files that apply in one folder, in order of precedence."""
 
     levels: tuple[RuleFile, ...] = ()
 
     @classmethod
     def above(cls, folder: str) -> "IgnoreRules":
-        """Rules that reach into the absolute `folder` from the repository around it, without its own
-        `.gitignore`.
+        """Return the rules of the repository around the absolute `folder`, without the folder's own `.gitignore`.
 
-        A folder that those rules ignore was chosen by the reader all the same: they are then left out.
+        If these rules ignore the folder itself, the user has chosen it all the same: then they do not apply.
         """
         chain = [folder]
         while not os.path.lexists(os.path.join(chain[-1], ".git")):
@@ -112,7 +111,7 @@ class IgnoreRules:
         return rules
 
     def inside(self, folder: str) -> "IgnoreRules":
-        """Rules for the entries of `folder`: its own file first; a nested repository starts afresh."""
+        """The rules for entries of `folder`, its own file first. A nested repository ignores the rules above it."""
         levels = self.levels
         if os.path.lexists(os.path.join(folder, ".git")):
             levels = _repository_levels(folder)
@@ -120,7 +119,7 @@ class IgnoreRules:
         return IgnoreRules((own, *levels) if own else levels)
 
     def reason(self, path: str, *, is_folder: bool) -> str | None:
-        """Why the absolute `path` is ignored, or None if it is to be read."""
+        """Return why the absolute `path` is ignored, or None if it is not."""
         for level in self.levels:
             if rule := level.decide(path, is_folder=is_folder):
                 return f"ignored by {level.label} (rule {rule.line})" if rule.ignores else None
@@ -129,17 +128,17 @@ class IgnoreRules:
 
 def _repository_levels(folder: str) -> tuple[RuleFile, ...]:
     """`.git/info/exclude` and the global file, both relative to `folder`."""
-    found = []
+    levels = []
     if git_folder := _git_folder(folder):
         exclude = os.path.join(git_folder, "info", "exclude")
-        found.append(RuleFile.read(exclude, folder, ".git/info/exclude"))
+        levels.append(RuleFile.read(exclude, folder, ".git/info/exclude"))
     if path := global_excludes_file():
-        found.append(RuleFile.read(path, folder, path))
-    return tuple(level for level in found if level)
+        levels.append(RuleFile.read(path, folder, path))
+    return tuple(level for level in levels if level)
 
 
 def _git_folder(folder: str) -> str | None:
-    """Where `info/exclude` is: `.git` itself, or what a worktree's or submodule's `.git` file points to."""
+    """The folder with `info/exclude`: `.git`, or the one that the `.git` file of a worktree or submodule names."""
     path = os.path.join(folder, ".git")
     if os.path.isdir(path):
         return path
@@ -153,10 +152,10 @@ def _git_folder(folder: str) -> str | None:
 
 
 def global_excludes_file() -> str | None:
-    """The user's own ignore file: git's `core.excludesFile`, else `git/ignore` beside its settings."""
+    """Return the path of the user's ignore file: git's `core.excludesFile`, else `git/ignore` in the config folder."""
     home = os.path.expanduser("~")
     if git := shutil.which("git"):
-        # Outside every repository, so that no repository's own configuration has a say.
+        # GIT_DIR points nowhere: the configuration of a repository around the home folder must not count
         command = [git, "config", "--type=path", "--get", "core.excludesFile"]
         environment = {**os.environ, "GIT_DIR": os.devnull}
         try:

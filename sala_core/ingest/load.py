@@ -1,4 +1,4 @@
-"""From a file that was found to the document that is read."""
+"""Read one file that `walk` has found into a document."""
 
 from sala_core.errors import IngestError
 from sala_core.ingest.decode import decode_text
@@ -12,9 +12,9 @@ from sala_core.ingest.walk import FoundFile, too_large
 
 
 def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Document:
-    """Read, decode or parse one file.
+    """Read, then decode or parse one file.
 
-    Raises IngestError with the reason why it is not read, and ReadingStoppedError from the parser.
+    Raises IngestError with the reason why the file is not read, and ReadingStoppedError from the parser.
     """
     try:
         kind, parsed = _read(file, parser, limits)
@@ -36,6 +36,7 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
 
 
 def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind, Parsed]:
+    """The format of a file and its text. Raises IngestError, ReadingStoppedError, OSError."""
     kind = identify(file.name, read_regular(file.path, HEAD_BYTES))
     limit = limits.max_container_bytes if kind.is_container else limits.max_file_bytes
     if file.num_bytes > limit:

@@ -1,4 +1,4 @@
-"""The parent's side of parsing: a child that is killed when it takes too long or too much."""
+"""The parent side of the parser process: start it, ask it, kill it if it takes too long or too much memory."""
 
 import json
 import queue
@@ -17,10 +17,11 @@ from sala_core.errors import IngestError
 from sala_core.ingest.document import Limits
 from sala_core.ingest.parsers.result import Parsed
 from sala_core.ingest.sniff import Kind
+from sala_core.stopping import never
 
 _PARSERS = Path(__file__).parent / "parsers"
-# The package `parsers` alone, found by its path: importing its real parent would load the whole program,
-# torch too.
+# The child imports the package `parsers` alone, from its path. To import `sala_core.ingest.parsers` would also load
+# its parents, and with them most of the program.
 _BOOTSTRAP = (
     "import sys, types; package = types.ModuleType('parsers'); package.__path__ = [sys.argv[1]]; "
     "sys.modules['parsers'] = package; from parsers.child import main; main(int(sys.argv[2]))"
@@ -30,11 +31,11 @@ _MAX_HEADER_BYTES = 64 << 20
 
 
 class ReadingStoppedError(Exception):
-    """The caller asked to stop while a file was being parsed; never leaves this package."""
+    """The caller asked to stop while a file was read."""
 
 
 class _Reply:
-    """What the child answered to one request; `header` is None if it died instead."""
+    """The child's reply to one request. header: None if the child has died."""
 
     def __init__(self, header: dict[str, Any] | None, text: bytes) -> None:
         self.header = header
@@ -42,7 +43,7 @@ class _Reply:
 
 
 class _Child:
-    """One process and a thread that reads its replies: a pipe has no portable timeout."""
+    """One parser process, and a thread that reads its replies, because a pipe has no portable timeout."""
 
     def __init__(self, limits: Limits) -> None:
         command = [sys.executable, "-I", "-c", _BOOTSTRAP, str(_PARSERS), str(limits.max_parse_memory_bytes)]
@@ -60,7 +61,7 @@ class _Child:
         self._reader.start()
 
     def send(self, request: dict[str, str | int]) -> None:
-        """Hand over one file; a child that has died is noticed by its missing reply."""
+        """Send one request. If the child has died, its reply is missing."""
         assert self.process.stdin is not None
         self.num_files += 1
         try:
@@ -70,7 +71,7 @@ class _Child:
             self.process.kill()
 
     def end(self) -> None:
-        """Kill the process and wait for it and for the reading thread."""
+        """Kill the process, then wait for it and for the thread."""
         self.process.kill()
         self.process.wait()
         self._reader.join()
@@ -82,7 +83,7 @@ class _Child:
                 continue
 
     def num_bytes(self) -> int:
-        """Resident memory of the process, 0 if it is gone."""
+        """Return the resident memory of the process, 0 if it has ended."""
         try:
             return int(psutil.Process(self.process.pid).memory_info().rss)
         except psutil.Error:
@@ -95,7 +96,7 @@ class _Child:
         self.replies.put(_Reply(None, b""))
 
     def _read_reply(self) -> _Reply | None:
-        """One whole reply, or None where the output ends or is not what a sound child writes."""
+        """One whole reply, or None if the output ends or is malformed."""
         output = self.process.stdout
         assert output is not None
         line = output.readline(_MAX_HEADER_BYTES)
@@ -111,9 +112,9 @@ class _Child:
 
 
 class ParserProcess:
-    """Parses PDF, EPUB and HTML files in a child that serves many and is replaced when a file ends it."""
+    """Parses PDF, EPUB and HTML files in a child process. One child parses many files; if it dies, a new one starts."""
 
-    def __init__(self, limits: Limits, should_stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, limits: Limits, should_stop: Callable[[], bool] = never) -> None:
         self._limits = limits
         self._should_stop = should_stop
         self._child: _Child | None = None
@@ -127,16 +128,16 @@ class ParserProcess:
         self.close()
 
     def close(self) -> None:
-        """End the child; the next `parse` starts another."""
+        """End the child; the next `parse` starts another one."""
         if self._child:
             self._child.end()
             self._child = None
 
     def parse(self, path: str, kind: Kind) -> Parsed:
-        """The text of one file.
+        """Return the text of one file.
 
-        Raises IngestError with the reason if the file cannot be read, takes too long or too much memory, or
-        brings the child down; ReadingStoppedError when `should_stop` says so.
+        Raises IngestError with the reason if the file cannot be read, takes too long or too much memory, or crashes
+        the child; ReadingStoppedError if `should_stop` returns True.
         """
         while True:
             child = self._child = self._child or _Child(self._limits)
@@ -144,7 +145,7 @@ class ParserProcess:
             if header.get("is_final") or header.get("is_dead"):
                 self.close()
                 if child.num_files > 1:
-                    # What earlier files left behind may be to blame: this one has a fresh child to itself.
+                    # earlier files may be the cause, by what they left in memory: retry in a new child
                     continue
                 raise IngestError(self._end_reason(header))
             if error := header.get("error"):
@@ -153,13 +154,14 @@ class ParserProcess:
             return Parsed(text=text.decode(), page_starts=page_starts, warnings=tuple(header["warnings"]))
 
     def _end_reason(self, header: dict[str, Any]) -> str:
+        """Why the file has ended the child, for the user."""
         if header.get("memory"):
             limit = self._limits.max_parse_memory_bytes / 2**20
             return f"reading it takes more memory than the limit of {limit:,.0f} MiB"
         return "reading it made the parser fail: the file is probably damaged"
 
     def _ask(self, child: _Child, path: str, kind: Kind) -> tuple[dict[str, Any], bytes]:
-        """The child's reply, `is_dead` where it gave none. Watches time, memory and the stop flag."""
+        """(header, text) of the child's reply; `is_dead` if there was none. Watches time, memory and `should_stop`."""
         limits = self._limits
         child.send(
             {

@@ -1,4 +1,4 @@
-"""The whole way from paths to encoded documents, one file at a time."""
+"""From paths to encoded documents, one file at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,19 +9,25 @@ from sala_core.ingest.encode import ContentEncoder, encode_document
 from sala_core.ingest.load import load_document
 from sala_core.ingest.parser_process import ParserProcess, ReadingStoppedError
 from sala_core.ingest.walk import FoundFile, walk
+from sala_core.stopping import never
 
 
 def prepare(
     paths: Sequence[Path],
     tokenizer: ContentEncoder,
     limits: Limits | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = never,
 ) -> Iterator[EncodedDocument | SkippedFile]:
-    """Each file below `paths`, encoded, or the reason why it is skipped, as soon as it is done, in a stable
-    order.
+    """Yield every file below `paths`, encoded, or the reason why it is skipped. The order is that of `walk`.
 
-    Only one file is in memory at a time. The iterator ends early once `should_stop()` is true; closing it
-    ends the parsing process. Raises IngestError at once, before the first file, if a path does not exist.
+    Only one file is in memory at a time. Closing the iterator ends the parser process. Raises IngestError at once,
+    before the first file, if a path does not exist.
+
+    Args:
+        paths: files and folders.
+        tokenizer: encodes the texts.
+        limits: bounds on files and parsing; None for the defaults.
+        should_stop: called between files and while a file is parsed or encoded. If it returns True, the iterator ends.
     """
     limits = limits or Limits()
     return _prepare(walk(paths, limits), tokenizer, limits, should_stop)

@@ -1,4 +1,4 @@
-"""Opening nothing but regular files: no FIFO to hang on, no device, no link swapped in."""
+"""Open regular files only: no FIFO that blocks, no device, no link that has replaced the file."""
 
 import os
 import stat
@@ -27,23 +27,23 @@ _KINDS = {
 
 
 def special_kind(mode: int) -> str | None:
-    """What a file of this `st_mode` is, in words, or None for a regular file."""
+    """Return what a file with this `st_mode` is, in words, or None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return _KINDS.get(stat.S_IFMT(mode), "a special file")
 
 
 def describe_os_error(error: OSError) -> str:
-    """The reason shown for a file or folder that the system refuses to open."""
+    """Return the reason shown for a file or folder that the system cannot open."""
     if isinstance(error, PermissionError):
         return "cannot be opened: permission denied"
     return f"cannot be read: {error.strerror or error}"
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a regular file for reading, unbuffered, without following a link at its end.
+    """Open a regular file for reading, unbuffered. If the path itself is a link, it is not followed.
 
-    Raises IngestError for anything else, and OSError as `os.open` does.
+    Raises IngestError for anything but a regular file, and OSError as `os.open` does.
     """
     mode = os.lstat(path).st_mode
     if kind := special_kind(mode):
@@ -59,7 +59,7 @@ def open_regular(path: str | Path) -> BinaryIO:
 
 
 def read_regular(path: str | Path, max_bytes: int) -> bytes:
-    """At most the first `max_bytes` bytes of a regular file. Raises as `open_regular` does."""
+    """Return at most the first `max_bytes` bytes of a regular file. Raises as `open_regular` does."""
     blocks: list[bytes] = []
     left = max_bytes
     with open_regular(path) as file:

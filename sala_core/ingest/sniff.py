@@ -1,4 +1,4 @@
-"""Which format a file has, from its first bytes and its name."""
+"""Detect the format of a file from its first bytes and its name."""
 
 import re
 from enum import Enum
@@ -9,7 +9,7 @@ HEAD_BYTES = 8192
 
 
 class Kind(Enum):
-    """A format that is read; the value is its media type."""
+    """A format that can be read. The value is its media type."""
 
     TEXT = "text/plain"
     MARKDOWN = "text/markdown"
@@ -19,12 +19,12 @@ class Kind(Enum):
 
     @property
     def is_container(self) -> bool:
-        """Whether most of the file's bytes are not text."""
+        """Whether most bytes of such a file are not text."""
         return self in (Kind.PDF, Kind.EPUB)
 
     @property
     def is_parsed(self) -> bool:
-        """Whether a parser has to read it, rather than a decoder of characters."""
+        """Whether a parser reads it; other files are only decoded."""
         return self in (Kind.PDF, Kind.EPUB, Kind.HTML)
 
 
@@ -54,14 +54,14 @@ _MAGIC = {
 }  # fmt: skip
 _BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _HTML_START = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
-# Control characters that no text file has many of: all but tab, newlines, form feed, backspace and escape.
+# control characters that are rare in text: all except tab, newlines, form feed, backspace and escape
 _CONTROLS = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 27})
 
 
 def identify(name: str, head: bytes) -> Kind:
-    """The format of a file from its name and its first `HEAD_BYTES` bytes.
+    """Return the format of a file from its name and its first `HEAD_BYTES` bytes.
 
-    Raises IngestError for a binary file; the message is the reason.
+    Raises IngestError for a binary file. The message is the reason.
     """
     suffix = "." + name.lower().rpartition(".")[2] if "." in name else ""
     by_name = _SUFFIXES.get(suffix)
@@ -79,7 +79,8 @@ def identify(name: str, head: bytes) -> Kind:
 
 
 def _binary_reason(head: bytes) -> str | None:
-    # Some marks are plain letters, which a text may begin with too.
+    """Why a file that begins with these bytes is binary, or None for text."""
+    # some signatures are plain letters, and a text can begin with them
     if b"\0" in head or not head.isascii():
         for what, marks in _MAGIC.items():
             if head.startswith(marks):
@@ -96,7 +97,7 @@ def _binary_reason(head: bytes) -> str | None:
 
 
 def looks_like_utf16(head: bytes) -> str | None:
-    """`utf-16-le` or `utf-16-be` if every other byte is mostly zero: Latin text without a byte order mark."""
+    """Return `utf-16-le` or `utf-16-be` if every second byte is mostly zero (Latin text without a BOM), or None."""
     head = head[: len(head) // 2 * 2]
     pairs = len(head) // 2
     if pairs < 2:

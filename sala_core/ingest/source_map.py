@@ -1,4 +1,4 @@
-"""Where a token, a run of characters or a quotation stands in its document: page, lines, characters."""
+"""Locate a token, a range of characters or a quotation in its document: page, lines, characters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ _BLOCK_CHARS = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A run of characters of a document.
+    """A range of characters of a document.
 
-    page: 1-based, where the run begins; None in a document without pages. line_start, line_end: 1-based in
-    the whole document, inclusive. char_start, char_end: offsets in the text, end exclusive.
+    page: 1-based, of the first character; None in a document without pages. line_start, line_end: 1-based in the
+    whole document, inclusive. char_start, char_end: offsets in the text, end exclusive.
     """
 
     page: int | None
@@ -28,21 +28,21 @@ class Place:
 
 
 class SourceMap:
-    """The map of one document. Only arrays are kept; a look-up is a binary search."""
+    """Maps tokens and characters of one document to places. It keeps only arrays; a lookup is a binary search."""
 
     def __init__(self, text: str, page_starts: Sequence[int], token_starts: NDArray[np.int64]) -> None:
-        """text: the document's; page_starts: character offsets, () without pages; token_starts: int64 [T]."""
+        """text: of the document. page_starts: character offsets, () without pages. token_starts: int64 [T]."""
         self._text = text
         self._page_starts = np.asarray(page_starts, np.int64)
         self._token_starts = np.asarray(token_starts, np.int64)
 
     @property
     def num_chars(self) -> int:
-        """Characters of the text."""
+        """Number of characters of the text."""
         return len(self._text)
 
     def place(self, first_token: int, last_token: int) -> Place:
-        """Where the tokens `first_token` to `last_token` of the body (inclusive) stand.
+        """Return the place of the tokens `first_token` to `last_token` (inclusive) of the body.
 
         Raises IndexError if they are not tokens of this document.
         """
@@ -50,13 +50,13 @@ class SourceMap:
         if not 0 <= first_token <= last_token < num_tokens:
             raise IndexError(f"tokens {first_token} to {last_token} of a document of {num_tokens} tokens")
         start = int(self._token_starts[first_token])
-        # A character of several tokens ends where the next character's token begins.
+        # if several tokens share a character, it ends where the token of the next character begins
         after = int(np.searchsorted(self._token_starts, self._token_starts[last_token], side="right"))
         end = int(self._token_starts[after]) if after < num_tokens else len(self._text)
         return self.place_of_chars(start, end)
 
     def place_of_chars(self, start: int, end: int) -> Place:
-        """The place of `text[start:end]`. Raises IndexError for a run outside the text."""
+        """Return the place of `text[start:end]`. Raises IndexError for a range outside the text."""
         if not 0 <= start <= end <= len(self._text):
             raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
         page = int(np.searchsorted(self._page_starts, start, side="right")) if len(self._page_starts) else None
@@ -69,17 +69,20 @@ class SourceMap:
         )
 
     def text(self, place: Place) -> str:
-        """The characters at a place."""
+        """Return the characters of a place."""
         return self._text[place.char_start : place.char_end]
 
     def whole_lines(self, place: Place) -> str:
-        """The lines that a place touches, from their first character to their last."""
+        """Return the whole lines that a place overlaps."""
         start = int(self._line_starts[place.line_start - 1])
         ends = self._line_starts[place.line_end] - 1 if place.line_end < len(self._line_starts) else len(self._text)
         return self._text[start : int(ends)]
 
     def tokens_of_chars(self, start: int, end: int) -> tuple[int, int]:
-        """(first, last) tokens, inclusive, that cover `text[start:end]`: the inverse of `place`."""
+        """Return the (first, last) tokens, inclusive, that cover `text[start:end]`: the inverse of `place`.
+
+        Raises IndexError for a range outside the text, or a document without tokens.
+        """
         if not 0 <= start <= end <= len(self._text) or not len(self._token_starts):
             raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
         holder = int(np.searchsorted(self._token_starts, start, side="right")) - 1
@@ -88,10 +91,10 @@ class SourceMap:
         return first, last
 
     def find(self, quotation: str) -> Place | None:
-        """Where a quotation stands word for word, the first time, or None.
+        """Return the first place where a quotation occurs word for word, or None.
 
-        White space, typographic quotation marks, dashes and ligatures are folded, and words divided at the
-        end of a line are found whole.
+        The search ignores differences in white space, quotation marks, dashes and ligatures. It also finds words
+        that are hyphenated at the end of a line.
         """
         span = self._folded.find(quotation)
         if span is None and self._has_divided_words:
@@ -99,11 +102,12 @@ class SourceMap:
         return self.place_of_chars(*span) if span else None
 
     def _line(self, char: int) -> int:
+        """The 1-based line of the character at offset `char`."""
         return int(np.searchsorted(self._line_starts, char, side="right"))
 
     @cached_property
     def _line_starts(self) -> NDArray[np.int64]:
-        """int64 [lines]: offset of each line, the first 0."""
+        """Character offset of each line, int64 [lines]; the first is 0."""
         starts = [np.zeros(1, np.int64)]
         for begin in range(0, len(self._text), _BLOCK_CHARS):
             block = self._text[begin : begin + _BLOCK_CHARS].encode("utf-32-le", "surrogatepass")

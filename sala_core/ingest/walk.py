@@ -1,4 +1,4 @@
-"""Which files a reading takes, in a stable order, and why the others are left out."""
+"""Find the files below the given paths, in a stable order, and say why others are skipped."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFile:
-    """A regular file that only its content can still keep from being read; `path` is absolute."""
+    """A regular file that is to be read, unless its content rules it out. path: absolute."""
 
     name: str
     path: str
@@ -27,12 +27,11 @@ class FoundFile:
 
 
 def walk(paths: Sequence[Path], limits: Limits) -> Iterator[FoundFile | SkippedFile]:
-    """Every file below `paths` in reading order: as given, then by natural name (`ch2` before `ch10`), files
-    first.
+    """Yield every file below `paths`, or why it is skipped.
 
-    Names are relative: a file's own name, or the folder's name and the path inside it. A folder left out is
-    one entry whose name ends in `/`. Raises IngestError at once, before the first entry, if a path does not
-    exist.
+    The order is that of `paths`; inside a folder files come before folders, both in natural order (`ch2` before
+    `ch10`). Names are relative: the file's own name, or the folder's name and the path inside it. A skipped folder is
+    one entry whose name ends in `/`. Raises IngestError at once, before the first entry, if a path does not exist.
     """
     roots = []
     for path, name in zip(paths, _root_names(paths), strict=True):
@@ -44,7 +43,7 @@ def walk(paths: Sequence[Path], limits: Limits) -> Iterator[FoundFile | SkippedF
 
 
 def _root_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path given: its last part, numbered where two share it."""
+    """A name for each path: its last part, with a number if another path has the same."""
     taken: set[str] = set()
     names = []
     for path in paths:
@@ -59,6 +58,7 @@ def _root_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _walk_roots(roots: list[tuple[str, str]], limits: Limits) -> Iterator[FoundFile | SkippedFile]:
+    """Yield the entries of all roots (path, name), each file once, at most `limits.max_files`."""
     seen: set[str] = set()
     num_files = 0
     for root, name in roots:
@@ -78,7 +78,7 @@ def _walk_roots(roots: list[tuple[str, str]], limits: Limits) -> Iterator[FoundF
 
 
 def _folder_entries(root: str, name: str, limits: Limits) -> Iterator[FoundFile | SkippedFile]:
-    """The entries below one folder, without recursion, so that depth costs no stack."""
+    """Yield the entries below one folder. Not recursive, so that depth needs no stack."""
     pending: list[tuple[str, str, IgnoreRules]] = [(root, name, IgnoreRules.above(root))]
     while pending:
         folder, prefix, rules = pending.pop()
@@ -108,7 +108,7 @@ def _folder_entries(root: str, name: str, limits: Limits) -> Iterator[FoundFile 
 
 
 def _link_refusal(entry: os.DirEntry[str], root: str) -> str | None:
-    """Why a link is not followed: it leads out, or to what is met under its own name anyway."""
+    """Why a link is not followed, or None if the entry is not a link."""
     if not entry.is_symlink():
         return None
     try:
@@ -121,7 +121,7 @@ def _link_refusal(entry: os.DirEntry[str], root: str) -> str | None:
 
 
 def _file(path: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
-    """Judge a file by everything but its content; it is not opened."""
+    """Accept or skip a file by its kind, name, size and permissions. The file is not opened."""
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -141,19 +141,19 @@ def _file(path: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
 
 
 def too_large(num_bytes: int, limit: int) -> str:
-    """The reason shown for a file over a limit, both in bytes."""
+    """Return the reason shown for a file of `num_bytes` bytes over a limit of `limit` bytes."""
     return f"{num_bytes / 2**20:,.1f} MiB, over the limit of {limit / 2**20:,.1f} MiB"
 
 
 def printable(name: str) -> str:
-    """A file name fit to be shown and put into a header: no undecodable bytes, no control characters."""
+    """Return a file name for display and for the document header, without undecodable bytes or control characters."""
     return _CONTROL.sub("\ufffd", name.encode(errors="surrogateescape").decode(errors="replace"))
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that puts `ch2` before `ch10` whatever their case; ties are broken by the name itself."""
+    """Return a sort key that puts `ch2` before `ch10` and ignores case; the name itself breaks ties."""
     parts = _NUMBER.split(name.casefold())
-    # Digits that int() refuses do not match \d alone, and a very long number sorts as text.
+    # \d matches only digits that int() accepts; a very long number sorts as text
     key = [(0, int(part), "") if index % 2 and len(part) < 20 else (1, 0, part) for index, part in enumerate(parts)]
     return key, name
 

@@ -1,4 +1,4 @@
-"""Int4 weights by GPTQ (arXiv:2210.17323): calibration text through the model, layer by layer, into a new folder."""
+"""Int4 weights by GPTQ (arXiv:2210.17323): run calibration text through a model layer by layer, write a new folder."""
 
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT
 from sala_core.quantize.report import LayerDone, MatrixDone, Planned, QuantizeFinished, Report

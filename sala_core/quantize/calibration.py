@@ -1,4 +1,4 @@
-"""Text that a model sees while it is quantized, and other text that tells what this cost."""
+"""Calibration text, and the held-out text on which the loss of quality is measured."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from torch import Tensor
 from sala_core.assets import ASSETS, ROOT
 from sala_core.errors import QuantizeError
 from sala_core.ingest import Limits, SkippedFile, prepare, walk
-from sala_core.quantize.solver import QuantizeStopped, never
+from sala_core.quantize.solver import QuantizeStopped
+from sala_core.stopping import never
 from sala_core.text.chat_template import ChatLayout
 from sala_core.text.prompt import SYSTEM_PROMPT, document_header
 from sala_core.text.tokenizer import Tokenizer
@@ -26,15 +27,18 @@ DEFAULT_CALIBRATION = (
     ASSETS / "embedded" / "README.md",
     ROOT / "sala_core",
 )
-"""Prose, dialogue and data in several languages written for this purpose; the program's own guides, licence, source."""
+"""Prose, dialogue and data in several languages, written for calibration; the program's guides, license and source."""
 DEFAULT_HELD_OUT = (_TEXTS / "held-out",)
-_BYTES_A_TOKEN = 4
-_OVERSUPPLY = 4  # text read for each token used, so that many files are drawn from
+_BYTES_PER_TOKEN = 4
+_OVERSUPPLY = 4  # tokens read for each token used, so that the samples come from many files
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """Texts of one length. ids: int64 [N, T]; each text begins as a prompt does, with `num_prefix` ids."""
+    """Texts of one length. ids: int64 [N, T]. Each text begins like a prompt of the program, with `num_prefix` ids.
+
+    num_files, num_tokens_found: the files read and their tokens. hashes: of the files' texts.
+    """
 
     ids: Tensor
     num_prefix: int
@@ -44,7 +48,7 @@ class Samples:
 
     @property
     def digest(self) -> str:
-        """Equal for equal ids, hexadecimal."""
+        """xxh3-128 of the ids, hexadecimal."""
         return xxhash.xxh3_128_hexdigest(self.ids.numpy().tobytes())
 
 
@@ -56,15 +60,22 @@ def read_samples(
     sample_tokens: int,
     should_stop: Callable[[], bool] = never,
 ) -> Samples:
-    """Cut the text under `paths` into at most `samples` texts of `sample_tokens` tokens, evenly over all of it.
+    """Cut evenly spaced samples of one length from the text under `paths`.
 
-    Where there is less text, the samples are fewer, and a little shorter so that all of it is used. Raises IngestError
-    for a missing path, QuantizeError where the paths hold no text, Stopped.
+    If there is less text than asked for, the samples are fewer, and a little shorter so that all of it is used. Raises
+    IngestError for a missing path, QuantizeError if the paths hold no text, QuantizeStopped.
+
+    Args:
+        paths: files and folders, as for `prepare`.
+        tokenizer: of the model.
+        samples: texts to return, at most.
+        sample_tokens: length of each in tokens, at most; includes the prefix.
+        should_stop: called during reading.
     """
     prefix = _prefix(tokenizer)
-    wanted = samples * sample_tokens * _BYTES_A_TOKEN * _OVERSUPPLY
+    enough_bytes = samples * sample_tokens * _BYTES_PER_TOKEN * _OVERSUPPLY
     pieces, hashes = [], set()
-    for item in prepare(_some_files(paths, wanted), tokenizer, should_stop=should_stop):
+    for item in prepare(_choose_files(paths, enough_bytes), tokenizer, should_stop=should_stop):
         if not isinstance(item, SkippedFile):
             pieces.append(item.token_ids)
             hashes.add(xxhash.xxh3_128_hexdigest(item.document.text.encode()))
@@ -75,12 +86,8 @@ def read_samples(
     if longest < 2 or len(stream) < 2:
         shown = ", ".join(map(str, paths))
         raise QuantizeError(f"{shown}: {len(stream)} tokens cannot fill texts of {sample_tokens}; give more of both")
-    count = min(samples, -(-len(stream) // longest))
-    length = min(longest, len(stream) // count)
-    spacing = (len(stream) - length) // max(1, count - 1)
-    rows = [np.concatenate([prefix, stream[i * spacing : i * spacing + length]]) for i in range(count)]
     return Samples(
-        ids=torch.from_numpy(np.stack(rows).astype(np.int64)),
+        ids=_spaced_rows(stream, prefix, samples, longest),
         num_prefix=len(prefix),
         num_files=len(pieces),
         num_tokens_found=len(stream),
@@ -88,15 +95,24 @@ def read_samples(
     )
 
 
-def _some_files(paths: Sequence[Path], wanted_bytes: int) -> list[Path]:
-    """The files under `paths`; of a large collection every second, third ... one, still about `wanted_bytes`."""
-    found = [file for file in walk(paths, Limits()) if not isinstance(file, SkippedFile)]
-    step = max(1, min(sum(file.num_bytes for file in found) // wanted_bytes, len(found) // 16))
-    return [Path(file.path) for file in found[::step]]
+def _spaced_rows(stream: np.ndarray, prefix: np.ndarray, samples: int, longest: int) -> Tensor:
+    """At most `samples` evenly spaced parts of `stream`, up to `longest` long, each after the prefix; int64 [N, T]."""
+    count = min(samples, -(-len(stream) // longest))
+    length = min(longest, len(stream) // count)
+    spacing = (len(stream) - length) // max(1, count - 1)
+    rows = [np.concatenate([prefix, stream[i * spacing : i * spacing + length]]) for i in range(count)]
+    return torch.from_numpy(np.stack(rows).astype(np.int64))
+
+
+def _choose_files(paths: Sequence[Path], enough_bytes: int) -> list[Path]:
+    """The files under `paths`; from a large collection every n-th file, so that about `enough_bytes` remain."""
+    files = [file for file in walk(paths, Limits()) if not isinstance(file, SkippedFile)]
+    step = max(1, min(sum(file.num_bytes for file in files) // enough_bytes, len(files) // 16))
+    return [Path(file.path) for file in files[::step]]
 
 
 def _prefix(tokenizer: Tokenizer) -> np.ndarray:
-    """What the program's own prompts begin with; nothing for a model without a chat template. int32 [n]."""
+    """Start of the program's prompts: system message and document header. int32 [n], empty without a chat template."""
     if tokenizer.chat_template is None:
         return np.zeros(0, dtype=np.int32)
     chat = ChatLayout.from_tokenizer(tokenizer)

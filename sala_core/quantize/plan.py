@@ -9,19 +9,19 @@ from sala_core.model.config import SalaConfig
 from sala_core.quantize.settings import OPTIONAL, QuantizeSettings
 
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-"""What SGLang and vLLM load as one matrix: quantized together or not at all."""
+"""Matrices that SGLang and vLLM load as one: all of them are quantized, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """quantized: module names in the order of the forward pass. left: module name -> reason, for the others."""
+    """quantized: module names in the order of the forward pass. left: module name -> why it is left alone."""
 
     quantized: tuple[str, ...]
     left: dict[str, str]
 
     @classmethod
     def make(cls, config: SalaConfig, settings: QuantizeSettings) -> "Plan":
-        """Decide for every matrix. Raises QuantizeError where nothing is left to quantize."""
+        """Decide for every matrix. Raises QuantizeError if no matrix can be quantized."""
         if config.tie_word_embeddings and settings.wants("lm_head"):
             raise QuantizeError("lm_head is the embedding in this model, which cannot be quantized; do not include it")
         shapes = {
@@ -29,7 +29,7 @@ class Plan:
             for name, shape in expected_shapes(config).items()
             if len(shape) == 2 and "embed_tokens" not in name
         }
-        left = {name: reason for name, shape in shapes.items() if (reason := _why_not(name, shape, settings))}
+        left = {name: reason for name, shape in shapes.items() if (reason := _skip_reason(name, shape, settings))}
         for name in shapes:
             for partner in _partners(name):
                 if partner in left and name not in left and settings.wants(_kind(name)):
@@ -40,12 +40,12 @@ class Plan:
         return cls(quantized=quantized, left=left)
 
     def of_layer(self, layer: int) -> frozenset[str]:
-        """The quantized matrices of one layer, without the layer's prefix: `self_attn.q_proj`."""
+        """Return the quantized matrices of one layer, without the layer's prefix: `self_attn.q_proj`."""
         prefix = layer_prefix(layer)
         return frozenset(name.removeprefix(prefix) for name in self.quantized if name.startswith(prefix))
 
     def patterns(self) -> dict[str, dict[str, str]]:
-        """The `dynamic` patterns of what is left alone, `lm_head` excepted: it has a field of its own."""
+        """Return the `dynamic` patterns that exclude what is left alone; `lm_head` has a field of its own instead."""
         quantized_kinds = {_kind(name) for name in self.quantized}
         patterns: dict[str, dict[str, str]] = {}
         for name in self.left:
@@ -58,7 +58,7 @@ class Plan:
         return patterns
 
     def reasons(self) -> dict[str, list[str]]:
-        """Reason -> the modules that are left alone for it."""
+        """Return reason -> the modules that are left alone because of it."""
         grouped: dict[str, list[str]] = {}
         for name, reason in self.left.items():
             grouped.setdefault(reason, []).append(name)
@@ -66,20 +66,23 @@ class Plan:
 
 
 def layer_prefix(layer: int) -> str:
-    """What the tensor names of a layer begin with."""
+    """Return the prefix of the tensor names of a layer."""
     return f"model.layers.{layer}."
 
 
 def _kind(name: str) -> str:
+    """The last part of a module name: `q_proj`."""
     return name.rpartition(".")[2]
 
 
 def _partners(name: str) -> list[str]:
+    """The other matrices that SGLang and vLLM fuse with this one."""
     path, _, kind = name.rpartition(".")
     return [f"{path}.{part}" for parts in FUSED.values() if kind in parts for part in parts if part != kind]
 
 
-def _why_not(name: str, shape: tuple[int, ...], settings: QuantizeSettings) -> str | None:
+def _skip_reason(name: str, shape: tuple[int, ...], settings: QuantizeSettings) -> str | None:
+    """Why a matrix of this shape [out, in] is left alone, or None."""
     num_out, num_in = shape
     per_word, group = 32 // settings.bits, settings.group_size
     if not settings.wants(_kind(name)):

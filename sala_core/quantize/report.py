@@ -1,4 +1,4 @@
-"""What a quantization tells while it runs and at its end; the end is also saved beside the model."""
+"""Events and measurements of a quantization. The final `Report` is also saved beside the model."""
 
 import sys
 import time
@@ -13,7 +13,10 @@ REPORT_FILE = "quantize_report.json"
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixReport:
-    """One matrix. error: |W'x - Wx| / |Wx| over the calibration text; error_rtn: the same, rounded to nearest."""
+    """One matrix. error: |W'x - Wx| / |Wx| over the calibration text; error_rtn: the same for round to nearest.
+
+    damping: the share of the mean diagonal of the Hessian that was added to the diagonal.
+    """
 
     name: str
     num_out: int
@@ -33,7 +36,7 @@ class MatrixDone:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerDone:
-    """One layer, or lm_head (`index` -1). reused: done by an earlier run."""
+    """A layer, or lm_head (`index` -1), is done. reused: an earlier run did it."""
 
     index: int
     mixer: str
@@ -42,19 +45,19 @@ class LayerDone:
     reused: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the fields as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "LayerDone":
-        """Back from `to_dict`."""
+        """Read what `to_dict` returned, as the result of an earlier run."""
         matrices = tuple(MatrixReport(**matrix) for matrix in saved["matrices"])
         return cls(**{**saved, "matrices": matrices, "reused": True})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Before the first layer. left: reason -> modules left alone. num_layers_done: by an earlier run."""
+    """The first event, before any layer. left: reason -> modules left alone. num_layers_done: by an earlier run."""
 
     num_layers: int
     num_matrices: int
@@ -69,8 +72,11 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True)
 class Perplexity:
-    """exp of the mean next-token loss on the held-out text: with the weights as they were, as written, and rounded
-    to nearest. divergence: how far the foreseen words are from those before, mean KL in nats a token."""
+    """Quality on the held-out text with the original weights (before), the quantized ones (after), and RTN.
+
+    before, after, rtn: perplexity, exp of the mean next-token loss. divergence_after, divergence_rtn: mean KL
+    divergence from the next-token probabilities of the original weights, nats per token. tokens: tokens scored.
+    """
 
     before: float
     after: float
@@ -82,7 +88,7 @@ class Perplexity:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything measured; `quantize_report.json`."""
+    """All measurements of a run: the content of `quantize_report.json`."""
 
     source: str
     settings: dict[str, Any]
@@ -101,20 +107,20 @@ class Report:
     bytes_after: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the fields as JSON types."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeFinished:
-    """The model is complete."""
+    """The last event: the model is complete."""
 
     report: Report
 
 
 @dataclass(kw_only=True)
 class Clock:
-    """Wall and processor time of this run; memory at its largest."""
+    """Wall time and processor time since its creation, in seconds."""
 
     started: float = field(default_factory=time.monotonic)
     cpu_started: float = field(default_factory=time.process_time)
@@ -129,7 +135,7 @@ class Clock:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held, its mapped files included."""
+    """Return the peak resident memory of this process, memory-mapped files included."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
@@ -139,5 +145,5 @@ def peak_memory_bytes() -> int:
 
 
 def peak_device_bytes(device: torch.device) -> int:
-    """The most memory torch has held on the card; 0 on the CPU."""
+    """Return the peak memory that torch has allocated on the card; 0 for the CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0

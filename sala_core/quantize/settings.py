@@ -1,4 +1,4 @@
-"""What a quantization is asked to do; checked once, and compared when a run goes on."""
+"""The settings of a quantization: checked once, and compared when an unfinished run continues."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -10,20 +10,30 @@ from sala_core.quantize.grid import Grid
 Layout = Literal["gptqmodel", "autogptq"]
 LAYOUTS: tuple[Layout, ...] = ("gptqmodel", "autogptq")
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Quantized in every run; kinds of matrices by the last part of their names."""
+"""Kinds of matrices that every run quantizes, by the last part of their names."""
 OPTIONAL = ("o_gate", "z_proj", "lm_head")
-"""Left alone unless included: small, and what they gate or choose is sensitive."""
+"""Kinds left alone unless included. They are small, and errors in gates and logits do much damage."""
 GROUP_SIZES = (-1, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeSettings:
-    """How matrices are quantized and written. group_size -1: one group for all inputs of a matrix.
+    """How matrices are quantized and how the result is written.
 
-    act_order: most active columns first, groups as they lie (`desc_act` false in the file, as fast to run as without).
-    desc_act: groups follow that order too, and the file's `g_idx` says which. scale_search: scales by least error
-    instead of by the extremes. samples and sample_tokens: calibration text used, at most. damping: share of the mean
-    diagonal added to it. max_shard_bytes: a larger model is cut into several files.
+    Args:
+        bits: 2, 4 or 8 bits for each weight.
+        group_size: inputs that share a scale; -1 for all inputs of a matrix.
+        sym: fixed zero point in the middle of the grid; if False, one zero point for each group.
+        act_order: quantize the columns with the most active inputs first. Groups stay contiguous (AutoGPTQ's
+            `static_groups`): the file has `desc_act` false and inference is as fast as without.
+        desc_act: form the groups in that order too; the file's `g_idx` says which column belongs to which group.
+        scale_search: choose each group's scale by least error, not by the group's minimum and maximum.
+        damping: share of the mean diagonal of the Hessian that is added to the diagonal.
+        include: kinds of `OPTIONAL` to quantize as well.
+        samples, sample_tokens: calibration texts and their length in tokens, at most.
+        checkpoint_format: `gptq` (v1, stores zero points minus 1) or `gptq_v2`.
+        layout: file names and settings as GPTQModel or as AutoGPTQ writes them.
+        max_shard_bytes: a larger model is written in several files.
     """
 
     bits: int = 4
@@ -59,19 +69,19 @@ class QuantizeSettings:
 
     @property
     def grid(self) -> Grid:
-        """What numbers are rounded to."""
-        return Grid(bits=self.bits, sym=self.sym, least_zero=int(self.checkpoint_format == "gptq"))
+        """The integer grid of these settings."""
+        return Grid(bits=self.bits, sym=self.sym, min_zero=int(self.checkpoint_format == "gptq"))
 
     def group_length(self, num_in: int) -> int:
-        """Inputs that share a scale, of a matrix with that many."""
+        """Return how many inputs of a matrix with `num_in` inputs share a scale."""
         return num_in if self.group_size == -1 else self.group_size
 
     def wants(self, kind: str) -> bool:
-        """Whether matrices of this kind (`q_proj`) are to be quantized where they fit."""
+        """Whether matrices of this kind (`q_proj`) are to be quantized if their shape allows it."""
         return kind in MATRICES or kind in self.include
 
     def gptq_config(self, dynamic: dict[str, dict[str, Any]]) -> GPTQConfig:
-        """The settings that readers of the result need. dynamic: patterns of what is left alone."""
+        """Return the settings that readers of the result need. dynamic: patterns of the modules left alone."""
         return GPTQConfig(
             bits=self.bits,
             group_size=self.group_size,
@@ -83,7 +93,7 @@ class QuantizeSettings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the fields as JSON types."""
         return {**asdict(self), "include": sorted(self.include)}
 
 

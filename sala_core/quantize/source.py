@@ -1,8 +1,9 @@
-"""The model to be quantized, tensor by tensor out of its files; never the whole of it in memory."""
+"""The model to quantize, read tensor by tensor from its files. The whole model is never in memory."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,18 @@ EMBEDDING = "model.embed_tokens.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A folder with plain weights. `files`: tensor name -> the file that holds it."""
+    """A model folder with unquantized weights. raw: `config.json`. files: tensor name -> file that holds it."""
 
     folder: Path
-    raw: Mapping[str, Any]  # config.json
+    raw: Mapping[str, Any]
     config: SalaConfig
     files: Mapping[str, Path]
 
     @classmethod
     def open(cls, name_or_path: str | Path) -> "Source":
-        """Find the model and check names and shapes of its tensors; their bytes are not read.
+        """Find the model and check names and shapes of its tensors, without reading their data.
 
-        Raises ModelError and its kin; QuantizeError where the model is quantized already.
+        Raises ModelError and its subclasses; QuantizeError if the model is quantized already.
         """
         folder = resolve_model(name_or_path)
         raw = load_config_json(folder)
@@ -54,46 +55,55 @@ class Source:
         return cls(folder=folder, raw=raw, config=config, files=files)
 
     def tensor(self, name: str) -> Tensor:
-        """A copy of one tensor, on the CPU as stored. Raises CheckpointError."""
-        try:
-            with safe_open(str(self.files[name]), framework="pt") as reader:
-                return reader.get_tensor(name).clone()
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{name} cannot be read from {self.files[name]} ({error})") from error
+        """Return a copy of one tensor, on the CPU as stored. Raises CheckpointError."""
+        with self._reader(name) as reader:
+            return reader.get_tensor(name).clone()
 
     def rows(self, name: str, index: Tensor) -> Tensor:
-        """Some rows of a matrix; the others are not read."""
-        try:
-            with safe_open(str(self.files[name]), framework="pt") as reader:
-                return reader.get_tensor(name)[index]
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{name} cannot be read from {self.files[name]} ({error})") from error
+        """Return rows `index` [n] int64 of a matrix; only these are read from disk. Raises CheckpointError."""
+        with self._reader(name) as reader:
+            return reader.get_tensor(name)[index]
 
     def layer(self, index: int) -> dict[str, Tensor]:
-        """The tensors of one layer, without its prefix: `mlp.up_proj.weight`."""
+        """Return the tensors of one layer, names without its prefix: `mlp.up_proj.weight`. Raises CheckpointError."""
         prefix = layer_prefix(index)
         names = [name for name in expected_shapes(self.config) if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.tensor(name) for name in names}
 
     @property
+    def num_bytes(self) -> int:
+        """Size of the files with weights."""
+        return sum(path.stat().st_size for path in set(self.files.values()))
+
+    @property
     def head_name(self) -> str:
-        """The matrix that makes logits."""
+        """Name of the matrix that computes logits."""
         return EMBEDDING if self.config.tie_word_embeddings else "lm_head.weight"
 
     def identity(self) -> dict[str, Any]:
-        """What tells this model from a changed one: its config, and names, sizes and times of its files."""
+        """Return what changes whenever the model changes: its config, and names, sizes and times of its files."""
         digest = hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()
-        found = [(path.name, path.stat()) for path in sorted(set(self.files.values()))]
-        return {"config": digest, "files": [[name, status.st_size, status.st_mtime_ns] for name, status in found]}
+        files = [(path.name, path.stat()) for path in sorted(set(self.files.values()))]
+        return {"config": digest, "files": [[name, status.st_size, status.st_mtime_ns] for name, status in files]}
+
+    @contextmanager
+    def _reader(self, name: str) -> Iterator[Any]:
+        """The open file that holds a tensor, memory-mapped. Raises CheckpointError also for what the block reads."""
+        try:
+            with safe_open(str(self.files[name]), framework="pt") as reader:
+                yield reader
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{name} cannot be read from {self.files[name]} ({error})") from error
 
 
 def _headers(paths: list[Path]) -> tuple[dict[str, Path], dict[str, tuple[int, ...]]]:
+    """(file, shape) of every tensor in the files, by its name. Raises CheckpointError."""
     files: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for path in paths:
         try:
             with safe_open(str(path), framework="pt") as reader:
-                for name in reader.keys():  # noqa: SIM118 - a reader is no mapping
+                for name in reader.keys():  # noqa: SIM118 - a reader is not a mapping
                     files[name], shapes[name] = path, tuple(reader.get_slice(name).get_shape())
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged or cut short ({error}); download it again") from error

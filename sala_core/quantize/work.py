@@ -1,13 +1,12 @@
-"""The work folder inside the destination: one file a layer, and what the texts have become so far.
+"""The work folder inside the destination: one file per finished layer, and the residual streams after it.
 
-A killed run goes on at the layer it was in. A file is whole or absent; the destination has no `config.json` until
-everything else is there, so nothing takes it for a model before.
+A run that was killed continues at the layer it was in. Every file is whole or absent. The destination gets its
+`config.json` after everything else, so no program takes an unfinished folder for a model.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sala_core.disk.files import TEMPORARY_SUFFIX, format_bytes, publish, stage_file
+from sala_core.disk.files import TEMPORARY_SUFFIX, format_bytes, write_file
 from sala_core.disk.safetensors import encode_tensors
 from sala_core.errors import DiskFullError, LibraryError, QuantizeError
 from sala_core.quantize.source import Source
@@ -23,24 +22,25 @@ from sala_core.quantize.source import Source
 FOLDER = ".quantizing"
 PART_SUFFIX = ".part"
 LEFTOVERS = (f".*{TEMPORARY_SUFFIX}", f".*{PART_SUFFIX}")
-"""Files that a killed process was writing."""
+"""Patterns of the files that a killed process was writing."""
 _SETTINGS = "settings.json"
+_READABLE_BY_ALL = 0o644
 
 
 class WorkFolder:
-    """`DST/.quantizing`, held by one process at a time; a context manager."""
+    """`DST/.quantizing`, a context manager that one process at a time can hold."""
 
     def __init__(self, target: Path) -> None:
         self.target, self.folder = target, target / FOLDER
         self._lock = FileLock(str(target / f"{FOLDER}.lock"))
 
     def __enter__(self) -> "WorkFolder":
-        """Make and hold it. Raises QuantizeError where the destination holds something else, or is in use."""
+        """Create and lock the folder. Raises QuantizeError if the destination holds other files or is in use."""
         if (self.target / "config.json").exists():
             raise QuantizeError(f"{self.target} holds a model already; give another folder, or delete it")
-        strange = self._strangers()
-        if strange:
-            raise QuantizeError(f"{self.target} is not empty ({strange[0]} is there); give a new folder")
+        foreign = self._foreign_entries()
+        if foreign:
+            raise QuantizeError(f"{self.target} is not empty ({foreign[0]} is there); give a new folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -58,8 +58,8 @@ class WorkFolder:
         if not self.folder.exists():
             Path(self._lock.lock_file).unlink(missing_ok=True)
 
-    def _strangers(self) -> list[str]:
-        """Entries of the destination that no earlier run of ours left: without a work folder, any."""
+    def _foreign_entries(self) -> list[str]:
+        """Entries of the destination that no run of ours left. If there is a work folder, all entries are ours."""
         if not self.target.exists():
             return []
         if not self.target.is_dir():
@@ -68,29 +68,29 @@ class WorkFolder:
         return [] if FOLDER in names else [name for name in names if name != f"{FOLDER}.lock"]
 
     def claim(self, settings: Mapping[str, Any], *, restart: bool) -> bool:
-        """Bind the folder to these settings; whether an earlier run with the same ones left work to go on with.
+        """Bind the folder to these settings; return whether an earlier run with the same ones can be continued.
 
-        restart: throw away what is there. Raises QuantizeError where it was left by a run with other settings.
+        restart: delete what is there first. Raises QuantizeError if a run with other settings left the folder.
         """
         file = self.folder / _SETTINGS
-        wanted = json.loads(json.dumps(settings))
+        requested = json.loads(json.dumps(settings))
         if restart:
             self._clear()
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            saved = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            found = None
+            saved = None
         except (OSError, ValueError):
-            found = {}
-        if found is None:
+            saved = {}
+        if saved is None:
             self._clear()
-            self.write_json(file, wanted)
+            self.write_json(file, requested)
             return False
-        if found != wanted:
-            other = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+        if saved != requested:
+            other = sorted(key for key in {*saved, *requested} if saved.get(key) != requested.get(key))
             raise QuantizeError(
-                f"{self.target} holds an unfinished run with other settings ({', '.join(other)}); repeat it as it was, "
-                "or add --restart to throw its work away"
+                f"{self.target} holds an unfinished run with other settings ({', '.join(other)}); repeat it with the "
+                "same settings, or add --restart to delete its work"
             )
         return True
 
@@ -99,52 +99,47 @@ class WorkFolder:
             entry.unlink()
 
     def done_layers(self) -> int:
-        """Layers whose file and following texts are there."""
+        """Return how many layers are finished: their files and the residual streams after them are there."""
         layers = [int(path.stem.split("-")[1]) for path in self.folder.glob("texts-*.safetensors")]
         return max((n for n in layers if all(self.layer_file(i).exists() for i in range(n))), default=0)
 
     def layer_file(self, index: int) -> Path:
-        """The finished tensors of a layer, by their full names."""
+        """Return the file of a finished layer; its tensors have their full names."""
         return self.folder / f"layer-{index:05d}.safetensors"
 
-    @property
-    def head_file(self) -> Path:
-        """The quantized lm_head."""
-        return self.folder / "head.safetensors"
-
     def save_layer(self, index: int, tensors: Mapping[str, Tensor], report: Mapping[str, Any]) -> None:
-        """Write a layer's file. Raises DiskFullError, LibraryError."""
+        """Write the file of a layer. Raises DiskFullError, QuantizeError."""
         write_tensors(self.layer_file(index), tensors, {"report": json.dumps(report)})
 
-    def save_texts(self, index: int, tensors: Mapping[str, Tensor]) -> None:
-        """Write the residual streams before layer `index`, then drop the earlier ones."""
-        write_tensors(self._texts_file(index), tensors, {})
+    def save_hidden(self, index: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the residual streams before layer `index`, then delete the earlier ones. Raises as `save_layer`."""
+        write_tensors(self._hidden_file(index), tensors, {})
         if index:
-            self._texts_file(index - 1).unlink(missing_ok=True)
+            self._hidden_file(index - 1).unlink(missing_ok=True)
 
-    def load_texts(self, index: int) -> dict[str, Tensor]:
-        """The residual streams before layer `index`, copies. Raises QuantizeError."""
-        return read_tensors(self._texts_file(index))[0]
+    def load_hidden(self, index: int) -> dict[str, Tensor]:
+        """Return the residual streams before layer `index`, as copies. Raises QuantizeError."""
+        return read_tensors(self._hidden_file(index))
 
     def report(self, index: int) -> dict[str, Any]:
-        """What was measured in a layer that is done."""
+        """Return the report of a finished layer."""
         with safe_open(str(self.layer_file(index)), framework="pt") as reader:
             return dict(json.loads((reader.metadata() or {})["report"]))
 
-    def _texts_file(self, index: int) -> Path:
+    def _hidden_file(self, index: int) -> Path:
         return self.folder / f"texts-{index:05d}.safetensors"
 
     def write_json(self, file: Path, content: Mapping[str, Any]) -> None:
-        """Write one JSON object, whole or not at all."""
+        """Write one JSON object, whole or not at all. Raises DiskFullError, QuantizeError."""
         write_bytes(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
     def remove(self) -> None:
-        """Delete the folder; its work is in the destination."""
+        """Delete the folder, once its content is in the destination."""
         shutil.rmtree(self.folder)
 
 
 def check_space(source: Source, target: Path, needed_bytes: int) -> None:
-    """Raise DiskFullError before hours of work rather than after them."""
+    """Raise DiskFullError if the disk of `target` is too small, before hours of work instead of after them."""
     free = shutil.disk_usage(target).free
     if needed_bytes > free:
         raise DiskFullError(
@@ -154,40 +149,38 @@ def check_space(source: Source, target: Path, needed_bytes: int) -> None:
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all. Raises DiskFullError, LibraryError."""
+    """Write a safetensors file, whole or not at all. Raises DiskFullError, QuantizeError."""
     _write(file, encode_tensors(tensors, {"format": "pt", **metadata}))
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file, whole or not at all. Raises DiskFullError, LibraryError."""
+    """Write a file, whole or not at all. Raises DiskFullError, QuantizeError."""
     _write(file, [memoryview(data)])
 
 
-def _write(file: Path, pieces: Any) -> None:
+def _write(file: Path, pieces: Iterable[memoryview]) -> None:
+    """Write a file in the terms of this command: errors say how the run continues."""
     try:
-        with stage_file(file, pieces) as staged:
-            os.chmod(staged.path, 0o644)
-            publish([staged])
+        write_file(file, pieces, mode=_READABLE_BY_ALL)
     except DiskFullError as error:
         free = format_bytes(shutil.disk_usage(file.parent).free)
         raise DiskFullError(
             f"the disk is full: {file.name} could not be written, {free} is free in {file.parent}; "
-            "make room and run the same command again, it goes on where it stopped"
+            "make room and run the same command again; it continues where it stopped"
         ) from error
     except LibraryError as error:
         raise QuantizeError(str(error)) from error
 
 
-def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file of ours, copies. Raises QuantizeError."""
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file of the work folder, as copies. Raises QuantizeError."""
     try:
         with safe_open(str(file), framework="pt") as reader:
-            tensors = {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
-            return tensors, dict(reader.metadata() or {})
+            return {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise QuantizeError(f"{file} is damaged ({error}); run again with --restart") from error
 
 
 def total_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Bytes of all tensors."""
+    """Return the bytes of all tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

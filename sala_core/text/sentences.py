@@ -1,13 +1,13 @@
-"""Where the sentences of a text begin and end: those of prose, and the lines of code, lists and registers."""
+"""Split a text into sentences: those of prose, and the lines of code, lists and registers."""
 
 import re
 from collections.abc import Iterator
 
 SENTENCE_END = r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?]"
-"""A pattern of what ends a sentence of prose."""
+"""Pattern of the mark that ends a sentence of prose."""
 
 NOT_AFTER_A_TITLE = r"(?<!Mr\.\s)(?<!Mrs\.\s)(?<!Dr\.\s)(?<!St\.\s)"
-"""A pattern of where one may begin, after white space."""
+"""Pattern of a position after white space where a sentence can begin: not after a title."""
 
 _BREAK = re.compile(
     rf"{SENTENCE_END}(?<!\b[A-Z]\.)[\"'”’)\]]*\s+"
@@ -16,15 +16,15 @@ _BREAK = re.compile(
     r"|\n[ \t]*(?=(?:(?:async|pub|static|export) )*(?:def|fn|func|function) \w+[(<]|class \w+[(:{])"
 )
 _LINE_END = re.compile(r"[ \t]*\n[ \t]*")
-_FULL_LINE = 0.6  # a line shorter than this share of the longest does not go on in the next
+_FULL_LINE = 0.6  # a line shorter than this share of the longest line ends its sentence
 _AROUND_CHARS = 1000
 _OPENING, _CLOSING = "\"“‘«„'(*_#>-– \t\n", "\"”’»“' \t\n"
 
 
 def sentences(text: str) -> Iterator[tuple[int, int]]:
-    """The characters (start, end) of every sentence, without quotation marks and white space around it.
+    """Yield (start, end) character offsets of every sentence, without quotation marks and white space around it.
 
-    A line ends a sentence of its own where it is much shorter than the longest, or ends as lines of code do.
+    The end of a line ends a sentence if the line is much shorter than the longest one, or ends like a line of code.
     """
     breaks = {match.start() + len(match[0].rstrip()): match.end() for match in _BREAK.finditer(text)}
     longest, start = max(map(len, text.split("\n"))), 0
@@ -36,13 +36,13 @@ def sentences(text: str) -> Iterator[tuple[int, int]]:
     for end, after in [*sorted(breaks.items()), (len(text), len(text))]:
         inner = text[at:end].lstrip(_OPENING)
         first = end - len(inner)
-        if kept := inner.rstrip(_CLOSING):
-            yield first, first + len(kept)
+        if sentence := inner.rstrip(_CLOSING):
+            yield first, first + len(sentence)
         at = max(at, after)
 
 
 def sentences_around(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """The characters of the sentences that touch text[start:end], as `sentences` has them."""
+    """Return (start, end) of the sentences that overlap text[start:end], as `sentences` gives them."""
     begin = max(0, start - _AROUND_CHARS)
     near = text[begin : end + _AROUND_CHARS]
     return [(begin + a, begin + b) for a, b in sentences(near) if begin + a < end and begin + b > start]

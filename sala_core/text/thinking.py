@@ -1,4 +1,4 @@
-"""Splits an answer that arrives in pieces into the thinking and the answer proper."""
+"""Split a streamed answer into thinking and answer text."""
 
 from dataclasses import dataclass
 
@@ -8,42 +8,43 @@ CLOSE_TAG = "</think>"
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Some text of one kind; never empty."""
+    """A nonempty text, of the thinking or of the answer."""
 
     text: str
     thinking: bool
 
 
 class ThinkSplitter:
-    """Streams text into pieces; only a `<think>` that opens the answer, white space aside, counts as a tag.
+    """Splits pushed text into pieces. `<think>` is a tag only at the start of the answer, after white space at most.
 
-    The tags and the white space around them are left out; everything else comes out once and in order,
-    however the text was cut. Text that may begin a tag is held back until the next push. A block that is
-    never closed is thinking to the end. Set `inside` where the prompt itself has opened the block.
+    The tags and the white space around them are dropped; all other text is returned once and in order, however it was
+    split between pushes. Text that can be the start of a tag is held back until the next push. A block that is never
+    closed is thinking to the end. inside: the prompt has already opened the block.
     """
 
     def __init__(self, *, inside: bool = False) -> None:
         self._phase = "thinking" if inside else "opening"
         self._held = ""
-        self._at_start = True  # nothing but white space came yet in this phase
+        self._at_start = True  # only white space so far in this phase
 
     def push(self, text: str) -> list[Piece]:
-        """Pieces that are certain now, in order."""
+        """Add text; return the pieces that are certain, in order."""
         self._held += text
         return self._take(final=False)
 
     def flush(self) -> list[Piece]:
-        """What was held back, at the end of the answer."""
+        """Return what was held back, at the end of the answer."""
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> list[Piece]:
+        """The pieces that are certain; with `final` all of them."""
         pieces: list[Piece] = []
         if self._phase == "opening":
             self._open(final=final)
         if self._phase == "thinking":
             pieces += self._think(final=final)
         if self._phase == "after":
-            # the white space between the block and the answer
+            # drop the white space between the block and the answer
             self._held = self._held.lstrip()
             if self._held:
                 self._phase = "answer"
@@ -53,7 +54,7 @@ class ThinkSplitter:
         return pieces
 
     def _open(self, *, final: bool) -> None:
-        """Decide whether the answer opens with the tag, once enough of it is there."""
+        """Decide whether the answer begins with the tag, once there is enough text."""
         begin = self._held.lstrip()
         if begin.startswith(OPEN_TAG):
             self._held = begin.removeprefix(OPEN_TAG)
@@ -71,7 +72,7 @@ class ThinkSplitter:
             text = text.rstrip()
         elif not final:
             keep = len(text) - possible_prefix(text, CLOSE_TAG)
-            keep = len(text[:keep].rstrip())  # white space goes if the tag follows
+            keep = len(text[:keep].rstrip())  # white space before the tag is dropped: wait for what follows it
             text, self._held = text[:keep], text[keep:]
         else:
             self._held = ""
@@ -79,7 +80,7 @@ class ThinkSplitter:
 
 
 def possible_prefix(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that is a proper beginning of `tag`."""
+    """Return the length of the longest suffix of `text` that is a proper prefix of `tag`."""
     for length in range(min(len(text), len(tag) - 1), 0, -1):
         if tag.startswith(text[-length:]):
             return length

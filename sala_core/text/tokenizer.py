@@ -1,9 +1,9 @@
-"""Text to token ids and back, where text of a document can never become a control token.
+"""Text to token ids and back. The text of a document never becomes a control token.
 
-Two tokenizers are built from one `tokenizer.json`. The control one knows the added tokens and encodes only
-the pieces of our own chat template. The content one has neither added tokens nor a post-processor, and its
-vocabulary lacks every entry (and merge) that would lead to a control id, so `<|im_end|>` in a file is spelled
-out of ordinary tokens. It adds no dummy space in front: content always stands behind a template piece.
+Two tokenizers are built from one `tokenizer.json`. The control tokenizer has the added tokens and encodes only the
+pieces of the chat template. The content tokenizer has neither added tokens nor a post-processor, and its vocabulary
+has no entry and no merge that leads to a control id, so `<|im_end|>` in a file becomes ordinary tokens. It adds no
+space in front, because content always follows a piece of the template.
 """
 
 import codecs
@@ -20,7 +20,7 @@ import xxhash
 from sala_core.errors import TokenizerError
 from sala_core.text.tokenizer_files import TokenizerFiles, content_description, control_description, token_bytes
 
-_CHUNK_CHARS = 1 << 16  # text is encoded in pieces of about this size, so that scratch memory stays bounded
+_CHUNK_CHARS = 1 << 16  # text is encoded in pieces of about this size, to bound the memory
 _CUT_SEARCH_CHARS = 1 << 12
 _LINE_START = re.compile(r"(?<=\S\n)(?=\S)")
 _WORD_START = re.compile(r"(?<=\S)(?=[ ]\S)")
@@ -28,9 +28,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StreamDecoder:
-    """Decodes ids one by one; a character is given out once all its bytes are there.
+    """Decodes ids one by one. Returns a character once all its bytes are there.
 
-    Whatever was pushed, the pieces and `flush()` together are `Tokenizer.decode` of all ids.
+    The results of all `push` calls and `flush` together equal `Tokenizer.decode` of all ids.
     """
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
@@ -38,24 +38,24 @@ class StreamDecoder:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:
-        """Text completed by this token, possibly none. Raises ValueError for a negative id."""
+        """Return the text that this token completes, possibly "". Raises ValueError for a negative id."""
         return self._decoder.decode(_piece(self._pieces, token_id))
 
     def flush(self) -> str:
-        """What is left at the end: a replacement character if the ids stopped within a character."""
+        """Return what is left at the end: U+FFFD if the ids stop within a character, otherwise ""."""
         return self._decoder.decode(b"", final=True)
 
 
 class Tokenizer:
-    """The tokenizer of one model folder; safe to use from several threads.
+    """The tokenizer of a model folder. Safe to use from several threads.
 
-    vocab_size: one more than the highest id. eos_token_ids: any of these ends an answer. control_ids: every
-    added token, special or not. fingerprint: changes whenever the same text could give other ids.
-    chat_template and special_tokens ("bos_token" and so on) are what the chat layout is rendered from.
+    vocab_size: highest id plus 1. eos_token_ids: each of these ends an answer. control_ids: ids of all added tokens,
+    special or not. fingerprint: differs whenever the same text could give other ids. chat_template, special_tokens
+    ("bos_token" and so on): for `ChatLayout`.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:
-        """Build both tokenizers. Raises TokenizerError if text could be lost or become a control token."""
+        """Build both tokenizers. Raises TokenizerError if text could be lost or could become a control token."""
         control = control_description(files)
         self._control = _build(control)
         self._content = _build(content_description(control))
@@ -76,22 +76,22 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "Tokenizer":
-        """Read tokenizer.json and, where they are, tokenizer_config.json, chat_template.jinja, config.json
-        and generation_config.json.
+        """Read the tokenizer of a model folder.
 
-        Raises TokenizerError if one is missing or broken, or if their ids do not fit together.
+        The files are tokenizer.json and, if they exist, tokenizer_config.json, chat_template.jinja, config.json and
+        generation_config.json. Raises TokenizerError if a file is missing or broken, or if ids do not match.
         """
         return cls(TokenizerFiles.read(folder))
 
     def encode_content(self, text: str) -> np.ndarray:
-        """Ids of text from outside, int32 [n]; never a control id."""
+        """Encode text of a document or user: int32 [n], without control ids."""
         return self._ids(self._content.encode(part, add_special_tokens=False).ids for _, part in _parts(text))
 
     def encode_content_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of `encode_content`, int32 [n], and the character of `text` where each begins, int64 [n].
+        """Return the ids of `encode_content`, int32 [n], and the character offset where each begins, int64 [n].
 
-        Offsets never decrease; tokens that share one character share its offset. A token that begins with a
-        space begins at that space.
+        Offsets are nondecreasing; tokens that share a character have its offset. A token that begins with a space
+        begins at that space.
         """
         starts: list[np.ndarray] = []
 
@@ -106,31 +106,32 @@ class Tokenizer:
         return ids, np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
 
     def encode_control(self, text: str) -> np.ndarray:
-        """Ids of a piece of our own template, int32 [n], control tokens recognised; not for outside text."""
+        """Encode a piece of the chat template: int32 [n], control tokens recognized. Not for other text."""
         encoding = self._control.encode(text, add_special_tokens=False)
         first = next((i for i, token in enumerate(encoding.ids) if self._control_mask[token]), len(encoding.ids))
-        # before the first control token the piece continues the text in front of it: no dummy space there
+        # text before the first control token continues the text in front of the piece: encode it without a space
         cut = encoding.offsets[first][0] if first < len(encoding.ids) else len(text)
         head = self.encode_content(text[:cut])
         return np.concatenate([head, np.asarray(encoding.ids[first:], dtype=np.int32)])
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of ids, control tokens as written; bytes that are no UTF-8 become U+FFFD.
+        """Return the text of ids, with control tokens as text. Invalid UTF-8 becomes U+FFFD.
 
-        Unlike some libraries' decoding it is plain concatenation: nothing is stripped at the start. Ids that
-        the model has and the tokenizer has not are empty. Raises ValueError for a negative id.
+        This is plain concatenation: unlike in some libraries, nothing is stripped at the start. Ids beyond the
+        tokenizer, which the model can have, are empty. Raises ValueError for a negative id.
         """
         return b"".join(_piece(self._pieces, int(i)) for i in ids).decode("utf-8", errors="replace")
 
     def stream_decoder(self) -> StreamDecoder:
-        """A decoder for ids that arrive one by one."""
+        """Return a decoder for ids that arrive one by one."""
         return StreamDecoder(self._pieces)
 
     def is_control(self, ids: np.ndarray) -> np.ndarray:
-        """Which ids are control tokens, bool of the shape of `ids`."""
+        """Return which ids are control tokens: bool, in the shape of `ids`."""
         return self._control_mask[ids]
 
     def _ids(self, parts: Iterable[list[int]]) -> np.ndarray:
+        """Concatenate ids of content, int32 [n]. Raises TokenizerError for a control id."""
         arrays = [np.asarray(part, dtype=np.int32) for part in parts]
         ids = np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int32)
         if self._control_mask[ids].any():
@@ -152,6 +153,7 @@ class Tokenizer:
 
 
 def _piece(pieces: Sequence[bytes], token_id: int) -> bytes:
+    """The bytes of a token, b"" beyond the tokenizer. Raises ValueError for a negative id."""
     if token_id < 0:
         raise ValueError(f"a token id cannot be negative, got {token_id}")
     return pieces[token_id] if token_id < len(pieces) else b""
@@ -165,7 +167,7 @@ def _build(description: dict[str, Any]) -> tokenizers.Tokenizer:
 
 
 def _fingerprint(control: dict[str, Any], files: TokenizerFiles) -> str:
-    """Hash of everything that decides on ids; the version marks changes of our own rules."""
+    """Hash of everything that the ids depend on. `version` changes with the rules of this program."""
     known = {
         "version": 1,
         "tokenizer": control,
@@ -177,9 +179,9 @@ def _fingerprint(control: dict[str, Any], files: TokenizerFiles) -> str:
 
 
 def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """Pieces of a text with their offsets, cut where a line or a word begins if there is such a place.
+    """Yield (offset, piece) of a text, split at the start of a line or word if possible.
 
-    Lone surrogates, which have no UTF-8 form, are read as U+FFFD.
+    Lone surrogates, which UTF-8 cannot encode, become U+FFFD.
     """
     text = _SURROGATE.sub("\ufffd", text)
     start = 0
@@ -192,7 +194,7 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _cut(text: str, limit: int) -> int:
-    """A place at most `limit` and near it where splitting changes no token, else `limit`."""
+    """The last offset up to `limit` where a split changes no token; `limit` if there is none near it."""
     for pattern in (_LINE_START, _WORD_START):
         places = [match.start() for match in pattern.finditer(text, limit - _CUT_SEARCH_CHARS, limit)]
         if places:

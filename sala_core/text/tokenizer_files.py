@@ -1,4 +1,4 @@
-"""The files of a tokenizer, and the two descriptions made of `tokenizer.json`: control and content."""
+"""Read the files of a tokenizer, and make two descriptions from `tokenizer.json`: control and content."""
 
 import copy
 import json
@@ -16,14 +16,14 @@ _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token"
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerFiles:
-    """What a model folder says about its tokenizer, parsed but not yet built."""
+    """The tokenizer files of a model folder, parsed."""
 
     description: Mapping[str, Any]  # tokenizer.json
-    settings: Mapping[str, Any]  # tokenizer_config.json, {} where there is none
+    settings: Mapping[str, Any]  # tokenizer_config.json, {} if there is none
     chat_template: str | None
     special_tokens: Mapping[str, str]
     eos_token_ids: tuple[int, ...]
-    model_vocab_size: int | None  # of config.json
+    model_vocab_size: int | None  # vocab_size in config.json
 
     @classmethod
     def read(cls, folder: Path) -> "TokenizerFiles":
@@ -46,7 +46,7 @@ class TokenizerFiles:
 
 
 def control_description(files: TokenizerFiles) -> dict[str, Any]:
-    """`tokenizer.json` with every added token of `tokenizer_config.json`, and nothing that cuts or pads.
+    """Return `tokenizer.json` with all added tokens of `tokenizer_config.json`, without truncation and padding.
 
     Raises TokenizerError for a kind of tokenizer that could lose text.
     """
@@ -69,11 +69,10 @@ def control_description(files: TokenizerFiles) -> dict[str, Any]:
 
 
 def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokenizer for text from outside: no way leads to an id of an added token.
+    """Return the description of the tokenizer for content, which cannot produce the id of an added token.
 
-    Added tokens and the post-processor go, and with them every vocabulary entry of an added token and the
-    merges through it; so does the dummy space in front. Raises TokenizerError if some byte of text would then
-    have no token.
+    It has no added tokens, no vocabulary entry of an added token and no merges through such an entry, no
+    post-processor, and adds no space in front. Raises TokenizerError if some byte would then have no token.
     """
     content = copy.deepcopy(dict(control))
     model = content["model"]
@@ -102,7 +101,7 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def token_bytes(control: Mapping[str, Any]) -> list[bytes]:
-    """The UTF-8 bytes each id stands for, b"" for ids that no token has; control tokens as their text."""
+    """Return id -> UTF-8 bytes of the token; control tokens as text, b"" for unused ids."""
     alphabet = _byte_tokens(control)
     vocab: Mapping[str, int] = control["model"]["vocab"]
     added = {token["id"]: token["content"] for token in control["added_tokens"]}
@@ -127,7 +126,7 @@ def _is_byte_level(control: Mapping[str, Any]) -> bool:
 
 
 def _byte_tokens(control: Mapping[str, Any]) -> dict[str, int]:
-    """How the vocabulary writes each single byte: GPT-2's letters, or `<0x0A>` where the model falls back."""
+    """Vocabulary entry -> byte: letters as in GPT-2, or `<0x0A>` with byte fallback. Raises TokenizerError."""
     if _is_byte_level(control):
         return _byte_letters()
     if control["model"].get("byte_fallback"):
@@ -136,7 +135,7 @@ def _byte_tokens(control: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _byte_letters() -> dict[str, int]:
-    """GPT-2's alphabet: printable bytes stand for themselves, the others for letters from U+0100 on."""
+    """GPT-2's alphabet, letter -> byte: printable bytes as themselves, the others as letters from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in printable)
@@ -145,7 +144,7 @@ def _byte_letters() -> dict[str, int]:
 
 
 def _walk(part: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer or pre-tokenizer and all it is made of."""
+    """Yield a normalizer or pre-tokenizer, and all its parts."""
     if not isinstance(part, dict):
         return
     yield part
@@ -155,21 +154,23 @@ def _walk(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _without_prepend(normalizer: Any) -> Any:
+    """A normalizer without the step that adds a space in front; None if it is only that step."""
     if not isinstance(normalizer, dict) or normalizer.get("type") == "Prepend":
         return None
     if normalizer.get("type") == "Sequence":
-        kept = [_without_prepend(inner) for inner in normalizer["normalizers"]]
-        return {"type": "Sequence", "normalizers": [inner for inner in kept if inner is not None]}
+        parts = [_without_prepend(inner) for inner in normalizer["normalizers"]]
+        return {"type": "Sequence", "normalizers": [part for part in parts if part is not None]}
     return normalizer
 
 
 def _touches(merge: Any, gone: set[str]) -> bool:
+    """Whether a merge takes or makes one of the entries `gone`."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left in gone or right in gone or left + right in gone
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """The file chat_template.jinja if there is one, else the entry of tokenizer_config.json."""
+    """The text of chat_template.jinja if it exists, otherwise the entry in tokenizer_config.json, or None."""
     try:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -193,6 +194,7 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _ids(value: Any) -> list[int]:
+    """The ids in an `eos_token_id`: a number, a list or None. Raises TokenizerError."""
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
         raise TokenizerError(f"eos_token_id must be a number or a list of numbers, found {value!r}")
@@ -200,7 +202,7 @@ def _ids(value: Any) -> list[int]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file, {} where there is no file."""
+    """The JSON object in a file, {} if there is no file. Raises TokenizerError."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,5 +1,4 @@
-"""Parsers of PDF, EPUB and HTML. They run in a process of their own, which can be killed.
+"""Parsers of PDF, EPUB and HTML. They run in a child process, which can be killed.
 
-Nothing here imports from outside this folder but the standard library, pymupdf and bs4, so that the process
-starts fast.
+To start fast, the modules here import only each other, the standard library, pymupdf and bs4.
 """

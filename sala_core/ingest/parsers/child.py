@@ -1,7 +1,7 @@
-"""The process that parses: one JSON line in for each file, one JSON line and the text out.
+"""The parser process. For each file it reads one JSON line, and writes one JSON line followed by the text.
 
-It is started without the rest of the program (see `parser_process.py`), ends when its input ends, and bounds
-its own memory and processor time where the system can.
+It runs without the rest of the program (see `parser_process.py`) and ends when its input ends. It limits its own
+memory and processor time if the operating system can.
 """
 
 import json
@@ -14,12 +14,12 @@ from .result import Parsed, ParseError, ParseLimits
 
 try:
     import resource
-except ImportError:  # not on Windows; the parent watches memory and time in any case
+except ImportError:  # Windows; the parent process watches memory and time in any case
     resource = None  # type: ignore[assignment]
 
 
 def main(max_memory_bytes: int) -> None:
-    """Serve requests (path, kind, max_text_bytes, max_unpacked_bytes, max_cpu_s) until the input ends."""
+    """Answer requests (path, kind, max_text_bytes, max_unpacked_bytes, max_cpu_s) until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     replies = _take_output()
     _limit_memory(max_memory_bytes)
@@ -35,24 +35,24 @@ def main(max_memory_bytes: int) -> None:
 
 
 def _take_output() -> BinaryIO:
-    """Keep standard output for replies alone: C libraries print to it."""
+    """Take standard output for replies and redirect the original: C libraries print to it."""
     replies = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
     return replies
 
 
 def _limit_memory(max_bytes: int) -> None:
     if resource is None:
         return
-    # Address space, which the interpreter and its libraries need some of before the first page.
+    # address space: includes what the interpreter and its libraries map before the first page
     _set_limit(resource.RLIMIT_AS, max_bytes)
     _set_limit(resource.RLIMIT_CORE, 0)
 
 
 def _limit_processor(max_s: int) -> None:
-    """A process whose parent was killed must not compute for ever."""
+    """Limit processor time: the process must also end if its parent was killed."""
     if resource is None:
         return
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -60,7 +60,7 @@ def _limit_processor(max_s: int) -> None:
 
 
 def _set_limit(kind: int, value: int) -> None:
-    """Lower the soft limit only: the next file's processor time lies above this one's."""
+    """Lower only the soft limit: the limit on processor time has to rise again for the next file."""
     _, hard = resource.getrlimit(kind)
     soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
     try:
@@ -70,6 +70,7 @@ def _set_limit(kind: int, value: int) -> None:
 
 
 def _answer(request: dict[str, str | int]) -> tuple[dict[str, object], bytes]:
+    """(header, text as UTF-8) of the reply. `is_final`: the process cannot continue."""
     try:
         parsed = _parse(request)
         text = parsed.text.encode()
@@ -83,7 +84,7 @@ def _answer(request: dict[str, str | int]) -> tuple[dict[str, object], bytes]:
 
 
 def _parse(request: dict[str, str | int]) -> Parsed:
-    """Import a parser only when its format is met: each costs start-up time."""
+    """Parse one file. A parser is imported with the first file of its format, because each import takes time."""
     path = str(request["path"])
     limits = ParseLimits(
         max_text_bytes=int(request["max_text_bytes"]), max_unpacked_bytes=int(request["max_unpacked_bytes"])

@@ -1,6 +1,6 @@
-"""EPUB to text: the chapters of the spine in reading order, through the HTML extractor.
+"""EPUB to text: the chapters of the spine in reading order, each converted by the HTML extractor.
 
-Only named members of the archive are read into memory; nothing is ever unpacked to disk.
+Members of the archive are read into memory by name. Nothing is unpacked to disk.
 """
 
 import lzma
@@ -17,14 +17,14 @@ _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _CHAPTER_TYPES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 
-# What zipfile raises for an archive whose bytes have changed: wrong sums, offsets, methods and names.
+# raised by zipfile for damaged archives: wrong checksums, offsets, methods and names
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError, ValueError)
 
 
 def parse_epub(path: str, limits: ParseLimits) -> Parsed:
-    """Text of all chapters, an empty line between them; an EPUB has no pages of its own.
+    """Return the text of all chapters, separated by empty lines; an EPUB has no pages.
 
-    Raises ParseError for a damaged, encrypted (DRM) or empty book and for one that unpacks to too much.
+    Raises ParseError for a damaged, encrypted (DRM) or empty book, and for one that unpacks to more than the limit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -34,7 +34,7 @@ def parse_epub(path: str, limits: ParseLimits) -> Parsed:
 
 
 class _Members:
-    """The archive's files by name, counting each byte that comes out: stated sizes are not trusted."""
+    """The members of the archive by name. Counts the bytes unpacked, because the sizes in the archive can be false."""
 
     def __init__(self, archive: zipfile.ZipFile, max_bytes: int) -> None:
         self._archive = archive
@@ -45,7 +45,7 @@ class _Members:
         return name in self._names
 
     def read(self, name: str) -> bytes:
-        """One member whole. Raises KeyError if there is none of this name, and ParseError over the limit."""
+        """Return one whole member. Raises KeyError for an unknown name, ParseError if encrypted or over the limit."""
         info = self._names[name]
         if info.flag_bits & 1:
             raise ParseError("an encrypted EPUB: remove its password and add it again")
@@ -83,6 +83,7 @@ def _read_book(members: _Members, limits: ParseLimits) -> Parsed:
 
 
 def _opf_name(members: _Members) -> str:
+    """Name of the package document (OPF). Raises ParseError if there is none."""
     if _CONTAINER not in members:
         raise ParseError("a damaged EPUB: it does not say where its content is")
     for element in ElementTree.fromstring(members.read(_CONTAINER)).iter():
@@ -93,7 +94,7 @@ def _opf_name(members: _Members) -> str:
 
 
 def _spine(members: _Members, opf_name: str) -> tuple[list[str], list[str]]:
-    """(names of the chapters in reading order without the navigation page, references that lead nowhere)."""
+    """(names of the chapters in reading order, without the navigation page; references to missing members)."""
     items: dict[str, tuple[str, str, str]] = {}
     order: list[str] = []
     for element in ElementTree.fromstring(members.read(opf_name)).iter():
@@ -117,6 +118,7 @@ def _spine(members: _Members, opf_name: str) -> tuple[list[str], list[str]]:
 
 
 def _locked_members(members: _Members) -> set[str]:
+    """Names of the encrypted members: chapters under DRM, or merely obfuscated fonts."""
     if _ENCRYPTION not in members:
         return set()
     root = ElementTree.fromstring(members.read(_ENCRYPTION))
@@ -124,5 +126,5 @@ def _locked_members(members: _Members) -> set[str]:
 
 
 def _local(element: ElementTree.Element) -> str:
-    """The tag without its namespace; comments have a function for a tag."""
+    """The tag without its namespace. The tag of a comment is a function: then ""."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""

@@ -1,4 +1,4 @@
-"""HTML and XHTML to readable text: block structure kept, scripts, styles and navigation dropped."""
+"""HTML and XHTML to readable text. Keeps the block structure; drops scripts, styles and navigation."""
 
 import re
 import warnings
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bs4 import BeautifulSoup, UnicodeDammit, XMLParsedAsHTMLWarning
 from bs4.element import PageElement, PreformattedString, Tag
 
-from .result import Parsed, ParseError, ParseLimits, clean
+from .result import Parsed, ParseError, ParseLimits, normalize_text
 
 _DROPPED = {
     "audio", "button", "canvas", "datalist", "embed", "head", "iframe", "input", "map", "math", "noscript",
@@ -28,31 +28,31 @@ _DROPPED_ROLES = {"navigation", "search", "menu", "menubar", "toolbar"}
 
 
 class _Writer:
-    """Collects text, folding white space as a browser does, with at most one empty line between blocks."""
+    """Collects text. Collapses white space like a browser, and leaves at most one empty line between blocks."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
-        self._newlines = 2  # at the end of what is written; the start counts as an empty line
+        self._newlines = 2  # at the end of the output; its start counts as an empty line
         self._space = False
-        self._mark = ""  # a list's dash or a heading's mark, written before the next words
+        self._mark = ""  # "- " of a list item or "# " of a heading, written before the next words
 
     def words(self, text: str) -> None:
-        """Running text; white space at its ends is kept as one space, unless a line begins or ends there."""
-        folded = _SPACE.sub(" ", text)
-        if folded.startswith(" "):
+        """Add running text. White space at its ends becomes one space, except at the start and end of a line."""
+        collapsed = _SPACE.sub(" ", text)
+        if collapsed.startswith(" "):
             self._space = True
-        if not (folded := folded.strip(" ")):
+        if not (collapsed := collapsed.strip(" ")):
             return
         if self._space and not self._newlines:
             self._pieces.append(" ")
-        self._pieces += (self._mark, folded)
+        self._pieces += (self._mark, collapsed)
         self._newlines = 0
         self._mark = ""
         self._space = _SPACE.match(text[-1]) is not None
 
     def verbatim(self, text: str) -> None:
-        """Text of a `pre` block as it stands, but for a newline at its start."""
-        text = clean(text)
+        """Add the text of a `pre` block unchanged, except for a newline at its start."""
+        text = normalize_text(text)
         text = text.removeprefix("\n") if self._newlines else text
         if text:
             self._pieces += (self._mark, text)
@@ -61,35 +61,36 @@ class _Writer:
             self._mark = ""
 
     def mark(self, mark: str) -> None:
-        """Begin the next words with a mark, be they in a block of their own; "" drops one without words."""
+        """Write this mark before the next words, also if they are in a block of their own. "" cancels the mark."""
         self._mark = mark
 
     def cell(self) -> None:
-        """Part a cell of a table from the one before it in its line."""
+        """Begin a table cell: separate it from the one before it in the same line."""
         if not self._newlines:
             self.words(" | ")
 
     def line(self, newlines: int = 1) -> None:
-        """End the line; `newlines` 2 leaves an empty one."""
+        """End the line. newlines=2 also leaves an empty line."""
         if self._newlines < newlines:
             self._pieces.append("\n" * (newlines - self._newlines))
             self._newlines = newlines
         self._space = False
 
     def line_break(self) -> None:
-        """End the line, or leave one empty line where it has ended."""
+        """End the line; if it has ended already, leave one empty line."""
         self.line(min(self._newlines + 1, 2))
 
     def result(self) -> str:
-        """All that was written, ending in one newline."""
+        """Return all text, with one newline at the end."""
         text = "".join(self._pieces).strip("\n")
         return text + "\n" if text else ""
 
 
 def html_to_text(data: bytes, *, drop_navigation: bool = True) -> str:
-    """Readable text of an HTML or XHTML file of any encoding.
+    """Return the readable text of an HTML or XHTML file in any encoding.
 
-    Headings keep Markdown's `#` marks, list items a dash, cells of a table are parted by ` | `.
+    Headings get Markdown's `#` marks, list items a dash; table cells are separated by ` | `. drop_navigation: also
+    drop `nav` elements and navigation roles, and use the page's title as heading if it has no `h1`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
@@ -104,17 +105,17 @@ def html_to_text(data: bytes, *, drop_navigation: bool = True) -> str:
         if isinstance(node, Tag):
             _write_tag(writer, node.name, entering, num_open)
             num_open[node.name] += 1 if entering else -1
-        elif isinstance(node, PreformattedString):  # a comment, a declaration
+        elif isinstance(node, PreformattedString):  # comments and declarations
             continue
         elif num_open["pre"]:
             writer.verbatim(str(node))
         else:
             writer.words(str(node))
-    return clean(writer.result())
+    return normalize_text(writer.result())
 
 
 def parse_html(path: str, limits: ParseLimits) -> Parsed:
-    """Readable text of a file. Raises ParseError if there is none."""
+    """Return the readable text of a file. Raises ParseError if there is none or the file is too large."""
     with open(path, "rb") as file:
         data = file.read(limits.max_text_bytes + 1)
     if len(data) > limits.max_text_bytes:
@@ -126,7 +127,7 @@ def parse_html(path: str, limits: ParseLimits) -> Parsed:
 
 
 def _decode(data: bytes) -> str:
-    """UTF-8 where the bytes are that; else what the file declares or bs4 detects."""
+    """Decode as UTF-8 if the bytes are valid, otherwise as the file declares or bs4 detects."""
     if b"\0" not in data and b"\x1b" not in data:
         try:
             return data.decode("utf-8-sig")
@@ -136,7 +137,7 @@ def _decode(data: bytes) -> str:
 
 
 def _events(soup: Tag, drop_navigation: bool) -> Iterator[tuple[PageElement, bool]]:
-    """(node, entering) in document order, each tag left too; no recursion, as nesting has no bound."""
+    """Yield (node, entering) in document order; a tag comes twice. Not recursive, because nesting has no limit."""
     stack: list[tuple[Tag, Iterator[PageElement]]] = [(soup, iter(soup.contents))]
     while stack:
         tag, children = stack[-1]
@@ -159,7 +160,7 @@ def _is_dropped(tag: Tag, drop_navigation: bool) -> bool:
 
 
 def _write_tag(writer: _Writer, name: str, entering: bool, num_open: Counter[str]) -> None:
-    """What a tag's beginning or end does to the line; `num_open` counts the open tags around it by name."""
+    """Write the line breaks and marks of a tag's start or end. num_open: name -> number of open tags around it."""
     if name == "br":
         if entering:
             writer.line_break()

@@ -1,23 +1,23 @@
-"""PDF to text with PyMuPDF: the order of the file, pages kept, what is missing named by page."""
+"""PDF to text with PyMuPDF, in the order of the file. Keeps page starts and reports missing text by page."""
 
 from collections import defaultdict
 
 import pymupdf
 
-from .result import Parsed, ParseError, ParseLimits, clean, name_pages
+from .result import Parsed, ParseError, ParseLimits, name_pages, normalize_text
 
-# Ligatures are spelled out: a model's vocabulary has "fi", not U+FB01.
+# without ligatures: the vocabulary of a model has "fi", not U+FB01
 _FLAGS = pymupdf.TEXTFLAGS_TEXT & ~pymupdf.TEXT_PRESERVE_LIGATURES
 _ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
-# Words in MuPDF's messages about a page whose content is lost, not merely odd.
+# words in MuPDF's warnings that mean lost content, not merely unusual content
 _DAMAGE = ("error", "invalid", "corrupt", "truncated", "premature", "cannot", "ignoring", "failed", "broken")
 
 
 def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
-    """Text of every page in the file's own order.
+    """Return the text of every page in the order of the file.
 
-    Raises ParseError for a PDF that is encrypted, beyond repair or without any text. Pages without text,
-    damaged pages and a repaired file are warnings.
+    Warnings name pages without text, damaged pages and a repaired file. Raises ParseError for a PDF that is
+    encrypted, damaged beyond repair or without any text.
     """
     try:
         document = pymupdf.open(path, filetype="pdf")
@@ -33,7 +33,7 @@ def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
 
 
 def _num_pages(document: pymupdf.Document) -> int:
-    """Pages the file says it has, 0 where it says nothing sensible."""
+    """Number of pages that the file declares, 0 if it cannot be read."""
     try:
         return int(document.page_count)
     except _ERRORS as error:
@@ -42,6 +42,7 @@ def _num_pages(document: pymupdf.Document) -> int:
 
 
 def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits) -> Parsed:
+    """Text, page starts and warnings of all pages. Raises ParseError if there is no text, or too much."""
     texts: list[str] = []
     starts: list[int] = []
     offset = num_bytes = 0
@@ -72,11 +73,11 @@ def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
 
 
 def _read_page(document: pymupdf.Document, index: int) -> tuple[str, str | None]:
-    """(text ending in a newline, what is wrong with the page or None)."""
+    """(text that ends in a newline, problem with the page or None)."""
     pymupdf.TOOLS.reset_mupdf_warnings()
     try:
         page = document.load_page(index)
-        text = clean(page.get_text(flags=_FLAGS))
+        text = normalize_text(page.get_text(flags=_FLAGS))
         is_drawn = bool(text.strip()) or any(kind.startswith("fill-") for kind, *_ in page.get_bboxlog())
     except _ERRORS as error:
         _raise_memory(error)
@@ -92,10 +93,11 @@ def _read_page(document: pymupdf.Document, index: int) -> tuple[str, str | None]
 
 
 def _raise_memory(error: Exception) -> None:
-    """MuPDF reports a failed allocation as an error of the system."""
+    """Raise MemoryError if that is the cause: MuPDF reports a failed allocation as a system error."""
     if isinstance(error, pymupdf.mupdf.FzErrorSystem) and "alloc" in str(error):
         raise MemoryError from error
 
 
 def _ended(text: str) -> str:
+    """The text with a newline at its end, unless it is empty."""
     return text if not text or text.endswith("\n") else text + "\n"

@@ -1,4 +1,4 @@
-"""What a parser gives back, and how it says that a file cannot be read."""
+"""The result of a parser, and the error for a file that cannot be read."""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 class ParseError(Exception):
-    """The file cannot be read; the message is the reason shown to the reader."""
+    """The file cannot be read. The message is the reason shown to the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parsed:
-    """Text of a file; `page_starts` holds the character offset of each page, () without pages."""
+    """The text of a file. page_starts: character offset of each page, () if the format has no pages."""
 
     text: str
     page_starts: tuple[int, ...] = ()
@@ -20,20 +20,25 @@ class Parsed:
 
 @dataclass(frozen=True, kw_only=True)
 class ParseLimits:
-    """Bounds that a parser checks itself."""
+    """Limits that a parser checks itself: bytes of text (UTF-8) and bytes unpacked from an archive."""
 
     max_text_bytes: int
     max_unpacked_bytes: int
 
 
-def clean(text: str) -> str:
-    """`\\n` newlines, no NUL, no lone surrogate; as long as the text without carriage returns."""
-    text = re.sub("\r\n?", "\n", text)
-    return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
+_CARRIAGE_RETURN = re.compile("\r\n?")
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def normalize_text(text: str) -> str:
+    """Return the text with `\\n` newlines, and U+FFFD for NUL and lone surrogates, which cannot be stored."""
+    if "\r" in text:
+        text = _CARRIAGE_RETURN.sub("\n", text)
+    return _NOT_STORABLE.sub("\ufffd", text)
 
 
 def name_pages(pages: Iterable[int]) -> str:
-    """Page numbers as a reader writes them: `page 3`, `pages 3, 7-9`."""
+    """Return page numbers as people write them: `page 3`, `pages 3, 7-9`."""
     runs: list[list[int]] = []
     for page in sorted(pages):
         if runs and page == runs[-1][1] + 1:

@@ -22,7 +22,7 @@ def run(*line):
     return cli.run(parse(["quantize", *map(str, line)]))
 
 
-def test_it_prints_the_plan_each_matrix_each_layer_and_what_it_cost(random_model, tmp_path, capsys):
+def test_the_output_has_the_plan_each_matrix_each_layer_and_the_losses(random_model, tmp_path, capsys):
     assert run(random_model, tmp_path / "out", *_FAST) == 0
     out = capsys.readouterr().out
     assert "Quantizing 21 matrices of 3 layers on cpu in " in out
@@ -35,12 +35,12 @@ def test_it_prints_the_plan_each_matrix_each_layer_and_what_it_cost(random_model
     Engine.load(tmp_path / "out").forward(Engine.load(tmp_path / "out").new_state(), [1, 2, 3])
 
 
-def test_json_is_the_report_and_nothing_else(random_model, tmp_path, capsys):
+def test_json_prints_only_the_report(random_model, tmp_path, capsys):
     assert run(random_model, tmp_path / "out", *_FAST, "--json", "--include", "lm_head,z_proj", "--asymmetric") == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((tmp_path / "out" / "quantize_report.json").read_text())
     assert report["settings"]["include"] == ["lm_head", "z_proj"]
-    assert report["settings"]["checkpoint_format"] == "gptq_v2"  # what GPTQModel reads for asymmetric weights
+    assert report["settings"]["checkpoint_format"] == "gptq_v2"  # what GPTQModel reads if asymmetric
     assert report["settings"]["act_order"]
 
 
@@ -73,7 +73,7 @@ def test_options_reach_the_settings(random_model, tmp_path, capsys):
         (("{model}", "out", "--tokens", "8"), "cannot fill"),
     ],
 )
-def test_errors_are_one_line_and_code_1(random_model, tmp_path, monkeypatch, capsys, line, word):
+def test_an_error_prints_one_line_and_exits_with_1(random_model, tmp_path, monkeypatch, capsys, line, word):
     monkeypatch.chdir(tmp_path)
     assert run(*(part.format(model=random_model) for part in (*line[:2], *_FAST, *line[2:]))) == 1
     err = capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_errors_are_one_line_and_code_1(random_model, tmp_path, monkeypatch, cap
         (["src", "dst", "--layout", "autogptq", "--format", "gptq_v2"], "AutoGPTQ"),
     ],
 )
-def test_bad_usage_is_one_line_and_code_2(capsys, line, word):
+def test_bad_usage_prints_one_line_and_exits_with_2(capsys, line, word):
     with pytest.raises(SystemExit) as stopped:
         parse(["quantize", *line])
     assert stopped.value.code == 2
@@ -105,7 +105,7 @@ def test_bad_usage_is_one_line_and_code_2(capsys, line, word):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "killed"])
-def test_an_interrupted_run_is_no_model_and_the_same_command_continues(random_model, tmp_path, environment, number):
+def test_an_interrupted_run_is_no_model_and_the_same_command_continues_it(random_model, tmp_path, environment, number):
     out = tmp_path / "out"
     line = [sys.executable, "-c", _PROGRAM, "quantize", str(random_model), str(out), *_FAST]
     line += ["--samples", "24", "--tokens", "256"]
@@ -113,10 +113,10 @@ def test_an_interrupted_run_is_no_model_and_the_same_command_continues(random_mo
     while "Layer 0 (" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    said, err = process.communicate(timeout=120)
+    out_text, err = process.communicate(timeout=120)
     if number == signal.SIGINT:
         assert process.returncode == 128 + signal.SIGINT, err
-        assert "Run the same command again" in said
+        assert "Run the same command again" in out_text
     assert (out / ".quantizing").is_dir()
     assert not (out / "config.json").exists()
     (out / ".shard-00007.part").write_bytes(b"half a file")

@@ -1,4 +1,4 @@
-"""A small tokenizer and ways to make documents of every format."""
+"""A small tokenizer, and functions that make files of every format."""
 
 import io
 import zipfile
@@ -15,7 +15,7 @@ from sala_core.ingest import EncodedDocument, SkippedFile
 
 
 class SmallTokenizer:
-    """A byte-level BPE without added tokens: any text is content."""
+    """A byte-level BPE without added tokens: it encodes any text as content."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []

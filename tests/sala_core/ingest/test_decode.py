@@ -1,4 +1,4 @@
-"""Bytes of any encoding become text, and never an exception."""
+"""Bytes in any encoding become text and never raise."""
 
 import codecs
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sala_core.ingest.decode import decode_text, normalise
+from sala_core.ingest.decode import decode_text
+from sala_core.ingest.parsers.result import normalize_text
 
 FRENCH = (
     "Longtemps, je me suis couché de bonne heure. Parfois, à peine ma bougie éteinte, mes yeux se "
@@ -29,12 +30,12 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
         (codecs.BOM_UTF32_BE, "utf-32-be"),
     ],
 )
-def test_unicode_is_exact_and_without_its_mark(text: str, mark: bytes, encoding: str) -> None:
+def test_unicode_is_decoded_exactly_and_without_its_bom(text: str, mark: bytes, encoding: str) -> None:
     assert decode_text(mark + text.encode(encoding)) == (text, ())
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_without_a_mark_is_recognised_in_latin_text(encoding: str) -> None:
+def test_utf16_without_a_bom_is_recognized_in_latin_text(encoding: str) -> None:
     assert decode_text(FRENCH.encode(encoding)) == (FRENCH, ())
 
 
@@ -52,7 +53,7 @@ def test_utf16_without_a_mark_is_recognised_in_latin_text(encoding: str) -> None
         (JAPANESE, "iso2022_jp"),
     ],
 )
-def test_older_encodings_are_guessed_right_and_said_to_be_guessed(text: str, encoding: str) -> None:
+def test_legacy_encodings_are_guessed_right_with_a_warning(text: str, encoding: str) -> None:
     decoded, warnings = decode_text(text.encode(encoding))
     assert decoded == text
     assert len(warnings) == 1
@@ -70,8 +71,8 @@ def test_a_broken_byte_does_not_turn_utf8_into_another_encoding() -> None:
     assert warnings == ("1 places are not valid UTF-8",)
 
 
-def test_newlines_nul_and_surrogates_are_normalised() -> None:
-    assert normalise("a\r\nb\rc\n\0\ud800") == "a\nb\nc\n\ufffd\ufffd"
+def test_newlines_nul_and_surrogates_are_normalized() -> None:
+    assert normalize_text("a\r\nb\rc\n\0\ud800") == "a\nb\nc\n\ufffd\ufffd"
 
 
 @settings(max_examples=300, deadline=None)

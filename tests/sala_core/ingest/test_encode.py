@@ -1,4 +1,4 @@
-"""Encoding in pieces keeps every character and bounds what is held at once."""
+"""Encoding in pieces keeps every character and bounds the memory."""
 
 from itertools import pairwise
 
@@ -27,14 +27,14 @@ def test_pieces_cover_the_text_once_and_in_order(text: str, max_chars: int) -> N
     assert all(0 < end - start <= max_chars for start, end in bounds)
 
 
-def test_pieces_are_cut_where_an_unindented_line_begins() -> None:
+def test_pieces_are_split_at_lines_that_are_not_indented() -> None:
     text = "def f():\n    return 1\n" * 100
     for start, _ in pieces(text, 300):
         assert text.startswith("def", start)
 
 
 @pytest.mark.parametrize("text", ["x" * 1000, " " * 1000, "\n" * 1000, "word " * 200])
-def test_text_without_lines_is_cut_all_the_same(text: str) -> None:
+def test_text_without_lines_is_split_too(text: str) -> None:
     bounds = list(pieces(text, 64))
     assert "".join(text[start:end] for start, end in bounds) == text
     assert len(bounds) <= 2 * len(text) / 64 + 1
@@ -42,7 +42,7 @@ def test_text_without_lines_is_cut_all_the_same(text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(text=TEXT)
-def test_token_starts_never_fall_and_spans_cover_the_document(text: str, tokenizer) -> None:
+def test_token_starts_are_nondecreasing_and_spans_cover_the_document(text: str, tokenizer) -> None:
     encoded = encode_document(document_of(text), tokenizer)
     starts = encoded.token_starts
     assert encoded.token_ids.dtype == np.int32
@@ -54,7 +54,7 @@ def test_token_starts_never_fall_and_spans_cover_the_document(text: str, tokeniz
     assert "".join(text[first:second] for first, second in pairwise(bounds)) == text
 
 
-def test_a_long_document_is_encoded_in_pieces_that_agree_with_the_whole(tokenizer) -> None:
+def test_a_long_document_encoded_in_pieces_equals_one_encoded_whole(tokenizer) -> None:
     text = "It was the best of times, it was the worst of times.\n" * 12_000
     tokenizer.calls.clear()
     encoded = encode_document(document_of(text), tokenizer)
@@ -65,12 +65,12 @@ def test_a_long_document_is_encoded_in_pieces_that_agree_with_the_whole(tokenize
     np.testing.assert_array_equal(encoded.token_starts, whole_starts)
 
 
-def test_stopping_between_pieces(tokenizer) -> None:
+def test_encoding_stops_between_pieces(tokenizer) -> None:
     with pytest.raises(ReadingStoppedError):
         encode_document(document_of("some text"), tokenizer, should_stop=lambda: True)
 
 
-def test_an_encoder_that_drops_leading_space_still_covers_the_text() -> None:
+def test_the_first_token_covers_leading_space_that_an_encoder_drops() -> None:
     class Trimming:
         def encode_content_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
             return np.array([7], np.int32), np.array([len(text) - len(text.lstrip())], np.int64)

@@ -1,4 +1,4 @@
-"""Ignore rules, judged by git itself where there is one."""
+"""Ignore rules, compared with git itself if it is installed."""
 
 import os
 import shutil
@@ -51,17 +51,17 @@ def test_nested_rules_negation_and_folders(write: Callable[..., Path]) -> None:
     assert reasons["root/a.log"] == "ignored by .gitignore (rule *.log)"
 
 
-def test_a_file_inside_an_ignored_folder_cannot_be_brought_back(write: Callable[..., Path]) -> None:
+def test_a_file_in_an_ignored_folder_cannot_be_included_again(write: Callable[..., Path]) -> None:
     root = write({".gitignore": "out/\n!out/keep.txt\n", "out/keep.txt": "x", "a.txt": "x"})
     assert read_names(root) == {"root/a.txt", "root/.gitignore"}
 
 
-def test_content_rules_let_a_file_be_brought_back(write: Callable[..., Path]) -> None:
+def test_with_a_rule_on_the_content_of_a_folder_a_file_can_be_included_again(write: Callable[..., Path]) -> None:
     root = write({".gitignore": "out/**\n!out/keep.txt\n", "out/keep.txt": "x", "out/b.txt": "x"})
     assert read_names(root) == {"root/out/keep.txt", "root/.gitignore"}
 
 
-def test_exclude_file_and_global_file_rank_below_gitignore(write: Callable[..., Path], own_home: Path) -> None:
+def test_gitignore_overrides_the_exclude_file_and_the_global_file(write: Callable[..., Path], own_home: Path) -> None:
     root = write(
         {
             ".git/info/exclude": "*.a\n!b.c\n",
@@ -95,7 +95,7 @@ def test_rules_of_the_repository_around_a_chosen_folder_apply(write: Callable[..
         }
     )
     assert read_names(root / "src") == {"src/a.py"}
-    # Chosen although ignored: then the rules above have no say.
+    # a folder that was chosen although it is ignored: the rules above it do not apply
     assert read_names(root / "dist") == {"dist/a.txt"}
 
 
@@ -112,7 +112,7 @@ def test_a_nested_repository_has_its_own_rules(write: Callable[..., Path]) -> No
     assert read_names(root) == {"root/.gitignore", "root/vendor/a.txt"}
 
 
-def test_odd_ignore_files_do_no_harm(write: Callable[..., Path]) -> None:
+def test_malformed_lines_in_ignore_files_are_skipped(write: Callable[..., Path]) -> None:
     root = write({".gitignore": b"\xef\xbb\xbf*.log\r\n!\n\xff\xfe\n[z\n///\n\\\n", "a.log": "x", "b": "x"})
     assert read_names(root) == {"root/b", "root/.gitignore"}
 
@@ -137,7 +137,7 @@ def ignore_files(draw: st.DrawFn) -> str:
     files=st.sets(st.lists(NAMES, min_size=1, max_size=3).map(tuple), min_size=1, max_size=10),
     rules=st.dictionaries(st.sampled_from(["", "a", "b", "a/b"]), ignore_files(), max_size=3),
 )
-def test_any_tree_and_any_rules_give_what_git_gives(files: set[tuple[str, ...]], rules: dict[str, str]) -> None:
+def test_any_tree_and_any_rules_give_the_same_files_as_git(files: set[tuple[str, ...]], rules: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve() / "root"
         root.mkdir()

@@ -1,4 +1,4 @@
-"""EPUB chapters in spine order, and nothing dangerous on the way."""
+"""EPUB chapters in spine order; dangerous archives are refused."""
 
 import zipfile
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_a_missing_chapter_is_a_warning(make_epub: Callable[..., bytes], save: C
     assert parsed.warnings == ("chapter gone is missing or damaged",)
 
 
-def test_a_path_out_of_the_archive_leads_nowhere(
+def test_a_path_out_of_the_archive_is_a_missing_chapter(
     make_epub: Callable[..., bytes], save: Callable[[bytes], Path], tmp_path: Path
 ) -> None:
     (tmp_path / "outside.xhtml").write_text("<p>secret</p>")
@@ -50,7 +50,7 @@ def test_a_path_out_of_the_archive_leads_nowhere(
     assert len(parsed.warnings) == 2
 
 
-def test_a_zip_bomb_is_refused_by_what_comes_out(
+def test_a_zip_bomb_is_refused_by_the_bytes_unpacked(
     make_epub: Callable[..., bytes], save: Callable[[bytes], Path]
 ) -> None:
     data = make_epub({"a.xhtml": "x" * (4 * MIB)})
@@ -59,14 +59,14 @@ def test_a_zip_bomb_is_refused_by_what_comes_out(
         parse(save(data), max_unpacked_bytes=MIB)
 
 
-def test_the_same_member_many_times_is_read_once(
+def test_a_chapter_that_the_spine_repeats_is_read_once(
     make_epub: Callable[..., bytes], save: Callable[[bytes], Path]
 ) -> None:
     data = make_epub({"a.xhtml": "<p>a</p>"}, spine=["a.xhtml"] * 1000)
     assert parse(save(data)).text == "a\n"
 
 
-def test_copy_protection_is_reported_but_hidden_fonts_are_not(
+def test_copy_protection_is_reported_but_obfuscated_fonts_are_not(
     make_epub: Callable[..., bytes], save: Callable[[bytes], Path]
 ) -> None:
     encryption = (

@@ -1,4 +1,4 @@
-"""HTML becomes readable text with its blocks."""
+"""HTML becomes readable text that keeps its block structure."""
 
 import pytest
 from hypothesis import given, settings
@@ -43,13 +43,13 @@ def test_declared_encodings_are_followed(data: bytes) -> None:
     assert html_to_text(data) == "déjà\n"
 
 
-def test_words_are_not_glued_and_spaces_not_doubled() -> None:
+def test_words_are_not_joined_and_spaces_not_doubled() -> None:
     assert html_to_text(b"<p>a <b> b</b> c<i>d</i>\n e</p>") == "a b cd e\n"
     assert html_to_text(b"<td>a</td><td>b</td>") == "a | b\n"
 
 
 @pytest.mark.timeout(60)
-def test_deep_nesting_and_unclosed_tags_take_no_stack_and_no_square_time() -> None:
+def test_deep_nesting_and_unclosed_tags_need_no_stack_and_no_quadratic_time() -> None:
     assert html_to_text(b"<div>" * 30_000 + b"x") == "x\n"
     text = html_to_text(b"<p>paragraph" * 10_000)
     assert text == "\n\n".join(["paragraph"] * 10_000) + "\n"

@@ -1,4 +1,4 @@
-"""PDF text by page, and every kind of trouble named by page."""
+"""PDF text with its pages, and every kind of damage reported by page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +21,14 @@ def parse(tmp_path: Path) -> Callable[[bytes], Parsed]:
     return parse_bytes
 
 
-def test_pages_keep_their_bounds(make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]) -> None:
+def test_page_starts_are_kept(make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]) -> None:
     parsed = parse(make_pdf(["first page", "", "third page"]))
     assert parsed.text == "first page\nthird page\n"
     assert parsed.page_starts == (0, 11, 11)
     assert parsed.warnings == ()
 
 
-def test_scanned_pages_are_named_and_blank_ones_are_not(
+def test_scanned_pages_are_reported_and_blank_ones_are_not(
     make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]
 ) -> None:
     parsed = parse(make_pdf(["text", "scan", "", "scan", "scan", "scan", "text"]))
@@ -51,7 +51,7 @@ def test_an_encrypted_pdf_is_refused_unless_anyone_may_open_it(
     assert parse(make_pdf(["open"], encryption=aes, user_pw="", owner_pw="o")).text == "open\n"
 
 
-def test_a_truncated_pdf_says_what_was_lost_by_page(
+def test_a_truncated_pdf_reports_the_damaged_pages(
     make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]
 ) -> None:
     data = make_pdf([f"page number {number}" for number in range(1, 7)])
@@ -62,7 +62,7 @@ def test_a_truncated_pdf_says_what_was_lost_by_page(
     assert any(warning.startswith("page") and "damaged" in warning for warning in parsed.warnings[1:])
 
 
-def test_a_damaged_page_is_named_and_the_others_are_read(
+def test_a_damaged_page_is_reported_and_the_others_are_read(
     parse: Callable[[bytes], Parsed],
 ) -> None:
     document = pymupdf.open()
@@ -83,7 +83,7 @@ def test_garbage_and_too_much_text_are_refused(make_pdf: Callable[..., bytes], p
         parse(make_pdf(["a page of words"] * 5), max_text_bytes=40)
 
 
-def test_pages_are_written_as_a_reader_does() -> None:
+def test_page_numbers_are_joined_to_ranges() -> None:
     assert name_pages([3]) == "page 3"
     assert name_pages([9, 3, 8, 7]) == "pages 3, 7-9"
     assert name_pages([4, 5]) == "pages 4-5"

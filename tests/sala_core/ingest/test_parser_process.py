@@ -1,4 +1,4 @@
-"""A parser that hangs, eats memory or crashes costs one document and nothing else."""
+"""A parser that hangs, uses too much memory or crashes costs one document and nothing else."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from sala_core.ingest.sniff import Kind
 
 MIB = 1 << 20
 
-# A stand-in for the parsers that does what a file's content says.
+# replaces the parsers; the content of a file says what it does
 MISBEHAVING = """
 import os, time
 from . import child as original
@@ -53,7 +53,7 @@ def main(max_memory_bytes):
 
 @pytest.fixture
 def misbehaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Make the child do what a file says; returns a way to write such a file."""
+    """Make the child do what the content of a file says; return a function that writes such a file."""
     folder = tmp_path / "parsers"
     folder.mkdir()
     for source in parser_process._PARSERS.glob("*.py"):
@@ -91,7 +91,7 @@ def no_child_left() -> Iterator[None]:
         ("lie", "parser fail"),
     ],
 )
-def test_trouble_is_reported_and_the_next_file_is_read(
+def test_a_failure_is_reported_and_the_next_file_is_read(
     misbehaving: Callable[[str], str], word: str, reason: str
 ) -> None:
     limits = Limits(max_parse_s=1.0 if word in ("hang", "sleep") else 30.0, max_parse_memory_bytes=200 * MIB)
@@ -105,7 +105,7 @@ def test_trouble_is_reported_and_the_next_file_is_read(
 
 
 @pytest.mark.usefixtures("no_child_left")
-def test_one_child_serves_many_files(misbehaving: Callable[[str], str]) -> None:
+def test_one_child_parses_many_files(misbehaving: Callable[[str], str]) -> None:
     with ParserProcess(Limits()) as parser:
         texts = {parser.parse(misbehaving("good"), Kind.HTML).text for _ in range(5)}
     assert len(texts) == 1
@@ -166,7 +166,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
-def test_changed_bytes_never_bring_the_parser_down(
+def test_corrupted_bytes_never_crash_the_parser(
     tmp_path: Path, make_pdf: Callable[..., bytes], make_epub: Callable[..., bytes]
 ) -> None:
     chance = random.Random(0)

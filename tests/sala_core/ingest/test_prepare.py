@@ -1,4 +1,4 @@
-"""The whole way: a folder of everything goes in, documents and reasons come out."""
+"""From a folder with every kind of file to documents and reasons."""
 
 import gc
 import tracemalloc
@@ -71,7 +71,7 @@ def test_a_mixed_folder(
         assert word in skipped[f"root/{name}"]
 
 
-def test_a_single_file_has_its_own_name_and_the_same_safety(write: Callable[..., Path], tokenizer) -> None:
+def test_a_single_file_has_its_own_name_and_the_same_checks(write: Callable[..., Path], tokenizer) -> None:
     root = write({"a.txt": "text", "k": "-----BEGIN PRIVATE KEY-----\nx"})
     (document,) = prepare([root / "a.txt"], tokenizer)
     assert isinstance(document, EncodedDocument)
@@ -80,12 +80,12 @@ def test_a_single_file_has_its_own_name_and_the_same_safety(write: Callable[...,
     assert refused == SkippedFile(name="k", path=str(root / "k"), reason="holds a private key")
 
 
-def test_a_missing_path_is_refused_when_called_not_later(tmp_path: Path, tokenizer) -> None:
+def test_a_missing_path_is_refused_at_the_call(tmp_path: Path, tokenizer) -> None:
     with pytest.raises(IngestError, match="cannot be found"):
         prepare([tmp_path / "none"], tokenizer)
 
 
-def test_two_runs_give_the_same(write: Callable[..., Path], tokenizer) -> None:
+def test_two_runs_give_the_same_documents(write: Callable[..., Path], tokenizer) -> None:
     root = write({f"{name}/{name}.txt": f"text {name}" for name in "cab"})
     assert list(prepare([root], tokenizer)) == list(prepare([root], tokenizer))
 
@@ -97,7 +97,7 @@ def test_the_hash_depends_on_name_and_text(write: Callable[..., Path], tokenizer
     assert all(len(content_hash) == 32 for content_hash in hashes)
 
 
-def test_stopping_ends_between_files(write: Callable[..., Path], tokenizer) -> None:
+def test_preparing_stops_between_files(write: Callable[..., Path], tokenizer) -> None:
     root = write({f"{number}.txt": "text" for number in range(10)})
     done: list[object] = []
     for entry in prepare([root], tokenizer, should_stop=lambda: len(done) >= 3):
@@ -105,7 +105,7 @@ def test_stopping_ends_between_files(write: Callable[..., Path], tokenizer) -> N
     assert len(done) == 3
 
 
-def test_a_file_that_vanishes_is_a_reason_not_an_error(write: Callable[..., Path], tokenizer) -> None:
+def test_a_file_that_disappears_is_skipped_with_a_reason(write: Callable[..., Path], tokenizer) -> None:
     root = write({"a.txt": "text", "b.txt": "text", "c.txt": "text"})
     entries = prepare([root], tokenizer)
     next(entries)
@@ -115,7 +115,7 @@ def test_a_file_that_vanishes_is_a_reason_not_an_error(write: Callable[..., Path
 
 
 def test_memory_does_not_grow_with_the_folder(write: Callable[..., Path], tokenizer) -> None:
-    """A folder of over a million tokens: what is held is bounded by one file, whatever their number."""
+    """On a folder of over a million tokens, one file bounds the memory."""
     page = "It was the best of times, it was the worst of times, it was the age of wisdom.\n" * 700
     root = write({f"{number // 10}/{number}.txt": f"{number}\n{page}" for number in range(80)})
     num_tokens = num_kept_bytes = 0
@@ -133,7 +133,7 @@ def test_memory_does_not_grow_with_the_folder(write: Callable[..., Path], tokeni
         tracemalloc.stop()
     assert num_tokens > 1_000_000
     assert num_kept_bytes == 12 * num_tokens
-    # One file costs under a megabyte of text, ids and Python's own offsets; all of them would be over 50.
+    # one file takes under a megabyte for text, ids and offsets; all of them would take over 50
     assert peak - num_kept_bytes < 8 << 20
 
 

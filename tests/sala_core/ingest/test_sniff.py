@@ -1,4 +1,4 @@
-"""Formats are told by content, and secrets found in it."""
+"""Formats are identified, and secrets found, by content and name."""
 
 import io
 import zipfile
@@ -33,7 +33,7 @@ KEY_BODY = "MIIEpAIBAAKCAQEAwJ9Zz0YkZk1m0v1s2q3r4t5u6v7w8x9y0zABCDEFGHIJKLMNOPQR
         ("l.txt", "déjà vu".encode("latin-1"), Kind.TEXT),
     ],
 )
-def test_the_format_is_known(name: str, head: bytes, kind: Kind) -> None:
+def test_formats_are_identified(name: str, head: bytes, kind: Kind) -> None:
     assert identify(name, head) is kind
 
 
@@ -57,7 +57,7 @@ def test_binary_files_are_refused_by_their_content(name: str, head: bytes, reaso
         identify(name, head)
 
 
-def test_an_epub_is_known_by_its_first_member() -> None:
+def test_an_epub_is_identified_by_its_first_member() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("mimetype", "application/epub+zip")
@@ -92,7 +92,7 @@ def test_credentials_are_found_by_content(text: str) -> None:
         "the ghost ghp_short",
     ],
 )
-def test_speaking_of_credentials_is_allowed(text: str) -> None:
+def test_text_about_credentials_is_allowed(text: str) -> None:
     assert secret_in(text) is None
 
 
@@ -105,7 +105,7 @@ def test_speaking_of_credentials_is_allowed(text: str) -> None:
         ("thesis.DOCX", True), ("docx", False), (".gitignore", False),
     ],
 )  # fmt: skip
-def test_names_that_are_refused(name: str, is_refused: bool) -> None:
+def test_file_names_that_are_refused(name: str, is_refused: bool) -> None:
     assert bool(file_refusal(name)) is is_refused
 
 

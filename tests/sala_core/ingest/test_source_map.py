@@ -1,4 +1,4 @@
-"""Every token and every quotation leads back to its page, lines and characters."""
+"""Every token and every quotation maps to its page, lines and characters."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from sala_core.ingest import Document, Place, SourceMap, encode_document
 
 
 def map_of(text: str, page_starts: tuple[int, ...] = ()) -> SourceMap:
-    """One token a character."""
+    """A map with one token per character."""
     return SourceMap(text, page_starts, np.arange(len(text), dtype=np.int64))
 
 
@@ -28,13 +28,13 @@ def test_places_have_page_lines_and_characters() -> None:
     assert source.place(4, 6) == Place(page=1, line_start=2, line_end=2, char_start=4, char_end=7)
     assert source.place(4, 7).line_end == 2
     assert source.place(4, 8).line_end == 3
-    # An empty page begins where the next one does.
+    # an empty page starts at the same offset as the next one
     assert source.place(8, 8).page == 3
     assert source.place(18, 18) == Place(page=4, line_start=4, line_end=4, char_start=18, char_end=19)
     assert map_of(text).place(0, 0).page is None
 
 
-def test_a_character_of_several_tokens_is_whole() -> None:
+def test_a_character_of_several_tokens_is_not_split() -> None:
     source = SourceMap("a🙂b", (), np.array([0, 1, 1, 1, 1, 2], np.int64))
     assert source.text(source.place(2, 2)) == "🙂"
     assert source.text(source.place(1, 5)) == "🙂b"
@@ -52,7 +52,7 @@ def test_tokens_outside_the_document_are_refused(first: int, last: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(st.sampled_from("ab \né🙂"), min_size=1, max_size=120), data=st.data())
-def test_places_agree_with_counting_and_round_trip(text: str, data: st.DataObject, tokenizer) -> None:
+def test_places_equal_a_count_of_lines_and_pages_and_round_trip(text: str, data: st.DataObject, tokenizer) -> None:
     content_hash = Document.hash_of("x", text)
     document = Document(name="x", media_type="text/plain", num_bytes=1, text=text, content_hash=content_hash)
     encoded = encode_document(document, tokenizer)
@@ -105,11 +105,11 @@ def test_quotations_are_found_whatever_their_typography(text: str, quotation: st
         ("", "x"),
     ],
 )
-def test_what_does_not_stand_there_is_not_found(text: str, quotation: str) -> None:
+def test_a_text_that_is_not_there_is_not_found(text: str, quotation: str) -> None:
     assert found(text, quotation) is None
 
 
-def test_whole_words_are_found_after_a_part_of_one() -> None:
+def test_a_whole_word_is_found_after_a_match_within_a_word() -> None:
     source = map_of("concatenate the cat")
     assert source.find("cat") == source.place_of_chars(16, 19)
 
@@ -123,9 +123,7 @@ PLAIN = str.maketrans({"“": '"', "”": '"', "’": "'", "—": "-", "ﬁ": "f
     st.lists(st.tuples(WORDS, st.sampled_from([" ", "\n", "  \n ", "\u00a0"])), min_size=1, max_size=20),
     st.data(),
 )
-def test_any_run_of_words_is_found_and_is_the_run_that_was_asked_for(
-    words: list[tuple[str, str]], data: st.DataObject
-) -> None:
+def test_any_run_of_words_is_found_at_its_place(words: list[tuple[str, str]], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(words) - 1))
     last = data.draw(st.integers(first, len(words) - 1))
     source = map_of("".join(word + space for word, space in words))
@@ -138,7 +136,7 @@ def test_any_run_of_words_is_found_and_is_the_run_that_was_asked_for(
     assert place.char_start <= sum(len(word) + len(space) for word, space in words[:first])
 
 
-def test_looking_up_in_a_long_book_is_fast(shared: Path) -> None:
+def test_lookups_in_a_long_book_are_fast(shared: Path) -> None:
     text = (shared / "corpus" / "books" / "war-and-peace.txt").read_text(encoding="utf-8") * 2
     source = SourceMap(text, (), np.arange(0, len(text), 3, dtype=np.int64))
     quotation = " ".join(text[3_000_000:3_000_400].split()[3:-3]).replace("“", '"').replace("’", "'")

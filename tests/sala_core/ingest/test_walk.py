@@ -1,4 +1,4 @@
-"""Which files a walk takes, in which order, and why it leaves others out."""
+"""Which files `walk` yields, in which order, and why it skips others."""
 
 import os
 import socket
@@ -21,13 +21,13 @@ def reasons(paths: list[Path], limits: Limits | None = None) -> dict[str, str]:
     return {entry.name: entry.reason for entry in entries if isinstance(entry, SkippedFile)}
 
 
-def test_order_is_natural_with_files_before_folders(write: Callable[..., Path]) -> None:
+def test_the_order_is_natural_with_files_before_folders(write: Callable[..., Path]) -> None:
     root = write({"ch10.txt": "x", "ch2.txt": "x", "b/x.txt": "x", "a/x.txt": "x", "Ch1.txt": "x"})
     expected = ["root/Ch1.txt", "root/ch2.txt", "root/ch10.txt", "root/a/x.txt", "root/b/x.txt"]
     assert names([root]) == expected
 
 
-def test_paths_are_taken_in_the_order_given_and_same_names_are_told_apart(
+def test_paths_keep_their_order_and_equal_names_get_numbers(
     write: Callable[..., Path],
 ) -> None:
     root = write({"b/notes.txt": "x", "a/notes.txt": "x", "c/notes.txt": "x"})
@@ -89,7 +89,7 @@ def test_secrets_by_name_are_refused_even_if_named_directly(write: Callable[...,
         assert "secrets" in reasons([root / name])[name]
 
 
-def test_a_secret_behind_an_innocent_link_is_refused(write: Callable[..., Path]) -> None:
+def test_a_link_to_a_secret_is_refused(write: Callable[..., Path]) -> None:
     root = write({".env": "TOKEN=1"})
     (root / "notes.txt").symlink_to(".env")
     assert "secrets" in reasons([root / "notes.txt"])["notes.txt"]
@@ -104,7 +104,7 @@ def test_links_are_never_followed_out_of_the_folder_or_in_a_circle(write: Callab
     (root / "self").symlink_to("self")
     (root / "broken").symlink_to("nothing")
     (root / "again.txt").symlink_to("a/x.txt")
-    # A sibling whose name begins with the root's is outside too.
+    # a sibling folder whose name begins with the root's name is outside too
     sibling = write({"x.txt": "x"}, root="root2")
     (root / "sibling.txt").symlink_to(sibling / "x.txt")
     assert names([root]) == ["root/a/x.txt"]
@@ -171,7 +171,7 @@ def test_the_number_of_files_is_bounded(write: Callable[..., Path]) -> None:
     assert "at most 3 files" in reasons([root], Limits(max_files=3))["root/3.txt"]
 
 
-def test_depth_costs_no_stack(tmp_path: Path) -> None:
+def test_deep_folders_need_no_stack(tmp_path: Path) -> None:
     here = os.getcwd()
     try:
         os.chdir(tmp_path)

@@ -26,11 +26,11 @@ TINY = {
 
 @pytest.fixture(autouse=True)
 def _few_threads(one_thread):
-    """Matrices here are small."""
+    """The matrices are too small for several threads."""
 
 
 def write_model(folder: Path, seed: int = 0, **changes: object) -> Path:
-    """A model whose matrices have some directions that matter more than others, as trained ones have."""
+    """A random model whose matrices have directions of different magnitude, like trained ones."""
     folder.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         shutil.copy(resolve_model(EMBEDDED) / name, folder)
@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_text(file: Path, seed: int, num_words: int) -> Path:
-    """Words in a random order, some of them far more often than others."""
+    """Write random words, some of them far more frequent than others."""
     rng = random.Random(seed)
     words = ["the", "of", "and", "to", "in", "river", "stone", "ferry", "light", "north", "winter", "copper", "letter"]
     lines = [" ".join(rng.choices(words, weights=range(len(words), 0, -1), k=12)) for _ in range(num_words // 12)]

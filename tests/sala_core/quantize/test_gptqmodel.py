@@ -1,4 +1,4 @@
-"""GPTQModel reads what we write to the same weights, and we read what it writes. On a Llama, a family it knows."""
+"""GPTQModel dequantizes our files to the same weights, and we its files. On a Llama, a family that it knows."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def llama(tmp_path_factory):
 
 
 def write_quantized(llama, folder, settings):
-    """The Llama with our solver's matrices in our layout; one of them is left alone."""
+    """Write the Llama, quantized by our solver, in our layout; one matrix is left alone. Returns the tensors."""
     weights, tensors, modules = load_file(llama / "model.safetensors"), {}, []
     for name, weight in weights.items():
         module = name.removesuffix(".weight")
@@ -78,7 +78,7 @@ def write_quantized(llama, folder, settings):
 
 
 def our_weights(tensors, config: GPTQConfig):
-    """Module -> what our reader makes of it."""
+    """Module -> weight as our reader dequantizes it."""
     modules = [name.removesuffix(".qweight") for name in tensors if name.endswith(".qweight")]
     return {
         module: dequantize(
@@ -89,7 +89,7 @@ def our_weights(tensors, config: GPTQConfig):
 
 
 def their_weights(folder):
-    """Module -> what GPTQModel makes of it, in float16."""
+    """(module -> weight as GPTQModel dequantizes it, float16; the loaded model)."""
     loaded = GPTQModel.load(str(folder), backend=BACKEND.GPTQ_TORCH, device="cpu", dtype=torch.float16)
     found = {
         name: type(module).dequantize_weight(module).T.contiguous()
@@ -113,15 +113,15 @@ def test_gptqmodel_reads_our_files_to_the_same_weights(llama, tmp_path, choice):
     assert torch.equal(left.half(), tensors[f"{LEFT}.weight"])
 
 
-def test_gptqmodel_refuses_asymmetric_version_one_of_other_writers(llama, tmp_path):
-    """The reason why the command writes version two for --asymmetric unless it is told otherwise."""
+def test_gptqmodel_refuses_asymmetric_format_v1_of_other_writers(llama, tmp_path):
+    """This is why `quantize --asymmetric` writes format v2 by default."""
     write_quantized(llama, tmp_path / "ours", QuantizeSettings(group_size=32, sym=False))
     with pytest.raises(ValueError, match="sym=False"):
         their_weights(tmp_path / "ours")
 
 
-def test_gptqmodel_reads_autogptq_files_but_for_one_field_that_it_has_dropped(llama, tmp_path):
-    """AutoGPTQ's name and zero biases are read; its `is_marlin_format` is refused, true or not."""
+def test_gptqmodel_reads_the_autogptq_layout_except_one_dropped_field(llama, tmp_path):
+    """It reads AutoGPTQ's file name and zero biases. It refuses the field `is_marlin_format`, true or false."""
     tensors = write_quantized(llama, tmp_path / "ours", QuantizeSettings(group_size=32, layout="autogptq"))
     with pytest.raises(ValueError, match="is_marlin_format"):
         their_weights(tmp_path / "ours")
@@ -133,7 +133,7 @@ def test_gptqmodel_reads_autogptq_files_but_for_one_field_that_it_has_dropped(ll
         assert torch.equal(found[name].half(), weight), name
 
 
-def test_gptqmodel_reads_the_settings_of_our_folders(tmp_path):
+def test_gptqmodel_reads_our_quantize_config(tmp_path):
     settings = QuantizeSettings(group_size=64, damping=0.05)
     plan = Plan(quantized=("model.layers.0.mlp.up_proj",), left={"model.layers.0.self_attn.o_gate": "not asked for"})
     (tmp_path / "quantize_config.json").write_text(json.dumps(quantization_config(settings, plan)))

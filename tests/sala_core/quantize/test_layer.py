@@ -1,4 +1,4 @@
-"""The layer in steps is the model's layer."""
+"""The layer in steps computes the same as the model's layer."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from sala_core.quantize.layer import Layer, dense_tokens
 from sala_core.quantize.plan import layer_prefix
 
 
-def test_layers_in_steps_are_the_model(engine, ids):
-    """In every variant: heads, gates, rotary, norms, decay, scales; a batch of texts at once."""
+def test_layers_in_steps_equal_the_model(engine, ids):
+    """For every model variant (heads, gates, rotary, norms, decay, scales), on a batch of texts."""
     config, model = engine.config, engine.model
     length = min(dense_tokens(config), 96)
     texts = ids[: 2 * length].view(2, length)
@@ -25,7 +25,7 @@ def test_layers_in_steps_are_the_model(engine, ids):
         torch.testing.assert_close(found, model.prefill(model.new_state(), text), rtol=2e-4, atol=2e-4)
 
 
-def test_dense_tokens_is_the_last_length_at_which_no_block_is_chosen(small_engine):
+def test_dense_tokens_is_the_longest_length_without_block_selection(small_engine):
     model, longest = small_engine.model, dense_tokens(small_engine.config)
     for length, chosen in ((longest, 0), (longest + 1, 2)):
         choices = {}
@@ -33,7 +33,7 @@ def test_dense_tokens_is_the_last_length_at_which_no_block_is_chosen(small_engin
         assert len(choices) == chosen
 
 
-def test_layer_follows_weights_that_are_replaced_between_steps(small_engine):
+def test_a_layer_uses_weights_that_are_replaced_between_steps(small_engine):
     model = small_engine.model
     prefix = layer_prefix(0)
     weights = {name.removeprefix(prefix): w for name, w in model.weights.items() if name.startswith(prefix)}
@@ -46,7 +46,7 @@ def test_layer_follows_weights_that_are_replaced_between_steps(small_engine):
 
 
 @pytest.mark.parametrize("length", [1, 2, 63, 65])
-def test_any_length_is_computed(small_engine, length):
+def test_any_length_works(small_engine, length):
     model = small_engine.model
     prefix = layer_prefix(1)
     weights = {name.removeprefix(prefix): w for name, w in model.weights.items() if name.startswith(prefix)}

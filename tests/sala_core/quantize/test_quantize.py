@@ -1,4 +1,4 @@
-"""From a model folder to an int4 one: what is written, that it is better, and that a run survives being stopped."""
+"""A whole quantization: what is written, that it beats round to nearest, and that a stopped run continues."""
 
 import errno
 import json
@@ -22,13 +22,13 @@ from sala_core.quantize.work import FOLDER
 
 from .conftest import write_model, write_text
 
-PLAN = QuantizeSettings(group_size=32, samples=12, sample_tokens=256)
+SETTINGS = QuantizeSettings(group_size=32, samples=12, sample_tokens=256)
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
 
-def run(source, target, plan=PLAN, **options):
-    """All events."""
-    return list(quantize(source, target, plan, device="cpu", **options))
+def run(source, target, settings=SETTINGS, **options):
+    """All events of a run."""
+    return list(quantize(source, target, settings, device="cpu", **options))
 
 
 def report_of(events):
@@ -42,12 +42,12 @@ def config_of(folder):
 
 @pytest.fixture(scope="module")
 def finished(tiny, texts, tmp_path_factory):
-    """(events, folder) of one whole run."""
+    """(events, folder) of one complete run."""
     folder = tmp_path_factory.mktemp("done") / "tiny-int4"
     return run(tiny, folder, **texts), folder
 
 
-def test_events_tell_the_plan_each_matrix_each_layer_and_the_end(finished):
+def test_events_report_the_plan_each_matrix_each_layer_and_the_end(finished):
     events, _ = finished
     assert isinstance(events[0], Planned)
     assert [event.index for event in events if isinstance(event, LayerDone)] == [0, 1, 2]
@@ -56,7 +56,7 @@ def test_events_tell_the_plan_each_matrix_each_layer_and_the_end(finished):
     assert [name.rpartition(".")[2] for name in names] == list(order) * 3
 
 
-def test_every_matrix_and_the_whole_model_are_better_than_rounded_to_nearest(finished):
+def test_every_matrix_and_the_whole_model_are_better_than_round_to_nearest(finished):
     report = report_of(finished[0])
     for layer in report.layers:
         for matrix in layer.matrices:
@@ -67,8 +67,8 @@ def test_every_matrix_and_the_whole_model_are_better_than_rounded_to_nearest(fin
     assert abs(found.after / found.before - 1) < abs(found.rtn / found.before - 1)
 
 
-def test_perplexities_are_those_of_the_folders(tiny, finished, texts):
-    """What was summed layer by layer is what the engine computes from the files."""
+def test_perplexities_equal_those_that_the_engine_computes_from_the_folders(tiny, finished, texts):
+    """The losses summed layer by layer equal those of the engine, run on the files."""
     events, folder = finished
     found = report_of(events).perplexity
     for source, expected in ((tiny, found.before), (folder, found.after)):
@@ -83,7 +83,7 @@ def test_perplexities_are_those_of_the_folders(tiny, finished, texts):
         assert float(torch.cat(losses).mean().exp()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_folder_holds_what_loaders_look_for_and_nothing_else(tiny, finished):
+def test_the_folder_holds_what_loaders_look_for_and_nothing_else(tiny, finished):
     _, folder = finished
     assert sorted(file.name for file in folder.iterdir()) == [
         "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "quantize_config.json",
@@ -108,7 +108,7 @@ def test_folder_holds_what_loaders_look_for_and_nothing_else(tiny, finished):
     assert oct((folder / "model.safetensors").stat().st_mode)[-3:] == "644"
 
 
-def test_tensors_are_packed_where_planned_and_untouched_elsewhere(tiny, finished):
+def test_planned_tensors_are_packed_and_all_others_unchanged(tiny, finished):
     stored, original = load_file(finished[1] / "model.safetensors"), load_file(tiny / "model.safetensors")
     with safe_open(str(finished[1] / "model.safetensors"), framework="pt") as reader:
         assert reader.metadata()["format"] == "pt"
@@ -126,7 +126,7 @@ def test_tensors_are_packed_where_planned_and_untouched_elsewhere(tiny, finished
             assert stored[name].dtype == tensor.dtype
 
 
-def test_reader_gets_weights_close_to_the_originals(tiny, finished):
+def test_loaded_weights_are_close_to_the_originals(tiny, finished):
     config = config_of(tiny)
     before, after = (load_weights(folder, config, dtype=torch.float32, device="cpu") for folder in (tiny, finished[1]))
     name = "model.layers.1.mlp.up_proj.weight"
@@ -136,28 +136,28 @@ def test_reader_gets_weights_close_to_the_originals(tiny, finished):
 @pytest.mark.parametrize(
     "choice", [{"desc_act": True}, {"act_order": False}, {"sym": False}, {"group_size": -1}], ids=str
 )
-def test_other_choices_are_written_as_the_settings_say(tiny, texts, tmp_path, choice):
-    plan = QuantizeSettings(**{"group_size": 16, "samples": 4, "sample_tokens": 128} | choice)
-    report = report_of(run(tiny, tmp_path / "out", plan, **texts))
-    settings = load_gptq_config(tmp_path / "out")
-    assert (settings.sym, settings.desc_act, settings.group_size) == (plan.sym, plan.desc_act, plan.group_size)
+def test_other_settings_are_written_as_given(tiny, texts, tmp_path, choice):
+    settings = QuantizeSettings(**{"group_size": 16, "samples": 4, "sample_tokens": 128} | choice)
+    report = report_of(run(tiny, tmp_path / "out", settings, **texts))
+    written = load_gptq_config(tmp_path / "out")
+    assert (written.sym, written.desc_act, written.group_size) == (settings.sym, settings.desc_act, settings.group_size)
     assert report.perplexity.divergence_after < report.perplexity.divergence_rtn
     stored = load_file(tmp_path / "out" / "model.safetensors")
     g_idx = stored["model.layers.0.self_attn.q_proj.g_idx"]
-    assert plan.desc_act == (not torch.equal(g_idx, g_idx.sort().values))
+    assert settings.desc_act == (not torch.equal(g_idx, g_idx.sort().values))
 
 
-def test_autogptq_layout_has_its_name_zero_biases_and_fields(tiny, texts, tmp_path):
-    plan = QuantizeSettings(group_size=16, samples=4, sample_tokens=128, layout="autogptq")
-    run(tiny, tmp_path / "out", plan, **texts)
+def test_the_autogptq_layout_has_its_file_name_zero_biases_and_fields(tiny, texts, tmp_path):
+    settings = QuantizeSettings(group_size=16, samples=4, sample_tokens=128, layout="autogptq")
+    run(tiny, tmp_path / "out", settings, **texts)
     stored = load_file(tmp_path / "out" / "gptq_model-4bit-16g.safetensors")
     for name in [name for name in stored if name.endswith(".qweight")]:
         bias = stored[name.replace("qweight", "bias")]
         assert bias.shape == (stored[name].shape[1],)
         assert not bias.any()
-    settings = json.loads((tmp_path / "out" / "quantize_config.json").read_text())
-    assert settings["is_marlin_format"] is False
-    assert settings["model_file_base_name"] == "gptq_model-4bit-16g"
+    written = json.loads((tmp_path / "out" / "quantize_config.json").read_text())
+    assert written["is_marlin_format"] is False
+    assert written["model_file_base_name"] == "gptq_model-4bit-16g"
     assert set(load_weights(tmp_path / "out", config_of(tiny), dtype=torch.float32, device="cpu")) == set(
         expected_shapes(config_of(tiny))
     )
@@ -166,34 +166,32 @@ def test_autogptq_layout_has_its_name_zero_biases_and_fields(tiny, texts, tmp_pa
 def test_version_two_gives_the_same_weights_as_version_one(tiny, texts, tmp_path):
     loaded = []
     for checkpoint_format in ("gptq", "gptq_v2"):
-        plan = QuantizeSettings(group_size=16, samples=4, sample_tokens=128, checkpoint_format=checkpoint_format)
-        run(tiny, tmp_path / checkpoint_format, plan, **texts)
+        settings = QuantizeSettings(group_size=16, samples=4, sample_tokens=128, checkpoint_format=checkpoint_format)
+        run(tiny, tmp_path / checkpoint_format, settings, **texts)
         loaded.append(load_weights(tmp_path / checkpoint_format, config_of(tiny), dtype=torch.float32, device="cpu"))
     assert all(torch.equal(loaded[1][name], weight) for name, weight in loaded[0].items())
 
 
 def test_head_gates_and_z_are_quantized_when_included(tiny, texts, tmp_path):
-    plan = QuantizeSettings(group_size=32, samples=6, sample_tokens=128, include=("lm_head", "o_gate", "z_proj"))
-    report = report_of(run(tiny, tmp_path / "out", plan, **texts))
+    settings = QuantizeSettings(group_size=32, samples=6, sample_tokens=128, include=("lm_head", "o_gate", "z_proj"))
+    report = report_of(run(tiny, tmp_path / "out", settings, **texts))
     stored = load_file(tmp_path / "out" / "model.safetensors")
     for module in ("lm_head", "model.layers.1.self_attn.o_gate", "model.layers.0.self_attn.z_proj"):
         assert f"{module}.qweight" in stored
-    settings = load_gptq_config(tmp_path / "out")
-    assert settings.lm_head
-    assert not settings.dynamic
+    written = load_gptq_config(tmp_path / "out")
+    assert written.lm_head
+    assert not written.dynamic
     assert [layer.index for layer in report.layers] == [0, 1, 2, -1]
     head = report.layers[-1].matrices[0]
     assert head.error < head.error_rtn
     original = load_file(tiny / "model.safetensors")["lm_head.weight"]
-    read = dequantize(
-        PackedMatrix(**{part: stored[f"lm_head.{part}"] for part in PARTS}), settings, dtype=torch.float32
-    )
+    read = dequantize(PackedMatrix(**{part: stored[f"lm_head.{part}"] for part in PARTS}), written, dtype=torch.float32)
     assert float((read - original).norm() / original.norm()) < 0.3
 
 
 def test_matrices_that_do_not_fit_are_left_alone_with_their_partners_and_a_reason(texts, tmp_path):
     odd = write_model(tmp_path / "odd", head_dim=12, intermediate_size=80)
-    events = run(odd, tmp_path / "out", PLAN, **texts)
+    events = run(odd, tmp_path / "out", SETTINGS, **texts)
     reasons = events[0].left
     alone = {name for names in reasons.values() for name in names}
     assert {f"model.layers.1.self_attn.{kind}_proj" for kind in "qkvo"} <= alone  # k, v: 12 outputs
@@ -202,16 +200,16 @@ def test_matrices_that_do_not_fit_are_left_alone_with_their_partners_and_a_reaso
     assert any("no multiples of 8" in reason for reason in reasons)
     assert any("group size 32" in reason for reason in reasons)
     assert any("load with it" in reason for reason in reasons)
-    settings = load_gptq_config(tmp_path / "out")
-    assert settings.for_module("model.layers.1.self_attn.qkv_proj") is None  # as vLLM asks
-    assert settings.for_module("model.layers.0.self_attn.q_proj") is not None
-    assert settings.for_module("model.layers.2.mlp.down_proj") is None
+    written = load_gptq_config(tmp_path / "out")
+    assert written.for_module("model.layers.1.self_attn.qkv_proj") is None  # the name that vLLM looks up
+    assert written.for_module("model.layers.0.self_attn.q_proj") is not None
+    assert written.for_module("model.layers.2.mlp.down_proj") is None
     load_weights(tmp_path / "out", config_of(odd), dtype=torch.float32, device="cpu")
 
 
-def test_a_model_larger_than_a_shard_is_cut_and_indexed(tiny, texts, tmp_path):
-    plan = QuantizeSettings(group_size=32, samples=4, sample_tokens=128, max_shard_bytes=300_000)
-    run(tiny, tmp_path / "out", plan, **texts)
+def test_a_model_larger_than_a_shard_is_split_and_indexed(tiny, texts, tmp_path):
+    settings = QuantizeSettings(group_size=32, samples=4, sample_tokens=128, max_shard_bytes=300_000)
+    run(tiny, tmp_path / "out", settings, **texts)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     shards = sorted(set(index["weight_map"].values()))
     assert shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
@@ -227,13 +225,13 @@ def test_tied_models_keep_their_embedding_and_refuse_the_head(texts, tmp_path):
     tied = write_model(tmp_path / "tied", tie_word_embeddings=True)
     with pytest.raises(QuantizeError, match="lm_head is the embedding"):
         run(tied, tmp_path / "no", QuantizeSettings(include=("lm_head",)), **texts)
-    report = report_of(run(tied, tmp_path / "out", PLAN, **texts))
+    report = report_of(run(tied, tmp_path / "out", SETTINGS, **texts))
     assert "lm_head.weight" not in load_file(tmp_path / "out" / "model.safetensors")
     assert report.perplexity.divergence_after < report.perplexity.divergence_rtn
 
 
 @pytest.mark.parametrize("asks", [1, 9, 25, 40])
-def test_a_stopped_run_is_no_model_and_goes_on_to_the_same_bytes(tiny, texts, finished, tmp_path, asks):
+def test_a_stopped_run_is_not_a_model_and_continues_to_the_same_bytes(tiny, texts, finished, tmp_path, asks):
     left = iter(range(asks))
     events = run(tiny, tmp_path / "out", should_stop=lambda: next(left, None) is None, **texts)
     assert not any(isinstance(event, QuantizeFinished) for event in events)
@@ -248,7 +246,7 @@ def test_a_stopped_run_is_no_model_and_goes_on_to_the_same_bytes(tiny, texts, fi
     assert not (tmp_path / "out" / FOLDER).exists()
 
 
-def test_a_run_killed_while_naming_its_files_goes_on(tiny, texts, finished, tmp_path, monkeypatch):
+def test_a_run_killed_while_it_names_its_files_continues(tiny, texts, finished, tmp_path, monkeypatch):
     real = os.replace
 
     def killed(source, target):
@@ -266,7 +264,7 @@ def test_a_run_killed_while_naming_its_files_goes_on(tiny, texts, finished, tmp_
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (finished[1] / "model.safetensors").read_bytes()
 
 
-def test_other_settings_are_refused_until_told_to_start_over(tiny, texts, tmp_path):
+def test_an_unfinished_run_with_other_settings_is_refused_without_restart(tiny, texts, tmp_path):
     left = iter(range(40))
     run(tiny, tmp_path / "out", should_stop=lambda: next(left, None) is None, **texts)
     other = QuantizeSettings(group_size=16, samples=12, sample_tokens=256)
@@ -278,7 +276,7 @@ def test_other_settings_are_refused_until_told_to_start_over(tiny, texts, tmp_pa
     assert load_gptq_config(tmp_path / "out").group_size == 16
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_later(tiny, texts, finished, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_run_continues_later(tiny, texts, finished, tmp_path, monkeypatch):
     real, written = store_files._write_all, []
 
     def fill(descriptor, piece):
@@ -296,14 +294,14 @@ def test_a_full_disk_is_told_and_the_run_goes_on_later(tiny, texts, finished, tm
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (finished[1] / "model.safetensors").read_bytes()
 
 
-def test_too_little_room_is_told_before_the_work(tiny, texts, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_reported_before_the_work(tiny, texts, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(DiskFullError, match="is free"):
         run(tiny, tmp_path / "out", **texts)
 
 
-def test_destinations_that_hold_something_are_left_as_they_are(tiny, texts, finished, tmp_path):
+def test_destinations_with_other_files_are_refused_and_unchanged(tiny, texts, finished, tmp_path):
     with pytest.raises(QuantizeError, match="holds a model already"):
         run(tiny, finished[1], **texts)
     (tmp_path / "notes.txt").write_text("mine")
@@ -315,7 +313,7 @@ def test_destinations_that_hold_something_are_left_as_they_are(tiny, texts, fini
 
 
 def test_two_runs_at_once_are_refused(tiny, texts, tmp_path):
-    first = quantize(tiny, tmp_path / "out", PLAN, device="cpu", **texts)
+    first = quantize(tiny, tmp_path / "out", SETTINGS, device="cpu", **texts)
     next(first)
     with pytest.raises(QuantizeError, match="another process"):
         run(tiny, tmp_path / "out", **texts)
@@ -328,13 +326,13 @@ def test_a_quantized_model_is_not_quantized_again(finished, texts, tmp_path):
         run(finished[1], tmp_path / "twice", **texts)
 
 
-def test_text_both_seen_and_held_out_is_refused(tiny, texts, tmp_path):
+def test_a_text_that_is_both_calibration_and_held_out_is_refused(tiny, texts, tmp_path):
     copy = shutil.copy(texts["calibration"][0], tmp_path / "copy.txt")
     with pytest.raises(QuantizeError, match="both calibration and held-out"):
         run(tiny, tmp_path / "out", calibration=texts["calibration"], held_out=[copy])
 
 
-def test_weights_that_are_no_numbers_are_named(tiny, texts, tmp_path):
+def test_weights_that_are_not_finite_are_named(tiny, texts, tmp_path):
     folder = tmp_path / "broken"
     shutil.copytree(tiny, folder)
     weights = load_file(folder / "model.safetensors")
@@ -344,7 +342,7 @@ def test_weights_that_are_no_numbers_are_named(tiny, texts, tmp_path):
         run(folder, tmp_path / "out", **texts)
 
 
-def test_own_texts_are_enough_and_apart(tiny):
+def test_the_programs_own_texts_are_enough_and_do_not_overlap(tiny):
     from sala_core.quantize.calibration import read_samples
     from sala_core.text.tokenizer import Tokenizer
 
@@ -357,7 +355,7 @@ def test_own_texts_are_enough_and_apart(tiny):
     assert unseen.ids.numel() > 1_500
     assert not seen.hashes & unseen.hashes
     assert (seen.ids[:, : seen.num_prefix] == seen.ids[0, : seen.num_prefix]).all()
-    assert tokenizer.is_control(seen.ids[0].numpy()).sum() >= 3  # a prompt's own
+    assert tokenizer.is_control(seen.ids[0].numpy()).sum() >= 3  # control tokens of the prefix
     assert not tokenizer.is_control(seen.ids[:, seen.num_prefix :].numpy()).any()
 
 

@@ -1,4 +1,4 @@
-"""Sentences of prose, of code and of registers: each once, whole, without marks around it."""
+"""Sentences of prose, code and registers: each once, whole, without the marks around it."""
 
 import random
 
@@ -31,7 +31,7 @@ def texts(text):
     return [text[a:b] for a, b in sentences(text)]
 
 
-def test_prose_is_cut_at_the_ends_of_sentences_not_of_lines():
+def test_prose_is_split_at_ends_of_sentences_not_of_lines():
     assert texts(PROSE) == [
         "It was late.",
         "Mr. Brown, who had waited since noon for J. Smith, went\nhome without a word to Ann, "
@@ -43,19 +43,19 @@ def test_prose_is_cut_at_the_ends_of_sentences_not_of_lines():
     ]
 
 
-def test_code_is_cut_at_its_lines():
+def test_code_is_split_at_lines():
     found = texts(CODE)
     assert {"import sys", "def parse_args(argv, *, strict=True):", "options = {}", "for word in argv:"} <= set(found)
     assert "def after_a_comment(text):" in found
 
 
-def test_a_register_has_a_sentence_on_each_line():
+def test_each_line_of_a_register_is_a_sentence():
     lines = [f"The key of {name} is {len(name) ** 5}." for name in ("Anna", "Bartholomew", "Cy")]
     assert texts("\n".join(lines)) == lines
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_sentences_are_in_order_and_leave_out_marks_and_space_alone(seed):
+def test_sentences_are_in_order_and_omit_only_marks_and_space(seed):
     rng = random.Random(seed)
     text = "".join(
         rng.choices(["word", " ", "\n", ". ", "? ", "“", "”", '"', "Mr. ", "X. ", ";\n", "\n\n", "…"], k=200)
@@ -70,11 +70,11 @@ def test_sentences_are_in_order_and_leave_out_marks_and_space_alone(seed):
 
 
 @pytest.mark.parametrize("text", ["", "\n", "   ", '"', "one"])
-def test_little_text_is_no_trouble(text):
+def test_very_short_texts_work(text):
     assert "".join(texts(text)) == text.strip().strip('"')
 
 
-def test_those_around_a_place_are_those_that_touch_it():
+def test_sentences_around_a_place_are_those_that_overlap_it():
     text = " ".join(f"This is sentence number {n} of them all." for n in range(400))
     at = text.index("number 200")
     assert [text[a:b] for a, b in sentences_around(text, at, at + 50)] == [

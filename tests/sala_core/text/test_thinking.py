@@ -1,4 +1,4 @@
-"""Splitting thinking from the answer, however the text is cut."""
+"""Splitting thinking from the answer, for any division of the text into pushes."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ def split(pieces, *, inside=False):
 
 
 @given(TEXTS, st.booleans())
-def test_one_character_at_a_time_gives_the_same_as_all_at_once(text, inside):
+def test_pushing_single_characters_equals_pushing_all_at_once(text, inside):
     assert split(list(text), inside=inside) == split([text], inside=inside)
 
 
@@ -47,15 +47,15 @@ def test_text_that_does_not_open_with_the_tag_is_all_answer(text):
         ("", "", ""),
     ],
 )
-def test_what_is_thinking_and_what_is_answer(text, thinking, answer):
+def test_thinking_and_answer_are_separated(text, thinking, answer):
     assert split([text]) == (thinking, answer)
 
 
-def test_prompt_that_opened_the_block_starts_inside():
+def test_a_prompt_that_opens_the_block_starts_inside():
     assert split(["why</th", "ink>so"], inside=True) == ("why", "so")
 
 
-def test_text_is_given_out_as_soon_as_it_cannot_be_a_tag():
+def test_text_is_returned_as_soon_as_it_cannot_be_a_tag():
     splitter = ThinkSplitter()
     assert splitter.push("<thi") == []
     assert [piece.text for piece in splitter.push("s")] == ["<this"]

@@ -1,4 +1,4 @@
-"""Text to ids and back: nothing is lost, nothing becomes a control token, offsets point where text stands."""
+"""Text to ids and back: nothing is lost or becomes a control token, and offsets point at the text."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ CORPUS = [
     "def read(path):\n    return path.read_text()\n\n",
     "Größe, 日本語の本, emoji 😀😀 and naïve café.\n",
 ] * 20
-# The texts of added tokens, and pieces of them, turn up far more often than chance would have it.
+# includes the texts of added tokens, and pieces of them, far more often than random text does
 TEXTS = st.lists(
     st.one_of(st.text(), st.sampled_from([*SPECIAL, *PLAIN_ADDED, " ", "\n", "  ", "<|im_", "é", "日", "😀"])),
     max_size=12,
@@ -39,7 +39,7 @@ def byte_level() -> RawTokenizer:
 
 
 def sentencepiece_like(*, metaspace: bool) -> RawTokenizer:
-    """As MiniCPM's and Llama's: spaces written as a letter, other characters in bytes."""
+    """Like MiniCPM's and Llama's: a letter for spaces, bytes for unknown characters."""
     raw = RawTokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     if metaspace:
         raw.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -63,7 +63,7 @@ def sentencepiece_like(*, metaspace: bool) -> RawTokenizer:
 
 
 def lead_into_control(raw: RawTokenizer) -> RawTokenizer:
-    """Give the model merges of its own that spell two of the added tokens, as some vocabularies have."""
+    """Add merges that spell two of the added tokens, as in some vocabularies."""
     description = json.loads(raw.to_str())
     model = description["model"]
     for word in ("<think>", "hello"):
@@ -111,7 +111,7 @@ def plain(tmp_path_factory):
 
 @pytest.mark.parametrize("token", [*SPECIAL, *PLAIN_ADDED])
 @pytest.mark.parametrize("around", ["{}", "a {} b", "{0}{0}", "\n{}\n", "x{}y"])
-def test_no_added_token_comes_out_of_content_and_its_text_is_kept(tokenizer, token, around):
+def test_content_never_becomes_an_added_token_and_keeps_its_text(tokenizer, token, around):
     text = around.format(token)
     ids = tokenizer.encode_content(text)
     assert not tokenizer.control_ids & set(ids.tolist())
@@ -126,7 +126,7 @@ def test_every_added_token_is_a_control_id_that_decodes_to_its_text(tokenizer):
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
-def test_content_is_decoded_to_itself_and_holds_no_control_id(tokenizer, text):
+def test_content_round_trips_without_control_ids(tokenizer, text):
     text = text.replace("▁", "")
     ids = tokenizer.encode_content(text)
     assert ids.dtype == np.int32
@@ -136,7 +136,7 @@ def test_content_is_decoded_to_itself_and_holds_no_control_id(tokenizer, text):
 
 @settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
-def test_offsets_are_where_the_text_of_each_token_stands(tokenizer, text):
+def test_offsets_point_at_the_text_of_each_token(tokenizer, text):
     text = text.replace("▁", "")
     ids, starts = tokenizer.encode_content_with_offsets(text)
     assert np.array_equal(ids, tokenizer.encode_content(text))
@@ -150,7 +150,7 @@ def test_offsets_are_where_the_text_of_each_token_stands(tokenizer, text):
             assert spelled == text[starts[begin] : stop]
 
 
-def test_a_token_that_begins_with_a_space_starts_at_the_space(tokenizer):
+def test_a_token_that_begins_with_a_space_has_the_offset_of_the_space(tokenizer):
     text = "the ship said the"
     ids, starts = tokenizer.encode_content_with_offsets(text)
     spaces = [int(start) for i, start in zip(ids, starts, strict=True) if tokenizer.decode([i]).startswith(" ")]
@@ -173,13 +173,13 @@ def test_control_pieces_are_encoded_as_within_a_whole_rendering(tokenizer):
 
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 500), max_size=40))
-def test_streamed_text_is_the_decoded_text_and_never_part_of_a_character(tokenizer, ids):
+def test_streamed_text_equals_the_decoded_text(tokenizer, ids):
     decoder = tokenizer.stream_decoder()
     pieces = [decoder.push(i) for i in ids]
     assert "".join(pieces) + decoder.flush() == tokenizer.decode(ids)
 
 
-def test_a_character_is_streamed_once_its_last_byte_is_there(plain):
+def test_a_character_is_streamed_when_its_last_byte_arrives(plain):
     ids = plain.encode_content("鯨")
     decoder = plain.stream_decoder()
     assert len(ids) > 1
@@ -195,7 +195,7 @@ def test_negative_ids_are_refused_and_ids_beyond_the_tokenizer_are_empty(plain):
 
 
 @pytest.mark.parametrize("line", ["The old whale swam by the ship, 日本語.\n", "word " * 7, "日本", "a", "\n", " "])
-def test_long_text_in_parts_is_encoded_as_in_one(plain, monkeypatch, line):
+def test_long_text_encoded_in_parts_equals_one_encoded_whole(plain, monkeypatch, line):
     text = line * (3000 // len(line))
     whole, whole_starts = plain.encode_content_with_offsets(text)
     monkeypatch.setattr(tokenizer_module, "_CHUNK_CHARS", 200)
@@ -215,7 +215,7 @@ def test_parts_stay_near_their_size(monkeypatch):
     assert [offset for offset, _ in parts] == [0, *itertools.accumulate(len(part) for _, part in parts)][:-1]
 
 
-def test_lone_surrogates_are_read_as_replacement_characters(plain):
+def test_lone_surrogates_become_replacement_characters(plain):
     ids, starts = plain.encode_content_with_offsets("a\ud800b")
     assert plain.decode(ids) == "a\ufffdb"
     assert starts.max() == 2
@@ -230,7 +230,7 @@ def test_accents_composed_by_a_normalizer_keep_their_offsets(tmp_path):
     assert 5 in starts.tolist()
 
 
-def test_fingerprint_follows_the_ids_and_the_template(tmp_path):
+def test_the_fingerprint_changes_with_the_ids_and_the_template(tmp_path):
     folder = write_folder(tmp_path, byte_level())
     fingerprint = Tokenizer.from_folder(folder).fingerprint
     assert Tokenizer.from_folder(folder).fingerprint == fingerprint
@@ -241,7 +241,7 @@ def test_fingerprint_follows_the_ids_and_the_template(tmp_path):
     assert len({fingerprint, other_template.fingerprint, Tokenizer.from_folder(folder).fingerprint}) == 3
 
 
-def test_template_is_taken_from_a_list_by_its_name(tmp_path):
+def test_the_template_named_default_is_taken_from_a_list(tmp_path):
     named = [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]
     assert Tokenizer.from_folder(write_folder(tmp_path, byte_level(), template=named)).chat_template == "b"
 
@@ -273,7 +273,7 @@ def test_eos_ids_come_from_both_configs_and_must_be_tokens(tmp_path):
         Tokenizer.from_folder(folder)
 
 
-def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
+def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path):
     folder = write_folder(tmp_path, byte_level(), config={"eos_token_id": 4, "vocab_size": 100})
     with pytest.raises(TokenizerError, match="do not belong together"):
         Tokenizer.from_folder(folder)
