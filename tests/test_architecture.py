@@ -1,19 +1,22 @@
-"""The architecture: folders on floors, imports that point down, no circles, and folders and files of bounded size."""
+"""The architecture: layers of components, imports that point down, no import cycles, one error tree, size limits."""
 
 import ast
+import builtins
 import re
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 PACKAGES = {"app": "app", "sala_core": "sala_core", "sala_kernels": "kernels/sala_kernels"}
 """Package -> its folder."""
 
-FLOORS = (
+LAYERS = (
     ("sala_kernels",),
-    ("sala_core.assets", "sala_core.errors"),
+    ("sala_core.assets", "sala_core.errors", "sala_core.stopping"),
     ("sala_core.disk", "sala_core.ingest", "sala_core.text"),
     ("sala_core.events", "sala_core.model"),
     ("sala_core.evidence", "sala_core.store"),
@@ -26,11 +29,24 @@ FLOORS = (
     ("app.server", "app.commands"),
     ("app.cli",),
 )
-"""Rooms from the ground up. A room is a folder or a module of `app` and `sala_core`, or all of the kernels; it may
-import what is on lower floors, and nothing beside it. `sala_core` and `app` stand for their `__init__.py`."""
+"""Layers of components, the lowest first. A component is a folder or a module of `app` or `sala_core`, or all of the
+kernels. It may import components of lower layers, but none of its own layer. `sala_core` and `app` stand for their
+`__init__.py`."""
+
+OUTSIDE_THE_ERROR_TREE = {
+    "app.setup.environment.SetupError": "raised before the environment exists, so before `sala_core` can be imported",
+    "sala_core.bench.child.ChildFailed": "a measurement process failed; the run records it and goes on",
+    "sala_core.bench.child.ChildOutOfMemory": "a measurement process ran out of memory; the run records it and goes on",
+    "sala_core.evals.endpoint._Busy": "the server is busy; the request is sent again",
+    "sala_core.ingest.parser_process.ReadingStoppedError": "ends a reading that was asked to stop",
+    "sala_core.ingest.parsers.result.ParseError": "crosses from a parser to its process, which reports it as text",
+    "sala_core.model.chunk_pipeline.PipelineAborted": "wakes the threads that wait for one that failed",
+    "sala_core.quantize.solver.QuantizeStopped": "ends a run that was asked to stop",
+}
+"""Exception class -> why it is no SalaError. All but the first are caught inside their own package."""
 
 STANDARD_LIBRARY_ONLY = ("app", "app.grammar", "app.setup")
-"""What runs before the environment exists."""
+"""Components that run before the environment exists."""
 
 MAX_MODULES = 16
 MAX_LINES = 400
@@ -49,8 +65,10 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def imported(name: str, file: Path) -> set[str]:
-    """Everything a module imports, also inside functions and under `if TYPE_CHECKING`; `from a import b` counts as a
-    and a.b, and a name in `_EXPORTS` (a lazy `__init__`) as the module that it comes from."""
+    """Return everything that a module imports, also inside functions and under `if TYPE_CHECKING`.
+
+    `from a import b` counts as a and a.b. A name in `_EXPORTS` (a lazy `__init__`) counts as its module.
+    """
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -71,18 +89,18 @@ def names(node: ast.Assign) -> list[str]:
     return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
 
-def room(module: str) -> str:
-    """The room that a module of ours is in."""
+def component(module: str) -> str:
+    """The component that a module of this program belongs to."""
     parts = module.split(".")
     return "sala_kernels" if parts[0] == "sala_kernels" else ".".join(parts[:2])
 
 
-def floor(name: str) -> int:
-    """The floor of a room. Raises ValueError for a room that FLOORS does not have."""
-    for number, rooms in enumerate(FLOORS):
-        if name in rooms:
+def layer(name: str) -> int:
+    """The number of a component's layer. Raises ValueError for a component that LAYERS does not have."""
+    for number, components in enumerate(LAYERS):
+        if name in components:
             return number
-    raise ValueError(f"{name} is on no floor; add it to FLOORS")
+    raise ValueError(f"{name} is in no layer; add it to LAYERS")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +110,7 @@ def files() -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def graph(files) -> Graph:
-    """Module -> the modules of ours that it imports; of `from a import b` a itself only where b is no module."""
+    """Module -> the modules of this program that it imports. `from a import b` imports a only if b is no module."""
     edges: Graph = {}
     for name, file in files.items():
         targets = imported(name, file) & set(files)
@@ -106,12 +124,12 @@ def is_package(name: str, files: dict[str, Path]) -> bool:
 
 
 def upward(graph: Graph) -> list[str]:
-    """Imports that run to the same floor or a higher one, from another room."""
+    """Imports of another component in the same layer or a higher one."""
     return [
         f"{name} imports {target}"
         for name, targets in graph.items()
         for target in sorted(targets)
-        if room(target) != room(name) and floor(room(target)) >= floor(room(name))
+        if component(target) != component(name) and layer(component(target)) >= layer(component(name))
     ]
 
 
@@ -119,16 +137,16 @@ def test_imports_point_down(graph):
     assert upward(graph) == []
 
 
-def test_every_room_is_on_one_floor(graph):
-    counted = Counter(name for rooms in FLOORS for name in rooms)
-    assert counted == Counter({room(name) for name in graph})
+def test_every_component_is_in_exactly_one_layer(graph):
+    counted = Counter(name for components in LAYERS for name in components)
+    assert counted == Counter({component(name) for name in graph})
 
 
 def test_an_upward_import_is_found():
     assert upward({"sala_core.model.state": {"sala_core.engine.decode"}})
-    assert upward({"sala_core.disk.files": {"sala_core.text.prompt"}}), "beside is not below"
+    assert upward({"sala_core.disk.files": {"sala_core.text.prompt"}}), "the same layer is not a lower one"
     assert not upward({"sala_core.engine.decode": {"sala_core.model.state", "sala_core.engine.sampling"}})
-    with pytest.raises(ValueError, match="no floor"):
+    with pytest.raises(ValueError, match="no layer"):
         upward({"sala_core.cellar.wine": {"sala_core.errors"}})
 
 
@@ -138,13 +156,13 @@ def test_an_import_inside_a_function_counts(tmp_path):
     assert imported("sala_core.text.late", module) >= {"sala_core.engine.decode", "app.cli"}
 
 
-def test_there_are_no_circles(graph, files):
-    """A package's `__init__` that gathers its modules' names is not a module of its own here."""
+def test_there_are_no_import_cycles(graph, files):
+    """An `__init__` that only exports the names of its modules does not count as a module here."""
     modules = {name for name in graph if not is_package(name, files)}
-    assert first_circle({name: sorted(graph[name] & modules) for name in modules}) is None
+    assert first_cycle({name: sorted(graph[name] & modules) for name in modules}) is None
 
 
-def first_circle(edges: dict[str, list[str]]) -> list[str] | None:
+def first_cycle(edges: dict[str, list[str]]) -> list[str] | None:
     done: set[str] = set()
 
     def visit(name: str, trail: list[str]) -> list[str] | None:
@@ -153,17 +171,17 @@ def first_circle(edges: dict[str, list[str]]) -> list[str] | None:
         if name in done:
             return None
         for target in edges.get(name, []):
-            if circle := visit(target, [*trail, name]):
-                return circle
+            if cycle := visit(target, [*trail, name]):
+                return cycle
         done.add(name)
         return None
 
-    return next((circle for name in sorted(edges) if (circle := visit(name, []))), None)
+    return next((cycle for name in sorted(edges) if (cycle := visit(name, []))), None)
 
 
-def test_the_circle_finder_finds_circles():
-    assert first_circle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
-    assert first_circle({"a": ["b", "c"], "b": ["c"], "c": []}) is None
+def test_the_cycle_finder_finds_cycles():
+    assert first_cycle({"a": ["b"], "b": ["c"], "c": ["a"]}) == ["a", "b", "c", "a"]
+    assert first_cycle({"a": ["b", "c"], "b": ["c"], "c": []}) is None
 
 
 def test_no_folder_holds_too_many_modules(files):
@@ -177,6 +195,56 @@ def test_no_file_is_too_long(files, root):
     assert {file: count for file, count in lines.items() if count > MAX_LINES} == {}
 
 
+def exception_classes(files: dict[str, Path]) -> dict[str, str]:
+    """Exception class -> its base, both as module.Class; a builtin base by its name alone."""
+    bases: dict[str, str] = {}
+    for name, file in files.items():
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+        imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        origin = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+        origin |= {node.name: f"{name}.{node.name}" for node in classes}
+        for node in classes:
+            if node.bases and isinstance(node.bases[0], ast.Name):
+                bases[origin[node.name]] = origin.get(node.bases[0].id, node.bases[0].id)
+    return {name: base for name, base in bases.items() if is_exception(name, bases)}
+
+
+def is_exception(name: str, bases: dict[str, str]) -> bool:
+    """Whether the class's chain of bases ends at a builtin exception."""
+    while name in bases:
+        name = bases[name]
+    builtin = getattr(builtins, name, None)
+    return isinstance(builtin, type) and issubclass(builtin, BaseException)
+
+
+def drawn_tree(docstring: str) -> dict[str, str]:
+    """Class -> its base, read from the tree that a docstring draws with box characters."""
+    lines = [match for line in docstring.splitlines() if (match := re.fullmatch(r"([ │├└─]*)(\w+Error)", line))]
+    tree, path = {}, ["Exception"]
+    for prefix, name in (match.groups() for match in lines):
+        depth = 1 + (len(prefix) - len(lines[0][1])) // 4
+        tree[name] = path[depth - 1]
+        path[depth:] = [name]
+    return tree
+
+
+def test_there_is_one_error_tree_and_its_docstring_draws_it(files):
+    classes = exception_classes(files)
+    tree = {name: base for name, base in classes.items() if name not in OUTSIDE_THE_ERROR_TREE}
+    assert {name for name in tree if not name.startswith("sala_core.errors.")} == set()
+    short = {name.rpartition(".")[2]: base.rpartition(".")[2] for name, base in tree.items()}
+    docstring = ast.get_docstring(ast.parse(files["sala_core.errors"].read_text(encoding="utf-8")))
+    assert drawn_tree(docstring) == short
+    assert [name for name, base in short.items() if base not in short] == ["SalaError"]
+
+
+def test_what_is_outside_the_error_tree_exists_and_is_outside(files):
+    classes = exception_classes(files)
+    for name in OUTSIDE_THE_ERROR_TREE:
+        assert classes.get(name) == "Exception", name
+
+
 def test_the_page_knows_no_tensor(files):
     wrong = [
         f"{name} imports {target}"
@@ -188,14 +256,23 @@ def test_the_page_knows_no_tensor(files):
 
 
 def test_the_launcher_needs_only_the_standard_library(files, root):
-    rooms = {name: file for name, file in files.items() if room(name) in STANDARD_LIBRARY_ONLY}
-    for name, file in [*rooms.items(), ("launch", root / "launch.py")]:
+    modules = {name: file for name, file in files.items() if component(name) in STANDARD_LIBRARY_ONLY}
+    for name, file in [*modules.items(), ("launch", root / "launch.py")]:
         for target in imported(name, file) - ({"app.cli", "app.cli.run"} if name == "launch" else set()):
-            is_own = target in files or target.rpartition(".")[0] in files
-            allowed = (
-                room(target) in STANDARD_LIBRARY_ONLY if is_own else target.split(".")[0] in sys.stdlib_module_names
-            )
-            assert allowed, f"{name} imports {target}"
+            if target in files or target.rpartition(".")[0] in files:
+                assert component(target) in STANDARD_LIBRARY_ONLY, f"{name} imports {target}"
+            else:
+                assert target.split(".")[0] in sys.stdlib_module_names, f"{name} imports {target}"
+
+
+def test_an_installation_has_every_package_and_its_types(files, root):
+    setup = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    find = setup["packages"]["find"]
+    installed = {name for where in find["where"] for name in find_packages(str(root / where), include=find["include"])}
+    assert installed == {name for name in files if is_package(name, files)}
+    assert {name for name in files if name not in installed and name.rpartition(".")[0] not in installed} == set()
+    assert "py.typed" in setup["package-data"]["*"]
+    assert [folder for folder in PACKAGES.values() if not (root / folder / "py.typed").is_file()] == []
 
 
 def test_no_top_level_module_is_named_kernels(root):
