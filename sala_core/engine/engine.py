@@ -289,7 +289,10 @@ class Engine:
         return known[1]
 
     def save_state(self, state: SalaState, file: str | Path) -> None:
-        """Write the whole state to one file, atomically. Raises DiskFullError, LibraryError."""
+        """Write the whole state to one file, atomically. Raises DiskFullError, LibraryError.
+
+        For callers of this package. Sessions store their states piece by piece instead (`sala_core.store`).
+        """
         write_state(state, Path(file), self.fingerprint)
 
     def load_state(self, file: str | Path) -> SalaState:

@@ -70,7 +70,7 @@ class Space(LibraryBase):
 
         Chains are shortened from their ends. A head moves back to the nearest remaining snapshot, or to None. Texts,
         tokens and messages stay. The states of sessions that are locked for writing stay too, so more than
-        `max_bytes` can remain.
+        `max_bytes` can remain. For callers of this package that keep a quota; the page frees what its user chooses.
         """
         locked = self._locked_sessions()
         with self.database.write() as conn:
