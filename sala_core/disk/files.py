@@ -19,6 +19,9 @@ import xxhash
 from sala_core.errors import DiskFullError, LibraryError
 
 TEMPORARY_SUFFIX = ".tmp"
+READABLE_BY_ALL = 0o644
+"""Permission bits of a model's files, which other programs and users may read."""
+
 _WRITE_BYTES = 8 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import xxhash
 
-from sala_core.disk.files import publish, read_whole, stage_file
+from sala_core.disk.files import read_whole, write_file
 from sala_core.disk.safetensors import decode_tensors, encode_tensors
 from sala_core.errors import CorruptStateError, StateMismatchError
 from sala_core.model.fingerprint import STATE_FORMAT
@@ -21,8 +21,7 @@ def write_state(state: SalaState, file: Path, fingerprint: str) -> None:
     for piece in encode_tensors({**state.segment(0, state.position), **state.snapshot()}, metadata):
         digest.update(piece)
         pieces.append(piece)
-    with stage_file(file, [*pieces, memoryview(digest.digest())]) as staged:
-        publish([staged])
+    write_file(file, [*pieces, memoryview(digest.digest())])
 
 
 def read_state(state: SalaState, file: Path, fingerprint: str) -> SalaState:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sala_core.disk.files import TEMPORARY_SUFFIX, format_bytes, write_file
+from sala_core.disk.files import READABLE_BY_ALL, TEMPORARY_SUFFIX, format_bytes, write_file
 from sala_core.disk.safetensors import encode_tensors
 from sala_core.errors import DiskFullError, LibraryError, QuantizeError
 from sala_core.quantize.source import Source
@@ -24,7 +24,6 @@ PART_SUFFIX = ".part"
 LEFTOVERS = (f".*{TEMPORARY_SUFFIX}", f".*{PART_SUFFIX}")
 """Patterns of the files that a killed process was writing."""
 _SETTINGS = "settings.json"
-_READABLE_BY_ALL = 0o644
 
 
 class WorkFolder:
@@ -161,7 +160,7 @@ def write_bytes(file: Path, data: bytes) -> None:
 def _write(file: Path, pieces: Iterable[memoryview]) -> None:
     """Write a file in the terms of this command: errors say how the run continues."""
     try:
-        write_file(file, pieces, mode=_READABLE_BY_ALL)
+        write_file(file, pieces, mode=READABLE_BY_ALL)
     except DiskFullError as error:
         free = format_bytes(shutil.disk_usage(file.parent).free)
         raise DiskFullError(

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from sala_core.disk.files import publish, stage_file
+from sala_core.disk.files import READABLE_BY_ALL, write_file
 from sala_core.disk.safetensors import encode_tensors
 from sala_core.errors import TrainError
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file. Raises DiskFullError, LibraryError."""
-    _write(file, encode_tensors(tensors, metadata))
+    write_file(file, encode_tensors(tensors, metadata), mode=READABLE_BY_ALL)
 
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file. Raises DiskFullError, LibraryError."""
-    _write(file, [memoryview(text.encode())])
+    write_file(file, [memoryview(text.encode())], mode=READABLE_BY_ALL)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
@@ -64,9 +63,3 @@ def split_shards(tensors: Mapping[str, Tensor], limit_bytes: int) -> Iterator[di
         shard[name] = tensor
         num_bytes += tensor.nbytes
     yield shard
-
-
-def _write(file: Path, pieces: Iterable[memoryview]) -> None:
-    with stage_file(file, pieces) as staged:
-        os.chmod(staged.path, 0o644)
-        publish([staged])

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 import torch
-from page_driver import Served, Watch, Window, browser_running, find_browser, wait_for
+from page_driver import Served, Watch, Window, wait_for
 from playwright.sync_api import expect
 from safetensors.torch import save_file
 
@@ -69,15 +69,6 @@ def model(random_model, tmp_path_factory):
     weights["lm_head.weight"][[token["id"] for token in tokenizer["added_tokens"]]] = 0
     save_file(weights, folder / "model.safetensors")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("no Chromium is installed")
-    with browser_running(executable) as running:
-        yield running
 
 
 class Program:
