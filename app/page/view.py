@@ -29,12 +29,12 @@ class SessionView:
     last: JobRow | None
     last_reading: JobRow | None
     refusal: str | None
-    question: str
 
     @property
     def pending_question(self) -> str:
         """The question that is being answered. It is not among the messages yet."""
-        return self.question if self.active is not None and self.active.kind == "ask" else ""
+        request = self.active.request if self.active is not None else None
+        return request.question if isinstance(request, AskRequest) else ""
 
     @property
     def is_freed(self) -> bool:
@@ -69,7 +69,6 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
     finished = [job for job in library.jobs(row.id) if job.status not in ("queued", "running")]
     readings = [job for job in finished if job.kind in READING_KINDS]
     active = workspace.active_job(row.id)
-    request = active.request if active is not None else None
     return SessionView(
         row=row,
         messages=library.messages(row.id),
@@ -79,7 +78,6 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
         last=finished[-1] if finished else None,
         last_reading=readings[-1] if readings else None,
         refusal=workspace.refusal(row.id),
-        question=request.question if isinstance(request, AskRequest) else "",
     )
 
 

@@ -23,7 +23,7 @@ from sala_kernels import (
 from torch import Tensor
 
 from sala_core.model.chunk_pipeline import LayerOrder, run_pipelined
-from sala_core.model.config import SalaConfig
+from sala_core.model.config import SalaConfig, SparseConfig
 from sala_core.model.layers import Layers
 from sala_core.model.state import KvKind, SalaState, SparseCache
 
@@ -32,6 +32,17 @@ QUERIES_SCORED = 1024
 
 QUERIES_SCORED_BY_CPU = 256
 """The same on a CPU. Each batch copies the window keys into a layout for matrix products."""
+
+
+def block_layout(sparse: SparseConfig) -> BlockLayout:
+    """The blocks that a query attends to: initial, local, and `slots` chosen ones."""
+    return BlockLayout(
+        stride=sparse.kernel_stride,
+        block=sparse.block_size,
+        init=sparse.init_blocks,
+        local=sparse.local_blocks,
+        slots=sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks,
+    )
 
 
 class AttentionTrace:
@@ -93,14 +104,7 @@ class SalaModel(Layers):
         self.kv = kv
         self._triton = use_triton(backend, self._embedding)
         self.log_decay = lightning_log_decay(config.lightning_nh, self.device)
-        sparse = config.sparse_config
-        self.layout = BlockLayout(
-            stride=sparse.kernel_stride,
-            block=sparse.block_size,
-            init=sparse.init_blocks,
-            local=sparse.local_blocks,
-            slots=sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks,
-        )
+        self.layout = block_layout(config.sparse_config)
 
     def new_state(self) -> SalaState:
         """An empty state."""

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from sala_core.bench.sizes import sala_config
 from sala_core.model.config import SalaConfig
+from sala_core.model.forward import block_layout
 from sala_core.text.lengths import length_name
 
 _CHUNK = 1024
@@ -48,18 +49,6 @@ def cpu_workloads() -> Iterator[tuple[str, Workload]]:
     for n in _LENGTHS:
         for T, what in ((_CHUNK, f"chunk of {_CHUNK:,}"), (1, "decode")):
             yield from _sparse(config, n, T, f"{what} at {length_name(n)}")
-
-
-def _layout(config: SalaConfig) -> BlockLayout:
-    sparse = config.sparse_config
-    slots = sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks
-    return BlockLayout(
-        stride=sparse.kernel_stride,
-        block=sparse.block_size,
-        init=sparse.init_blocks,
-        local=sparse.local_blocks,
-        slots=slots,
-    )
 
 
 def _work(name: str, prepare: Callable[[], Call], num_numbers: int, num_flops: int) -> Workload:
@@ -84,7 +73,7 @@ def _lightning(config: SalaConfig, T: int, what: str) -> Iterator[tuple[str, Wor
 
 
 def _sparse(config: SalaConfig, n: int, T: int, what: str) -> Iterator[tuple[str, Workload]]:
-    layout, sparse = _layout(config), config.sparse_config
+    layout, sparse = block_layout(config.sparse_config), config.sparse_config
     H, kv_heads, d = config.num_attention_heads, config.num_key_value_heads, config.head_dim
     size, stride = sparse.kernel_size, sparse.kernel_stride
     if T > 1:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sala_core.model.config import SalaConfig
+from sala_core.model.forward import block_layout
 from sala_core.train.network.lightning import differentiable_lightning
-from sala_core.train.network.sparse import block_layout, differentiable_blocks, is_dense
+from sala_core.train.network.sparse import differentiable_blocks, is_dense
 
 MixerHook = Callable[[int, Tensor, Tensor], None]
 """Called in every layer with the layer's index and the mixer's input and output, both [B, T, D]."""

@@ -11,20 +11,7 @@ import torch
 from sala_kernels import BlockLayout, block_attention, block_scores, choose_blocks, compress_keys
 from torch import Tensor
 
-from sala_core.model.config import SparseConfig
-
 _GATHERED_ELEMENTS = 1 << 25  # of keys gathered at once in the backward pass
-
-
-def block_layout(sparse: SparseConfig) -> BlockLayout:
-    """The block layout that the engine uses for this config."""
-    return BlockLayout(
-        stride=sparse.kernel_stride,
-        block=sparse.block_size,
-        init=sparse.init_blocks,
-        local=sparse.local_blocks,
-        slots=sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks,
-    )
 
 
 def is_dense(num_tokens: int, layout: BlockLayout) -> bool:
