@@ -72,13 +72,18 @@ class GrowingBuffer:
 
     @torch.inference_mode()  # rows that the model allocated in this mode can only be written in this mode
     def reserve(self, length: int) -> None:
-        """Grow the capacity to `length` rows, or to 1,024 if that is more. Never shrinks."""
+        """Grow the capacity to `length` rows, or to 1,024 if that is more. Never shrinks.
+
+        Scales of rows that are not written yet are 0: arbitrary ones may be NaN, which no product with 0 removes.
+        """
         if length <= self.capacity:
             return
         length = max(length, _MIN_CAPACITY)
         for name, part in self._parts.items():
             grown = part.new_empty(part.shape[0], length, *part.shape[2:])
             grown[:, : self.length] = part[:, : self.length]
+            if name == "_scale":
+                grown[:, self.length :] = 0
             self._parts[name] = grown
 
     @torch.inference_mode()

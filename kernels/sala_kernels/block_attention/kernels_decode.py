@@ -43,8 +43,8 @@ def _attended_keys(
 ):
     """The keys to which the query at `at` attends, in a row: initial, local, then chosen blocks; or all, if dense.
 
-    index: [KEYS], places in that row. Returns the keys at these places (int64, 0 if there is none) and whether there is
-    one.
+    index: [KEYS], places in that row. Returns the keys at these places, int64, and whether there is one. Where there is
+    none, the key may be beyond the last row: every access to a key's data must be masked.
     """
     if chosen is None:
         return index.to(tl.int64), index <= at
@@ -64,7 +64,7 @@ def _attended_keys(
         return tl.where(valid, key, 0), valid
 
 
-@triton.jit(do_not_specialize=["position", "count"])
+@triton.jit(do_not_specialize=["position", "count", "stride_k_scale_head", "stride_v_scale_head", "stride_chosen_head"])
 def split_keys(
     q,
     k,
@@ -140,12 +140,12 @@ def split_keys(
             v_tile = tl.load(v_rows[:, None] + column_v[None, :], valid[:, None] & (column_v < DV)[None, :], other=0.0)
         s = tl.dot(q_tile, tl.trans(unscaled_values(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
-            s *= tl.load(k_scale + key)[None, :]
+            s *= tl.load(k_scale + key, valid, other=0.0)[None, :]
         s = tl.where(valid[None, :], s * score_scale, float("-inf"))
         p, rescale, m, total = softmax_step(s, m, total)
         if v is not None:
             if v_scale is not None:
-                p *= (tl.load(v_scale + key) * v_unit)[None, :]
+                p *= (tl.load(v_scale + key, valid, other=0.0) * v_unit)[None, :]
             values = unscaled_values(v_tile, q.dtype.element_ty)
             acc = tl.dot(p.to(values.dtype), values, acc * rescale[:, None], input_precision=PRECISION)
     place = (t.to(tl.int64) * (tl.num_programs(2) * G) + head) * tl.num_programs(1) + split
@@ -172,7 +172,10 @@ def merge_splits(parts, lses, out, splits, DV: tl.constexpr, SPLITS: tl.constexp
     tl.store(out + row * DV + column, result.to(out.dtype.element_ty), column < DV)
 
 
-@triton.jit(do_not_specialize=["position", "count", "splits", "num_keys"])
+@triton.jit(
+    do_not_specialize=["position", "count", "splits", "num_keys", "stride_k_scale_head", "stride_chosen_head"],
+    do_not_specialize_on_alignment=["mass"],
+)
 def key_mass(
     q,
     k,
@@ -238,6 +241,6 @@ def key_mass(
         k_tile = tl.load(k_rows[:, None] + column_k[None, :], valid[:, None] & (column_k < D)[None, :], other=0.0)
         s = tl.dot(q_tile, tl.trans(unscaled_values(k_tile, q.dtype.element_ty)), input_precision=PRECISION)
         if k_scale is not None:
-            s *= tl.load(k_scale + key)[None, :]
+            s *= tl.load(k_scale + key, valid, other=0.0)[None, :]
         p = tl.exp2(s * score_scale - norm[:, None])
         tl.atomic_add(mass + key, tl.sum(p, 0), valid & (key < num_keys), sem="relaxed")

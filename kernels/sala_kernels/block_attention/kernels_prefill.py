@@ -136,7 +136,7 @@ def shared_keys(
         tl.store(lse + index, m + tl.log2(total), written)
 
 
-@triton.jit(do_not_specialize=["position"])
+@triton.jit(do_not_specialize=["position", "stride_k_scale_head", "stride_v_scale_head", "stride_chosen_head"])
 def chosen_blocks(
     q,
     k,

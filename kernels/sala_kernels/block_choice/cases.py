@@ -10,7 +10,7 @@ from torch import Tensor
 from sala_kernels.backend import Backend
 from sala_kernels.block_choice import choose_blocks
 from sala_kernels.blocks import BlockLayout
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload, at_position
 
 _MODEL = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
 _KV_HEADS = 2
@@ -27,12 +27,14 @@ class _Case:
     few_values: bool = False
     columns: int = 0  # scored blocks after the last query's own; negative: fewer
     known: bool = True  # whether the host knows the position
+    padded: bool = False  # whether rows are views of longer ones, as those of `block_scores` are
 
     @property
     def name(self) -> str:
         sizes = f"init {self.layout.init}, local {self.layout.local}, slots {self.layout.slots}"
         place = self.position if self.known else f"a tensor of {self.position}"
-        return f"T {self.T} at {place}, {sizes}" + (", few values" if self.few_values else "")
+        rows = ", padded rows" if self.padded else ""
+        return f"T {self.T} at {place}, {sizes}{rows}" + (", few values" if self.few_values else "")
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -49,6 +51,8 @@ def comparisons() -> Iterator[Comparison]:
         _Case(T=1, position=64 * 200, layout=_MODEL, few_values=True, columns=700, known=False),
         _Case(T=1, position=64 * 500, layout=_MODEL, columns=33_000, known=False),
         _Case(T=3, position=64 * 95, layout=_MODEL),
+        _Case(T=3, position=64 * 98, layout=_MODEL, columns=-40, padded=True),
+        _Case(T=2, position=64 * 33_000, layout=_MODEL, columns=-40, padded=True),
         _Case(T=2, position=64 * 96 - 1, layout=_MODEL),
         _Case(T=2, position=64 * 1024 - 1, layout=_MODEL, few_values=True),
         _Case(T=2, position=64 * 1300 - 1, layout=_MODEL),
@@ -59,7 +63,7 @@ def comparisons() -> Iterator[Comparison]:
         _Case(T=2, position=300, layout=BlockLayout(stride=4, block=4, init=0, local=1, slots=0)),
     ]
     for case in cases:
-        yield Comparison(name=case.name, run=partial(_run, case=case))
+        yield Comparison(name=case.name, run=partial(_run, case=case), bf16_limit=None)  # scores are float32
 
 
 def workloads() -> Iterator[Workload]:
@@ -84,7 +88,7 @@ def workloads() -> Iterator[Workload]:
             )
 
 
-def _run(backend: Backend, device: torch.device, case: _Case) -> Sequence[Tensor]:
+def _run(backend: Backend, device: torch.device, _numbers: Numbers = FLOAT32, *, case: _Case) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(case.position)
     columns = (case.position + case.T - 1) // case.layout.block + 1 + case.columns
     if case.few_values:
@@ -92,6 +96,10 @@ def _run(backend: Backend, device: torch.device, case: _Case) -> Sequence[Tensor
     else:
         scores = torch.rand(2, case.T, columns, generator=generator).exp2()
         scores[..., 1::3] = scores[..., : scores[..., 1::3].shape[-1] * 3 : 3]
+    if case.padded:
+        rows = torch.full((2, case.T, -(-columns // 32) * 32), torch.nan)
+        rows[..., :columns] = scores
+        scores = rows[..., :columns]
     position = at_position(case.position, device, known=case.known)
     return [choose_blocks(scores.to(device), position=position, layout=case.layout, backend=backend)]
 

@@ -33,8 +33,9 @@ def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) ->
         return chosen.fill_(-1)
     if chosen.numel() == 0:
         return chosen
+    rows_hold_vectors = _rows_hold_vectors(scores)
     arguments = {
-        "scores": scores,
+        "scores": _with_whole_vectors(scores) if rows_hold_vectors else scores,
         "chosen": chosen,
         "position": position,
         "T": T,
@@ -46,7 +47,7 @@ def choose_blocks(scores: Tensor, *, position: Position, layout: BlockLayout) ->
         "LOCAL": layout.local,
         "SLOTS": layout.slots,
         "SLOTS_PADDED": triton.next_power_of_2(layout.slots),
-        "VECTORS": _rows_hold_vectors(scores),
+        "VECTORS": rows_hold_vectors,
     }
     if layout.init + width > _LONGEST_ROW:
         launch(_choose_in_long_row, (T, kv_heads), num_warps=16, CHUNK=_CHUNK, **arguments)
@@ -72,6 +73,12 @@ def _rows_hold_vectors(scores: Tensor) -> bool:
         return False
     last_row = scores.storage_offset() + (kv_heads - 1) * scores.stride(0) + (T - 1) * scores.stride(1)
     return last_row + triton.cdiv(num_blocks, 4) * 4 <= scores.untyped_storage().nbytes() // scores.element_size()
+
+
+def _with_whole_vectors(scores: Tensor) -> Tensor:
+    """The scores, with the values after the last block that reading 16 bytes at a time includes."""
+    kv_heads, T, num_blocks = scores.shape
+    return scores.as_strided((kv_heads, T, triton.cdiv(num_blocks, 4) * 4), scores.stride())
 
 
 @triton.jit

@@ -220,7 +220,7 @@ def _merge_sums(parts, lse, count, splits, BLOCK: tl.constexpr):
     tl.store(lse + at, log2_sum(top, total, 0.0), inside)
 
 
-@triton.jit(do_not_specialize=["position", "n1", "num_blocks"])
+@triton.jit(do_not_specialize=["position", "n1", "num_blocks"])  # T too would spill registers on sm_86
 def _score_blocks(
     q,
     k1,

@@ -135,7 +135,7 @@ def dequantize(matrix: Int4Matrix, out: Tensor, first: int) -> None:
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "segments_per_split"])
 def _gemm(
     x,
     words,
@@ -232,7 +232,7 @@ def _weights(word, i: tl.constexpr, zeros, group_at, dtype: tl.constexpr):
     return weight
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M"])
 def _add_splits(sums, out, stride_out, M, num_out, SPLITS: tl.constexpr, BLOCK: tl.constexpr):
     """Write the sum of sums [splits, M, out] over the splits to out [M, out]."""
     row = tl.program_id(1).to(tl.int64)

@@ -74,7 +74,7 @@ def _num_windows(tokens, SIZE: tl.constexpr, STRIDE: tl.constexpr):
     return tl.where(tokens >= SIZE, (tokens - SIZE) // STRIDE + 1, 0)
 
 
-@triton.jit(do_not_specialize=["position", "first", "num_rows"])
+@triton.jit(do_not_specialize=["position", "first", "num_rows", "stride_sh"])
 def _mean_windows(
     keys,
     scale,

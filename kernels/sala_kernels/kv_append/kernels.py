@@ -56,7 +56,7 @@ def _row_arguments(name: str, x: Tensor, rows: Tensor | QuantizedRows) -> dict[s
     }
 
 
-@triton.jit(do_not_specialize=["position", "T", "capacity"])
+@triton.jit(do_not_specialize=["position", "T", "capacity", "stride_k_scale_head", "stride_v_scale_head"])
 def _append(
     k, v, k_data, k_scale, v_data, v_scale, position, T, capacity,
     stride_k, stride_k_head, stride_k_d, stride_k_data_head, stride_k_data, stride_k_scale_head, stride_k_scale,

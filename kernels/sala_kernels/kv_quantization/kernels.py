@@ -73,7 +73,7 @@ def dequantize_rows(rows: QuantizedRows, out: Tensor, *, first: int = 0, gap: in
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "stride_scale_head"], do_not_specialize_on_alignment=["scale"])
 def _quantize(
     x,
     data,
@@ -99,7 +99,7 @@ def _quantize(
     tl.store(scale + head * stride_scale_head + row * stride_scale, row_scale, row < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["m", "first", "gap", "stride_scale_head"])
 def _dequantize(
     data,
     scale,

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sala_kernels.launch import launch
+from sala_kernels.launch import capability, launch
 from sala_kernels.lightning_attention.inputs import DecodeInputs
 from sala_kernels.positions import Position
 from sala_kernels.positions.kernels import load_scalar
@@ -123,7 +123,7 @@ def _launch(
     launch(
         _steps,
         (B * H, triton.cdiv(V, BV)),
-        num_warps=4,
+        num_warps=8 if capability(state) == 100 else 4,  # on sm_100, 4 warps would spill
         q=q,
         k=k,
         v=v,
@@ -165,7 +165,7 @@ def _steps(
     batch, head = row // H, row % H
     kv_head = head // group
     column, value_column = tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
-    num_tokens = load_scalar(count)
+    num_tokens = tl.minimum(load_scalar(count), T)  # the host may not know the count
     inside = (column[:, None] < K) & (value_column[None, :] < V) & (num_tokens > 0)
     state += row * (K * V) + (column[:, None] * V + value_column[None, :])
     S = tl.load(state, inside, other=0.0)  # [BK, BV]

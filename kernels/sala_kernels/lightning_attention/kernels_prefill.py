@@ -48,7 +48,8 @@ def _tiles(q: Tensor, K: int, V: int) -> _Tiles:
         return _Tiles(C=32, BK=BK, BV=min(columns, 32), decay_values=False, num_warps=8, num_stages=2)
     if capability(q) == 90 and q.dtype == torch.bfloat16 and columns >= 64:
         return _Tiles(C=64, BK=BK, BV=64, decay_values=True, num_warps=4, num_stages=2)
-    return _Tiles(C=32, BK=BK, BV=min(columns, 64), decay_values=False, num_warps=4, num_stages=3)
+    blackwell = capability(q) == 100  # there, decayed keys beside the operands of tcgen05 would spill
+    return _Tiles(C=32, BK=BK, BV=min(columns, 64), decay_values=blackwell, num_warps=4, num_stages=3)
 
 
 def lightning_attention(
@@ -170,7 +171,7 @@ def _sum_segments(
     tl.store(entering + (column[:, None] * V + value_column[None, :]), S, inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_sums"])
 def _pass_states(state, entering, log_decay, step, H, size, segment, num_sums, BLOCK: tl.constexpr):
     """entering[n] <- the state that enters segment n + 1, from what segment n adds. In place."""
     row = tl.program_id(0).to(tl.int64)
@@ -198,7 +199,7 @@ def _pass_states(state, entering, log_decay, step, H, size, segment, num_sums, B
         tl.store(at3, carry, there3)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "num_segments"])
 def _attend(
     q, k, v, state, log_decay, entering, o, after,
     stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,

@@ -148,7 +148,7 @@ def _double(x: tl.constexpr):
     return tl.full([], x, tl.float64)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _norm_and_rotate(
     q, k, q_weight, k_weight, cos_sin, q_out, k_out, stride_qt, stride_qh, stride_kt, stride_kh,
     stride_cos_sin, sin_offset, num_tokens, H, num_kv_heads, num_q_tiles, num_tiles, eps,

@@ -68,3 +68,19 @@ def test_quantized_rows_do_not_depend_on_how_they_were_appended(kind, lengths, s
     again.append_parts(buffer.parts(start // 2, start))
     assert torch.equal(again.rows.data, expected.data)
     assert torch.equal(again.rows.scale, expected.scale)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_scales_of_rows_that_are_not_written_yet_are_zero(kind, monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert torch.empty(1).isnan(), "uninitialized memory is not filled"
+        buffer = GrowingBuffer(2, 3, torch.float32, torch.device("cpu"), quantized=kind)
+        buffer.append(torch.ones(2, 7, 3))
+        buffer.reserve(3000)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    scale = buffer.parts(0, 3000)["_scale"]
+    assert (scale[:, :7] > 0).all()
+    assert (scale[:, 7:] == 0).all()
