@@ -20,7 +20,7 @@ A stack of 0 bytes means no spills. Each number is the highest of the kernel's v
 
 
 def kernels(arguments: Arguments, _folder: Path) -> int:
-    """Compile, compare and count. Return 1 if a kernel does not fit a card or exceeds its error limit, otherwise 0."""
+    """Compile, compare and count. Return 1 if a kernel does not suit a card or exceeds its error limit, otherwise 0."""
     from sala_kernels.inspection.report import OPERATIONS
 
     chosen = arguments.operations or OPERATIONS
@@ -29,15 +29,20 @@ def kernels(arguments: Arguments, _folder: Path) -> int:
         raise KernelReportError(f"there is no operation {unknown[0]!r}; choose from {', '.join(OPERATIONS)}")
     options = [option for card in arguments.cards for option in ("--card", card)]
     report: dict[str, list[dict[str, Any]]] = {}
-    with _worker("compile", [*chosen, *options]) as compiler, _worker("compare", chosen) as comparer:
-        for name, worker in (("compile", compiler), ("compare", comparer)):
-            report[name] = list(_records(worker, name, quiet=arguments.json))
+    with (
+        _worker("compile", [*chosen, *options]) as compiler,
+        _worker("compare", [*chosen, *options]) as comparer,
+        _worker("compare", [*chosen, *options, "--dtype", "bfloat16"]) as bf16_comparer,
+    ):
+        report["compile"] = list(_records(compiler, "compile", quiet=arguments.json))
+        report["compare"] = list(_records(comparer, "compare", quiet=arguments.json))
+        report["compare"] += _records(bf16_comparer, "compare", quiet=arguments.json)
     with _worker("count", chosen) as counter:
         report["count"] = list(_records(counter, "count", quiet=True))
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:
-        print("\n".join([*_resources(report["compile"]), *_errors(report["compare"]), *_work(report["count"])]))
+        print("\n".join(_tables(report)))
     return 0 if all(record["good"] for record in [*report["compile"], *report["compare"]]) else 1
 
 
@@ -63,6 +68,16 @@ def _records(worker: "subprocess.Popen[str]", what: str, *, quiet: bool) -> Iter
         raise KernelReportError(f"the kernels could not be {_PAST[what]}; the reason is above")
 
 
+def _tables(report: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    yield from _resources(report["compile"])
+    yield from _machine_code(report["compile"])
+    yield from _errors([record for record in report["compare"] if record["dtype"] == "float32"])
+    yield from _bf16_errors([record for record in report["compare"] if record["dtype"] == "bfloat16"])
+    bad = sum(not record["good"] for record in report["compare"])
+    yield "Every kernel agrees with its reference." if not bad else f"{bad} comparisons are beyond their limit."
+    yield from _work(report["count"])
+
+
 def _resources(records: list[dict[str, Any]]) -> Iterator[str]:
     """One row per kernel, one column per card."""
     cards = list(dict.fromkeys(record["card"] for record in records))
@@ -78,26 +93,67 @@ def _resources(records: list[dict[str, Any]]) -> Iterator[str]:
     ]
     yield from _table(["kernel", *cards], body)
     bad = sum(not r["good"] for r in records)
-    yield "Every kernel fits every card." if not bad else f"{bad} marked ! do not fit or spill."
+    yield "Every kernel fits every card." if not bad else f"{bad} marked ! do not fit, or their code is not as asked."
+
+
+def _machine_code(records: list[dict[str, Any]]) -> Iterator[str]:
+    """The kernels that multiply on tensor cores, one column per card; a line for each that uses local memory."""
+    cards = list(dict.fromkeys(record["card"] for record in records))
+    rows: dict[str, dict[str, str]] = {}
+    for r in records:
+        if r["needs_tensor_cores"] or r["tensor_cores"]:
+            cell = f"{r['tensor_cores']}/{r['variants']}, {r['async_copies']}/{r['pipelined']}"
+            rows.setdefault(f"{r['operation']}: {r['kernel'].strip('_')}", {})[r["card"]] = cell
+    if rows:
+        yield "\nKernels with matrix products: variants that use tensor cores, of all, and variants that copy to shared"
+        yield "memory while they compute, of those that are launched with several stages.\n"
+        body = [[kernel, *(cells.get(card, "") for card in cards)] for kernel, cells in rows.items()]
+        yield from _table(["kernel", *cards], body)
+    local = [r for r in records if r["local_accesses"]]
+    yield from (f"{r['kernel']} for {r['card']}: {r['local_accesses']} loads and stores of local memory" for r in local)
+    if not local:
+        yield "No kernel loads or stores local memory."
 
 
 def _errors(records: list[dict[str, Any]]) -> Iterator[str]:
     """The comparison with the largest error, for every operation."""
     worst: dict[str, dict[str, Any]] = {}
-    counts: dict[str, int] = {}
+    counts: dict[str, set[str]] = {}
     for r in records:
-        counts[r["operation"]] = counts.get(r["operation"], 0) + 1
+        counts.setdefault(r["operation"], set()).add(r["comparison"])
         largest = worst.setdefault(r["operation"], r)
         if not r["error"] <= largest["error"]:  # also true for NaN
             worst[r["operation"]] = r
     yield "\nLargest relative root-mean-square error against the reference, in float32.\n"
     body = [
-        [name, str(counts[name]), f"{r['error']:.1e}" + ("" if r["good"] else " !"), r["comparison"]]
+        [name, str(len(counts[name])), f"{r['error']:.1e}" + ("" if r["good"] else " !"), r["comparison"]]
         for name, r in worst.items()
     ]
     yield from _table(["operation", "comparisons", "error", "where"], body)
-    bad = sum(not r["good"] for r in records)
-    yield "Every kernel agrees with its reference." if not bad else f"{bad} comparisons are beyond their limit."
+
+
+def _bf16_errors(records: list[dict[str, Any]]) -> Iterator[str]:
+    """The largest error of every operation on each card."""
+    if not records:
+        return
+    emulated = any(r["emulated"] for r in records)
+    yield "\nLargest relative root-mean-square error in bfloat16, against the reference in float64 on the same numbers."
+    yield "Emulated by Triton's interpreter, launched as on each card: no GPU computed this.\n" if emulated else ""
+    cards = list(dict.fromkeys(card for r in records for card in r["cards"]))
+    largest: dict[str, dict[str, float]] = {}
+    bad = {(r["operation"], card) for r in records if not r["good"] for card in r["cards"]}
+    counts: dict[str, set[str]] = {}
+    for r in records:
+        counts.setdefault(r["operation"], set()).add(r["comparison"])
+        row = largest.setdefault(r["operation"], {})
+        for card in r["cards"]:
+            before = row.get(card, 0.0)
+            row[card] = r["error"] if not r["error"] <= before else before  # also for NaN
+    body = [
+        [name, str(len(counts[name])), *(f"{row[card]:.1e}" + " !" * ((name, card) in bad) for card in cards)]
+        for name, row in largest.items()
+    ]
+    yield from _table(["operation", "comparisons", *cards], body)
 
 
 def _work(records: list[dict[str, Any]]) -> Iterator[str]:

@@ -4,7 +4,7 @@ A folder holds the public functions (`__init__.py`), which choose a backend; the
 (`reference.py`); the Triton kernels (`kernels*.py`); and the inputs on which both are compared (`cases.py`).
 """
 
-from sala_kernels.backend import Backend, has_triton, use_triton
+from sala_kernels.backend import KERNELS_VARIABLE, Backend, auto_selects_triton, has_triton, use_triton
 from sala_kernels.block_attention import add_key_mass, block_attention
 from sala_kernels.block_choice import choose_blocks, selected_mask
 from sala_kernels.block_scores import block_scores
@@ -27,6 +27,7 @@ from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
 from sala_kernels.swiglu import swiglu
 
 __all__ = [
+    "KERNELS_VARIABLE",
     "Backend",
     "BlockLayout",
     "Int4Matrix",
@@ -36,6 +37,7 @@ __all__ = [
     "add_rms_norm",
     "append_rows",
     "apply_rotary",
+    "auto_selects_triton",
     "block_attention",
     "block_scores",
     "choose_blocks",

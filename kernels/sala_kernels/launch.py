@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_INTERPRETER_CAPABILITY = 80
-
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
@@ -30,6 +28,7 @@ class _Recording:
 
 
 _recording: ContextVar[_Recording | None] = ContextVar("recording", default=None)
+_interpreted_card: ContextVar[int] = ContextVar("interpreted_card", default=80)
 
 
 def launch(kernel: Any, grid: Sequence[int], *, num_warps: int = 4, num_stages: int = 2, **arguments: Any) -> None:
@@ -57,7 +56,7 @@ def capability(tensor: Tensor) -> int:
     if recording is not None:
         return recording.capability
     if tensor.device.type != "cuda":
-        return _INTERPRETER_CAPABILITY
+        return _interpreted_card.get()
     major, minor = torch.cuda.get_device_capability(tensor.device)
     return 10 * major + minor
 
@@ -71,3 +70,16 @@ def recorded(card_capability: int) -> Iterator[list[Launch]]:
         yield launches
     finally:
         _recording.reset(token)
+
+
+@contextmanager
+def as_card(card_capability: int) -> Iterator[None]:
+    """Let kernels in Triton's interpreter be launched as on a GPU of compute capability `card_capability`.
+
+    Outside, they are launched as on 80. A CUDA tensor keeps the capability of its own GPU.
+    """
+    token = _interpreted_card.set(card_capability)
+    try:
+        yield
+    finally:
+        _interpreted_card.reset(token)

@@ -11,7 +11,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: it decides when a kernel is defined
 
-from sala_kernels import BlockLayout
+from sala_kernels import BlockLayout, has_triton
+from sala_kernels.inspection.addresses import checked_addresses
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +28,17 @@ def poisoned() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def kernels_stay_within_their_arguments(device: torch.device) -> Iterator[None]:
+    """Fail every test whose kernels access memory outside their tensors. Only the interpreter can tell."""
+    if device.type != "cpu" or not has_triton():
+        yield
+        return
+    with checked_addresses() as check:
+        yield
+    assert [str(stray) for stray in check.strays] == []
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,9 +45,47 @@ def compiled(root) -> dict[str, list[CompiledKernel]]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_the_kernels_fit_every_gpu_without_spilling(compiled, operation):
+def test_the_kernels_fit_every_gpu_and_their_machine_code_is_as_asked(compiled, operation):
+    """No local memory; tensor cores in the kernels that the operation names; copies ahead where stages ask for them."""
     assert {kernel.card for kernel in compiled[operation]} == {card.name for card in CARDS}
     assert [kernel for kernel in compiled[operation] if not kernel.good] == []
+    named = getattr(importlib.import_module(f"sala_kernels.{operation}.cases"), "TENSOR_CORE_KERNELS", frozenset())
+    assert {kernel.kernel for kernel in compiled[operation] if kernel.tensor_cores} == named
+
+
+GOOD_KERNEL = CompiledKernel(
+    operation="o",
+    kernel="k",
+    card="sm_90",
+    variants=3,
+    registers=255,
+    stack_bytes=0,
+    shared_bytes=1024,
+    max_shared_bytes=1024,
+    local_accesses=0,
+    tensor_cores=3,
+    needs_tensor_cores=True,
+    pipelined=2,
+    async_copies=2,
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"registers": 256},
+        {"stack_bytes": 8},
+        {"shared_bytes": 1025},
+        {"local_accesses": 1},
+        {"tensor_cores": 2},
+        {"needs_tensor_cores": False},
+        {"async_copies": 1},
+    ],
+    ids=str,
+)
+def test_a_kernel_with_any_fault_is_not_good(fault):
+    assert GOOD_KERNEL.good
+    assert not replace(GOOD_KERNEL, **fault).good
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

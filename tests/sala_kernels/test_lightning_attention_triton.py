@@ -209,6 +209,19 @@ def test_shared_heads_equal_repeated_heads(device, backend):
     check(found, lightning_attention(q, *wide, state, decay, scale=1.0, backend="reference"))
 
 
+def test_a_count_beyond_the_tokens_reads_no_token_after_the_last(device):
+    """Only the device knows such a count. Addresses are checked in every test here."""
+    random = torch.Generator().manual_seed(1)
+    ks, vs = (torch.randn(2, 3, 2, 16, generator=random).to(device) for _ in range(2))
+    states = torch.randn(2, 2, 16, 16, generator=random).to(device)
+    expected = states.clone()
+    log_decay = lightning_log_decay(2, device)
+    lightning_advance(expected, ks, vs, log_decay, 3, backend="triton")
+    count = torch.tensor([9], device=device)
+    lightning_advance(states, ks, vs, log_decay, count, backend="triton")
+    assert torch.equal(states, expected)
+
+
 def test_arguments_that_do_not_fit_are_refused(device):
     q, k, v, state = random_inputs(device, 1, 4, 4, 16, 16)
     decay = lightning_log_decay(4, device)

@@ -12,8 +12,11 @@ from sala_kernels.backend import Backend
 from sala_kernels.block_attention import add_key_mass, block_attention
 from sala_kernels.block_choice import choose_blocks
 from sala_kernels.blocks import BlockLayout
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import BF16_LIMIT, FLOAT32, Comparison, Numbers, Workload, at_position
 from sala_kernels.kv_quantization import Kind, QuantizedRows, quantize_rows
+from sala_kernels.positions import MAX_TOKENS
+
+TENSOR_CORE_KERNELS = frozenset({"shared_keys", "chosen_blocks", "split_keys", "key_mass"})
 
 _HEADS, _KV_HEADS, _DIM = 32, 2, 128
 _RELEASED = BlockLayout(stride=16, block=64, init=1, local=33, slots=62)
@@ -35,6 +38,8 @@ class _Shape:
     dense: bool = False
     known: bool = True  # whether the host knows the position
     count: int | None = None  # only the mass of this many queries is compared
+    spare: int = 7  # rows of the cache after the last key
+    bf16: bool = True  # whether it is compared in bfloat16 too: of long cases in the interpreter, one of each kind
 
     @property
     def name(self) -> str:
@@ -44,6 +49,12 @@ class _Shape:
         how += "" if self.count is None else f" mass of {self.count}"
         return f"{how} {place}, heads {self.heads}/{self.kv_heads} of {self.d}, {self.dv} {self.kind or ''}".rstrip()
 
+    @property
+    def comparison(self) -> Comparison:
+        return Comparison(
+            name=self.name, run=partial(_attend, shape=self), bf16_limit=BF16_LIMIT if self.bf16 else None
+        )
+
 
 def comparisons() -> Iterator[Comparison]:
     """Prefill and decode, sparse and dense, around where choosing begins; odd head ratios and sizes; quantized rows."""
@@ -51,16 +62,16 @@ def comparisons() -> Iterator[Comparison]:
     middle = BlockLayout(stride=8, block=16, init=1, local=3, slots=2)
     small = BlockLayout(stride=4, block=4, init=0, local=2, slots=4)
     for shape in [
-        _Shape(layout=large, position=310, T=19, heads=4, kv_heads=2, d=24, dv=40),
-        _Shape(layout=large, position=330, T=34, heads=2, kv_heads=1, d=80, dv=16),
+        _Shape(layout=large, position=310, T=19, heads=4, kv_heads=2, d=24, dv=40, bf16=False),
+        _Shape(layout=large, position=330, T=21, heads=2, kv_heads=1, d=80, dv=16),
         _Shape(layout=large, position=401, T=5, heads=16, kv_heads=1, d=16, dv=16),
-        _Shape(layout=middle, position=60, T=45, heads=3, kv_heads=1, d=32, dv=16),
+        _Shape(layout=middle, position=60, T=45, heads=3, kv_heads=1, d=32, dv=16, bf16=False),
         _Shape(layout=middle, position=200, T=1, heads=24, kv_heads=3, d=48, dv=64),
         _Shape(layout=small, position=20, T=40, heads=1, kv_heads=1, d=16, dv=16),
         _Shape(layout=large, position=33, T=45, heads=5, kv_heads=1, d=128, dv=128, dense=True),
         _Shape(layout=large, position=130, T=3, heads=6, kv_heads=2, d=100, dv=200, dense=True),
     ]:
-        yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+        yield shape.comparison
     for shape in [
         _Shape(layout=middle, position=4, T=16, heads=3, kv_heads=1, d=32, dv=16, known=False),
         _Shape(layout=middle, position=94, T=4, heads=6, kv_heads=2, d=24, dv=40, known=False),
@@ -72,12 +83,37 @@ def comparisons() -> Iterator[Comparison]:
         _Shape(layout=middle, position=190, T=2, heads=2, kv_heads=1, d=16, dv=16, known=False, count=0),
         _Shape(layout=middle, position=190, T=4, heads=2, kv_heads=1, d=16, dv=16, count=1),
     ]:
-        yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+        yield shape.comparison
     kinds: tuple[Kind, ...] = ("int8", "fp8")
+    for T in range(1, MAX_TOKENS + 1):  # every size of a tail; keys end anywhere in a tile, and the cache behind them
+        for kind in (None, *kinds) if T % 5 == 1 else kinds:
+            shape = _Shape(
+                layout=small,
+                position=37 + T,
+                T=T,
+                heads=1,
+                kv_heads=1,
+                d=16,
+                dv=16,
+                kind=kind,
+                dense=True,
+                known=T % 3 > 0,
+                spare=T % 4,
+                bf16=T in (1, 11, MAX_TOKENS),
+            )
+            yield shape.comparison
+    for kind in (None, *kinds):
+        for T, known in ((17, True), (2, False)):  # the released model's heads
+            shape = _Shape(
+                layout=large, position=600, T=T, heads=16, kv_heads=1, d=_DIM, dv=_DIM, kind=kind, known=known
+            )
+            yield shape.comparison
     for kind in kinds:
         for position, T in ((330, 17), (400, 2)):
-            shape = _Shape(layout=large, position=position, T=T, heads=4, kv_heads=2, d=32, dv=48, kind=kind)
-            yield Comparison(name=shape.name, run=partial(_attend, shape=shape))
+            shape = _Shape(
+                layout=large, position=position, T=T, heads=4, kv_heads=2, d=32, dv=48, kind=kind, bf16=T == 2
+            )
+            yield shape.comparison
 
 
 def workloads() -> Iterator[Workload]:
@@ -103,17 +139,17 @@ def workloads() -> Iterator[Workload]:
                     yield _workload(f"mass of {name}", T, n, _RELEASED, kind, traced=True, known=False, counted=True)
 
 
-def _attend(backend: Backend, device: torch.device, shape: _Shape) -> Sequence[Tensor]:
+def _attend(backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: _Shape) -> Sequence[Tensor]:
     """Keys and values are views of larger caches whose other rows are NaN."""
     generator = torch.Generator().manual_seed(shape.position + shape.T)
-    n, capacity, layout = shape.position + shape.T, shape.position + shape.T + 7, shape.layout
+    n, capacity, layout = shape.position + shape.T, shape.position + shape.T + shape.spare, shape.layout
     given = n if shape.known else capacity  # a decode step is given all rows
-    q = torch.randn(shape.T, shape.heads, shape.d, generator=generator).to(device)
+    q = numbers.rows(torch.randn(shape.T, shape.heads, shape.d, generator=generator).to(device))
     rows: list[Tensor | QuantizedRows] = []
     for width in (shape.d, shape.dv):
-        x = torch.randn(shape.kv_heads, n, width, generator=generator).to(device)
+        x = numbers.rows(torch.randn(shape.kv_heads, n, width, generator=generator).to(device))
         if shape.kind is None:
-            cache = torch.full((shape.kv_heads, capacity, width), torch.nan, device=device)
+            cache = torch.full((shape.kv_heads, capacity, width), torch.nan, dtype=numbers.row_dtype, device=device)
             cache[:, :n] = x
             rows.append(cache[:, :given])
         else:
@@ -201,9 +237,11 @@ def _prepare(
         "layout": layout or _RELEASED,
         "mass": mass,
     }
+    # baselines find their inputs among the variables of the returned function
     if counted:
-        return partial(add_key_mass, q, rows[0], chosen, count=at_position(T, device, known=False), **call)
-    return partial(block_attention, q, rows[0], rows[1], chosen, **call)
+        keys, count = rows[0], at_position(T, device, known=False)
+        return lambda: add_key_mass(q, keys, chosen, count=count, **call)
+    return lambda: block_attention(q, rows[0], rows[1], chosen, **call)
 
 
 def _random_blocks(T: int, position: int, layout: BlockLayout, device: torch.device) -> Tensor:

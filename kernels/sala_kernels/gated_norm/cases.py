@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sala_kernels.backend import Backend
 from sala_kernels.gated_norm import gated_norm
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload
 
 _HEADS, _DIM = 32, 128
 
@@ -39,11 +39,13 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _run(backend: Backend, device: torch.device, T: int, H: int, d: int, normed: bool) -> Sequence[Tensor]:
+def _run(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, T: int, H: int, d: int, normed: bool
+) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(T + 10 * H + d)
-    o = torch.randn(T, H, d, generator=generator).to(device)
-    gate = (4 * torch.randn(T, 2 * H * d, generator=generator)).to(device)[:, : H * d]  # strided rows
-    weight = torch.randn(H * d, generator=generator).to(device) if normed else None
+    o = numbers.rows(torch.randn(T, H, d, generator=generator).to(device))
+    gate = numbers.rows((4 * torch.randn(T, 2 * H * d, generator=generator)).to(device))[:, : H * d]  # strided rows
+    weight = numbers.rows(torch.randn(H * d, generator=generator).to(device)) if normed else None
     return [gated_norm(o, gate, weight, eps=1e-6, backend=backend)]
 
 

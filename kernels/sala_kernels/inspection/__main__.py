@@ -1,5 +1,7 @@
 """`python -m sala_kernels.inspection compile|compare|count OPERATION... [--card sm_90 ...]` prints JSON lines.
 
+`compare` takes `--dtype bfloat16`; without a GPU it computes in Triton's interpreter, as on each card.
+
 Each line is one record. Each of the three needs a process of its own: Triton's compiler and its interpreter cannot
 share one.
 """
@@ -17,6 +19,7 @@ def main() -> None:
     parser.add_argument("what", choices=("compile", "compare", "count"))
     parser.add_argument("operations", nargs="+")
     parser.add_argument("--card", action="append", dest="cards")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
 
     import torch
@@ -29,11 +32,12 @@ def main() -> None:
     from sala_kernels.inspection.compiler import CARDS
 
     records: Iterable[report.Record]
+    cards = [card for card in CARDS if not arguments.cards or card.name in arguments.cards]
     if arguments.what == "compile":
-        cards = [card for card in CARDS if not arguments.cards or card.name in arguments.cards]
         records = report.compiled_kernels(arguments.operations, cards)
     elif arguments.what == "compare":
-        records = report.agreements(torch.device("cpu" if interpret else "cuda"), arguments.operations)
+        device, dtype = torch.device("cpu" if interpret else "cuda"), getattr(torch, arguments.dtype)
+        records = report.agreements(device, arguments.operations, dtype, cards)
     else:
         records = report.work(arguments.operations)
     for record in records:

@@ -1,4 +1,8 @@
-"""What an operation's `cases.py` contains: small inputs to compare on, and full-size workloads to compile and count."""
+"""What an operation's `cases.py` contains: small inputs to compare on, and full-size workloads to compile and count.
+
+If some of its kernels have to multiply on tensor cores in bfloat16, it also names them: `TENSOR_CORE_KERNELS`, a
+frozenset of functions' names.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,8 +10,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sala_kernels.backend import Backend
 from sala_kernels.positions import Position
+
+ONE_BF16_ROUNDING = 2.5e-3
+"""Limit of results that are rounded to bfloat16 once. A rounding is off by at most 2^-8, by 1.7e-3 in the RMS."""
+
+BF16_LIMIT = 5e-3
+"""Limit of the relative RMS error in bfloat16. Up to five independent roundings stay below it (1.7e-3 times the root of
+their number): operands of a second product, normalized numbers before their weight, results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """How a comparison gives its random numbers to an operation.
+
+    Attributes:
+        dtype: to which activations, weights, keys and values are rounded.
+        exact: give all numbers in float64, those that are rounded to `dtype` too. The reference then computes in
+            float64.
+    """
+
+    dtype: torch.dtype = torch.float32
+    exact: bool = False
+
+    @property
+    def row_dtype(self) -> torch.dtype:
+        """The dtype in which rows are given."""
+        return torch.float64 if self.exact else self.dtype
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Activations, weights, keys or values: x of any float dtype, rounded to `dtype`."""
+        return x.to(self.dtype).to(self.row_dtype)
+
+    def wide(self, x: Tensor) -> Tensor:
+        """An argument that stays float32 whatever the dtype of rows: a state, decays, angles."""
+        return x.double() if self.exact else x
+
+
+FLOAT32 = Numbers()
+
+
+Run = Callable[..., Sequence[Tensor]]
+
+
+def in_float16(run: Run) -> Run:
+    """`run` of a `Comparison`, always in float16."""
+    return lambda backend, device: run(backend, device, Numbers(dtype=torch.float16))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,20 +64,36 @@ class Comparison:
 
     Attributes:
         name: of the comparison.
-        run: computes the operation with a backend on a device, on inputs that a fixed seed determines. Returns every
-            tensor that the operation returns or changes.
+        run: computes the operation with a backend on a device, on inputs that a fixed seed determines, given as the
+            third argument says (default: in float32). Returns every tensor that the operation returns or changes.
         limit: largest relative root-mean-square error in float32 that passes.
+        bf16_limit: the same in bfloat16, against the reference in float64; None if there is no bfloat16 to compare.
     """
 
     name: str
-    run: Callable[[Backend, torch.device], Sequence[Tensor]]
+    run: Run
     limit: float = 1e-5
+    bf16_limit: float | None = BF16_LIMIT
 
-    def error(self, device: torch.device) -> float:
-        """The largest relative RMS error over the outputs; infinite if shapes, dtypes, NaNs or integers differ."""
-        found, expected = self.run("triton", device), self.run("reference", device)
+    def error(self, device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+        """The largest relative RMS error over the outputs; infinite if shapes, dtypes, NaNs or integers differ.
+
+        In float32 the reference computes in float32 too. In another dtype it computes in float64 from the same numbers,
+        and each output of the kernels has this dtype or float32.
+        """
+        if dtype == torch.float32:
+            found, expected = self.run("triton", device), self.run("reference", device)
+        else:
+            found = self.run("triton", device, Numbers(dtype=dtype))
+            expected = self.run("reference", device, Numbers(dtype=dtype, exact=True))
+            found = [x.double() if x.dtype in (dtype, torch.float32) else x for x in found]
+            expected = [x.double() if x.is_floating_point() else x for x in expected]
         assert len(found) == len(expected)
         return max((relative_error(f, e) for f, e in zip(found, expected, strict=True)), default=0.0)
+
+    def limit_in(self, dtype: torch.dtype) -> float | None:
+        """The largest error that passes in a dtype, or None if the comparison has no such dtype."""
+        return self.limit if dtype == torch.float32 else self.bf16_limit
 
 
 @dataclass(frozen=True, kw_only=True)

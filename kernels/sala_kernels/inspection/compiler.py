@@ -1,12 +1,7 @@
-"""Compile recorded launches for GPUs that need not be present, and read the resources that the code uses."""
+"""Compile recorded launches for GPUs that need not be present."""
 
-import functools
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,6 +29,7 @@ CARDS = (
     Card(capability=86, examples="RTX 3090", max_shared_bytes=99 * 1024),
     Card(capability=89, examples="RTX 4090", max_shared_bytes=99 * 1024),
     Card(capability=90, examples="H100, H200", max_shared_bytes=227 * 1024),
+    Card(capability=100, examples="B200", max_shared_bytes=227 * 1024),
     Card(capability=120, examples="RTX 5090", max_shared_bytes=99 * 1024),
 )
 MAX_REGISTERS = 255  # of a thread, on all of these
@@ -48,19 +44,17 @@ _TYPES = {
     torch.uint8: "u8",
     torch.bool: "i1",
 }
-_RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Resources of a compiled kernel: registers and bytes of stack (spills) of a thread, shared bytes of a block."""
+class CompiledLaunch:
+    """The code for a launch, and the bytes of shared memory of a thread block."""
 
-    registers: int
-    stack_bytes: int
+    cubin: bytes
     shared_bytes: int
 
 
-def compile_launch(launch: Launch, card: Card) -> Resources:
+def compile_launch(launch: Launch, card: Card) -> CompiledLaunch:
     """Compile one launch for `card`, which need not be present. Not in a process that runs Triton's interpreter."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -72,8 +66,7 @@ def compile_launch(launch: Launch, card: Card) -> Resources:
         target=GPUTarget("cuda", card.capability, 32),
         options={"num_warps": launch.num_warps, "num_stages": launch.num_stages},
     )
-    registers, stack = _resource_usage(compiled.asm["cubin"])
-    return Resources(registers=registers, stack_bytes=stack, shared_bytes=compiled.metadata.shared)
+    return CompiledLaunch(cubin=compiled.asm["cubin"], shared_bytes=compiled.metadata.shared)
 
 
 def distinct(launches: Iterable[Launch]) -> list[Launch]:
@@ -104,7 +97,8 @@ def _specialize(launch: Launch) -> tuple[dict[str, str], dict[tuple[int, ...], A
             constants[(i,)] = value
             continue
         signature[parameter.name] = _type(value)
-        if (isinstance(value, Tensor) and not parameter.do_not_specialize) or (whole and value % 16 == 0):
+        unaligned = parameter.do_not_specialize or parameter.do_not_specialize_on_alignment
+        if (isinstance(value, Tensor) and not unaligned) or (whole and value % 16 == 0):
             attributes[(i,)] = [["tt.divisibility", 16]]
     return signature, constants, attributes
 
@@ -118,21 +112,3 @@ def _type(value: Any) -> str:
         return "i32" if -(2**31) <= value < 2**31 else "i64"
     assert isinstance(value, float), f"a kernel takes no {type(value).__name__}"
     return "fp32"
-
-
-def _resource_usage(cubin: bytes) -> tuple[int, int]:
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [str(_cuobjdump()), "--dump-resource-usage", file.name]
-        output = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
-    found = _RESOURCES.search(output)
-    assert found, output
-    return int(found[1]), int(found[2])
-
-
-@functools.cache
-def _cuobjdump() -> Path:
-    import triton
-
-    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import BF16_LIMIT, FLOAT32, Comparison, Numbers, Workload, in_float16
 from sala_kernels.int4_linear import Int4Matrix, int4_dequantize, int4_linear, int4_swiglu, repack_int4
+
+TENSOR_CORE_KERNELS = frozenset({"_gemm"})
 
 _GROUP = 128
 _SHAPES = {  # (out, in) of the released model's matrices
@@ -39,15 +41,19 @@ def comparisons() -> Iterator[Comparison]:
         for M in (1, 2, 17, 300):
             yield Comparison(name=f"{M} rows, {kind}", run=partial(_linear, make=make, M=M))
         for M in (1, 7) if num_out < 100 else (7,):
-            yield Comparison(name=f"swiglu, {M} rows, {kind}", run=partial(_swiglu, make=make, M=M))
+            run = partial(_swiglu, make=make, M=M)  # in bfloat16 two products are rounded, then used as one product's
+            yield Comparison(name=f"swiglu, {M} rows, {kind}", run=run, bf16_limit=2 * BF16_LIMIT)
         yield Comparison(name=f"dequantized, {kind}", run=partial(_dequantized, make=make), limit=0.0)
     for M in (1, 16, 33, 300):  # fp16, where two weights are unpacked at once
         make = partial(random_matrix, 200, 72, 64, symmetric=M == 16, permuted=False)
-        run = partial(_linear, make=make, M=M, dtype=torch.float16)
-        yield Comparison(name=f"{M} rows in fp16", run=run, limit=_FP16_LIMIT)
+        half = in_float16(partial(_linear, make=make, M=M))
+        yield Comparison(name=f"{M} rows in fp16", run=half, limit=_FP16_LIMIT, bf16_limit=None)
     make = partial(random_matrix, 200, 72, 64, symmetric=False, permuted=False)
-    run = partial(_swiglu, make=make, M=5, dtype=torch.float16)
-    yield Comparison(name="swiglu, 5 rows in fp16", run=run, limit=2 * _FP16_LIMIT)
+    half = in_float16(partial(_swiglu, make=make, M=5))
+    yield Comparison(name="swiglu, 5 rows in fp16", run=half, limit=2 * _FP16_LIMIT, bf16_limit=None)
+    for M in (1, 16, 33, 100):  # as k and v of the released model's sparse layers
+        make = partial(random_matrix, 4096, 128, _GROUP, symmetric=True, permuted=False)
+        yield Comparison(name=f"{M} rows, 4096 x 128, group 128", run=partial(_linear, make=make, M=M))
     for M in (7, 33):  # inputs split into unequal parts, outputs in several tiles
         make = partial(random_matrix, 1408, 136, 128, symmetric=True, permuted=False)
         yield Comparison(name=f"{M} rows, 1408 x 136, split", run=partial(_linear, make=make, M=M))
@@ -106,36 +112,42 @@ def random_matrix(
     )
 
 
-def _x(M: int, num_in: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _x(M: int, num_in: int, numbers: Numbers, device: torch.device) -> Tensor:
     """Random rows [M, num_in], strided."""
-    return torch.randn(M, num_in + 8, generator=torch.Generator().manual_seed(M)).to(device, dtype)[:, :num_in]
+    x = torch.randn(M, num_in + 8, generator=torch.Generator().manual_seed(M)).to(device)
+    return numbers.rows(x)[:, :num_in]
 
 
 def _linear(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     make: Callable[..., Int4Matrix],
     M: int,
-    dtype: torch.dtype = torch.float32,
 ) -> Sequence[Tensor]:
     matrix = make(device=device)
-    return [int4_linear(_x(M, matrix.in_features, dtype, device), matrix, backend=backend)]
+    return [int4_linear(_x(M, matrix.in_features, numbers, device), matrix, backend=backend)]
 
 
 def _swiglu(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     make: Callable[..., Int4Matrix],
     M: int,
-    dtype: torch.dtype = torch.float32,
 ) -> Sequence[Tensor]:
     gate, up = make(device=device), make(device=device, seed=1)
-    return [int4_swiglu(_x(M, gate.in_features, dtype, device), gate, up, backend=backend)]
+    return [int4_swiglu(_x(M, gate.in_features, numbers, device), gate, up, backend=backend)]
 
 
-def _dequantized(backend: Backend, device: torch.device, make: Callable[..., Int4Matrix]) -> Sequence[Tensor]:
+def _dequantized(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, make: Callable[..., Int4Matrix]
+) -> Sequence[Tensor]:
     matrix = make(device=device)
-    return [int4_dequantize(matrix, dtype, backend=backend) for dtype in (torch.float32, torch.float16)]
+    dtypes = (torch.float32, torch.float16) if numbers == FLOAT32 else (numbers.row_dtype,)
+    return [int4_dequantize(matrix, dtype, backend=backend) for dtype in dtypes]
 
 
 def _matrix_bytes(num_out: int, num_in: int) -> int:

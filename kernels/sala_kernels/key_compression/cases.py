@@ -2,12 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import (
+    FLOAT32,
+    ONE_BF16_ROUNDING,
+    Comparison,
+    Numbers,
+    Workload,
+    at_position,
+)
 from sala_kernels.key_compression import compress_keys, compress_keys_into, compress_new_keys, num_windows
 from sala_kernels.kv_quantization import Kind, QuantizedRows, quantize_rows
 
@@ -17,18 +25,28 @@ _KINDS: tuple[Kind | None, ...] = (None, "int8", "fp8")
 
 def comparisons() -> Iterator[Comparison]:
     """The model's two window sizes and odd ones; keys and outputs are views of larger buffers."""
-    for n, d, size, stride in [(300, 16, 32, 16), (330, 20, 128, 64), (29, 5, 8, 4), (21, 1, 6, 2), (5, 130, 1, 1)]:
+    compared = partial(Comparison, bf16_limit=ONE_BF16_ROUNDING)
+    for n, d, size, stride in [
+        (300, 16, 32, 16),
+        (330, 20, 128, 64),
+        (29, 5, 8, 4),
+        (21, 1, 6, 2),
+        (5, 130, 1, 1),
+        (300, 128, 32, 16),
+    ]:
         name = f"{size}/{stride} over {n} keys, d {d}"
-        yield Comparison(name=name, run=partial(_whole, n=n, d=d, size=size, stride=stride))
+        yield compared(name=name, run=partial(_whole, n=n, d=d, size=size, stride=stride))
     for first, count in [(0, 1), (3, 9), (7, 1)]:
-        yield Comparison(name=f"windows {first} to {first + count}", run=partial(_into, first=first, count=count))
+        yield compared(name=f"windows {first} to {first + count}", run=partial(_into, first=first, count=count))
     for kind in _KINDS:
         if kind:
-            yield Comparison(name=f"windows 3 to 12 of {kind}", run=partial(_into, first=3, count=9, kind=kind))
+            yield compared(name=f"windows 3 to 12 of {kind}", run=partial(_into, first=3, count=9, kind=kind))
         for position, T in [(0, 16), (6, 1), (7, 1), (31, 16), (38, 2)]:
             name = f"windows that {T} tokens from {position} on complete, {kind or 'plain'}"
-            yield Comparison(name=name, run=partial(_new, position=position, T=T, kind=kind))
-    yield Comparison(name="windows that 40 tokens complete", run=partial(_new, position=5, T=40, kind=None, known=True))
+            yield compared(name=name, run=partial(_new, position=position, T=T, kind=kind))
+        name = f"windows that 16 tokens of the model complete, {kind or 'plain'}"
+        yield compared(name=name, run=partial(_new, position=60, T=16, kind=kind, d=_D, stride=16))
+    yield compared(name="windows that 40 tokens complete", run=partial(_new, position=5, T=40, kind=None, known=True))
 
 
 def workloads() -> Iterator[Workload]:
@@ -58,8 +76,10 @@ def workloads() -> Iterator[Workload]:
                     )
 
 
-def _whole(backend: Backend, device: torch.device, n: int, d: int, size: int, stride: int) -> Sequence[Tensor]:
-    buffer = torch.randn(3, n + 7, d + 3, generator=torch.Generator().manual_seed(n)).to(device)
+def _whole(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, n: int, d: int, size: int, stride: int
+) -> Sequence[Tensor]:
+    buffer = numbers.rows(torch.randn(3, n + 7, d + 3, generator=torch.Generator().manual_seed(n)).to(device))
     return [compress_keys(buffer[:, 2 : n + 2, :d], size=size, stride=stride, backend=backend)]
 
 
@@ -73,23 +93,42 @@ def _keys(x: Tensor, kind: Kind | None) -> Tensor | QuantizedRows:
     return x if kind is None else quantize_rows(x, kind, backend="reference")
 
 
-def _into(backend: Backend, device: torch.device, first: int, count: int, kind: Kind | None = None) -> Sequence[Tensor]:
+def _into(
+    backend: Backend,
+    device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
+    first: int,
+    count: int,
+    kind: Kind | None = None,
+) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(first)
-    keys = torch.randn(60, 2, 24, generator=generator).to(device).transpose(0, 1)
-    cache = torch.full((2, 16, 24), 7.0, device=device)
+    keys = numbers.rows(torch.randn(60, 2, 24, generator=generator).to(device)).transpose(0, 1)
+    cache = torch.full((2, 16, 24), 7.0, dtype=numbers.row_dtype, device=device)
     rows = cache[:, 2 : 2 + count]
     compress_keys_into(_keys(keys, kind), rows, first=first, size=8, stride=4, backend=backend)
     return [cache]
 
 
 def _new(
-    backend: Backend, device: torch.device, position: int, T: int, kind: Kind | None, known: bool = False
+    backend: Backend,
+    device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
+    position: int,
+    T: int,
+    kind: Kind | None,
+    known: bool = False,
+    d: int = 24,
+    stride: int = 4,
 ) -> Sequence[Tensor]:
-    """There are more keys than tokens, and more rows than windows."""
-    keys = torch.randn(60, 2, 24, generator=torch.Generator().manual_seed(position)).to(device).transpose(0, 1)
-    cache = torch.full((2, 16, 24), 7.0, device=device)
+    """There are more keys than tokens, and more rows than windows. A window has two strides."""
+    generator = torch.Generator().manual_seed(position)
+    keys = numbers.rows(torch.randn(15 * stride, 2, d, generator=generator).to(device)).transpose(0, 1)
+    cache = torch.full((2, 16, d), 7.0, dtype=numbers.row_dtype, device=device)
     at = at_position(position, device, known=known)
-    compress_new_keys(_keys(keys, kind), cache, position=at, num_tokens=T, size=8, stride=4, backend=backend)
+    shape: dict[str, Any] = {"num_tokens": T, "size": 2 * stride, "stride": stride}
+    compress_new_keys(_keys(keys, kind), cache, position=at, **shape, backend=backend)
     return [cache]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload, at_position
 from sala_kernels.kv_append import append_rows
 from sala_kernels.kv_quantization import Kind, QuantizedRows
 
@@ -23,7 +23,7 @@ def comparisons() -> Iterator[Comparison]:
         for T, heads, d, dv, known in [(1, 2, 128, 128, False), (5, 3, 24, 40, False), (37, 1, 5, 250, True)]:
             name = f"{T} tokens, {heads} heads of {d} and {dv}, {kinds[0] or 'plain'} and {kinds[1] or 'plain'}"
             run = partial(_append, T=T, heads=heads, sizes=(d, dv), kinds=kinds, known=known)
-            yield Comparison(name=name, run=run)
+            yield Comparison(name=name, run=run, bf16_limit=0.0)  # copied, or quantized in float32
 
 
 def workloads() -> Iterator[Workload]:
@@ -59,6 +59,8 @@ def _cache(
 def _append(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     T: int,
     heads: int,
     sizes: tuple[int, int],
@@ -67,7 +69,7 @@ def _append(
 ) -> Sequence[Tensor]:
     """k and v are views of one tensor, as a fused projection returns them."""
     generator = torch.Generator().manual_seed(T + sum(sizes))
-    both = torch.randn(T, heads, sum(sizes), generator=generator).to(device) * 3
+    both = numbers.rows(torch.randn(T, heads, sum(sizes), generator=generator).to(device) * 3)
     both[T // 2] = 0
     k, v = both.split(sizes, -1)
     caches = [_cache(heads, T + 9, x.shape[2], kind, x.dtype, device) for x, kind in zip((k, v), kinds, strict=True)]

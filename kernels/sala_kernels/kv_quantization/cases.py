@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload
 from sala_kernels.kv_quantization import Kind, QuantizedRows, dequantize_rows, quantize_rows
 
 _HEADS, _DIM = 2, 128
@@ -18,7 +18,8 @@ def comparisons() -> Iterator[Comparison]:
     """Rows of odd lengths, large, tiny and zero, from a strided source into the middle of a cache."""
     for kind in _KINDS:
         for shape in [(1, 1, 16), (2, 37, 24), (3, 5, 128), (1, 3, 250)]:
-            yield Comparison(name=f"quantize {list(shape)} {kind}", run=partial(_quantize, shape=shape, kind=kind))
+            run = partial(_quantize, shape=shape, kind=kind)
+            yield Comparison(name=f"quantize {list(shape)} {kind}", run=run, bf16_limit=0.0)  # computed in float32
             yield Comparison(name=f"dequantize {list(shape)} {kind}", run=partial(_dequantize, shape=shape, kind=kind))
 
 
@@ -55,18 +56,23 @@ def _rows(device: torch.device, shape: tuple[int, int, int]) -> Tensor:
     return x.to(device).transpose(0, 1)
 
 
-def _quantize(backend: Backend, device: torch.device, shape: tuple[int, int, int], kind: Kind) -> Sequence[Tensor]:
+def _quantize(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: tuple[int, int, int], kind: Kind
+) -> Sequence[Tensor]:
     heads, n, d = shape
     cache = QuantizedRows.empty((heads, n + 5, d), kind, device)
     cache.data.fill_(3)
     cache.scale.fill_(-1.0)
-    quantize_rows(_rows(device, shape), kind, out=cache.tokens(2, n + 2), backend=backend)
+    x = numbers.rows(_rows(device, shape).transpose(0, 1)).transpose(0, 1)
+    quantize_rows(x, kind, out=cache.tokens(2, n + 2), backend=backend)
     return [cache.data, cache.scale]
 
 
-def _dequantize(backend: Backend, device: torch.device, shape: tuple[int, int, int], kind: Kind) -> Sequence[Tensor]:
+def _dequantize(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: tuple[int, int, int], kind: Kind
+) -> Sequence[Tensor]:
     rows = quantize_rows(_rows(device, shape), kind, backend="reference")
-    return [dequantize_rows(rows.tokens(0, shape[1]), backend=backend)]
+    return [dequantize_rows(rows.tokens(0, shape[1]), numbers.row_dtype, backend=backend)]
 
 
 def _prepare_quantize(device: torch.device, T: int, kind: Kind) -> Callable[[], object]:

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import (
+    BF16_LIMIT,
+    FLOAT32,
+    Comparison,
+    Numbers,
+    Workload,
+    at_position,
+    in_float16,
+)
 from sala_kernels.lightning_attention import (
     lightning_advance,
     lightning_attention,
@@ -17,9 +25,12 @@ from sala_kernels.lightning_attention import (
 )
 from sala_kernels.rotary import rotary_cos_sin
 
+TENSOR_CORE_KERNELS = frozenset({"_sum_segments", "_attend"})
+
 _HEADS, _DIM = 32, 128
 _LAYERS = 24
 _STATE_BYTES = 4 * _HEADS * _DIM * _DIM
+_PREPARED_LIMIT = 2 * BF16_LIMIT  # q and k are rounded up to three times each before their product, then the output
 
 
 def comparisons() -> Iterator[Comparison]:
@@ -41,31 +52,39 @@ def comparisons() -> Iterator[Comparison]:
     for slope in (0.0, 1e-5, 40.0):
         run = partial(_prefill, B=1, T=300, H=1, kv_heads=1, K=16, V=16, slope=slope)
         yield Comparison(name=f"prefill, decay exp(-{slope:g}) a token", run=run)
-    run = partial(_prefill, B=1, T=300, H=2, kv_heads=1, K=24, V=20, dtype=torch.float16)
-    yield Comparison(name="prefill in float16", run=run, limit=1e-3)
+    yield Comparison(
+        name="prefill in float16",
+        run=in_float16(partial(_prefill, B=1, T=300, H=2, kv_heads=1, K=24, V=20)),
+        limit=1e-3,
+        bf16_limit=None,
+    )
+    run = partial(_prefill, B=1, T=300, H=3, kv_heads=3, K=_DIM, V=_DIM, of_model=True)
+    yield Comparison(name="prefill T 300, three of the model's heads", run=run)
     for B, H, kv_heads, K, V in [
         (1, 1, 1, 1, 1),
         (2, 3, 3, 24, 10),
         (1, 4, 2, 16, 40),
         (3, 5, 1, 7, 33),
         (1, 2, 2, 256, 16),
+        (1, 3, 3, _DIM, _DIM),
     ]:
         for normed, rotated in ((False, False), (True, True), (True, False), (False, True)):
             if rotated and K % 2:
                 continue
             name = f"decode B {B}, heads {H} and {kv_heads}, K {K}, V {V}, norm {normed}, rotary {rotated}"
             run = partial(_decode, B=B, H=H, kv_heads=kv_heads, K=K, V=V, normed=normed, rotated=rotated)
-            yield Comparison(name=name, run=run)
+            yield Comparison(name=name, run=run, bf16_limit=_PREPARED_LIMIT if normed or rotated else BF16_LIMIT)
 
     for T, H, kv_heads, K, V, prepared in [
         (1, 2, 2, 16, 16, True),
         (16, 3, 1, 24, 10, True),
         (5, 4, 2, 7, 33, False),
         (3, 2, 1, 128, 20, True),
+        (4, 3, 3, _DIM, _DIM, True),
     ]:
         name = f"verify T {T}, heads {H} and {kv_heads}, K {K}, V {V}, norm and rotary {prepared}"
         run = partial(_verify, T=T, H=H, kv_heads=kv_heads, K=K, V=V, prepared=prepared)
-        yield Comparison(name=name, run=run)
+        yield Comparison(name=name, run=run, bf16_limit=_PREPARED_LIMIT if prepared else BF16_LIMIT)
         for count, known in ((0, False), (1, True), (T, False)):
             name = f"advance by {count}{'' if known else ', a tensor,'} of {T}, heads {H} and {kv_heads}, K {K}, V {V}"
             run = partial(_advance, count=count, T=T, H=H, kv_heads=kv_heads, K=K, V=V, known=known)
@@ -107,18 +126,22 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _random_inputs(B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device) -> tuple[Tensor, ...]:
+def _random_inputs(
+    B: int, T: int, H: int, kv_heads: int, K: int, V: int, device: torch.device, numbers: Numbers
+) -> tuple[Tensor, ...]:
     """Random q, k and v as views of one tensor, as a fused projection returns them, and a state."""
     generator = torch.Generator().manual_seed(B + 3 * T + 5 * H + 7 * kv_heads + 11 * K + 13 * V)
     sizes = [H * K, kv_heads * K, kv_heads * V]
-    q, k, v = torch.randn(B, T, sum(sizes), generator=generator).to(device).split(sizes, -1)
-    state = torch.randn(B, H, K, V, generator=generator).to(device)
+    q, k, v = numbers.rows(torch.randn(B, T, sum(sizes), generator=generator).to(device)).split(sizes, -1)
+    state = numbers.wide(torch.randn(B, H, K, V, generator=generator).to(device))
     return q.unflatten(-1, (H, K)), k.unflatten(-1, (kv_heads, K)), v.unflatten(-1, (kv_heads, V)), state
 
 
 def _prefill(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     B: int,
     T: int,
     H: int,
@@ -126,17 +149,20 @@ def _prefill(
     K: int,
     V: int,
     slope: float | None = None,
-    dtype: torch.dtype = torch.float32,
+    of_model: bool = False,
 ) -> Sequence[Tensor]:
-    q, k, v, state = _random_inputs(B, T, H, kv_heads, K, V, device)
+    q, k, v, state = _random_inputs(B, T, H, kv_heads, K, V, device, numbers)
     decay = lightning_log_decay(H, device) if slope is None else torch.full((H,), -slope, device=device)
-    q, k, v = (x.to(dtype) for x in (q, k, v))
-    return lightning_attention(q, k, v, state, decay, scale=K**-0.5, backend=backend)
+    if of_model:  # its fastest and its slowest decay, and one between them
+        decay = lightning_log_decay(_HEADS, device)[[0, _HEADS // 2 - 1, _HEADS - 1]]
+    return lightning_attention(q, k, v, state, numbers.wide(decay), scale=K**-0.5, backend=backend)
 
 
 def _decode(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     B: int,
     H: int,
     kv_heads: int,
@@ -145,15 +171,15 @@ def _decode(
     normed: bool,
     rotated: bool,
 ) -> Sequence[Tensor]:
-    q, k, v, state = _random_inputs(B, 1, H, kv_heads, K, V, device)
-    weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if normed else (None, None)
-    cos_sin = rotary_cos_sin(1 << 21, B, K, 10000.0, device) if rotated else None
+    q, k, v, state = _random_inputs(B, 1, H, kv_heads, K, V, device, numbers)
+    weights = numbers.rows(torch.linspace(-1, 2, 2 * K, device=device).view(2, K)) if normed else (None, None)
+    cos_sin = numbers.wide(rotary_cos_sin(1 << 21, B, K, 10000.0, device)) if rotated else None
     o = lightning_decode(
         q[:, 0],
         k[:, 0],
         v[:, 0],
         state,
-        lightning_log_decay(H, device),
+        numbers.wide(lightning_log_decay(H, device)),
         scale=K**-0.5,
         q_norm=weights[0],
         k_norm=weights[1],
@@ -165,21 +191,30 @@ def _decode(
 
 
 def _verify(
-    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, K: int, V: int, prepared: bool
+    backend: Backend,
+    device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
+    T: int,
+    H: int,
+    kv_heads: int,
+    K: int,
+    V: int,
+    prepared: bool,
 ) -> Sequence[Tensor]:
-    q, k, v, state = _random_inputs(1, T, H, kv_heads, K, V, device)
-    weights = torch.linspace(-1, 2, 2 * K, device=device).view(2, K) if prepared else (None, None)
+    q, k, v, state = _random_inputs(1, T, H, kv_heads, K, V, device, numbers)
+    weights = numbers.rows(torch.linspace(-1, 2, 2 * K, device=device).view(2, K)) if prepared else (None, None)
     o, k_ready = lightning_verify(
         q[0],
         k[0],
         v[0],
         state[0],
-        lightning_log_decay(H, device),
+        numbers.wide(lightning_log_decay(H, device)),
         scale=K**-0.5,
         q_norm=weights[0],
         k_norm=weights[1],
         eps=1e-6,
-        cos_sin=rotary_cos_sin(1 << 21, T, K, 10000.0, device) if prepared else None,
+        cos_sin=numbers.wide(rotary_cos_sin(1 << 21, T, K, 10000.0, device)) if prepared else None,
         backend=backend,
     )
     return [o, k_ready, state]
@@ -188,6 +223,8 @@ def _verify(
 def _advance(
     backend: Backend,
     device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
     count: int,
     T: int,
     H: int,
@@ -197,9 +234,9 @@ def _advance(
     known: bool,
 ) -> Sequence[Tensor]:
     """Advance the states of two layers."""
-    _, ks, vs, states = _random_inputs(2, T, H, kv_heads, K, V, device)
+    _, ks, vs, states = _random_inputs(2, T, H, kv_heads, K, V, device, numbers)
     taken = at_position(count, device, known=known)
-    lightning_advance(states, ks, vs, lightning_log_decay(H, device), taken, backend=backend)
+    lightning_advance(states, ks, vs, numbers.wide(lightning_log_decay(H, device)), taken, backend=backend)
     return [states]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload
 from sala_kernels.rms_norm import add_rms_norm, rms_norm
 
 _HIDDEN = 4096
@@ -28,18 +28,23 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _norm(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
+def _norm(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: tuple[int, ...]
+) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(sum(shape))
-    x = torch.randn(*shape[:-1], 2 * shape[-1], generator=generator).to(device)[..., : shape[-1]]  # strided rows
-    weight = torch.randn(shape[-1], generator=generator).to(device)
+    x = numbers.rows(torch.randn(*shape[:-1], 2 * shape[-1], generator=generator).to(device))
+    x = x[..., : shape[-1]]  # strided rows
+    weight = numbers.rows(torch.randn(shape[-1], generator=generator).to(device))
     return [rms_norm(x, weight, 1e-6, backend=backend)]
 
 
-def _add(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
+def _add(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: tuple[int, ...]
+) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(sum(shape))
-    residual = torch.randn(shape, generator=generator).to(device)
-    update = torch.randn(shape, generator=generator).to(device)
-    weight = torch.randn(shape[-1], generator=generator).to(device)
+    residual, update, weight = (
+        numbers.rows(torch.randn(size, generator=generator).to(device)) for size in (shape, shape, shape[-1:])
+    )
     return [add_rms_norm(residual, update, weight, 1e-6, scale=0.25, backend=backend), residual]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend
-from sala_kernels.inspection.cases import Comparison, Workload, at_position
+from sala_kernels.inspection.cases import FLOAT32, Comparison, Numbers, Workload, at_position
 from sala_kernels.rotary import apply_rotary, qk_norm_rotary, rotary_cos_sin
 
 _HEADS, _DIM = 32, 128
@@ -33,7 +33,9 @@ def comparisons() -> Iterator[Comparison]:
         (1 << 21, 1, 64, False),
     ]:
         name = f"rotary_cos_sin {T} from {position}{'' if known else ', a tensor,'} on, size {d}"
-        yield Comparison(name=name, run=partial(_angles, position=position, T=T, d=d, known=known), limit=1e-7)
+        yield Comparison(
+            name=name, run=partial(_angles, position=position, T=T, d=d, known=known), limit=1e-7, bf16_limit=None
+        )
 
 
 def workloads() -> Iterator[Workload]:
@@ -58,24 +60,45 @@ def workloads() -> Iterator[Workload]:
         )
 
 
-def _rotate(backend: Backend, device: torch.device, shape: tuple[int, ...]) -> Sequence[Tensor]:
+def _rotate(
+    backend: Backend, device: torch.device, numbers: Numbers = FLOAT32, *, shape: tuple[int, ...]
+) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(sum(shape))
-    x = torch.randn(shape, generator=generator).to(device)
-    cos_sin = rotary_cos_sin(1 << 20, shape[-3] + 1, shape[-1], 10000.0, device)[:, 1:]
+    x = numbers.rows(torch.randn(shape, generator=generator).to(device))
+    cos_sin = numbers.wide(rotary_cos_sin(1 << 20, shape[-3] + 1, shape[-1], 10000.0, device))[:, 1:]
     return [apply_rotary(x, cos_sin, backend=backend)]
 
 
 def _norm_and_rotate(
-    backend: Backend, device: torch.device, T: int, H: int, kv_heads: int, d: int, normed: bool, rotated: bool
+    backend: Backend,
+    device: torch.device,
+    numbers: Numbers = FLOAT32,
+    *,
+    T: int,
+    H: int,
+    kv_heads: int,
+    d: int,
+    normed: bool,
+    rotated: bool,
 ) -> Sequence[Tensor]:
     generator = torch.Generator().manual_seed(T + 3 * H + 5 * kv_heads + 7 * d)
-    both = torch.randn(T, H + kv_heads, d, generator=generator).to(device)  # q and k are strided
-    q_weight, k_weight = torch.randn(2, d, generator=generator).to(device) if normed else (None, None)
-    cos_sin = rotary_cos_sin(1000, T, d, 10000.0, device) if rotated else None
+    both = numbers.rows(torch.randn(T, H + kv_heads, d, generator=generator).to(device))  # q and k are strided
+    q_weight, k_weight = numbers.rows(torch.randn(2, d, generator=generator).to(device)) if normed else (None, None)
+    cos_sin = numbers.wide(rotary_cos_sin(1000, T, d, 10000.0, device)) if rotated else None
     return qk_norm_rotary(both[:, :H], both[:, H:], q_weight, k_weight, cos_sin, eps=1e-6, backend=backend)
 
 
-def _angles(backend: Backend, device: torch.device, position: int, T: int, d: int, known: bool) -> Sequence[Tensor]:
+def _angles(
+    backend: Backend,
+    device: torch.device,
+    _numbers: Numbers = FLOAT32,
+    *,
+    position: int,
+    T: int,
+    d: int,
+    known: bool,
+) -> Sequence[Tensor]:
+    """Computed in float64 and rounded to float32, whatever the model's dtype."""
     return [rotary_cos_sin(at_position(position, device, known=known), T, d, 10000.0, device, backend=backend)]
 
 
