@@ -49,6 +49,8 @@ def model_html(info: ModelInfo) -> str:
     """One line about the model: its name, its device, and whether it is ready."""
     words = {"loading": "loading", "ready": "ready", "failed": "could not be loaded"}
     detail = f"{info.device} · {info.dtype}" if info.status == "ready" else words.get(info.status, info.status)
+    if info.kernels is not None:
+        detail = wording.compiling(info.kernels.kernels_done, info.kernels.kernels_total)
     return block(
         tag("span", class_=f"dot dot-{'ready' if info.status == 'ready' else 'wait'}"),
         tag("span", escape(info.name), class_="model-name"),
@@ -58,7 +60,7 @@ def model_html(info: ModelInfo) -> str:
 
 
 def banner_html(info: ModelInfo) -> str:
-    """The note about a demonstration model, or about one that failed to load; else ''."""
+    """The notes about the device and a demonstration model, or about a model that failed to load; else ''."""
     if info.status == "failed":
         return block(
             tag(
@@ -68,14 +70,15 @@ def banner_html(info: ModelInfo) -> str:
             ),
             class_="banner banner-error",
         )
+    note = block(tag("p", escape(info.device_note)), class_="banner") if info.device_note else ""
     if not info.is_demonstration:
-        return ""
+        return note
     steps = tag(
         "ol",
-        tag("li", "Download it once: ", tag("code", f"hf download {REAL_MODEL}")),
+        tag("li", "Download it once: ", tag("code", f"python3 launch.py download {REAL_MODEL}")),
         tag("li", "Start with it: ", tag("code", f"python3 launch.py --model {REAL_MODEL}")),
     )
-    return block(
+    return note + block(
         tag(
             "details",
             tag(
@@ -84,7 +87,7 @@ def banner_html(info: ModelInfo) -> str:
                 "It shows how reading and evidence work; its answers are often wrong. ",
                 tag("span", "How to get the real one", class_="banner-more"),
             ),
-            tag("p", f"The full model is {REAL_MODEL} (9 billion parameters, about 18 GB)."),
+            tag("p", f"The full model is {REAL_MODEL} (9 billion parameters, 19 GB)."),
             steps,
         ),
         class_="banner",

@@ -1,4 +1,4 @@
-"""Decoding passes: a few tokens at a time, with all tensors at fixed addresses; on a card they are CUDA graphs.
+"""Decoding passes: a few tokens at a time, with all tensors at fixed addresses. With the kernels they are CUDA graphs.
 
 A pass reads the position and the tokens from device memory, works on all rows that the state has reserved, and never
 waits for the device. A pass over one token advances the state. In a pass over several tokens only the first is certain,
@@ -28,7 +28,8 @@ from sala_core.model.forward import AttentionTrace, SalaModel
 from sala_core.model.state import SalaState
 
 MAX_PASS_TOKENS = MAX_DRAFT_TOKENS + 1
-_GRAPH_TOKENS = (1, 4, MAX_PASS_TOKENS)  # one graph per size; a shorter pass is padded
+GRAPH_TOKENS = (1, 4, MAX_PASS_TOKENS)
+"""Sizes of passes that are graphs; a shorter pass is padded."""
 
 
 class Decoder:
@@ -47,12 +48,16 @@ class Decoder:
             state: supplies the buffers.
             sampler: supplies the sampling parameters and the tokens seen so far.
             traced: sum up the attention that each key receives.
-            graphs: use CUDA graphs. None: on a card.
+            graphs: use CUDA graphs. None: wherever the model's passes can be captured (`SalaModel.can_be_captured`).
+
+        Raises ValueError for graphs of passes that cannot be captured.
         """
+        if graphs and not model.can_be_captured:
+            raise ValueError("the reference implementations read positions on the host; no CUDA graph can capture that")
         self._model = model
         self._chooser = sampler.chooser
-        on_card = model.device.type == "cuda" if graphs is None else graphs
-        self._pool = torch.cuda.graph_pool_handle() if on_card else None
+        use_graphs = model.can_be_captured if graphs is None else graphs
+        self._pool = torch.cuda.graph_pool_handle() if use_graphs else None
         self._passes: dict[int, Pass] = {}
         self._seen_tokens = sampler.seen_tokens.clone()
         self._mass = None
@@ -74,7 +79,7 @@ class Decoder:
         ValueError where the state has not reserved enough rows.
         """
         count = len(tokens)
-        size = next(n for n in _GRAPH_TOKENS if n >= count) if self._pool else count
+        size = next(n for n in GRAPH_TOKENS if n >= count) if self._pool else count
         if state.capacity is not None and state.position + size > state.capacity:
             raise ValueError(f"{size} tokens at {state.position} do not fit into room for {state.capacity}")
         if size not in self._passes:

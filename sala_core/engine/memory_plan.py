@@ -1,17 +1,18 @@
 """Memory needs of prefill and decoding, computed before any work, and a card's settings, chosen by its size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
 import torch
-from sala_kernels import Int4Matrix, num_windows
+from sala_kernels import Int4Matrix, auto_selects_triton, num_windows
 from torch import Tensor
 
 from sala_core.errors import MemoryBudgetError
-from sala_core.model.checkpoint import weight_files
+from sala_core.model.checkpoint import weight_bytes
 from sala_core.model.config import SalaConfig
 from sala_core.model.fingerprint import CHUNK_TOKENS
 from sala_core.model.forward import QUERIES_SCORED, QUERIES_SCORED_BY_CPU
@@ -22,7 +23,7 @@ PLANNED_TOKENS = 1 << 20
 
 CARD_CHUNK_TOKENS = (8192, 4096, 2048, CHUNK_TOKENS)
 """Chunk lengths for cards, longest first. Longer chunks would take twice the memory and save little time:
-packed matrices are dequantized once per chunk, which is about 3 % of the work of 8,192 tokens."""
+packed matrices are dequantized once per chunk, which is about 3% of the work of 8,192 tokens."""
 
 PENDING_SAVES = 2
 """Maximum number of checkpoints that wait to be written while prefill continues."""
@@ -34,6 +35,14 @@ _DECODE_BYTES = 96 << 20  # buffers and CUDA graphs of decode steps of up to 16 
 _PIPELINE_BYTES = 1 << 30  # limit for chunks computed at once, one per core; all cores share a larger chunk
 _RUNTIME_BYTES = 512 << 20  # CUDA context, kernels and the workspace of cuBLAS
 _OTHER_PROGRAMS_SHARE = 1 / 16  # of a card's memory, for the desktop and other programs
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, its driver, Triton's launcher
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "can't allocate memory",  # torch on a CPU, on Linux and macOS
+    "not enough memory",  # and on Windows
+)
 _GIB = 2**30
 
 
@@ -79,7 +88,7 @@ class MemoryPlan:
     answer_bytes: int
     """Decode steps, and the attention that every key received (`AttentionTrace`), by which evidence is ranked."""
     runtime_bytes: int
-    """CUDA itself, and fragmentation of the allocator; 0 on a CPU."""
+    """CUDA itself, and what torch's allocator loses between its pieces; 0 on a CPU."""
 
     @property
     def parts(self) -> dict[str, int]:
@@ -243,7 +252,11 @@ def device_settings(size: ModelSize, device: torch.device, kv: KvKind | Literal[
 
 
 def free_device_bytes(device: torch.device) -> int:
-    """Free memory in bytes: on a card, what the driver and torch's cache have free; on a CPU, what the system has."""
+    """Free memory in bytes: on a card, what the driver and torch's cache have free; on a CPU, what the system has.
+
+    Checks by this number keep a card on Windows within its own memory. Beyond it, the driver there does not fail: it
+    moves buffers to the system's memory, and every pass takes many times as long.
+    """
     if device.type != "cuda":
         return psutil.virtual_memory().available
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -251,17 +264,53 @@ def free_device_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. torch raises OutOfMemoryError on a card, and a plain RuntimeError on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory ran out.
+
+    torch raises OutOfMemoryError where its own allocator fails on a card. Other allocations there fail as
+    AcceleratorError or RuntimeError with the library's message; on a CPU as RuntimeError; in NumPy as MemoryError.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def check_weights_fit(folder: Path, device: torch.device) -> None:
-    """Raise MemoryBudgetError if a model's weight files exceed the card's free memory. Call before loading them."""
-    if device.type != "cuda":
+@contextmanager
+def memory_errors(message: Callable[[], str]) -> Iterator[None]:
+    """Raise MemoryBudgetError with `message()` for what `is_out_of_memory` recognizes in the block."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryBudgetError(message()) from error
+
+
+def check_weights_fit(folder: Path, config: SalaConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise MemoryBudgetError if a model's weights exceed the device's free memory. Call before loading them.
+
+    Where 4-bit matrices cannot be multiplied as they are stored (a CPU, a card without the kernels), they count as
+    they will be loaded: dequantized. Raises CheckpointError for files that cannot be read.
+
+    Args:
+        folder: the model's folder.
+        config: its configuration.
+        device: where the weights are to go.
+        dtype: in which they are to be loaded.
+    """
+    packed, on_card = auto_selects_triton(device, dtype), device.type == "cuda"
+    needed, free = weight_bytes(folder, config, dtype=dtype, packed=packed), free_device_bytes(device)
+    if not on_card:
+        free += psutil.swap_memory().free
+    if needed <= free:
         return
-    needed, free = sum(file.stat().st_size for file in weight_files(folder)), free_device_bytes(device)
-    if needed > free:
-        raise MemoryBudgetError(
-            f"the weights in {folder} take {needed / _GIB:.1f} GiB and {free / _GIB:.1f} GiB of the card is free; "
-            "close other programs, quantize the model to int4 (launch.py quantize), or use --device cpu"
-        )
+    unpacked = not packed and needed > weight_bytes(folder, config, dtype=dtype, packed=True)
+    advice = "close other programs"
+    if on_card:
+        advice += ", use --device cpu" + ("" if unpacked else ", or quantize the model to int4 (launch.py quantize)")
+    else:
+        advice += ", or choose a smaller model"
+    form, where = " dequantized, as this device needs them," if unpacked else "", "the card" if on_card else "memory"
+    raise MemoryBudgetError(
+        f"the weights in {folder} take {needed / _GIB:.1f} GiB{form} and {free / _GIB:.1f} GiB of {where} is free; "
+        f"{advice}"
+    )

@@ -1,4 +1,4 @@
-"""Decoder passes: the same states as `forward`, however many tokens are confirmed; drafts change no token."""
+"""Decoder passes: the same states as `forward`, however many tokens are confirmed; drafts change no token on a CPU."""
 
 import dataclasses
 import itertools
@@ -105,6 +105,17 @@ def on_meta(model):
         for name, w in model.weights.items()
     }
     return SalaModel(model.config, weights, backend="triton")
+
+
+def test_passes_of_the_reference_are_never_captured(small_engine, monkeypatch):
+    """On a card without Triton, or in float64: they read the position on the host."""
+    model = small_engine.model
+    state, sampler = prepared(small_engine, IDS[:40])
+    with pytest.raises(ValueError, match="no CUDA graph can capture"):
+        Decoder(model, state, sampler, traced=False, graphs=True)
+    monkeypatch.setattr(model, "device", torch.device("cuda"))
+    assert not model.can_be_captured
+    assert Decoder(model, state, sampler, traced=False)._pool is None
 
 
 @pytest.mark.parametrize("size", [1, 4, MAX_PASS_TOKENS])

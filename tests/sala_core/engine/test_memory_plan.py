@@ -1,6 +1,7 @@
 """Planned memory equals allocated memory, and a card's settings depend on its size alone."""
 
 import importlib
+import types
 import weakref
 from contextlib import contextmanager
 
@@ -24,7 +25,7 @@ from sala_core.engine.memory_plan import (
     settings_for_card,
 )
 from sala_core.errors import MemoryBudgetError
-from sala_core.model.checkpoint import expected_shapes
+from sala_core.model.checkpoint import expected_shapes, load_config_json, load_weights, resolve_model, weight_bytes
 from sala_core.model.config import SalaConfig
 from sala_core.model.forward import SalaModel
 
@@ -215,11 +216,76 @@ def test_a_cpu_computes_several_chunks_at_once_unless_they_are_large(make_model,
 
 
 def test_weights_that_do_not_fit_are_refused_before_they_are_loaded(make_model, monkeypatch):
-    folder = make_model()
+    folder, swap = make_model(), types.SimpleNamespace(free=500)
+    config, bfloat16 = SalaConfig.from_dict(load_config_json(folder)), torch.bfloat16
     monkeypatch.setattr(memory_plan, "free_device_bytes", lambda device: 1000)
-    with pytest.raises(MemoryBudgetError, match=r"weights in .* GiB of the card is free; .*quantize.*--device cpu"):
-        memory_plan.check_weights_fit(folder, torch.device("cuda"))
-    memory_plan.check_weights_fit(folder, torch.device("cpu"))
+    monkeypatch.setattr(memory_plan.psutil, "swap_memory", lambda: swap)
+    with pytest.raises(MemoryBudgetError, match=r"weights in .* GiB of the card is free; .*--device cpu, .*quantize"):
+        memory_plan.check_weights_fit(folder, config, torch.device("cuda"), bfloat16)
+    with pytest.raises(MemoryBudgetError, match=r"weights in .* GiB of memory is free; .*choose a smaller model"):
+        memory_plan.check_weights_fit(folder, config, torch.device("cpu"), bfloat16)
+    swap.free = 1 << 30
+    memory_plan.check_weights_fit(folder, config, torch.device("cpu"), bfloat16)
+
+
+def test_packed_weights_count_as_they_will_be_loaded():
+    """As many bytes as in memory. A card without the kernels needs almost four times the file's."""
+    folder, cpu = resolve_model("embedded"), torch.device("cpu")
+    config, dtype = SalaConfig.from_dict(load_config_json(folder)), torch.bfloat16
+    counted = {}
+    for packed in (False, True):
+        weights = load_weights(folder, config, dtype=dtype, device=cpu, packed=packed)
+        counted[packed] = weight_bytes(folder, config, dtype=dtype, packed=packed)
+        found = ModelSize.of(config, weights, dtype).weights_bytes
+        # the file has zero points and group indices too, which a symmetric matrix drops
+        assert found <= counted[packed] <= (found if not packed else 1.1 * found)
+    assert counted[False] > 1.5 * counted[True]
+
+
+def test_a_card_without_the_kernels_is_checked_for_dequantized_weights(monkeypatch):
+    folder, card = resolve_model("embedded"), torch.device("cuda")
+    config = SalaConfig.from_dict(load_config_json(folder))
+    sizes = [weight_bytes(folder, config, dtype=torch.bfloat16, packed=packed) for packed in (True, False)]
+    monkeypatch.setattr(memory_plan, "free_device_bytes", lambda device: sum(sizes) // 2)
+    monkeypatch.setattr(memory_plan, "auto_selects_triton", lambda device, dtype: True)
+    memory_plan.check_weights_fit(folder, config, card, torch.bfloat16)
+    monkeypatch.setattr(memory_plan, "auto_selects_triton", lambda device, dtype: False)
+    with pytest.raises(MemoryBudgetError, match="dequantized, as this device needs them"):
+        memory_plan.check_weights_fit(folder, config, card, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        MemoryError("Unable to allocate 8 GiB"),
+    ],
+)
+def test_every_kind_of_full_memory_is_told_as_ours(error):
+    with pytest.raises(MemoryBudgetError, match="no room"), memory_plan.memory_errors(lambda: "no room"):
+        raise error
+
+
+def test_other_errors_pass(monkeypatch):
+    for error in (RuntimeError("CUDA error: an illegal memory access was encountered"), ValueError("out of memory")):
+        with pytest.raises(type(error)), memory_plan.memory_errors(lambda: "no room"):
+            raise error
+
+
+def test_memory_that_runs_out_while_weights_are_loaded_is_told(make_model, monkeypatch):
+    def fail(*args, **names):
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr("sala_core.engine.engine.load_weights", fail)
+    with pytest.raises(MemoryBudgetError, match="cpu has no room for the weights in"):
+        Engine.load(make_model())
 
 
 @pytest.mark.parametrize(

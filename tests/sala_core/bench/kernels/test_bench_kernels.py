@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from sala_kernels import Int4Matrix, swiglu
+from sala_kernels.block_attention import cases as attention_cases
 from sala_kernels.inspection.cases import Workload
 
 from sala_core.bench import bench_kernels
@@ -107,6 +108,16 @@ def test_noise_replaces_constant_inputs_and_leaves_small_ones():
     assert torch.equal(drawn, before)
     assert set(closure_inputs(call)) == {"x", "decay", "matrix", "drawn"}
     assert closure_inputs(print) == {}
+
+
+def test_attention_to_every_key_is_a_baseline_of_plain_block_attention_alone():
+    """Of the prepared call itself: its inputs must be found in it. Shorter than the workloads are."""
+    workloads = {workload.name: workload for workload in attention_cases.workloads()}
+    ((name, call),) = baselines("block_attention", workloads["decode at 64K bf16"].prepare(CPU, n=300))
+    assert name == "torch SDPA, every key"
+    assert call().shape == (1, 32, 1, 128)
+    for other in ("decode at 64K int8", "mass of 16 at a tensor, 64K bf16"):
+        assert list(baselines("block_attention", workloads[other].prepare(CPU, n=300))) == []
 
 
 def test_within_reference_only_triton_is_not_chosen(monkeypatch):
