@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -18,6 +19,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep records of weight files out of the user's cache folder."""
+    from sala_core.model import weight_digests
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight_digests, "cache_folder", lambda: folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +94,19 @@ def write_random_model(folder: Path, seed: int) -> Path:
         for name, shape in shapes.items()
     }
     save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lossy_model(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random model with a tokenizer that lacks the bytes 0x00 to 0x07, as some published ones do."""
+    folder = tmp_path_factory.mktemp("models") / "lossy"
+    shutil.copytree(random_model, folder)
+    description = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    model, gone = description["model"], {chr(0x100 + byte) for byte in range(8)}  # GPT-2's letters for these bytes
+    model["vocab"] = {text: i for text, i in model["vocab"].items() if not gone & set(text)}
+    model["merges"] = [merge for merge in model["merges"] if not gone & set("".join(merge))]
+    (folder / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
     return folder
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.load_lines import print_device_note
 from app.commands.open_session import StopSignals
 from app.grammar.parser import Arguments
 from app.grammar.quantize import QuantizeArguments
@@ -22,6 +23,7 @@ def quantize(arguments: Arguments, _folder: Path) -> int:
     from sala_core.quantize import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, QuantizeFinished
     from sala_core.quantize import quantize as run
 
+    print_device_note(arguments.device, kernels=True)
     with StopSignals() as stop:
         for event in run(
             options.source,
@@ -30,6 +32,7 @@ def quantize(arguments: Arguments, _folder: Path) -> int:
             calibration=options.calibration or DEFAULT_CALIBRATION,
             held_out=options.held_out or DEFAULT_HELD_OUT,
             device=arguments.device,
+            bos=arguments.bos_choice,
             restart=options.restart,
             should_stop=stop.is_set,
         ):

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.load_lines import print_device_note
 from app.commands.open_session import StopSignals
 from app.grammar.parser import Arguments
 from app.wording import count, duration, short_count
@@ -22,6 +23,8 @@ def train(arguments: Arguments, _folder: Path) -> int:
 
     out = options.out or Path("runs") / options.recipe.stem
     prints = os.environ.get("RANK", "0") == "0"
+    if prints:
+        print_device_note(arguments.device)
     with StopSignals() as stop:
         for event in run(options.recipe, out, stage=options.stage, device=arguments.device, should_stop=stop.is_set):
             if prints:
@@ -58,6 +61,8 @@ def event_text(event: Event) -> str:
                 f"{event.stage} {start}: {count(event.steps)} steps, {short_count(event.tokens)} tokens, "
                 f"{short_count(event.num_parameters)} parameters{trained}, on {event.device}"
             )
+        case events.CharactersReplaced():
+            return f"  {event.stage}: {event.note}"
         case events.StepDone():
             return (
                 f"  {event.stage} {count(event.step)}/{count(event.steps)}: loss {event.loss:.4f}, "

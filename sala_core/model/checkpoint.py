@@ -1,24 +1,26 @@
 """Loading of weights from a folder in Hugging Face layout: safetensors, sharded or not, plain or GPTQ. No pickles."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from sala_kernels import Int4Matrix, has_triton
+from sala_kernels import Int4Matrix, auto_selects_triton
 from torch import Tensor
 
 from sala_core.assets import ASSETS
 from sala_core.errors import CheckpointError, ConfigError, ModelError
 from sala_core.model.config import SalaConfig
-from sala_core.model.gptq import GPTQConfig, PackedMatrix, dequantize, to_int4
+from sala_core.model.gptq import GPTQConfig, PackedMatrix, dequantize, to_int4, zero_point_format
+from sala_core.model.hub_cache import cached_model, refuse_unfinished
 
 EMBEDDED = "embedded"
-_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _PACKED_PARTS = ("qweight", "qzeros", "scales", "g_idx")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -36,7 +38,8 @@ class _StoredTensor:
 def resolve_model(name_or_path: str | Path) -> Path:
     """Find a model's folder, given a path, "embedded", or "org/name" for a model in the Hugging Face cache.
 
-    Downloads nothing. Raises ModelError, which says how to get the model.
+    "org/name@revision" is a revision that was downloaded. Downloads nothing. Raises ModelError, which says how to get
+    the model, or how to finish its download.
     """
     name = str(name_or_path)
     if name == EMBEDDED:
@@ -46,24 +49,11 @@ def resolve_model(name_or_path: str | Path) -> Path:
         return folder
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
+        refuse_unfinished(folder)
         return folder
     if _REPOSITORY.fullmatch(name):
-        return _huggingface_cache_folder(name)
+        return cached_model(name)
     raise ModelError(f"there is no model {name!r}: give a folder, {EMBEDDED!r}, or a name like 'org/model'")
-
-
-def _huggingface_cache_folder(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{repository} is neither a folder nor downloaded; fetch it with: hf download {repository}"
-        ) from error
-    except HFValidationError as error:
-        raise ModelError(f"{repository!r} is not the name of a model: {error}") from error
 
 
 def load_config_json(folder: Path) -> dict[str, Any]:
@@ -160,22 +150,24 @@ def load_weights(
             dequantized.
 
     Returns name -> weight; no two share memory. Raises CheckpointError for a tensor that is missing, unexpected,
-    damaged or of the wrong shape, for a bias that is not zero, and for weights that exist only as pickles.
+    damaged or of the wrong shape, for a bias that is not zero, for zero points that do not fit the GPTQ settings, and
+    for weights that exist only as pickles.
     """
     if packed is None:
-        packed = torch.device(device).type == "cuda" and has_triton() and dtype != torch.float64
+        packed = auto_selects_triton(torch.device(device), dtype)
     gptq = load_gptq_config(folder)
     stored = _headers(weight_files(folder))
     shapes = expected_shapes(config)
     _check_names(folder, stored, shapes)
     _check_zero_biases(stored)
+    settings = _module_settings(stored, gptq)
     weights: dict[str, Tensor | Int4Matrix] = {}
     for name, shape in shapes.items():
         weight: Tensor | Int4Matrix
         if name in stored:
             weight = _load_plain(name, stored[name]).to(dtype=dtype, device=device)
         else:
-            weight = _load_quantized(name, stored, gptq, dtype=dtype, device=device, packed=packed)
+            weight = _load_quantized(name, stored, settings, dtype=dtype, device=device, packed=packed)
         if weight.shape != shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(weight.shape)} where config.json asks for {shape}; "
@@ -188,6 +180,29 @@ def load_weights(
         if not isinstance(embedding, Tensor) or not torch.equal(head, embedding):
             raise CheckpointError("config.json ties lm_head to the embedding, but their weights differ")
     return weights
+
+
+def weight_bytes(folder: Path, config: SalaConfig, *, dtype: torch.dtype, packed: bool) -> int:
+    """Bytes that the weights of `load_weights` take in memory, from the headers of the files alone.
+
+    Args:
+        folder, config: as for `load_weights`.
+        dtype: of the weights.
+        packed: whether 4-bit GPTQ matrices stay packed. Dequantized to bfloat16 they take almost four times as much.
+
+    Raises CheckpointError.
+    """
+    gptq, stored = load_gptq_config(folder), _headers(weight_files(folder))
+    total = 0
+    for name, shape in expected_shapes(config).items():
+        module = name.removesuffix(".weight")
+        settings = gptq.for_module(module) if gptq is not None and name not in stored else None
+        if packed and settings is not None and settings.bits == 4 and module != "model.embed_tokens":
+            parts = [entry for part in _PACKED_PARTS if (entry := stored.get(f"{module}.{part}")) is not None]
+            total += sum(math.prod(entry.shape) * (2 if entry.dtype == "F16" else 4) for entry in parts)
+        else:
+            total += math.prod(shape) * dtype.itemsize
+    return total
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -213,16 +228,28 @@ def weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json")
 
 
-def _shards(index: Path) -> list[Path]:
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor name -> file name, as the index of a sharded model has it. Raises CheckpointError for a damaged index."""
     weight_map = (_read_json(index, CheckpointError) or {}).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} has no weight_map; download it again")
-    names = sorted({str(name) for name in weight_map.values()})
+    return {str(name): str(file) for name, file in weight_map.items()}
+
+
+def stored_names(file: Path) -> set[str]:
+    """The names of the tensors in a safetensors file. Raises CheckpointError for a damaged or incomplete file."""
+    return set(_headers([file]))
+
+
+def _shards(index: Path) -> list[Path]:
+    names = sorted(set(read_index(index).values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise CheckpointError(f"{index} names {name!r}, which is not a safetensors file beside it")
         if not (index.parent / name).is_file():
-            raise CheckpointError(f"{index.parent} lacks the shard {name}; finish its download")
+            raise CheckpointError(
+                f"{index.parent} lacks the shard {name}; get it with: python3 launch.py download NAME"
+            )
     return [index.parent / name for name in names]
 
 
@@ -278,25 +305,54 @@ def _load_plain(name: str, entry: _StoredTensor) -> Tensor:
     return _read_tensor(name, entry)
 
 
+def _module_settings(stored: Mapping[str, _StoredTensor], gptq: GPTQConfig | None) -> dict[str, GPTQConfig]:
+    """The settings of each packed matrix, `checkpoint_format` being the one in which its zero points are stored.
+
+    Raises CheckpointError for zero points that do not fit the settings, and for a file that mixes formats.
+    """
+    settings: dict[str, GPTQConfig] = {}
+    first: dict[str, str] = {}  # format -> first symmetric matrix in it
+    for name, entry in stored.items():
+        module = name.removesuffix(".qzeros")
+        own = gptq.for_module(module) if gptq is not None and module != name else None
+        if own is None:
+            continue
+        if entry.dtype == "I32" and len(entry.shape) == 2:  # anything else is refused when the matrix is loaded
+            try:
+                found = zero_point_format(_read_tensor(name, entry), own)
+            except CheckpointError as error:
+                raise CheckpointError(f"{entry.file.name}: {name} {error}") from error
+            if own.sym:
+                first.setdefault(found, name)
+            own = replace(own, checkpoint_format=found)
+        settings[module] = own
+    if len(first) > 1:
+        raise CheckpointError(
+            f"{first['gptq']} stores its zero points in format gptq, {first['gptq_v2']} in format gptq_v2; the files "
+            "do not belong together; get the checkpoint again"
+        )
+    return settings
+
+
 def _load_quantized(
     name: str,
     stored: Mapping[str, _StoredTensor],
-    gptq: GPTQConfig | None,
+    gptq: Mapping[str, GPTQConfig],
     *,
     dtype: torch.dtype,
     device: torch.device | str,
     packed: bool,
 ) -> Tensor | Int4Matrix:
     module = name.removesuffix(".weight")
-    settings = gptq.for_module(module) if gptq is not None else None
-    if settings is None:
-        raise CheckpointError(f"{module} is stored as GPTQ, but no quantization settings cover it")
     parts: dict[str, Tensor | None] = {}
     for part in _PACKED_PARTS:
         entry = stored.get(f"{module}.{part}")
         if entry is None and part != "g_idx":
             raise CheckpointError(f"{module}.{part} is missing beside {module}.qweight")
         parts[part] = None if entry is None else _read_tensor(f"{module}.{part}", entry).to(device)
+    settings = gptq.get(module)
+    if settings is None:
+        raise CheckpointError(f"{module} is stored as GPTQ, but no quantization settings cover it")
     matrix = PackedMatrix(**parts)  # type: ignore[arg-type]
     try:
         # the embedding lookup needs single rows, and an Int4Matrix has no row access
@@ -313,7 +369,7 @@ def _read_json(file: Path, error_type: type[ModelError]) -> dict[str, Any] | Non
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise error_type(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise error_type(f"{file} must hold a JSON object")

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, Literal
 
 from sala_core.errors import ConfigError
+from sala_core.model.config_keys import check_keys, check_sparse_keys, rope_theta
 
 MixerType = Literal["minicpm4", "lightning-attn"]
 
@@ -15,6 +16,19 @@ _MIXER_SPELLINGS: dict[str, MixerType] = {
     "lightning_attn": "lightning-attn",
     "lightning": "lightning-attn",
 }
+
+_FLAGS = (
+    "lightning_use_rope",
+    "attn_use_rope",
+    "attn_qk_norm",
+    "qk_norm",
+    "use_output_norm",
+    "use_output_gate",
+    "attn_use_output_gate",
+    "tie_word_embeddings",
+)
+
+_POSITIVE = ("rms_norm_eps", "rope_theta", "scale_emb", "scale_depth")
 
 _SIZES = (
     "vocab_size",
@@ -34,6 +48,19 @@ _SIZES = (
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _require_flags(record: object, names: tuple[str, ...], prefix: str = "") -> None:
+    for name in names:
+        value = getattr(record, name)
+        _require(isinstance(value, bool), f"{prefix}{name} must be true or false, found {value!r}")
+
+
+def _require_positive(record: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(record, name)
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
+        _require(valid, f"{name} must be a positive number, found {value!r}")
 
 
 def _require_counts(record: object, names: tuple[str, ...], minimum: int, prefix: str = "") -> None:
@@ -62,6 +89,7 @@ class SparseConfig:
     def __post_init__(self) -> None:
         _require_counts(self, ("kernel_size", "kernel_stride", "block_size"), 1, "sparse_config: ")
         _require_counts(self, ("init_blocks", "window_size", "topk", "dense_len"), 0, "sparse_config: ")
+        _require_flags(self, ("use_nope",), "sparse_config: ")
         _require(
             self.kernel_size == 2 * self.kernel_stride,
             f"sparse_config: kernel_size {self.kernel_size} must be twice kernel_stride {self.kernel_stride}",
@@ -136,7 +164,13 @@ class SalaConfig:
     sparse_config: SparseConfig = field(default_factory=SparseConfig)
 
     def __post_init__(self) -> None:
-        _require_counts(self, _SIZES, 1)
+        _require_counts(self, (*_SIZES, "max_position_embeddings"), 1)
+        _require_flags(self, _FLAGS)
+        _require_positive(self, _POSITIVE)
+        _require(
+            isinstance(self.lightning_scale, str),
+            f"lightning_scale must be text like '1/sqrt(d)', found {self.lightning_scale!r}",
+        )
         _require(
             len(self.mixer_types) == self.num_hidden_layers,
             f"mixer_types names {len(self.mixer_types)} layers, num_hidden_layers is {self.num_hidden_layers}",
@@ -188,30 +222,32 @@ class SalaConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "SalaConfig":
-        """Build a config from the parsed `config.json`. Keys that the forward pass does not use are ignored.
+        """Build a config from the parsed `config.json`.
 
-        Raises ConfigError for another model family, for a feature that this program does not support, and for a
-        missing or invalid value.
+        Raises ConfigError for another model family, for a feature that this program does not support, for a key that
+        it does not know, and for a missing or invalid value.
         """
         _require(
             raw.get("model_type") == "minicpm_sala",
             f"model_type is {raw.get('model_type')!r}; this program runs models of type 'minicpm_sala'",
         )
-        _require(not raw.get("attention_bias", False), "attention_bias true is not supported")
-        _require(
-            raw.get("hidden_act", "silu") == "silu",
-            f"hidden_act {raw.get('hidden_act')!r} is not supported, only 'silu'",
-        )
-        _require(raw.get("rope_scaling") is None, f"rope_scaling {raw.get('rope_scaling')!r} is not supported")
+        check_keys(raw, frozenset(f.name for f in fields(cls)))
         names = {f.name for f in fields(cls)} - {"mixer_types", "eos_token_id", "sparse_config"}
         values: dict[str, Any] = {name: raw[name] for name in names if raw.get(name) is not None}
+        if (theta := rope_theta(raw, 0.0)) != 0.0:
+            values["rope_theta"] = theta
         values["mixer_types"] = _mixer_types(raw.get("mixer_types") or ())
         eos = raw.get("eos_token_id", 2)
         values["eos_token_id"] = tuple(eos) if isinstance(eos, list | tuple) else (eos,)
+        _require(
+            raw.get("sparse_config", {}) is not None or "minicpm4" not in values["mixer_types"],
+            "sparse_config is null, which asks for full attention; this program computes sparse layers block by block: "
+            "give their sizes",
+        )
         sparse = raw.get("sparse_config") or {}
         _require(isinstance(sparse, Mapping), f"sparse_config must be an object, found {sparse!r}")
-        sparse_names = {f.name for f in fields(SparseConfig)}
-        values["sparse_config"] = SparseConfig(**{k: v for k, v in sparse.items() if k in sparse_names})
+        check_sparse_keys(sparse, frozenset(f.name for f in fields(SparseConfig)))
+        values["sparse_config"] = SparseConfig(**{k: v for k, v in sparse.items() if v is not None})
         try:
             if "head_dim" not in values and values.get("num_attention_heads"):
                 values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]

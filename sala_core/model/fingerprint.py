@@ -5,24 +5,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import xxhash
 
 from sala_core.model.checkpoint import weight_files
 from sala_core.model.config import SalaConfig
 from sala_core.model.state import KvKind
+from sala_core.model.weight_digests import digest_weights
 
 STATE_FORMAT = 1
 """Increment with every change that gives other state bytes for the same tokens: layout, rounding, order of sums."""
 
 CHUNK_TOKENS = 1024
 """Tokens per prefill chunk on a CPU; on a card, this times a power of two. Chunks end at multiples of their length, so
-that the state does not depend on how the text is split into calls."""
+that calls which end there give the same state, bit for bit, as one call. A call that ends between two multiples cuts a
+chunk in two; the sums then have another order, and the state differs by rounding."""
 
 _IMPLIED = {"attn_qk_norm": False}
 """Config fields that are left out of the fingerprint at this value. States saved before a field existed imply it."""
 
 _ABSENT = object()
-_READ_BYTES = 16 << 20
 
 
 def state_fingerprint(
@@ -36,7 +36,8 @@ def state_fingerprint(
 ) -> str:
     """xxh3-128 digest, in hexadecimal, of the weight files and of every fact that changes the bytes of a state.
 
-    `kv` enters only if it is not "plain", so that states saved before the other formats existed stay valid.
+    `kv` enters only if it is not "plain", so that states saved before the other formats existed stay valid. Unchanged
+    weight files are not read again (`weight_digests.py`).
 
     Args:
         folder: the model's folder, with its weight files.
@@ -46,8 +47,7 @@ def state_fingerprint(
         kv: number format of keys and values.
         chunk_tokens: tokens per prefill chunk.
     """
-    digest = xxhash.xxh3_128()
-    facts = {
+    facts: dict[str, object] = {
         "format": STATE_FORMAT,
         "chunk_tokens": chunk_tokens,
         "dtype": str(dtype),
@@ -56,9 +56,4 @@ def state_fingerprint(
     }
     if kv != "plain":
         facts["kv"] = kv
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    for file in weight_files(folder):
-        with file.open("rb") as stream:
-            while data := stream.read(_READ_BYTES):
-                digest.update(data)
-    return digest.hexdigest()
+    return digest_weights(json.dumps(facts, sort_keys=True).encode(), weight_files(folder))

@@ -106,6 +106,15 @@ class SalaModel(Layers):
         self.log_decay = lightning_log_decay(config.lightning_nh, self.device)
         self.layout = block_layout(config.sparse_config)
 
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether a CUDA graph can capture passes whose position is a tensor.
+
+        The kernels read the position themselves; the reference implementations read it on the host, on a card too
+        (without Triton, in float64).
+        """
+        return self._triton and self.device.type == "cuda"
+
     def new_state(self) -> SalaState:
         """An empty state."""
         return SalaState(self.config, self.dtype, self.device, self.kv)

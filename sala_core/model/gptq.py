@@ -2,15 +2,16 @@
 
 A matrix `X.weight [out, in]` is stored as `qweight int32 [in/n, out]`, `qzeros int32 [groups, out/n]`,
 `scales [groups, out]` and `g_idx int32 [in]`. A word holds n = 32 / bits integers, the first one in the lowest bits.
-`W[o, i] = scales[g, o] * (q[i, o] - zero[g, o])`, g = g_idx[i]. Format `gptq` (v1) stores `zero - 1` modulo 2^bits,
-`gptq_v2` stores `zero`.
+`W[o, i] = scales[g, o] * (q[i, o] - zero[g, o])`, g = g_idx[i]. Format `gptq` (v1) stores `zero - 1`, `gptq_v2` stores
+`zero`. A zero point of 0 has no agreed form in v1: some programs read the stored -1 as 0, some as 2^bits, and some let
+it borrow from the next packed integer. So v1 has zero points from 1 on, and others are refused.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sala_kernels import Int4Matrix, repack_int4
@@ -20,6 +21,8 @@ from sala_core.errors import CheckpointError
 
 FORMATS = ("gptq", "gptq_v2")
 BITS = (2, 4, 8)
+_WEIGHT_CHANGES = ("adapter", "rotation")
+"""Settings of GPTQModel that add a low-rank matrix to the weights, or rotate their inputs."""
 _CHUNK_WEIGHTS = 1 << 20  # weights unpacked at a time: temporary tensors stay small, and in the CPU's cache
 
 
@@ -58,21 +61,34 @@ class GPTQConfig:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "GPTQConfig":
         """Build the settings from the JSON of AutoGPTQ or GPTQModel. Raises CheckpointError for other layouts."""
-        method = raw.get("quant_method", "gptq")
+        method = raw.get("quant_method", raw.get("method", "gptq"))
         if method != "gptq":
-            raise CheckpointError(f"quantization method {method!r} is not supported; use GPTQ or bf16 weights")
+            raise CheckpointError(
+                f"quantization method {method!r} is not supported; use a GPTQ checkpoint with 4 bits, or the weights "
+                "in bfloat16"
+            )
         if raw.get("is_marlin_format"):
             raise CheckpointError("weights repacked for Marlin are not supported; use the original GPTQ ones")
         if raw.get("pack_dtype", "int32") not in ("int32", "torch.int32"):
             raise CheckpointError(f"GPTQ pack_dtype {raw['pack_dtype']!r} is not supported, only int32")
+        meta = raw.get("meta")
+        for name in _WEIGHT_CHANGES:
+            if value := raw.get(name) or (meta.get(name) if isinstance(meta, Mapping) else None):
+                raise CheckpointError(f"GPTQ with {name} {value!r} is not supported; use a checkpoint without it")
+        names = [raw[key] for key in ("checkpoint_format", "format") if raw.get(key)]
+        if len(set(map(str, names))) > 1:
+            raise CheckpointError(
+                f"the GPTQ settings name two formats, {names[0]!r} and {names[1]!r}; correct them, or get the "
+                "checkpoint again"
+            )
         try:
             return cls(
-                bits=int(raw["bits"]),
-                group_size=int(raw.get("group_size", 128)),
-                sym=bool(raw.get("sym", True)),
-                desc_act=bool(raw.get("desc_act", False)),
-                lm_head=bool(raw.get("lm_head", False)),
-                checkpoint_format=str(raw.get("checkpoint_format") or raw.get("format") or "gptq"),
+                bits=_whole(raw["bits"], "bits"),
+                group_size=_whole(raw.get("group_size", 128), "group_size"),
+                sym=_flag(raw, "sym", True),
+                desc_act=_flag(raw, "desc_act", False),
+                lm_head=_flag(raw, "lm_head", False),
+                checkpoint_format=str(names[0]) if names else "gptq",
                 dynamic=MappingProxyType({str(k): dict(v or {}) for k, v in (raw.get("dynamic") or {}).items()}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -106,6 +122,48 @@ def _strip_sign(pattern: str) -> str:
     return pattern[2:] if pattern.startswith(("-:", "+:")) else pattern
 
 
+def _whole(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CheckpointError(f"GPTQ {name} must be a whole number, found {value!r}")
+    return value
+
+
+def _flag(raw: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = raw.get(name, default)
+    if not isinstance(value, bool):
+        raise CheckpointError(f"GPTQ {name} must be true or false, found {value!r}")
+    return value
+
+
+def zero_point_format(qzeros: Tensor, config: GPTQConfig) -> Literal["gptq", "gptq_v2"]:
+    """The format in which the zero points of a matrix are stored, after a check of every one of them.
+
+    With `sym`, each zero point must be the middle of the grid, 8 for 4 bits. A file of format `gptq` whose stored
+    integers are all 8 instead of 7 has been changed for the Marlin kernels: it stores zero points as `gptq_v2` does.
+
+    qzeros: int32 [groups, out / n]. Raises CheckpointError, which names the value, for other zero points.
+    """
+    v1 = config.checkpoint_format == "gptq"
+    stored = _unpack_columns(qzeros, config.bits).unique().tolist()
+    middle, limit = 2 ** (config.bits - 1), 2**config.bits
+    if not config.sym:
+        if v1 and limit - 1 in stored:
+            raise CheckpointError(
+                f"stores the integer {limit - 1} as a zero point, which programs read as 0 or as {limit} in format "
+                "gptq; export the checkpoint in format gptq_v2"
+            )
+        return "gptq" if v1 else "gptq_v2"
+    if v1 and stored == [middle - 1]:
+        return "gptq"
+    if stored == [middle]:
+        return "gptq_v2"
+    wrong = next(value for value in stored if value != middle - int(v1))
+    raise CheckpointError(
+        f"stores the integer {wrong} as a zero point, but with sym true format {config.checkpoint_format} stores "
+        f"{middle - int(v1)} everywhere; the settings and the weights do not belong together, or the file is damaged"
+    )
+
+
 def num_groups(in_features: int, group_size: int) -> int:
     """Number of groups (rows of `scales`) of a matrix with `in_features` inputs. The last group may be short."""
     return 1 if group_size == -1 else -(-in_features // group_size)
@@ -122,7 +180,7 @@ def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx:
 
     Args:
         q: [out, in] integers in [0, 2^bits).
-        zeros: [groups, out] zero points, in the same range.
+        zeros: [groups, out] zero points, in the same range; at least 1 for format `gptq`.
         scales: [groups, out], stored in float16.
         config: bits, group size and format.
         g_idx: [in], the group of each input. None: inputs in order.
@@ -138,11 +196,11 @@ def pack(q: Tensor, zeros: Tensor, scales: Tensor, config: GPTQConfig, *, g_idx:
         raise ValueError(
             f"zeros and scales must be {(groups, num_out)}, got {tuple(zeros.shape)}, {tuple(scales.shape)}"
         )
-    limit = 2**config.bits
-    for name, integers in (("q", q), ("zeros", zeros)):
-        if integers.numel() and (int(integers.min()) < 0 or int(integers.max()) >= limit):
-            raise ValueError(f"{name} must lie in [0, {limit})")
-    stored = (zeros.to(torch.int64) - int(config.checkpoint_format == "gptq")) % limit
+    limit, offset = 2**config.bits, int(config.checkpoint_format == "gptq")
+    for name, integers, least in (("q", q, 0), ("zeros", zeros, offset)):
+        if integers.numel() and (int(integers.min()) < least or int(integers.max()) >= limit):
+            raise ValueError(f"{name} must lie in [{least}, {limit})")
+    stored = zeros.to(torch.int64) - offset
     return PackedMatrix(
         qweight=_pack_rows(q.to(torch.int64).T, config.bits),
         qzeros=_pack_rows(stored.T, config.bits).T.contiguous(),

@@ -114,7 +114,8 @@ class Layers:
 
     def rotary_angles(self, position: int | Tensor, num_tokens: int, dim: int) -> Tensor:
         """cos and sin of the tokens from `position` on, [2, T, dim / 2]."""
-        return rotary_cos_sin(position, num_tokens, dim, self.config.rope_theta, self.device)
+        theta, backend = self.config.rope_theta, self.backend
+        return rotary_cos_sin(position, num_tokens, dim, theta, self.device, backend=backend)
 
     def _qk_norms(self, i: int) -> tuple[Tensor, Tensor]:
         return self._weight(i, "self_attn.q_norm"), self._weight(i, "self_attn.k_norm")

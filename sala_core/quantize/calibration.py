@@ -9,7 +9,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from sala_core.assets import ASSETS, ROOT
+from sala_core.assets import ASSETS, IN_CHECKOUT, ROOT
 from sala_core.errors import QuantizeError
 from sala_core.ingest import Limits, SkippedFile, prepare, walk
 from sala_core.quantize.solver import QuantizeStopped
@@ -19,15 +19,16 @@ from sala_core.text.prompt import SYSTEM_PROMPT, document_header
 from sala_core.text.tokenizer import Tokenizer
 
 _TEXTS = ASSETS / "quantize"
+_GUIDES = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "LICENSE") if IN_CHECKOUT else ()
 DEFAULT_CALIBRATION = (
     _TEXTS / "calibration",
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    ROOT / "LICENSE",
+    *_GUIDES,
     ASSETS / "embedded" / "README.md",
     ROOT / "sala_core",
 )
-"""Prose, dialogue and data in several languages, written for calibration; the program's guides, license and source."""
+"""Prose, dialogue and data in several languages, written for calibration; the program's guides, license and source.
+
+An installed package has no guides and no license beside its source."""
 DEFAULT_HELD_OUT = (_TEXTS / "held-out",)
 _BYTES_PER_TOKEN = 4
 _OVERSUPPLY = 4  # tokens read for each token used, so that the samples come from many files
@@ -112,9 +113,12 @@ def _choose_files(paths: Sequence[Path], enough_bytes: int) -> list[Path]:
 
 
 def _prefix(tokenizer: Tokenizer) -> np.ndarray:
-    """Start of the program's prompts: system message and document header. int32 [n], empty without a chat template."""
+    """Start of the program's prompts: system message and document header; without a chat template at most `<s>`.
+
+    int32 [n].
+    """
     if tokenizer.chat_template is None:
-        return np.zeros(0, dtype=np.int32)
+        return tokenizer.stream_start
     chat = ChatLayout.from_tokenizer(tokenizer)
     system = chat.message("system", tokenizer.encode_content(SYSTEM_PROMPT))
     header = tokenizer.encode_content(document_header("text.txt"))

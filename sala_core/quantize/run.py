@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sala_core.engine.engine import resolve_device
+from sala_core.engine.device import choose_device
 from sala_core.engine.memory_plan import is_out_of_memory
 from sala_core.errors import MemoryBudgetError, QuantizeError
 from sala_core.quantize.calibration import DEFAULT_CALIBRATION, DEFAULT_HELD_OUT, Samples, read_samples
@@ -32,6 +32,7 @@ from sala_core.quantize.source import EMBEDDING, Source
 from sala_core.quantize.texts import Batches, Score
 from sala_core.quantize.work import WorkFolder, check_space
 from sala_core.stopping import never
+from sala_core.text.stream_start import BosChoice
 from sala_core.text.tokenizer import Tokenizer
 
 HELD_OUT_TEXTS = 16
@@ -46,6 +47,7 @@ def quantize(
     calibration: Sequence[Path] = DEFAULT_CALIBRATION,
     held_out: Sequence[Path] = DEFAULT_HELD_OUT,
     device: str = "auto",
+    bos: BosChoice = "auto",
     restart: bool = False,
     should_stop: Callable[[], bool] = never,
 ) -> Iterator[Planned | MatrixDone | LayerDone | QuantizeFinished]:
@@ -62,12 +64,13 @@ def quantize(
         calibration: files and folders of text that the model runs on while it is quantized.
         held_out: other text, for the perplexity before and after; no file may be in both.
         device: `auto`, `cpu` or `cuda`.
+        bos: whether the texts begin with the tokenizer's `<s>`; "auto" as its settings ask.
         restart: delete the work of an unfinished run first.
         should_stop: called between batches and blocks; if it returns True, the iterator ends without QuantizeFinished.
     """
-    run = _QuantizeRun(Source.open(source), settings, resolve_device(device), should_stop)
+    run = _QuantizeRun(Source.open(source), settings, choose_device(device).device, should_stop)
     try:
-        samples = run.read_texts(calibration, held_out)
+        samples = run.read_texts(calibration, held_out, bos)
         with WorkFolder(target) as work:
             yield from run.layers(work, *samples, restart=restart)
             yield QuantizeFinished(report=run.finish(work, *samples))
@@ -97,9 +100,11 @@ class _QuantizeRun:
         self.done: list[LayerDone] = []
         self.hidden: dict[str, Tensor] = {}
 
-    def read_texts(self, calibration: Sequence[Path], held_out: Sequence[Path]) -> tuple[Samples, Samples]:
+    def read_texts(
+        self, calibration: Sequence[Path], held_out: Sequence[Path], bos: BosChoice
+    ) -> tuple[Samples, Samples]:
         """Return calibration and held-out samples. Raises QuantizeError if they share a file, QuantizeStopped."""
-        tokenizer = Tokenizer.from_folder(self.source.folder)
+        tokenizer = Tokenizer.from_folder(self.source.folder, bos=bos)
         length = min(self.settings.sample_tokens, dense_tokens(self.config))
         seen, unseen = (
             read_samples(paths, tokenizer, samples=count, sample_tokens=length, should_stop=self.should_stop)

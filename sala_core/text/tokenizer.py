@@ -9,7 +9,7 @@ space in front, because content always follows a piece of the template.
 import codecs
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ import tokenizers
 import xxhash
 
 from sala_core.errors import TokenizerError
-from sala_core.text.tokenizer_files import TokenizerFiles, content_description, control_description, token_bytes
+from sala_core.text.stream_start import BosChoice, stream_start
+from sala_core.text.tokenizer_files import (
+    TokenizerFiles,
+    character_filter,
+    content_description,
+    control_description,
+    token_bytes,
+)
+from sala_core.text.unencodable import replacement_note
 
 _CHUNK_CHARS = 1 << 16  # text is encoded in pieces of about this size, to bound the memory
 _CUT_SEARCH_CHARS = 1 << 12
@@ -50,15 +58,21 @@ class Tokenizer:
     """The tokenizer of a model folder. Safe to use from several threads.
 
     vocab_size: highest id plus 1. eos_token_ids: each of these ends an answer. control_ids: ids of all added tokens,
-    special or not. fingerprint: differs whenever the same text could give other ids. chat_template, special_tokens
-    ("bos_token" and so on): for `ChatLayout`.
+    special or not. stream_start: ids in front of every stream, `<s>` or none, int32, read-only. fingerprint: differs
+    whenever the same text could give other ids. chat_template, special_tokens ("bos_token" and so on): for
+    `ChatLayout`.
     """
 
-    def __init__(self, files: TokenizerFiles) -> None:
-        """Build both tokenizers. Raises TokenizerError if text could be lost or could become a control token."""
+    def __init__(self, files: TokenizerFiles, *, bos: BosChoice = "auto") -> None:
+        """Build both tokenizers. Raises TokenizerError if text could be lost or could become a control token.
+
+        bos: whether streams begin with the tokenizer's `<s>`; "auto" as its settings ask.
+        """
         control = control_description(files)
+        content = content_description(control)
         self._control = _build(control)
-        self._content = _build(content_description(control))
+        self._content = _build(content)
+        self._filter = character_filter(control, content)
         self._pieces = token_bytes(control)
         self._control_mask = np.zeros(len(self._pieces), dtype=bool)
         for token in control["added_tokens"]:
@@ -71,21 +85,43 @@ class Tokenizer:
         self.eos_token_ids = frozenset(files.eos_token_ids)
         self.chat_template = files.chat_template
         self.special_tokens = dict(files.special_tokens)
-        self.fingerprint = _fingerprint(control, files)
+        start = stream_start(
+            files.description,
+            files.settings,
+            bos,
+            named=files.special_tokens.get("bos_token"),
+            model_id=files.model_bos_token_id,
+            added={token["content"]: token["id"] for token in control["added_tokens"]},
+        )
+        self.stream_start = np.asarray(start, dtype=np.int32)
+        self.stream_start.flags.writeable = False
+        self.fingerprint = _fingerprint(control, files, start)
         self._check_ids(files.model_vocab_size)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "Tokenizer":
+    def from_folder(cls, folder: Path, *, bos: BosChoice = "auto") -> "Tokenizer":
         """Read the tokenizer of a model folder.
 
         The files are tokenizer.json and, if they exist, tokenizer_config.json, chat_template.jinja, config.json and
-        generation_config.json. Raises TokenizerError if a file is missing or broken, or if ids do not match.
+        generation_config.json. bos: as for `Tokenizer`. Raises TokenizerError if a file is missing or broken, or if
+        ids do not match.
         """
-        return cls(TokenizerFiles.read(folder))
+        return cls(TokenizerFiles.read(folder), bos=bos)
 
     def encode_content(self, text: str) -> np.ndarray:
-        """Encode text of a document or user: int32 [n], without control ids."""
-        return self._ids(self._content.encode(part, add_special_tokens=False).ids for _, part in _parts(text))
+        """Encode text of a document or user: int32 [n], without control ids.
+
+        A character that the tokenizer cannot write is replaced by one that it can; `unencodable` finds them.
+        """
+        return self._ids(self._content.encode(part, add_special_tokens=False).ids for _, part in self._parts(text))
+
+    def unencodable(self, text: str) -> dict[str, int]:
+        """How often each character stands in `text` that the tokenizer cannot write; most can write all."""
+        return self._filter.count(_SURROGATE.sub("\ufffd", text)) if self._filter else {}
+
+    def note_of_replaced(self, counts: Mapping[str, int]) -> str | None:
+        """One sentence, for the user, about what `unencodable` has found; None for nothing."""
+        return replacement_note(counts, self._filter.replacement) if self._filter and counts else None
 
     def encode_content_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids of `encode_content`, int32 [n], and the character offset where each begins, int64 [n].
@@ -96,7 +132,7 @@ class Tokenizer:
         starts: list[np.ndarray] = []
 
         def encode() -> Iterator[list[int]]:
-            for offset, part in _parts(text):
+            for offset, part in self._parts(text):
                 encoding = self._content.encode(part, add_special_tokens=False)
                 begins = np.fromiter((begin for begin, _ in encoding.offsets), dtype=np.int64)
                 starts.append(begins + offset)
@@ -129,6 +165,11 @@ class Tokenizer:
     def is_control(self, ids: np.ndarray) -> np.ndarray:
         """Return which ids are control tokens: bool, in the shape of `ids`."""
         return self._control_mask[ids]
+
+    def _parts(self, text: str) -> Iterator[tuple[int, str]]:
+        """The pieces of a text with their offsets, every character of which the tokenizer can write."""
+        for offset, part in _parts(text):
+            yield offset, self._filter.replaced(part) if self._filter else part
 
     def _ids(self, parts: Iterable[list[int]]) -> np.ndarray:
         """Concatenate ids of content, int32 [n]. Raises TokenizerError for a control id."""
@@ -166,15 +207,17 @@ def _build(description: dict[str, Any]) -> tokenizers.Tokenizer:
         raise TokenizerError(f"tokenizer.json cannot be used: {error}") from error
 
 
-def _fingerprint(control: dict[str, Any], files: TokenizerFiles) -> str:
+def _fingerprint(control: dict[str, Any], files: TokenizerFiles, start: tuple[int, ...]) -> str:
     """Hash of everything that the ids depend on. `version` changes with the rules of this program."""
-    known = {
+    known: dict[str, Any] = {
         "version": 1,
         "tokenizer": control,
         "template": files.chat_template,
         "special_tokens": files.special_tokens,
         "eos_token_ids": sorted(files.eos_token_ids),
     }
+    if start:  # left out otherwise, so that states from before stay valid
+        known["stream_start"] = start
     return xxhash.xxh3_128_hexdigest(json.dumps(known, sort_keys=True).encode())
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sala_core.errors import TokenizerError
+from sala_core.text.unencodable import CharacterFilter
 
 _SPACE = "▁"  # how sentencepiece-like vocabularies write a space
+_KEEPS_CHARACTERS = frozenset(["Sequence", "Prepend", "Replace", "ByteLevel"])
+"""Normalizers that compose no character of others. `Replace` writes the space's letter."""
 _NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
@@ -24,6 +27,7 @@ class TokenizerFiles:
     special_tokens: Mapping[str, str]
     eos_token_ids: tuple[int, ...]
     model_vocab_size: int | None  # vocab_size in config.json
+    model_bos_token_id: int | None = None  # bos_token_id in config.json
 
     @classmethod
     def read(cls, folder: Path) -> "TokenizerFiles":
@@ -42,6 +46,7 @@ class TokenizerFiles:
             special_tokens=_special_tokens(settings),
             eos_token_ids=tuple(sorted(set(eos))),
             model_vocab_size=config.get("vocab_size"),
+            model_bos_token_id=next(iter(_ids(config.get("bos_token_id"), "bos_token_id")), None),
         )
 
 
@@ -72,7 +77,7 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
     """Return the description of the tokenizer for content, which cannot produce the id of an added token.
 
     It has no added tokens, no vocabulary entry of an added token and no merges through such an entry, no
-    post-processor, and adds no space in front. Raises TokenizerError if some byte would then have no token.
+    post-processor, and adds no space in front.
     """
     content = copy.deepcopy(dict(control))
     model = content["model"]
@@ -90,14 +95,27 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
             part.pop("add_prefix_space", None)
         elif part["type"] == "ByteLevel":
             part["add_prefix_space"] = False
-    alphabet = _byte_tokens(control)
-    lost = sorted(byte for text, byte in alphabet.items() if byte not in _NEVER_IN_UTF8 and text not in model["vocab"])
-    if lost:
-        raise TokenizerError(
-            f"{len(lost)} of 256 bytes have no token of their own beside control tokens "
-            f"(first: {lost[0]:#04x}); text could be lost"
-        )
     return content
+
+
+def character_filter(control: Mapping[str, Any], content: Mapping[str, Any]) -> CharacterFilter | None:
+    """What replaces the characters that the content tokenizer cannot write; None if it can write all of them.
+
+    Raises TokenizerError if it works neither on bytes nor with byte fallback, if plain text would be lost, or if a
+    normalizer could make such a character out of others.
+    """
+    vocab = content["model"]["vocab"]
+    lost = [byte for text, byte in _byte_tokens(control).items() if text not in vocab and byte not in _NEVER_IN_UTF8]
+    if not lost:
+        return None
+    kinds = {part["type"] for part in _walk(content.get("normalizer"))} - _KEEPS_CHARACTERS
+    if kinds:
+        raise TokenizerError(
+            f"{len(lost)} of 256 bytes have no token of their own beside control tokens, and the normalizer "
+            f"{', '.join(sorted(kinds))} could lead to them; text could be lost; use another tokenizer"
+        )
+    whole = frozenset() if _is_byte_level(control) else frozenset(text for text in vocab if len(text) == 1)
+    return CharacterFilter(frozenset(lost), whole | {" "} if _SPACE in whole else whole)
 
 
 def token_bytes(control: Mapping[str, Any]) -> list[bytes]:
@@ -193,11 +211,11 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     return tokens
 
 
-def _ids(value: Any) -> list[int]:
+def _ids(value: Any, name: str = "eos_token_id") -> list[int]:
     """The ids in an `eos_token_id`: a number, a list or None. Raises TokenizerError."""
     values = value if isinstance(value, list) else [] if value is None else [value]
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in values):
-        raise TokenizerError(f"eos_token_id must be a number or a list of numbers, found {value!r}")
+        raise TokenizerError(f"{name} must be a number or a list of numbers, found {value!r}")
     return values
 
 
@@ -207,7 +225,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenizerError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise TokenizerError(f"{file} must hold a JSON object")

@@ -28,6 +28,14 @@ class StageStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CharactersReplaced:
+    """The stage's texts have characters that the tokenizer cannot write. note: how many, and which, for the user."""
+
+    stage: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepDone:
     """A step that is logged.
 
@@ -114,4 +122,6 @@ class TrainStopped:
     step: int
 
 
-Event = StageStarted | StepDone | Measured | LayerMeasured | LayersSelected | StageDone | TrainStopped
+Event = (
+    StageStarted | CharactersReplaced | StepDone | Measured | LayerMeasured | LayersSelected | StageDone | TrainStopped
+)

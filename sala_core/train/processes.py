@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from sala_core.engine.engine import resolve_device
+from sala_core.engine.device import resolve_device
 from sala_core.errors import TrainError
 from sala_core.train.network.network import Layer
 from sala_core.train.objectives import Objective

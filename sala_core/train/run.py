@@ -21,7 +21,7 @@ from sala_core.train import checkpoints
 from sala_core.train.auxiliary_losses import AuxiliaryLosses
 from sala_core.train.data.rows import Rows, check_mix
 from sala_core.train.data.token_cache import TokenCache
-from sala_core.train.events import Event, LayerMeasured, LayersSelected, StageDone, TrainStopped
+from sala_core.train.events import CharactersReplaced, Event, LayerMeasured, LayersSelected, StageDone, TrainStopped
 from sala_core.train.export import write_model
 from sala_core.train.files import read_json, write_json
 from sala_core.train.loop import CHECKPOINTS, Loop, Stage
@@ -145,6 +145,8 @@ class _TrainRun:
         stage = Stage(recipe=self.recipe, name=name, folder=folder)
         objective = self._objective(name)
         rows, held_out = self._rows(name, objective.config)
+        if rows.replaced:
+            yield CharactersReplaced(stage=name, note=rows.replaced)
         loop = Loop(stage, objective, self.processes, rows, held_out, self._previous_checkpoints(name))
         for event in loop.run(self.should_stop):
             yield event

@@ -40,6 +40,7 @@ class Rows:
         self.recipe, self.held_out = recipe, held_out
         self.seed = f"{recipe.seed}/{stage}/{'held out' if held_out else 'train'}"
         self.tokens = cache.held_out if held_out else cache.train
+        self.replaced = cache.replaced
         self.target_share = 1.0 if held_out else recipe.training.target_share
         control, size = sorted(tokenizer.control_ids), tokenizer.vocab_size
         at_end = bool(control) and control[0] >= size // 2  # control tokens are at the end of the vocabulary

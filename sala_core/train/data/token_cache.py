@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,14 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCache:
-    """Ids of all documents, each after a separator token. train, held_out: [n] uint16 or int32, memory-mapped."""
+    """Ids of all documents, each after a separator token. train, held_out: [n] uint16 or int32, memory-mapped.
+
+    replaced: one sentence about characters that the tokenizer cannot write, or None.
+    """
 
     train: np.ndarray
     held_out: np.ndarray
+    replaced: str | None = None
 
     @classmethod
     def open(cls, data: Data, tokenizer: Tokenizer, separator: int, folder: Path) -> TokenCache:
@@ -43,7 +48,7 @@ class TokenCache:
             _build(stem, data, tokenizer, separator)
         facts = read_json(stem.with_suffix(".json"))
         parts = {name: _map_file(_file(stem, name), facts["dtype"], facts[name]) for name in ("train", "held_out")}
-        return cls(**parts)
+        return cls(**parts, replaced=tokenizer.note_of_replaced(facts.get("replaced", {})))
 
 
 def num_windows(num_tokens: int, length: int) -> int:
@@ -108,11 +113,12 @@ def _file(stem: Path, part: str) -> Path:
 
 def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None:
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "int32"
-    facts: dict[str, object] = {"dtype": dtype}
+    replaced: Counter[str] = Counter()
+    facts: dict[str, object] = {"dtype": dtype, "replaced": replaced}
     for name in ("train", "held_out"):
         temporary, count = _file(stem, name).with_suffix(f".{os.getpid()}.new"), 0
         with temporary.open("wb") as file:
-            for ids in _documents(data, tokenizer, separator, only_held_out=name == "held_out"):
+            for ids in _documents(data, tokenizer, separator, replaced, only_held_out=name == "held_out"):
                 file.write(ids.astype(dtype).tobytes())
                 count += len(ids)
             file.flush()
@@ -122,9 +128,13 @@ def _build(stem: Path, data: Data, tokenizer: Tokenizer, separator: int) -> None
     write_json(stem.with_suffix(".json"), facts)
 
 
-def _documents(data: Data, tokenizer: Tokenizer, separator: int, *, only_held_out: bool) -> Iterator[np.ndarray]:
+def _documents(
+    data: Data, tokenizer: Tokenizer, separator: int, replaced: Counter[str], *, only_held_out: bool
+) -> Iterator[np.ndarray]:
+    """The ids of each document. Characters that the tokenizer cannot write are added to `replaced`."""
     texts = read_texts(data.texts, data.held_out, only_held_out=only_held_out, library=data.python_library)
     for source in texts:
+        replaced.update(tokenizer.unencodable(source.text))
         yield np.concatenate([np.array([separator], np.int32), tokenizer.encode_content(source.text)])
 
 

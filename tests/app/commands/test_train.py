@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from app import cli
+from app.commands.train import event_text
 from app.grammar.parser import parse
 from sala_core.engine.engine import Engine
+from sala_core.train.events import CharactersReplaced
 
 _PROGRAM = (
     "import sys; from app.grammar.parser import parse; from app.cli import run; sys.exit(run(parse(sys.argv[1:])))"
@@ -38,6 +40,10 @@ def test_train_prints_the_stage_its_progress_and_where_the_model_is(toy, tmp_pat
     assert lines[-1].endswith(f": {tmp_path / 'out' / 'backbone' / 'model'}")
     assert run("train", "--recipe", toy, "--stage", "backbone", "--out", tmp_path / "out") == 0
     assert capsys.readouterr().out == "backbone is already done\n"
+
+
+def test_replaced_characters_are_told_in_one_line():
+    assert event_text(CharactersReplaced(stage="backbone", note="2 characters.")) == "  backbone: 2 characters."
 
 
 def test_a_missing_previous_stage_is_one_line(toy, tmp_path, capsys):

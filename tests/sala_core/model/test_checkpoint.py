@@ -217,6 +217,81 @@ def test_4_bit_matrices_stay_packed_on_request_and_dequantize_to_the_same_weight
     assert not any(isinstance(weight, Int4Matrix) for weight in plain.values())
 
 
+MODULES = ("model.layers.1.mlp.up_proj", "model.layers.0.self_attn.q_proj")
+
+
+def write_gptq(folder, stored_zeros, settings=None):
+    """A model with two 4-bit matrices whose `qzeros` hold the words given, per module. Returns the plain weights."""
+    weights = write_model(folder)
+    config = GPTQConfig(group_size=8)
+    changes = {}
+    for module, word in zip(MODULES, stored_zeros, strict=True):
+        parts = dict(vars(quantize(weights[f"{module}.weight"], config)))
+        parts["qzeros"] = torch.full_like(parts["qzeros"], word)
+        changes |= {f"{module}.{part}": tensor for part, tensor in parts.items()} | {f"{module}.weight": None}
+    replace_tensors(folder, changes)
+    raw = {"bits": 4, "group_size": 8, "sym": True, "checkpoint_format": "gptq"} | (settings or {})
+    (folder / "quantize_config.json").write_text(json.dumps(raw))
+    return weights
+
+
+SEVENS, EIGHTS = 0x77777777, 0x88888888 - 2**32
+
+
+@pytest.mark.parametrize("word", [SEVENS, EIGHTS], ids=["as v1 stores them", "as Marlin needs them"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_symmetric_weights_are_right_in_either_form_of_zero_points(tmp_path, word, packed):
+    """A shift by one step of the grid would be an error of about 0.3 here; rounding is at most half a step."""
+    weights = write_gptq(tmp_path, [word, word])
+    config = SalaConfig.from_dict(load_config_json(tmp_path))
+    loaded = load_weights(tmp_path, config, dtype=torch.float32, device="cpu", packed=packed)
+    for module in MODULES:
+        weight, own = weights[f"{module}.weight"], loaded[f"{module}.weight"]
+        own = int4_dequantize(own, torch.float32) if isinstance(own, Int4Matrix) else own
+        step = weight.reshape(len(weight), -1, 8).abs().amax(2, keepdim=True) / 7
+        error = (own - weight).reshape(len(weight), -1, 8) / step
+        assert error.abs().max() < 0.51
+        assert error.mean().abs() < 0.1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_golden_weights_with_zero_points_for_marlin_are_the_same(tmp_path, shared, packed):
+    folder = shared / "golden/tiny-sala-gptq"
+    shutil.copytree(folder, tmp_path / "marlin", copy_function=shutil.copyfile)
+    tensors = load_file(folder / "model.safetensors")
+    eights = {name: torch.full_like(t, EIGHTS) for name, t in tensors.items() if name.endswith(".qzeros")}
+    assert all((tensors[name] == SEVENS).all() for name in eights)
+    (tmp_path / "marlin").chmod(0o755)
+    (tmp_path / "marlin/model.safetensors").unlink()
+    save_file(tensors | eights, tmp_path / "marlin/model.safetensors")
+    config = SalaConfig.from_dict(load_config_json(folder))
+    own, repaired = (
+        load_weights(place, config, dtype=torch.float32, device="cpu", packed=packed)
+        for place in (folder, tmp_path / "marlin")
+    )
+    for name, weight in own.items():
+        other = repaired[name]
+        if isinstance(weight, Int4Matrix) and isinstance(other, Int4Matrix):
+            weight, other = int4_dequantize(weight, torch.float32), int4_dequantize(other, torch.float32)
+        assert torch.equal(weight, other), name
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "reason"),
+    [
+        ([SEVENS, SEVENS + 1], {}, r"model\.safetensors: .*q_proj\.qzeros stores the integer 8 .*sym true"),
+        ([0x66666666, SEVENS], {}, r"up_proj\.qzeros stores the integer 6 "),
+        ([SEVENS, EIGHTS], {}, r"up_proj\.qzeros .*in format gptq, .*q_proj\.qzeros in format gptq_v2"),
+        ([SEVENS, SEVENS], {"checkpoint_format": "gptq_v2"}, r"integer 7 .*gptq_v2 stores 8"),
+        ([-1, SEVENS], {"sym": False}, r"integer 15 .*as 0 or as 16"),
+    ],
+)
+def test_zero_points_that_do_not_fit_the_settings_are_refused(tmp_path, words, changes, reason):
+    write_gptq(tmp_path, words, changes)
+    with pytest.raises(CheckpointError, match=reason):
+        load(tmp_path)
+
+
 def test_a_missing_part_of_a_packed_module_is_named(tmp_path, shared):
     folder = tmp_path / "model"
     shutil.copytree(shared / "golden/tiny-sala-gptq", folder)
@@ -242,6 +317,9 @@ def test_config_json_missing_or_broken_is_a_config_error(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="JSON"):
         load_config_json(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="JSON"):
+        load_config_json(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ConfigError, match="object"):
         load_config_json(tmp_path)
@@ -249,9 +327,13 @@ def test_config_json_missing_or_broken_is_a_config_error(tmp_path):
 
 def test_models_are_found_by_folder_or_cache_and_never_downloaded(tmp_path, monkeypatch):
     assert resolve_model(tmp_path) == tmp_path
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="hf download someone/model-not-here"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match=r"get it with: python3 launch\.py download someone/model-not-here \(into"):
         resolve_model("someone/model-not-here")
+    with pytest.raises(ModelError, match=r"launch\.py download openbmb/MiniCPM-SALA \(19\.0 GB, into .*cache\)"):
+        resolve_model("openbmb/MiniCPM-SALA")
+    with pytest.raises(ModelError, match=r"launch\.py download openbmb/MiniCPM-SALA --revision v1 "):
+        resolve_model("openbmb/MiniCPM-SALA@v1")
     with pytest.raises(ModelError, match="give a folder"):
         resolve_model(tmp_path / "nothing" / "here")
 
@@ -268,3 +350,7 @@ def test_model_in_the_hugging_face_cache_is_found(tmp_path, monkeypatch):
     (tmp_path / "models--org--tiny" / "refs" / "main").write_text(revision)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     assert resolve_model("org/tiny") == snapshot
+    assert resolve_model(f"org/tiny@{revision}") == snapshot
+    (snapshot / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"only a part of org/tiny .*continue with: .*download org/tiny"):
+        resolve_model("org/tiny")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from sala_core.errors import CheckpointError
 from sala_core.model import gptq
-from sala_core.model.gptq import GPTQConfig, PackedMatrix, default_g_idx, dequantize, pack
+from sala_core.model.gptq import GPTQConfig, PackedMatrix, default_g_idx, dequantize, pack, zero_point_format
 
 
 def plain_dequantize(stored: dict[str, np.ndarray], bits: int, format_name: str) -> np.ndarray:
@@ -33,7 +33,8 @@ def random_matrix(seed: int, config: GPTQConfig, *, num_in: int = 64, num_out: i
     limit = 2**config.bits
     zeros = torch.full((groups, num_out), limit // 2)
     if not config.sym:
-        zeros = torch.randint(0, limit, (groups, num_out), generator=generator)
+        least = int(config.checkpoint_format == "gptq")
+        zeros = torch.randint(least, limit, (groups, num_out), generator=generator)
     g_idx = default_g_idx(num_in, config.group_size)
     if config.desc_act:
         g_idx = g_idx[torch.randperm(num_in, generator=generator)]
@@ -124,6 +125,40 @@ def test_pack_refuses_integers_out_of_range(bad):
         pack(torch.full((8, 8), bad), zeros, scales, config)
 
 
+def test_pack_refuses_a_zero_point_that_format_v1_cannot_store():
+    ones = torch.ones(8, 8, dtype=torch.int32)
+    zeros, scales = torch.zeros(1, 8, dtype=torch.int32), torch.ones(1, 8)
+    with pytest.raises(ValueError, match=r"zeros must lie in \[1, 16\)"):
+        pack(ones, zeros, scales, GPTQConfig(group_size=8))
+    assert not pack(ones, zeros, scales, GPTQConfig(group_size=8, checkpoint_format="gptq_v2")).qzeros.any()
+
+
+@pytest.mark.parametrize(
+    ("stored", "config", "found"),
+    [
+        ([[7] * 8] * 2, GPTQConfig(), "gptq"),
+        ([[8] * 8] * 2, GPTQConfig(), "gptq_v2"),  # format v1 with the zero points that Marlin needs
+        ([[8] * 8] * 2, GPTQConfig(checkpoint_format="gptq_v2"), "gptq_v2"),
+        ([[7] * 8] * 2, GPTQConfig(checkpoint_format="gptq_v2"), r"integer 7 .*format gptq_v2 stores 8 everywhere"),
+        ([[7] * 8, [7] * 7 + [8]], GPTQConfig(), r"integer 8 .*format gptq stores 7 everywhere"),
+        ([[9] * 8] * 2, GPTQConfig(), r"integer 9 .*sym true"),
+        ([[0] * 8] * 2, GPTQConfig(), r"integer 0 .*sym true"),
+        ([[7] * 8, [8] * 8], GPTQConfig(sym=False), "gptq"),
+        ([[8] * 8] * 2, GPTQConfig(sym=False), "gptq"),
+        ([[0] * 8, [15] * 8], GPTQConfig(sym=False, checkpoint_format="gptq_v2"), "gptq_v2"),
+        ([[0] * 8, [7] * 7 + [15]], GPTQConfig(sym=False), r"integer 15 .*as 0 or as 16 .*gptq_v2"),
+    ],
+)
+def test_every_zero_point_is_checked_against_the_settings(stored, config, found):
+    words = np.array([sum(value << 4 * i for i, value in enumerate(row)) for row in stored], np.uint32)[:, None]
+    qzeros = torch.from_numpy(words.view(np.int32))
+    if found in ("gptq", "gptq_v2"):
+        assert zero_point_format(qzeros, config) == found
+    else:
+        with pytest.raises(CheckpointError, match=found):
+            zero_point_format(qzeros, config)
+
+
 def test_autogptq_and_gptqmodel_settings_are_read():
     autogptq = {"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": True, "sym": True,
                 "true_sequential": True, "model_name_or_path": None, "is_marlin_format": False}  # fmt: skip
@@ -150,7 +185,16 @@ def test_lm_head_is_quantized_only_if_the_settings_say_so():
     [
         ({"bits": 3}, "3 bits"),
         ({}, "bits"),
+        ({"bits": "4"}, "bits must be a whole number, found '4'"),
         ({"bits": 4, "quant_method": "awq"}, "awq"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "'compressed-tensors' is not supported"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "'bitsandbytes' is not supported"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "'fp8' is not supported"),
+        ({"bits": 4, "checkpoint_format": "gptq", "format": "gptq_v2"}, "two formats, 'gptq' and 'gptq_v2'"),
+        ({"bits": 4, "sym": "true"}, "sym must be true or false, found 'true'"),
+        ({"bits": 4, "group_size": 64.0}, "group_size must be a whole number"),
+        ({"bits": 4, "meta": {"rotation": "hadamard"}}, "rotation 'hadamard' is not supported"),
+        ({"bits": 4, "adapter": {"name": "lora"}}, "adapter .* is not supported"),
         ({"bits": 4, "checkpoint_format": "marlin"}, "marlin"),
         ({"bits": 4, "is_marlin_format": True}, "Marlin"),
         ({"bits": 4, "pack_dtype": "int16"}, "int16"),

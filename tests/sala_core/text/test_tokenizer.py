@@ -279,21 +279,100 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path):
         Tokenizer.from_folder(folder)
 
 
-def without_alphabet(description):
-    del description["model"]["vocab"]["é"]
-    description["model"]["merges"] = [m for m in description["model"]["merges"] if "é" not in "".join(m)]
+def without_letters(description, letters):
+    """Remove entries of the vocabulary, and all entries and merges that contain them."""
+    model = description["model"]
+    model["merges"] = [m for m in model["merges"] if not set(letters) & set("".join(m))]
+    model["vocab"] = {text: i for text, i in model["vocab"].items() if not set(letters) & set(text)}
 
 
-def byte_as_added_token(description):
-    token_id = description["model"]["vocab"]["!"]
-    description["added_tokens"].insert(0, description["added_tokens"][0] | {"id": token_id, "content": "!"})
+def without_bytes(description, lost):
+    """A Llama-like tokenizer without the tokens of some bytes."""
+    gone = {f"<0x{byte:02X}>" for byte in lost}
+    description["model"]["vocab"] = {text: i for text, i in description["model"]["vocab"].items() if text not in gone}
+
+
+def byte_as_added_token(description, text="!"):
+    token_id = description["model"]["vocab"][text]
+    description["added_tokens"].insert(0, description["added_tokens"][0] | {"id": token_id, "content": text})
+
+
+def changed(folder, raw, change):
+    """The tokenizer of a folder, made from a changed description. Its ids are counted anew."""
+    description = json.loads(raw.to_str())
+    change(description)
+    description["model"]["vocab"] = {text: i for i, text in enumerate(description["model"]["vocab"])}
+    return Tokenizer.from_folder(write_folder(folder, RawTokenizer.from_str(json.dumps(description))))
+
+
+# GPT-2's letters for the bytes 0x00 to 0x07; "æ" stands for 0xE6, the first byte of "日"
+LETTERS_OF_CONTROL_BYTES = [chr(0x100 + byte) for byte in range(8)]
+LOSSY = {
+    "byte_level": lambda folder: changed(
+        folder, byte_level(), lambda d: without_letters(d, [*LETTERS_OF_CONTROL_BYTES, "æ"])
+    ),
+    "byte_fallback": lambda folder: changed(
+        folder, sentencepiece_like(metaspace=False), lambda d: without_bytes(d, [*range(8), 0xE6])
+    ),
+    "byte_fallback_without_the_replacement_character": lambda folder: changed(
+        folder, sentencepiece_like(metaspace=True), lambda d: without_bytes(d, [*range(8), 0xE6, 0xEF])
+    ),
+}
+BAD = ["\x00", "\x07", "日"]  # 日 begins with the byte 0xE6, 鯨 does not
+
+
+@pytest.fixture(scope="module", params=LOSSY)
+def lossy(request, tmp_path_factory):
+    """A tokenizer that lacks some bytes, and the character that it writes instead."""
+    tokenizer = LOSSY[request.param](tmp_path_factory.mktemp("lossy"))
+    return tokenizer, "?" if "replacement" in request.param else "\ufffd"
+
+
+def test_characters_without_a_token_are_replaced_and_counted(lossy):
+    tokenizer, replacement = lossy
+    text = "The\x00 old\x07 man\x00 read 日 and 鯨.\n"
+    expected = text.translate({ord(char): replacement for char in BAD})
+    ids = tokenizer.encode_content(text)
+    assert tokenizer.decode(ids) == expected
+    assert np.array_equal(ids, tokenizer.encode_content(expected))
+    assert tokenizer.unencodable(text) == {"\x00": 2, "\x07": 1, "日": 1}
+    note = tokenizer.note_of_replaced(tokenizer.unencodable(text))
+    assert note == (
+        f"4 characters that the model's tokenizer cannot write are read as {replacement!r}: "
+        "U+0000 (2), U+0007 (1), U+65E5 (1)"
+    )
+    assert tokenizer.unencodable(expected) == {}
+    assert tokenizer.note_of_replaced({}) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.lists(st.one_of(st.text(), st.sampled_from([*BAD, "a", " ", "\ud800", "\n"])), max_size=12).map("".join))
+def test_offsets_are_exact_where_characters_are_replaced(lossy, text):
+    tokenizer, replacement = lossy
+    text = text.replace("▁", "")
+    written = "".join(replacement if tokenizer.unencodable(char) else char for char in text.replace("\ud800", "\ufffd"))
+    written = tokenizer_module._SURROGATE.sub("\ufffd" if not tokenizer.unencodable("\ufffd") else "?", written)
+    ids, starts = tokenizer.encode_content_with_offsets(text)
+    assert tokenizer.decode(ids) == written
+    bounds = [0, *(int(i) for i in np.flatnonzero(np.diff(starts)) + 1), len(ids)] if text else []
+    for begin, end in itertools.pairwise(bounds):
+        stop = starts[end] if end < len(ids) else len(text)
+        spelled = tokenizer.decode(ids[begin:end])
+        if "\ufffd" not in spelled:
+            assert spelled == written[starts[begin] : stop]
+
+
+def test_a_tokenizer_with_all_bytes_replaces_nothing(plain):
+    assert plain.unencodable("".join(BAD) + "\ufffd") == {}
 
 
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (without_alphabet, "1 of 256 bytes"),
-        (byte_as_added_token, "1 of 256 bytes"),
+        (lambda d: without_letters(d, ["e"]), "1 of 256 bytes .*0x65; plain text would be lost"),
+        (lambda d: byte_as_added_token(d, "Ċ"), "1 of 256 bytes .*0x0a; plain text would be lost"),
+        (lambda d: without_letters(d, ["ï", "?", "_", "Ġ"]), "plain text would be lost"),
+        (lambda d: (without_letters(d, ["é"]), d.update(normalizer={"type": "NFC"})), "the normalizer NFC could lead"),
         (lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "text could be lost"),
         (lambda d: d["model"].update(type="WordPiece"), "only BPE"),
         (lambda d: d["model"].update(end_of_word_suffix="</w>"), "suffixes"),

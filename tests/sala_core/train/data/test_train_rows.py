@@ -74,6 +74,21 @@ def test_a_row_does_not_depend_on_the_rest_of_its_batch(rows, kind):
     assert not torch.equal(ids[0], ids[1])
 
 
+def test_characters_that_the_tokenizer_lacks_are_replaced_in_training_text_and_counted(toy, lossy_model, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for name, text in {"a.txt": "A bell\x07 and\x07 more.", "dialogue.md": "\x01 held out."}.items():
+        (tmp_path / "texts" / name).write_text(text)
+    data = replace(read_recipe(toy).data, texts=(tmp_path / "texts",), held_out=("dialogue",))
+    tokenizer = Tokenizer.from_folder(lossy_model)
+    for _ in range(2):  # made, then opened again
+        cache = TokenCache.open(data, tokenizer, 0, tmp_path / "cache")
+        assert tokenizer.decode(cache.train[1:]) == "A bell\ufffd and\ufffd more."
+        assert tokenizer.decode(cache.held_out[1:]) == "\ufffd held out."
+        assert cache.replaced == (
+            "3 characters that the model's tokenizer cannot write are read as '\ufffd': U+0007 (2), U+0001 (1)"
+        )
+
+
 def test_answer_positions_and_scored_targets_do_not_depend_on_the_rest_of_the_batch(toy, tmp_path):
     recipe = read_recipe(toy)
     recipe = replace(recipe, training=replace(recipe.training, target_share=0.3))
