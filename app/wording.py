@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import time
 
+_THINKING_ENDS = {
+    "budget": ", up to its limit",
+    "repetition": ", until it only repeated itself",
+    "open": ", not to its end",
+}
 _BYTE_UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -74,3 +79,17 @@ def place(page: int | None, line_start: int, line_end: int) -> str:
     """Write the place of a passage: 'page 3, lines 12–14', or 'line 7' if the document has no pages."""
     lines = f"line {count(line_start)}" if line_start == line_end else f"lines {count(line_start)}–{count(line_end)}"
     return lines if page is None else f"page {count(page)}, {lines}"
+
+
+def thought_for(seconds: float | None, ended_by: str = "") -> str:
+    """How long a model thought: 'Thought for 12 s, up to its limit'.
+
+    seconds: None if it was not recorded. ended_by: a `ThinkingEnd` of `sala_core.engine.generate`.
+    """
+    how_long = "" if seconds is None else f" for {duration(seconds)}"
+    return f"Thought{how_long}{_THINKING_ENDS.get(ended_by, '')}"
+
+
+def compiling(done: int, total: int) -> str:
+    """ "Compiling kernels 3 of 14 (first start on this card)"."""
+    return f"Compiling kernels {count(done)} of {count(total)} (first start on this card)"

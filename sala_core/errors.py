@@ -6,6 +6,12 @@
     │   ├── CheckpointError
     │   ├── TokenizerError
     │   ├── DeviceError
+    │   ├── DownloadError
+    │   │   ├── HubNotFoundError
+    │   │   ├── HubAccessError
+    │   │   ├── HubConnectionError
+    │   │   ├── DownloadSpaceError
+    │   │   └── DamagedDownloadError
     │   ├── QuantizeError
     │   └── TrainError
     ├── MemoryBudgetError
@@ -21,6 +27,7 @@
     ├── EvalError
     ├── BenchError
     ├── KernelReportError
+    ├── DoctorError
     ├── SettingsError
     └── UploadError
         └── UploadGoneError
@@ -54,7 +61,31 @@ class TokenizerError(ModelError):
 
 
 class DeviceError(ModelError):
-    """The requested device is not available."""
+    """The requested device is not available, or the kernels cannot be compiled for it."""
+
+
+class DownloadError(ModelError):
+    """A model cannot be downloaded as requested. What was downloaded is kept, and the same command continues."""
+
+
+class HubNotFoundError(DownloadError):
+    """The hub has no model of this name, or not this revision of it."""
+
+
+class HubAccessError(DownloadError):
+    """The hub refuses the model to this user: it is private or gated, or the token is not valid."""
+
+
+class HubConnectionError(DownloadError):
+    """The hub cannot be reached, or does not answer as a hub does."""
+
+
+class DownloadSpaceError(DownloadError):
+    """The disk has no room for the model, or no longer has."""
+
+
+class DamagedDownloadError(DownloadError):
+    """The bytes of a file are not those that the hub describes. The file was deleted, and the next run fetches it."""
 
 
 class QuantizeError(ModelError):
@@ -115,6 +146,10 @@ class BenchError(SalaError):
 
 class KernelReportError(SalaError):
     """The kernels cannot be compiled or compared."""
+
+
+class DoctorError(SalaError):
+    """An examination cannot be made, or its report not written, as requested."""
 
 
 class SettingsError(SalaError):

@@ -65,6 +65,25 @@ class PromptProgress:
         return cls(tokens_done=int(raw.get("tokens_done", 0)), tokens_total=int(raw.get("tokens_total", 0)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeviceNote:
+    """What the user should know about the device that was chosen: why it is not the card, or which card it is."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelProgress:
+    """Kernels that are compiled so far for this card, the first time that the program meets it."""
+
+    kernels_done: int
+    kernels_total: int
+
+
+LoadEvent = DeviceNote | KernelProgress
+"""What loading a model reports."""
+
+
 def progress_from_json(raw: Mapping[str, Any]) -> ReadProgress | PromptProgress | None:
     """The progress that one of the two `to_json` wrote; None for {}, when nothing was reported yet."""
     if not raw:
@@ -189,6 +208,11 @@ class AnswerStats:
     finish_reason: str = ""
     model: str = ""
     warnings: tuple[str, ...] = ()
+    think: bool | None = None
+    thinking_budget: int | None = None
+    tokens_thinking: int = 0
+    seconds_thinking: float | None = None
+    thinking_end: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
@@ -211,6 +235,11 @@ class AnswerStats:
             finish_reason=str(raw.get("finish_reason", "")),
             model=str(raw.get("model", "")),
             warnings=tuple(map(str, raw.get("warnings", ()))),
+            think=None if raw.get("think") is None else bool(raw["think"]),
+            thinking_budget=_optional_int(raw.get("thinking_budget")),
+            tokens_thinking=int(raw.get("tokens_thinking", 0)),
+            seconds_thinking=_optional_float(raw.get("seconds_thinking")),
+            thinking_end=str(raw.get("thinking_end", "")),
         )
 
 
@@ -218,8 +247,12 @@ class AnswerStats:
 class Answer:
     """A finished turn.
 
-    tokens_reused: tokens in the state before the question. tokens_read: tokens prefilled because of it. warnings:
-    damage that was found on the way, and what was done about it.
+    tokens_reused: tokens in the state before the question. tokens_read: tokens prefilled because of it.
+    tokens_generated: with thinking and copies. think: what was asked for; None as the model has it. thinking_budget:
+    the limit of thinking, None for a model that cannot think. tokens_thinking, seconds_thinking, thinking_end: of the
+    thinking; 0, None and "" if there was none (`sala_core.engine.generate.ThinkingEnd`; "" as well if the answer was
+    stopped after it). With finish_reason "repetition", `text` and the session's stream are without the copies at its
+    end. warnings: damage that was found on the way, and what was done about it.
     """
 
     text: str
@@ -235,6 +268,11 @@ class Answer:
     finish_reason: str
     model: str
     warnings: tuple[str, ...] = ()
+    think: bool | None = None
+    thinking_budget: int | None = None
+    tokens_thinking: int = 0
+    seconds_thinking: float | None = None
+    thinking_end: str = ""
 
     @property
     def stats(self) -> AnswerStats:
@@ -250,6 +288,11 @@ class Answer:
             finish_reason=self.finish_reason,
             model=self.model,
             warnings=self.warnings,
+            think=self.think,
+            thinking_budget=self.thinking_budget,
+            tokens_thinking=self.tokens_thinking,
+            seconds_thinking=self.seconds_thinking,
+            thinking_end=self.thinking_end,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -275,6 +318,11 @@ class Answer:
             finish_reason=stats.finish_reason,
             model=stats.model,
             warnings=stats.warnings,
+            think=stats.think,
+            thinking_budget=stats.thinking_budget,
+            tokens_thinking=stats.tokens_thinking,
+            seconds_thinking=stats.seconds_thinking,
+            thinking_end=stats.thinking_end,
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenSession, StopSignals, open_session
 from app.grammar.parser import Arguments
-from app.wording import count, duration, place, plural
+from app.wording import count, duration, place, plural, thought_for
 
 if TYPE_CHECKING:
     from sala_core.engine.sampling import SamplingParams
@@ -39,19 +39,44 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
     from sala_core.events import Answer
 
     answer = None
-    shown = LiveLine(sys.stderr)
+    shown, thinking = LiveLine(sys.stderr), _DimText()
     sampling = sampling_params(arguments, opened.session.sampling_defaults)
     for event in opened.session.ask(arguments.question, sampling, should_stop=stop.is_set):
         if isinstance(event, Answer):
             answer = event
         elif not isinstance(event, Token):
             _show_prefill(shown, event.tokens_done, event.tokens_total)
-        elif not arguments.json and not event.thinking:
+        elif not arguments.json:
             shown.clear()
-            sys.stdout.write(event.text)
-            sys.stdout.flush()
+            if event.thinking:
+                thinking.write(event.text)
+            elif event.text:
+                thinking.end()
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
     shown.clear()
+    thinking.end()
     return answer
+
+
+class _DimText:
+    """Writes thinking in gray to stderr where that is a terminal, apart from the answer on stdout."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._is_open = False
+
+    def write(self, text: str) -> None:
+        if text and self._is_shown:
+            self._is_open = True
+            sys.stderr.write(f"\x1b[2m{text}\x1b[0m")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            sys.stderr.write("\n\n")
+            sys.stderr.flush()
 
 
 def _show_prefill(line: LiveLine, done: int, total: int) -> None:
@@ -63,6 +88,8 @@ def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingP
     """Return the model's sampling defaults, changed by the options of the command line."""
     chosen: dict[str, Any] = {
         "max_tokens": arguments.max_tokens,
+        "think": arguments.think,
+        "thinking_budget": arguments.thinking_budget,
         "temperature": arguments.temperature,
         "seed": arguments.seed,
         "verbatim": arguments.verbatim,
@@ -74,6 +101,14 @@ def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
     """Return the object that `--json` prints. Its `seconds.load` includes opening model, library and session."""
     return {
         "answer": answer.text,
+        "thinking": {
+            "asked_for": answer.think,
+            "budget": answer.thinking_budget,
+            "tokens": answer.tokens_thinking,
+            "seconds": None if answer.seconds_thinking is None else round(answer.seconds_thinking, 4),
+            "ended_by": answer.thinking_end,
+            "text": answer.thinking,
+        },
         "evidence": [
             {
                 "document": item.document,
@@ -99,10 +134,17 @@ def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
 
 
 def answer_notes(answer: Answer) -> str:
-    """Write what follows the answer: warnings, why it ended early, evidence, verified quotations, and the cost."""
+    """Write what follows the answer: thinking, warnings, an early end, evidence, verified quotations, and the cost."""
     lines = ["", *(f"Note: {warning}" for warning in answer.warnings)]
+    if answer.tokens_thinking:
+        spent = thought_for(answer.seconds_thinking, answer.thinking_end)
+        lines.append(f"[{spent}, {plural(answer.tokens_thinking, 'token')}; see --json]")
     if answer.finish_reason != "stop":
-        why = {"length": "the longest length allowed was reached", "stopped": "it was stopped"}
+        why = {
+            "length": "the longest length allowed was reached",
+            "stopped": "it was stopped",
+            "repetition": "it only repeated itself; the session keeps it without the copies",
+        }
         lines.append(f"[The answer ends here: {why.get(answer.finish_reason, answer.finish_reason)}]")
     if answer.evidence:
         lines += ["", "Evidence:"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from app.commands.load_lines import LoadLines
 from app.grammar.parser import Arguments
 from sala_core.errors import SessionNotFoundError
 
@@ -44,7 +45,10 @@ def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterato
         from sala_core.session.session import Session
 
         started += time.monotonic() - importing  # the import of torch is not part of `seconds_load`
-        engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
+        with LoadLines() as lines:
+            engine = Engine.load(
+                arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
+            )
         with Session.open(library, engine, arguments.session, create=create) as session:
             yield OpenSession(session=session, seconds_load=time.monotonic() - started)
 

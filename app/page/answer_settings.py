@@ -8,14 +8,14 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app import wording
-from app.grammar.ranges import PAGE_MAX_TOKENS, PAGE_TEMPERATURE, PAGE_TOP_P, SEED, Range
+from app.grammar.ranges import PAGE_MAX_TOKENS, PAGE_TEMPERATURE, PAGE_TOP_P, SEED, THINKING_BUDGET, Range
 from app.page.markup import block, escape, tag
 from sala_core.errors import LibraryError, SettingsError
 
@@ -27,12 +27,15 @@ FILE = "answers.json"
 _TEMPERATURES = f"a number from {PAGE_TEMPERATURE.low:g} to {PAGE_TEMPERATURE.high:g}"
 _TOP_PS = f"a number from {PAGE_TOP_P.low:g} to {PAGE_TOP_P.high:g}"
 _LENGTHS = f"a whole number from {PAGE_MAX_TOKENS.low} to {PAGE_MAX_TOKENS.high:,}"
+_BUDGETS = f"a whole number from {THINKING_BUDGET.low} to {THINKING_BUDGET.high:,}"
 _SEEDS = "a whole number from 0 to 2^63 - 1, or nothing"
 _QUOTATIONS: dict[bool | None, str] = {None: "", True: "Word for word", False: "In its own words"}
+_THINKING: dict[bool | None, str] = {None: "", True: "Think first", False: "Answer at once"}
 _HINT = (
     "An empty field leaves the choice to the model, whose own value is shown in gray. Without a seed, every answer is "
     "different. Quotations word for word are sentences of your documents: each is the one that the model attended to "
-    "most. What you save applies from the next question on, in every session."
+    "most. Thinking does not count for the longest answer; at its own limit it ends, and the answer follows. What "
+    "you save applies from the next question on, in every session."
 )
 
 
@@ -45,6 +48,8 @@ class AnswerSettings:
     max_tokens: int | None = None
     seed: int | None = None
     verbatim: bool | None = None
+    think: bool | None = None
+    thinking_budget: int | None = None
 
     def __post_init__(self) -> None:
         """Raise SettingsError for a value out of range."""
@@ -54,16 +59,27 @@ class AnswerSettings:
         _check("Seed", self.seed, SEED, _SEEDS, kind=int)
         if self.verbatim not in _QUOTATIONS:
             raise SettingsError(f"Quotations must be true or false, not {self.verbatim}.")
+        if self.think not in _THINKING:
+            raise SettingsError(f"Thinking must be true or false, not {self.think}.")
+        _check("Longest thinking", self.thinking_budget, THINKING_BUDGET, _BUDGETS, kind=int)
 
     @classmethod
     def from_texts(
-        cls, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str = ""
+        cls,
+        temperature: str,
+        top_p: str,
+        max_tokens: str,
+        seed: str,
+        thinking_budget: str = "",
+        quotations: str = "",
+        thinking: str = "",
     ) -> AnswerSettings:
         """Parse the form.
 
         Args:
-            temperature, top_p, max_tokens, seed: text of the four fields; blank for None.
+            temperature, top_p, max_tokens, seed, thinking_budget: text of the fields; blank for None.
             quotations: value of the chosen one of `quotation_choices`.
+            thinking: value of the chosen one of `thinking_choices`.
 
         Raises SettingsError.
         """
@@ -73,7 +89,13 @@ class AnswerSettings:
             max_tokens=_parse("Longest answer", max_tokens, _whole, "a whole number of tokens"),
             seed=_parse("Seed", seed, _whole, "a whole number, or nothing"),
             verbatim=next(value for value, name in _QUOTATIONS.items() if name == quotations),
+            think=next(value for value, name in _THINKING.items() if name == thinking),
+            thinking_budget=_parse("Longest thinking", thinking_budget, _whole, "a whole number of tokens"),
         )
+
+    def for_model(self, *, thinks: bool) -> AnswerSettings:
+        """The settings that a model can follow. thinks: whether it can think before it answers."""
+        return self if thinks else replace(self, think=None, thinking_budget=None)
 
     @property
     def changes(self) -> SamplingChanges:
@@ -89,12 +111,17 @@ class AnswerSettings:
             changes["seed"] = self.seed
         if self.verbatim is not None:
             changes["verbatim"] = self.verbatim
+        if self.think is not None:
+            changes["think"] = self.think
+        if self.thinking_budget is not None:
+            changes["thinking_budget"] = self.thinking_budget
         return changes
 
     def texts(self) -> list[str]:
-        """The text of the four fields, then the value of the chosen one of `quotation_choices`."""
-        values = (self.temperature, self.top_p, self.max_tokens, self.seed)
-        return [*("" if value is None else _number_text(value) for value in values), _QUOTATIONS[self.verbatim]]
+        """The texts of the form, in the order in which `from_texts` takes them."""
+        values = (self.temperature, self.top_p, self.max_tokens, self.seed, self.thinking_budget)
+        texts = ["" if value is None else _number_text(value) for value in values]
+        return [*texts, _QUOTATIONS[self.verbatim], _THINKING[self.think]]
 
 
 def load_settings(folder: Path) -> AnswerSettings:
@@ -131,7 +158,9 @@ class SettingsPanel:
     top_p: gr.Textbox
     max_tokens: gr.Textbox
     seed: gr.Textbox
+    thinking_budget: gr.Textbox
     quotations: gr.Radio
+    thinking: gr.Radio
     error: gr.Markdown
     save: gr.Button
     reset: gr.Button
@@ -139,8 +168,13 @@ class SettingsPanel:
 
     @property
     def fields(self) -> list[gr.Textbox]:
-        """The four fields in the order of `AnswerSettings.texts`, without the quotations."""
-        return [self.temperature, self.top_p, self.max_tokens, self.seed]
+        """The fields for text, in the order of `AnswerSettings.texts`."""
+        return [self.temperature, self.top_p, self.max_tokens, self.seed, self.thinking_budget]
+
+    @property
+    def inputs(self) -> list[gr.Textbox | gr.Radio]:
+        """Everything that the form asks for, in the order of `AnswerSettings.texts`."""
+        return [*self.fields, self.quotations, self.thinking]
 
 
 def build() -> SettingsPanel:
@@ -152,7 +186,9 @@ def build() -> SettingsPanel:
             top_p = _field("Top-p", "top-p")
             max_tokens = _field("Longest answer", "max-tokens")
             seed = _field("Seed", "seed")
+            thinking_budget = _field("Longest thinking", "thinking-budget")
         quotations = gr.Radio(quotation_choices(None), label="Quotations", elem_id="set-quotations")
+        thinking = gr.Radio(thinking_choices(None), label="Thinking", elem_id="set-thinking")
         error = gr.Markdown("", elem_id="settings-error", latex_delimiters=[])
         gr.Markdown(block(_HINT, class_="hint"), latex_delimiters=[])
         with gr.Row(elem_classes="form-buttons"):
@@ -165,7 +201,9 @@ def build() -> SettingsPanel:
         top_p=top_p,
         max_tokens=max_tokens,
         seed=seed,
+        thinking_budget=thinking_budget,
         quotations=quotations,
+        thinking=thinking,
         error=error,
         save=save,
         reset=reset,
@@ -178,17 +216,23 @@ def _field(label: str, name: str) -> gr.Textbox:
 
 
 def placeholders(defaults: SamplingParams | None) -> list[str]:
-    """The gray texts of the four fields: the model's own values. defaults: None while the model is not loaded."""
+    """The gray texts of the fields: the model's own values. defaults: None while the model is not loaded."""
     if defaults is None:
-        return ["its own"] * 3 + ["random"]
-    longest = wording.plural(defaults.max_tokens, "token")
-    return [_number_text(defaults.temperature), _number_text(defaults.top_p), longest, "random"]
+        return ["its own"] * 3 + ["random", "its own"]
+    longest, budget = (wording.plural(number, "token") for number in (defaults.max_tokens, defaults.thinking_budget))
+    return [_number_text(defaults.temperature), _number_text(defaults.top_p), longest, "random", budget]
 
 
 def quotation_choices(defaults: SamplingParams | None) -> list[tuple[str, str]]:
     """(label, value) of each way to make quotations; the value is that of `AnswerSettings.texts`."""
     own = "its own" if defaults is None else _QUOTATIONS[defaults.verbatim].lower()
     return [(f"As the model has it ({own})", ""), *((name, name) for name in _QUOTATIONS.values() if name)]
+
+
+def thinking_choices(by_default: bool | None) -> list[tuple[str, str]]:
+    """The same for thinking. by_default: whether the model thinks where nothing is set; None if it is not loaded."""
+    own = "its own" if by_default is None else _THINKING[by_default].lower()
+    return [(f"As the model has it ({own})", ""), *((name, name) for name in _THINKING.values() if name)]
 
 
 def error_html(words: str) -> str:
@@ -209,6 +253,10 @@ def note_html(settings: AnswerSettings) -> str:
         words.append(f"seed {settings.seed}")
     if settings.verbatim is not None:
         words.append(f"quotations {_QUOTATIONS[settings.verbatim].lower()}")
+    if settings.think is not None:
+        words.append("thinking" if settings.think else "no thinking")
+    if settings.thinking_budget is not None:
+        words.append(f"at most {wording.plural(settings.thinking_budget, 'token')} of thinking")
     return block(escape("Answers with " + " · ".join(words)), class_="hint") if words else ""
 
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from sala_core.session.workspace import JobView
     from sala_core.store.rows import MessageRow
 
-_ENDINGS = {"stopped": "Stopped here.", "length": "Cut at the length limit."}
+_ENDINGS = {
+    "stopped": "Stopped here.",
+    "length": "Cut at the length limit.",
+    "repetition": "Ended here, because the model only repeated itself. The copies are left out.",
+}
 _CLOSING_QUOTES = "\"'”’»“`*_"
 
 
@@ -105,7 +109,9 @@ def history_messages(messages: Sequence[MessageRow], pending_question: str = "")
             shown.append({"role": "user", "content": safe_markdown(message.text)})
             continue
         if message.thinking.strip():
-            title = {"title": "Thinking", "status": "done"}
+            stats = message.stats or AnswerStats()
+            words = wording.thought_for(stats.seconds_thinking, stats.thinking_end)
+            title = {"title": words, "status": "done"}
             shown.append({"role": "assistant", "content": safe_markdown(message.thinking), "metadata": title})
         shown.append({"role": "assistant", "content": answer_markdown(message)})
     if pending_question:
@@ -189,6 +195,13 @@ def live_status_html(job: JobView) -> str:
             f"Reading {wording.count(done)} of {wording.count(total)} tokens" if total > 64 else "Reading the question"
         )
     return block(tag("span", class_="pulse"), escape(words), class_="live-status")
+
+
+def thinking_title(job: JobView) -> str:
+    """The title of the thinking while the answer is written: how long it goes on, or how long it took."""
+    if not job.is_thinking:
+        return wording.thought_for(job.thinking_s)
+    return f"Thinking for {wording.duration(job.thinking_s or 0)}"
 
 
 def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_read: bool = True) -> str:

@@ -17,6 +17,7 @@ from app.page.answer_settings import (
     placeholders,
     quotation_choices,
     save_settings,
+    thinking_choices,
 )
 from app.page.panels import Panels
 from app.page.render import Changes
@@ -37,23 +38,29 @@ class SettingsHandlers:
         self._note = panels.settings_note
 
     def open(self) -> Changes:
-        """Show the form with what is set, and in gray the model's own values."""
-        *texts, quotations = load_settings(self._workspace.library.folder).texts()
-        defaults = self._workspace.model_info().sampling
-        changes: Changes = {self._panel.form: gr.update(visible=True), self._panel.error: ""}
-        for field, text, placeholder in zip(self._panel.fields, texts, placeholders(defaults), strict=True):
+        """Show the form with what is set, and in gray the model's own values.
+
+        What concerns thinking is shown for models that can think.
+        """
+        panel, info = self._panel, self._workspace.model_info()
+        *texts, quotations, thinking = load_settings(self._workspace.library.folder).texts()
+        changes: Changes = {panel.form: gr.update(visible=True), panel.error: ""}
+        for field, text, placeholder in zip(panel.fields, texts, placeholders(info.sampling), strict=True):
             changes[field] = gr.update(value=text, placeholder=placeholder)
-        changes[self._panel.quotations] = gr.update(choices=quotation_choices(defaults), value=quotations)
+        thinks = info.thinks_by_default is not None
+        changes[panel.thinking_budget] |= {"visible": thinks}
+        changes[panel.quotations] = gr.update(choices=quotation_choices(info.sampling), value=quotations)
+        choices = thinking_choices(info.thinks_by_default)
+        changes[panel.thinking] = gr.update(choices=choices, value=thinking, visible=thinks)
         return changes
 
-    def save(self, temperature: str, top_p: str, max_tokens: str, seed: str, quotations: str) -> Changes:
+    def save(self, *texts: str) -> Changes:
         """Store the settings and hide the form. For an invalid one, show the error in the open form.
 
-        Args:
-            temperature, top_p, max_tokens, seed, quotations: as `AnswerSettings.from_texts` takes them.
+        texts: as `AnswerSettings.from_texts` takes them.
         """
         try:
-            return self._store(AnswerSettings.from_texts(temperature, top_p, max_tokens, seed, quotations))
+            return self._store(AnswerSettings.from_texts(*texts))
         except SettingsError as error:
             return {self._panel.error: error_html(str(error))}
 
@@ -71,7 +78,8 @@ class SettingsHandlers:
         except SalaError as error:
             return self._toast(str(error))
         saved = self._toast("Saved. It applies from the next question on.")
-        return self.close() | {self._note: note_html(settings)} | saved
+        thinks = self._workspace.model_info().thinks_by_default is not None
+        return self.close() | {self._note: note_html(settings.for_model(thinks=thinks))} | saved
 
 
 class SpaceHandlers:

@@ -287,7 +287,8 @@ class Handlers:
         return changes | {self._panels.stamp: stamp(self._workspace, session_id, job_id, search)}
 
     def _settings(self) -> AnswerSettings:
-        return load_settings(self._workspace.library.folder)
+        thinks = self._workspace.model_info().thinks_by_default is not None
+        return load_settings(self._workspace.library.folder).for_model(thinks=thinks)
 
     def _meter(self, session_id: str) -> str:
         """The meter's HTML while a job runs."""

@@ -91,7 +91,7 @@ class Wiring:
 
     def _connect_forms(self) -> None:
         panels, settings, space = self._panels, self._handlers.settings, self._handlers.space
-        form: list[Component] = [*panels.settings.fields, panels.settings.quotations]
+        form: list[Component] = [*panels.settings.inputs]
         saves = [panels.settings.save.click, *(field.submit for field in panels.settings.fields)]
         self._on([panels.box.settings.click], settings.open, [])
         self._on(saves, settings.save, form)

@@ -126,7 +126,7 @@ def render_job(panels: Panels, job: JobView) -> Changes:
         talk.live: safe_markdown(job.text),
         talk.status: conversation.live_status_html(job),
         talk.thinking: safe_markdown(job.thinking),
-        talk.thinking_box: gr.update(visible=bool(job.thinking.strip())),
+        talk.thinking_box: gr.update(visible=bool(job.thinking.strip()), label=conversation.thinking_title(job)),
     }
 
 

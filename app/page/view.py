@@ -105,7 +105,8 @@ def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> st
     facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
     info = workspace.model_info()
     settings = load_settings(workspace.library.folder).changes
-    seen = repr((facts, settings, info.status, info.name, session_id, job_id, search.strip()))
+    model = (info.status, info.name, info.device_note, info.kernels)
+    seen = repr((facts, settings, model, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 
 

@@ -78,7 +78,9 @@ def serve(arguments: Arguments, folder: Path) -> int:
         listening_socket(arguments.port) as listener,
         tempfile.TemporaryDirectory(prefix="sala-uploads-", ignore_cleanup_errors=True) as uploads,
         _QuietSignals() as signals,
-        closing(Workspace(folder, arguments.model, arguments.device, arguments.kv_kind)) as workspace,
+        closing(
+            Workspace(folder, arguments.model, arguments.device, arguments.kv_kind, bos=arguments.bos_choice)
+        ) as workspace,
     ):
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = uploads
         port, token = listener.getsockname()[1], secrets.token_urlsafe(32)

@@ -13,18 +13,20 @@ import torch
 from torch import Tensor
 
 from sala_core.engine.decode import Decoder
+from sala_core.engine.device import choose_device
 from sala_core.engine.generate import Answering, Finished, TextStreamer, Token
 from sala_core.engine.memory_plan import (
     ModelSize,
     check_weights_fit,
     device_settings,
-    is_out_of_memory,
+    memory_errors,
     num_pipelined_chunks,
 )
 from sala_core.engine.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.engine.speculation import DraftIndex
-from sala_core.errors import DeviceError, MemoryBudgetError, ModelError
-from sala_core.events import PromptProgress
+from sala_core.engine.warm_up import compile_kernels
+from sala_core.errors import ModelError
+from sala_core.events import DeviceNote, LoadEvent, PromptProgress
 from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question, question_ids
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
@@ -35,6 +37,7 @@ from sala_core.model.state import KvKind, SalaState
 from sala_core.model.state_file import read_state, write_state
 from sala_core.stopping import never
 from sala_core.text.chat_template import ChatLayout
+from sala_core.text.stream_start import BosChoice
 from sala_core.text.thinking import ThinkSplitter
 from sala_core.text.tokenizer import Tokenizer
 
@@ -80,6 +83,7 @@ class Engine:
         self.name = name
         self.size = ModelSize.of(model.config, model.weights, model.dtype)
         self.chunk_tokens = chunk_tokens or device_settings(self.size, model.device, model.kv).chunk_tokens
+        self.device_note = ""  # of `DeviceChoice`
         self._folder = folder
         self._tokenizer = tokenizer
         self._dense_below = dense_below
@@ -93,33 +97,44 @@ class Engine:
         dtype: str | None = None,
         *,
         kv: KvKind | Literal["auto"] = "auto",
+        bos: BosChoice = "auto",
         reference_dense_len: bool = False,
+        report: Callable[[LoadEvent], None] = lambda event: None,
     ) -> "Engine":
         """Load a model.
 
         Args:
             name_or_path: "embedded", a folder, or "org/name" after its download.
-            device: "cpu", "cuda" or "auto".
+            device: "cpu", "cuda" or "auto", as `choose_device` takes them.
             dtype: "float32" or "bfloat16". None: what `config.json` names, or float32 where the device is slow in
                 bfloat16.
             kv: number format of keys and values. "auto" depends on the size of the card, and is "plain" on the CPU.
+            bos: whether streams begin with the tokenizer's `<s>`. "auto" as its settings ask. States differ.
             reference_dense_len: switch to full attention by `dense_len`, as the reference code does. For parity tests
                 only: a state then depends on how the ids were split into calls.
+            report: receives what the user should know about the device, and the progress of compiling kernels.
 
         Raises ModelError (missing, damaged, another family), DeviceError, MemoryBudgetError.
         """
         folder = resolve_model(name_or_path)
-        place = resolve_device(device)
+        choice = choose_device(device)
+        if choice.note:
+            report(DeviceNote(text=choice.note))
+        place = choice.device
         raw = load_config_json(folder)
         config = SalaConfig.from_dict(raw)
-        torch_dtype = _resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
-        check_weights_fit(folder, place)
-        weights = load_weights(folder, config, dtype=torch_dtype, device=place)
+        torch_dtype = resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
+        check_weights_fit(folder, config, place, torch_dtype)
+        with memory_errors(lambda: f"{place} has no room for the weights in {folder}; close other programs"):
+            weights = load_weights(folder, config, dtype=torch_dtype, device=place)
         settings = device_settings(ModelSize.of(config, weights, torch_dtype), place, kv)
         model = SalaModel(config, weights, kv=settings.kv)
-        tokenizer = Tokenizer.from_folder(folder) if (folder / "tokenizer.json").is_file() else None
+        tokenizer = Tokenizer.from_folder(folder, bos=bos) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
-        return cls(model, name=str(name_or_path), folder=folder, tokenizer=tokenizer, dense_below=dense_below)
+        engine = cls(model, name=str(name_or_path), folder=folder, tokenizer=tokenizer, dense_below=dense_below)
+        engine.device_note = choice.note
+        compile_kernels(model, engine.chunk_tokens, report)
+        return engine
 
     @property
     def config(self) -> SalaConfig:
@@ -138,11 +153,17 @@ class Engine:
         """The pieces that the model's chat template puts around messages. Raises TokenizerError."""
         return ChatLayout.from_tokenizer(self.tokenizer)
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the model can think before it answers, as its chat template tells."""
+        return self._tokenizer is not None and self._tokenizer.chat_template is not None and self.chat.thinks
+
     @cached_property
     def sampling_defaults(self) -> SamplingParams:
-        """What the model's `generation_config.json` recommends. Raises ModelError for values out of range."""
+        """What the model's `generation_config.json` recommends. Raises ModelError for what cannot be followed."""
+        raw = load_generation_config(self._folder) if self._folder else {}
         try:
-            return SamplingParams.from_generation_config(load_generation_config(self._folder) if self._folder else {})
+            return SamplingParams.from_generation_config(raw, thinks=self.thinks)
         except ValueError as error:
             raise ModelError(f"generation_config.json of {self.name}: {error}") from error
 
@@ -236,18 +257,18 @@ class Engine:
 
         Yields PromptProgress per chunk of the prompt, Token per piece of text, Finished at the end. Whenever the
         iterator is closed, the state holds exactly the prompt and the tokens yielded. A leading <think> block is
-        separated from the answer (`Token.thinking`).
+        separated from the answer (`Token.thinking`); it ends at `sampling.thinking_budget` tokens.
 
         Args:
             state: what came before the prompt; advances.
-            ids: token ids of the prompt, at least one.
+            ids: token ids of the prompt, at least one. It ends as `chat.generation_prompt(sampling.think)` does.
             sampling: None takes the model's defaults.
             blocks: what `look_up` returned for the question in this prompt. The prompt's own attention is then not
                 traced, since the look-up has measured the question.
             trace: the attention of the prompt and of the answer is added to it.
             should_stop: is asked before every chunk and every decoding step. The iterator then ends without Finished.
             drafts: all tokens up to the prompt's end, from which drafts are copied; the tokens yielded are added. The
-                answer's tokens and probabilities stay the same.
+                answer's distribution stays the same up to rounding.
             quoting: the quotations of a verbatim answer. Needs `trace`, by which they are ranked.
 
         Raises as `read`; ValueError for an empty prompt.
@@ -264,9 +285,18 @@ class Engine:
                 return
         assert hidden is not None
         sampler = Sampler(params, self.config.vocab_size, prompt[-PENALTY_TAIL_TOKENS:].tolist(), self.model.device)
-        streamer = TextStreamer(self._tokenizer, params, self._think_splitter())
+        splitter = ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking(params.think))
+        streamer = TextStreamer(self._tokenizer, params, splitter)
         answering = Answering(
-            self.model, state, sampler, streamer, ends=self._end_ids(), trace=trace, drafts=drafts, quoting=quoting
+            self.model,
+            state,
+            sampler,
+            streamer,
+            ends=self._end_ids(),
+            thinking_end=self.chat.thinking_end.tolist() if self._tokenizer else (),
+            trace=trace,
+            drafts=drafts,
+            quoting=quoting,
         )
         with _memory_errors(state, params.max_tokens):
             yield from answering.answer(hidden, should_stop, lambda: self._decoder(state, sampler, trace is not None))
@@ -276,9 +306,6 @@ class Engine:
         if self.model.device.type != "cpu" or self.model.backend == "triton":
             return 1
         return num_pipelined_chunks(self.size, self.chunk_tokens, num_tokens)
-
-    def _think_splitter(self) -> ThinkSplitter:
-        return ThinkSplitter(inside=self._tokenizer is not None and self.chat.opens_thinking)
 
     def _decoder(self, state: SalaState, sampler: Sampler, traced: bool) -> Decoder:
         """The decoder of the state's last answer where it still fits. On a card it holds captured CUDA graphs."""
@@ -312,18 +339,7 @@ class Engine:
         return self._tokenizer.eos_token_ids if self._tokenizer else frozenset(self.config.eos_token_id)
 
 
-def resolve_device(device: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" as a torch device. Raises DeviceError if it is not there."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"unknown device {device!r}; choose auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device is available; choose --device cpu, or install a driver for the card")
-    return torch.device(device)
-
-
-def _resolve_dtype(requested: str | None, stored: str | None, device: torch.device) -> torch.dtype:
+def resolve_dtype(requested: str | None, stored: str | None, device: torch.device) -> torch.dtype:
     """The requested dtype; by default the one that `config.json` names, or float32 where bfloat16 is slow."""
     if requested is None and stored != "float32":
         fast = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -364,12 +380,10 @@ class _ChunkThrottle:
 @contextmanager
 def _memory_errors(state: SalaState, left: int) -> Iterator[None]:
     """Turn out-of-memory errors into MemoryBudgetError. left: at most this many tokens were still to be computed."""
-    try:
+
+    def message() -> str:
+        done = f"{state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state)"
+        return f"the device's memory is full after {done}, {left:,} are left; read fewer files, or use a larger device"
+
+    with memory_errors(message):
         yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryBudgetError(
-            f"the device's memory is full after {state.position:,} tokens ({state.num_bytes / 2**30:.1f} GiB of state)"
-            f", {left:,} are left; read fewer files, or use a device with more memory"
-        ) from error

@@ -1,7 +1,9 @@
 """Prompt lookup decoding: drafts of the next tokens, copied from an earlier occurrence of the last tokens.
 
 Answers about documents quote them, and so repeat runs of tokens that the model has read. The model verifies every
-draft, so drafts change the speed of an answer and never its tokens (arXiv:2211.17192, with a drafter that copies).
+draft, so drafts leave the distribution of an answer as it is, up to rounding (arXiv:2211.17192, with a drafter that
+copies). A pass over one token and one over several add in another order, and on a card by other kernels. Where two
+tokens are almost equally probable, an answer with drafts can therefore go on differently.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,7 @@ _RELEVANCE_SCALE = 0.01
 _MIN_ATTENTION = 0.002
 """Lower attention is ignored, so a token is paired with at most 500 keys."""
 
-_QUERIES_AT_ONCE = 16
+QUERIES_AT_ONCE = 16
 """Question tokens per forward pass. Bounds the [queries, keys] attention that is held in memory."""
 
 _QUOTATION_MARK = re.compile(r"[\"“”„«»`]|(?<!\w)['‘]|['’](?!\w)")
@@ -73,9 +73,9 @@ def attend_to_question(
     pairs: list[tuple[Tensor, ...]] = []
     prefill = partial(model.prefill, state, dense=True, num_layers=layer + 1)
     prefill(_to_device(model, chat.message_prefix("user")))
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        ids = _to_device(model, queries[start : start + _QUERIES_AT_ONCE])
-        per_query = _PerQueryTrace(len(ids))
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        ids = _to_device(model, queries[start : start + QUERIES_AT_ONCE])
+        per_query = PerQueryTrace(len(ids))
         prefill(ids, trace=per_query)
         attention = per_query.mass[layer][:, : len(relevance)].div_(heads)
         tokens, keys = (attention >= _MIN_ATTENTION).nonzero(as_tuple=True)
@@ -117,7 +117,7 @@ def _best_blocks(points: Tensor, layout: BlockLayout) -> Tensor:
     return blocks
 
 
-class _PerQueryTrace(AttentionTrace):
+class PerQueryTrace(AttentionTrace):
     """Keeps the attention of each query apart: mass [T, n] for every layer that runs."""
 
     def __init__(self, num_queries: int) -> None:

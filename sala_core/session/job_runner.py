@@ -23,7 +23,10 @@ _ACTIVE: tuple[JobStatus, ...] = ("running", "queued")
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """The current status of a job. text, thinking: the answer as far as it is decoded."""
+    """The current status of a job. text, thinking: the answer as far as it is decoded.
+
+    thinking_s: seconds of thinking so far; None for none. is_thinking: whether it goes on.
+    """
 
     id: str
     session_id: str
@@ -35,6 +38,8 @@ class JobView:
     thinking: str
     error: str | None
     result: JobResult | None
+    thinking_s: float | None = None
+    is_thinking: bool = False
 
 
 @dataclass(kw_only=True)
@@ -104,6 +109,8 @@ class JobRunner:
             thinking=task.answer.thinking if task else "",
             error=row.error,
             result=row.result,
+            thinking_s=task.answer.thinking_s if task else None,
+            is_thinking=task is not None and task.answer.is_thinking,
         )
 
     def active(self, session_id: str) -> JobView | None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from sala_core.engine.memory_budget import check_budget
 from sala_core.events import ReadProgress, ReadReceipt
-from sala_core.ingest import EncodedDocument, Limits, SkippedFile, encode_document, prepare
+from sala_core.ingest import Document, EncodedDocument, Limits, SkippedFile, encode_document, prepare
 from sala_core.session.context import SessionContext
 from sala_core.store import PartDraft
+from sala_core.text.tokenizer import Tokenizer
 
 
 class Reading:
@@ -68,6 +69,7 @@ class Reading:
         self._files += 1
         self._pages += len(document.page_starts)
         self._warnings += [f"{document.name}: {warning}" for warning in document.warnings]
+        self._warnings += _replaced(document, context.engine.tokenizer)
         document_id = context.library.put_document(item, context.engine.tokenizer.fingerprint)
         if document.content_hash not in lengths:
             part = context.writer.document(item, document_id)
@@ -92,6 +94,12 @@ class Reading:
         return {row.content_hash: lengths[row.id] for row in context.library.documents(context.session_id)}
 
 
+def _replaced(document: Document, tokenizer: Tokenizer) -> list[str]:
+    """The warning about characters of a document that the tokenizer cannot write, if there are any."""
+    note = tokenizer.note_of_replaced(tokenizer.unencodable(document.text))
+    return [f"{document.name}: {note}"] if note else []
+
+
 def retokenized_parts(context: SessionContext) -> list[PartDraft]:
     """The session's whole stream, made again from texts and messages by the tokenizer of the context's engine."""
     library, writer, tokenizer = context.library, context.writer, context.engine.tokenizer
@@ -100,9 +108,10 @@ def retokenized_parts(context: SessionContext) -> list[PartDraft]:
     for part in library.parts(context.session_id):
         if part.document_id is not None:
             document = encode_document(library.load_document(part.document_id).document, tokenizer)
+            context.state.warnings += _replaced(document.document, tokenizer)
             parts.append(writer.document(document, library.put_document(document, tokenizer.fingerprint)))
         elif part.message_id is not None:
             message = messages[part.message_id]
-            write = writer.question if part.kind == "user" else writer.written_answer
+            write = writer.past_question if part.kind == "user" else writer.written_answer
             parts.append(write(message.text, message.id))
     return parts

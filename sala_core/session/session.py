@@ -135,11 +135,13 @@ class Session:
         What is unread is read first. When `should_stop()` becomes true, the answer ends there and is kept, with
         finish_reason "stopped"; if the question was not prefilled to its end by then, there is no Answer. Closing the
         iterator leaves the session as it was before the question. Raises StateMismatchError, DiskFullError,
-        MemoryBudgetError, and ValueError for an empty question.
+        MemoryBudgetError, SettingsError for `sampling.think` with a model that does not think, and ValueError for an
+        empty question.
         """
         if not question.strip():
             raise ValueError("the question is empty")
         self._check_model()
+        self._context.engine.chat.generation_prompt(sampling.think if sampling else None)
         yield from self.state.catch_up(should_stop)
         if self.state.state is None or should_stop():
             return
@@ -172,7 +174,7 @@ class Session:
         row, engine = self.row, self._context.engine
         if row.fingerprint != engine.fingerprint:
             raise StateMismatchError(
-                f"session {row.name!r} was read by the model {row.model!r} in another version, number format or --kv "
-                f"than the current {engine.name!r}, so its saved state does not fit; start the program as it was then, "
-                f"or let this model read it again with: read {row.name!r} --again"
+                f"session {row.name!r} was read by the model {row.model!r} in another version, number format, --kv or "
+                f"--bos than the current {engine.name!r}, so its saved state does not fit; start the program as it was "
+                f"then, or let this model read it again with: read {row.name!r} --again"
             )

@@ -39,10 +39,13 @@ class StreamWriter:
         ids = np.concatenate([head, encoded.token_ids, self._chat.message_suffix("user")])
         return PartDraft(kind="document", token_ids=ids, document_id=document_id, body_start=len(head))
 
-    def question(self, text: str, message_id: str) -> PartDraft:
-        """A question, up to where the answer begins."""
-        ids = np.concatenate([self._chat.message("user", self._content(text)), self._chat.generation_prompt()])
-        return PartDraft(kind="user", token_ids=ids, message_id=message_id)
+    def question(self, text: str, message_id: str, *, think: bool | None = None) -> PartDraft:
+        """A question, up to where the answer begins. think, and errors: as `ChatLayout.generation_prompt` takes it."""
+        return self._question(text, message_id, self._chat.generation_prompt(think))
+
+    def past_question(self, text: str, message_id: str) -> PartDraft:
+        """A question before an answer that is known already, up to where `written_answer` begins."""
+        return self._question(text, message_id, self._chat.message_prefix("assistant"))
 
     def answer(self, ids: Sequence[int], message_id: str) -> PartDraft:
         """The answer's tokens, then those that end its message."""
@@ -54,8 +57,15 @@ class StreamWriter:
         )
 
     def written_answer(self, text: str, message_id: str) -> PartDraft:
-        """An answer from its text, for one that was decoded with another tokenizer."""
+        """An answer from its text, for one that was decoded with another tokenizer.
+
+        Its thinking is left out, as chat templates leave it out of past answers: nothing has read it yet.
+        """
         return self.answer(self._content(text).tolist(), message_id)
+
+    def _question(self, text: str, message_id: str, opening: np.ndarray) -> PartDraft:
+        ids = np.concatenate([self._chat.message("user", self._content(text)), opening])
+        return PartDraft(kind="user", token_ids=ids, message_id=message_id)
 
     def _content(self, text: str) -> np.ndarray:
         return self.tokenizer.encode_content(text)

@@ -19,7 +19,7 @@ from sala_core.evidence.verbatim import Quoting
 from sala_core.evidence.verify import verify_quotations
 from sala_core.ingest import SourceMap
 from sala_core.model.forward import AttentionTrace
-from sala_core.model.state import SalaState
+from sala_core.model.state import Mark, SalaState
 from sala_core.session.answer_text import AnswerText
 from sala_core.session.context import SessionContext
 from sala_core.session.stream import document_spans
@@ -35,8 +35,8 @@ class Turn:
         """sampling: None for the model's defaults."""
         self._context = context
         self._message = MessageDraft(role="user", text=question)
-        self._prompt = context.writer.question(question, self._message.id)
         self._sampling = sampling or context.engine.sampling_defaults
+        self._prompt = context.writer.question(question, self._message.id, think=self._sampling.think)
         self._start = _state_of(context).position
         self._trace = AttentionTrace()
 
@@ -50,10 +50,13 @@ class Turn:
         Nothing is saved then, nor if the generator is closed early; the state in memory is further than the library.
         """
         context, prompt_tokens = self._context, len(self._prompt.token_ids)
-        context.state.make_room(prompt_tokens + min(self._sampling.max_tokens, HEADROOM_TOKENS))
-        decoded = _Decoded(started=time.monotonic())
+        longest = self._sampling.max_tokens + (self._sampling.thinking_budget if context.engine.thinks else 0)
+        context.state.make_room(prompt_tokens + min(longest, HEADROOM_TOKENS))
+        opened = AnswerText(is_thinking=context.engine.chat.opens_thinking(self._sampling.think))
+        decoded = _Decoded(started=time.monotonic(), content=opened)
         drafts = context.state.drafts()
         drafts.extend(self._prompt.token_ids)
+        before = _state_of(context).mark()
         for event in self._generate(drafts, should_stop):
             decoded.add(event)
             if not isinstance(event, Finished):
@@ -62,8 +65,9 @@ class Turn:
         if _state_of(context).position < self._start + prompt_tokens:
             return False
         answer_id = new_id()
-        part = self._end_message(decoded.ids, answer_id, drafts)
         answer = self._answer(decoded)
+        self._drop_copies(decoded, before)
+        part = self._end_message(decoded, answer_id, drafts)
         self._save(part, answer, answer_id)
         yield answer
         return True
@@ -89,10 +93,31 @@ class Turn:
             quoting=quoting,
         )
 
-    def _end_message(self, ids: Sequence[int], answer_id: str, drafts: DraftIndex) -> PartDraft:
-        """Prefill the tokens that end the answer's message, and add them to `drafts`. Returns the whole message."""
-        part = self._context.writer.answer(ids, answer_id)
-        rest = part.token_ids[len(ids) :]
+    def _drop_copies(self, decoded: "_Decoded", before: Mark) -> None:
+        """Read the turn again without the copies at its end, so that later turns do not take up the loop.
+
+        before: of the state before the turn.
+        """
+        if decoded.end is None or not decoded.end.repeated_tokens:
+            return
+        text, ids, end = decoded.content.text, decoded.ids, decoded.end
+        first = len(ids) - end.repeated_tokens
+        wanted = len(decoded.content.without_copies(end.repeated_chars)) - (len(text) - end.repeated_chars)
+        decode, copies = self._context.engine.tokenizer.decode, ids[first:]
+        shown = next((n for n in range(len(copies)) if len(decode(copies[:n])) >= wanted), len(copies))
+        decoded.ids = ids[: first + shown]
+        before.rewind()
+        for _ in self._context.engine.read(_state_of(self._context), [*self._prompt.token_ids, *decoded.ids]):
+            pass
+
+    def _end_message(self, decoded: "_Decoded", answer_id: str, drafts: DraftIndex) -> PartDraft:
+        """Prefill the tokens that end the answer's message, and add them to `drafts`. Returns the whole message.
+
+        They also close thinking that was stopped, so that later turns follow a message as the model knows them.
+        """
+        closing = self._context.engine.chat.thinking_end.tolist() if decoded.content.is_thinking else []
+        part = self._context.writer.answer([*decoded.ids, *closing], answer_id)
+        rest = part.token_ids[len(decoded.ids) :]
         for _ in self._context.engine.read(_state_of(self._context), rest):
             pass
         drafts.extend(rest)
@@ -100,11 +125,12 @@ class Turn:
 
     def _answer(self, decoded: "_Decoded") -> Answer:
         context, spans, source_map = self._context, self._sources.spans, self._sources.source_map
-        text = decoded.content.text.strip()
+        content, end = decoded.content, decoded.end
+        text = content.without_copies(end.repeated_chars if end else 0).strip()
         evidence = find_evidence(self._trace, spans, self._start, context.engine.model.layout, source_map)
         return Answer(
             text=text,
-            thinking=decoded.content.thinking.strip(),
+            thinking=content.thinking.strip(),
             evidence=evidence,
             quotations=verify_quotations(text, _by_evidence(spans, evidence), source_map),
             tokens_reused=context.state.tokens_reused,
@@ -113,9 +139,14 @@ class Turn:
             seconds_load=context.state.load_s,
             seconds_prefill=(decoded.first or decoded.ended) - decoded.started,
             seconds_decode=decoded.ended - (decoded.first or decoded.ended),
-            finish_reason=decoded.reason,
+            finish_reason=end.reason if end else "stopped",
             model=context.engine.name,
             warnings=context.take_warnings(),
+            think=self._sampling.think,
+            thinking_budget=self._sampling.thinking_budget if context.engine.thinks else None,
+            tokens_thinking=decoded.tokens_thinking,
+            seconds_thinking=content.thinking_s,
+            thinking_end=end.thinking_end if end else "open" if content.is_thinking else "",
         )
 
     def _save(self, part: PartDraft, answer: Answer, answer_id: str) -> None:
@@ -168,9 +199,11 @@ class _Decoded:
     first: float | None = None
     """When the first token came."""
     ended: float = 0.0
+    content: AnswerText
     ids: list[int] = field(default_factory=list)
-    content: AnswerText = field(default_factory=AnswerText)
-    reason: str = "stopped"
+    tokens_thinking: int = 0
+    end: Finished | None = None
+    """None where the answer was stopped."""
 
     def add(self, event: PromptProgress | Token | Finished) -> None:
         """Take in an event of `Engine.generate`."""
@@ -178,9 +211,11 @@ class _Decoded:
             self.first = self.first or time.monotonic()
             if event.id is not None:
                 self.ids.append(event.id)
+                if self.content.is_thinking or event.thinking:
+                    self.tokens_thinking = len(self.ids)
             self.content.add(event)
         elif isinstance(event, Finished):
-            self.reason = event.reason
+            self.end = event
 
 
 def _by_evidence(spans: Sequence[DocumentSpan], evidence: Sequence[Evidence]) -> list[DocumentSpan]:

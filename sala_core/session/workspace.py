@@ -14,12 +14,14 @@ from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import MAX_TOKENS, tokens_that_fit
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import IngestError, LibraryError, ModelError, SalaError, SessionBusyError
+from sala_core.events import DeviceNote, KernelProgress, LoadEvent
 from sala_core.model.checkpoint import EMBEDDED
 from sala_core.model.state import KvKind
 from sala_core.session.job_runner import Event, JobRunner, JobView, Task
 from sala_core.session.session import Session
 from sala_core.session.state import SessionState
 from sala_core.store import AskRequest, Library, ReadRequest, RereadRequest, SessionRow
+from sala_core.text.stream_start import BosChoice
 
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
 """How long the files of an unfinished reading are kept."""
@@ -39,6 +41,12 @@ class ModelInfo:
     sampling: SamplingParams | None
     """The model's own sampling parameters; None until it is loaded."""
     error: str | None
+    device_note: str = ""
+    """What the user should know about the device, such as why the card is not used."""
+    kernels: KernelProgress | None = None
+    """Kernels that are compiled so far, while the model is loaded for the first time on a card."""
+    thinks_by_default: bool | None = None
+    """Whether the model thinks before it answers where nothing is set; None if it cannot, or is not loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,8 @@ class SamplingChanges(TypedDict, total=False):
     temperature: float
     top_p: float
     max_tokens: int
+    think: bool
+    thinking_budget: int
     seed: int
     verbatim: bool
 
@@ -66,12 +76,20 @@ class SamplingChanges(TypedDict, total=False):
 class Workspace:
     """Loads the model in the background, runs jobs on it, and reports their status. Safe to call from any thread."""
 
-    def __init__(self, library_folder: Path, model: str, device: str, kv: KvKind | Literal["auto"] = "auto") -> None:
+    def __init__(
+        self,
+        library_folder: Path,
+        model: str,
+        device: str,
+        kv: KvKind | Literal["auto"] = "auto",
+        *,
+        bos: BosChoice = "auto",
+    ) -> None:
         """Open the library and start to load the model. `model_info` reports a model that cannot be loaded.
 
         Args:
             library_folder: folder of the library; made if it does not exist.
-            model, device, kv: as `Engine.load` takes them.
+            model, device, kv, bos: as `Engine.load` takes them.
 
         Raises LibraryError.
         """
@@ -79,9 +97,11 @@ class Workspace:
         self.library.recover_jobs()
         self._uploads = library_folder / "uploads"
         self._incoming = self._uploads / _INCOMING / new_id()
-        self._model, self._device, self._kv = model, device, kv
+        self._model, self._device, self._kv, self._bos = model, device, kv, bos
         self._engine: Engine | None = None
         self._error: str | None = None
+        self._device_note = ""
+        self._kernels: KernelProgress | None = None
         self._held: tuple[str, SessionState] | None = None
         self._runner = JobRunner(self.library, library_folder / "logs")
         self._runner.call(self._load)
@@ -99,6 +119,9 @@ class Workspace:
             max_tokens=MAX_TOKENS,
             sampling=engine.sampling_defaults if engine else None,
             error=self._error,
+            device_note=self._device_note,
+            kernels=None if engine or self._error else self._kernels,
+            thinks_by_default=engine.chat.thinks_by_default if engine and engine.thinks else None,
         )
 
     def new_session(self, name: str) -> SessionRow:
@@ -112,9 +135,9 @@ class Workspace:
         if engine is None or row.num_tokens == 0 or row.fingerprint == engine.fingerprint:
             return None
         return (
-            f"It was read by the model {row.model!r}, in another version, number format or --kv than the current "
-            f"{self._model!r}, so its saved state does not fit. Start the program as it was then, or read the session "
-            "again with this model; texts and conversation stay."
+            f"It was read by the model {row.model!r}, in another version, number format, --kv or --bos than the "
+            f"current {self._model!r}, so its saved state does not fit. Start the program as it was then, or read the "
+            "session again with this model; texts and conversation stay."
         )
 
     def submit_read(self, session_id: str, paths: Sequence[Path], *, owned_folder: Path | None = None) -> str:
@@ -229,13 +252,19 @@ class Workspace:
 
     def _load(self) -> None:
         try:
-            engine = Engine.load(self._model, self._device, kv=self._kv)
+            engine = Engine.load(self._model, self._device, kv=self._kv, bos=self._bos, report=self._take_load_event)
             _ = engine.fingerprint, engine.chat, engine.sampling_defaults
             self._engine = engine
         except SalaError as error:
             self._error = str(error)
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why
             self._error = f"the model could not be loaded ({type(error).__name__}: {error})"
+
+    def _take_load_event(self, event: LoadEvent) -> None:
+        if isinstance(event, DeviceNote):
+            self._device_note = event.text
+        else:
+            self._kernels = event
 
     def _tidy(self) -> None:
         """Free what crashes and unfinished readings have left: unused states, texts, uploads."""

@@ -5,12 +5,13 @@ rendered once with marker texts as messages. The text between the markers become
 A stream of appended messages can differ from a rendering of the same messages in three ways:
 
 - Content is unchanged, even if the template would trim it.
-- An answer stays as it was generated, with its thinking, even if the template drops earlier thinking.
+- An answer stays as it was generated, with its thinking, even if the template drops earlier thinking: the linear
+  layers' states have read it and cannot be rolled back, so dropping it would mean to read the turn a second time.
 - An answer follows the generation prompt, even if that is longer than the prefix of past answers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, NoReturn
 
@@ -19,8 +20,8 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sala_core.errors import TokenizerError
-from sala_core.text.thinking import OPEN_TAG
+from sala_core.errors import SettingsError, TokenizerError
+from sala_core.text.thinking import CLOSE_TAG, EMPTY_BLOCK, OPEN_TAG
 from sala_core.text.tokenizer import Tokenizer
 
 Role = Literal["system", "user", "assistant"]
@@ -29,31 +30,52 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 # documents are consecutive user messages; the probe has every pair of neighbors that a session can have
 _PROBE: tuple[Role, ...] = ("system", "user", "user", "assistant", "user", "user", "assistant", "user")
 
+_THINKING_VARIABLE = "enable_thinking"
+"""The variable by which chat templates switch thinking on or off: true, false, or undefined for the model's default."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatPieces:
-    """The texts around messages, for each role. The first message of a stream is the system message."""
+    """The texts around messages, for each role. The first message of a stream is the system message.
+
+    generation_prompt: opens an answer. thinking_prompts: the same with thinking on (True) and off (False); empty for a
+    template that knows nothing of thinking.
+    """
 
     prefixes: Mapping[Role, str]
     suffixes: Mapping[Role, str]
     generation_prompt: str
+    thinking_prompts: Mapping[bool, str] = field(default_factory=dict)
+
+    @property
+    def closing(self) -> str:
+        """The text that ends a block of thinking, with the template's white space before the answer."""
+        _, tag, space = self.thinking_prompts.get(False, "").rpartition(CLOSE_TAG)
+        return f"\n{CLOSE_TAG}{space if tag else EMPTY_BLOCK.rpartition(CLOSE_TAG)[2]}"
 
 
 class ChatLayout:
     """Token ids around the messages of a stream. The content of a message goes between them unchanged.
 
-    pieces: the same as text. opens_thinking: whether the generation prompt opens a `<think>` block.
+    The system message, with which every stream begins, has the tokenizer's `stream_start` in front.
+
+    pieces: the same as text. thinks: whether the template knows thinking, so that it can be switched.
+    thinks_by_default: whether the model thinks where nothing else is asked for. thinking_end: the ids that end a block
+    of thinking, int32, read-only.
     """
 
     def __init__(self, tokenizer: Tokenizer, pieces: ChatPieces) -> None:
         """Encode the pieces. Raises TokenizerError if the text of a message could imitate a boundary."""
         self.pieces = pieces
-        self.opens_thinking = pieces.generation_prompt.rstrip().endswith(OPEN_TAG)
+        self.thinks = bool(pieces.thinking_prompts)
+        self.thinks_by_default = self.thinks and not _ends_closed(pieces.generation_prompt)
+        self.thinking_end = _frozen(tokenizer, pieces.closing)
         self._prefixes = {role: _frozen(tokenizer, text) for role, text in pieces.prefixes.items()}
         self._suffixes = {role: _frozen(tokenizer, text) for role, text in pieces.suffixes.items()}
-        self._generation_prompt = _frozen(tokenizer, pieces.generation_prompt)
+        self._prompts: dict[bool | None, np.ndarray] = {None: _frozen(tokenizer, pieces.generation_prompt)}
+        self._prompts |= {think: _frozen(tokenizer, text) for think, text in pieces.thinking_prompts.items()}
         openings = {f"a {role} message": ids for role, ids in self._prefixes.items()}
-        openings["the answer"] = self._generation_prompt
+        openings |= {"the answer": min(self._prompts.values(), key=lambda ids: int(tokenizer.is_control(ids).sum()))}
         for what, ids in openings.items():
             if not tokenizer.is_control(ids).any():
                 raise TokenizerError(
@@ -65,6 +87,9 @@ class ChatLayout:
                 f"the chat template ends an answer with {pieces.suffixes['assistant']!r}, which has none of "
                 f"the eos_token_id {sorted(tokenizer.eos_token_ids)}; the answer would not stop there"
             )
+        start, system = tokenizer.stream_start, self._prefixes["system"]
+        if not np.array_equal(system[: len(start)], start):  # a template may write `<s>` itself
+            self._prefixes["system"] = _read_only(np.concatenate([start, system]))
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Tokenizer) -> "ChatLayout":
@@ -88,9 +113,28 @@ class ChatLayout:
         """Return the ids after the content, int32, read-only. The assistant's contains the EOS token of answers."""
         return _of_role(self._suffixes, role)
 
-    def generation_prompt(self) -> np.ndarray:
-        """Return the ids that open the assistant's turn after a user message, int32, read-only."""
-        return self._generation_prompt
+    def generation_prompt(self, think: bool | None = None) -> np.ndarray:
+        """Return the ids that open the assistant's turn after a user message, int32, read-only.
+
+        think: whether the model is to think before it answers; None as the model has it. Where the template knows
+        nothing of thinking, False changes nothing. Raises SettingsError for True there.
+        """
+        return self._prompts[self._possible(think)]
+
+    def opens_thinking(self, think: bool | None = None) -> bool:
+        """Whether the generation prompt opens the block itself. think, and errors: as `generation_prompt`."""
+        possible = self._possible(think)
+        prompts = self.pieces.thinking_prompts
+        return _ends_open(self.pieces.generation_prompt if possible is None else prompts[possible])
+
+    def _possible(self, think: bool | None) -> bool | None:
+        """`think`, or None where there is nothing to switch. Raises SettingsError."""
+        if think and not self.thinks:
+            raise SettingsError(
+                "this model does not think before it answers: its chat template has no <think> block, so thinking "
+                "cannot be switched on; leave out --think, or choose another model"
+            )
+        return think if self.thinks else None
 
 
 def derive_pieces(template: str, special_tokens: Mapping[str, str]) -> ChatPieces:
@@ -99,7 +143,56 @@ def derive_pieces(template: str, special_tokens: Mapping[str, str]) -> ChatPiece
     template: Jinja source. special_tokens: variables of the template: "bos_token" and so on. Raises TokenizerError if
     the rendering is not a concatenation of one prefix and one suffix per role.
     """
-    probe = _Probe(template, special_tokens)
+    pieces = _derive(_Probe(template, special_tokens))
+    if OPEN_TAG not in template and CLOSE_TAG not in template and _THINKING_VARIABLE not in template:
+        return pieces
+    return replace(pieces, thinking_prompts=_thinking_prompts(template, special_tokens, pieces))
+
+
+def _thinking_prompts(template: str, special_tokens: Mapping[str, str], pieces: ChatPieces) -> dict[bool, str]:
+    """The generation prompts with thinking on and off.
+
+    They are the template's own if its variable changes the generation prompt and nothing else. Otherwise (the template
+    has no such variable, or would also change messages that the stream holds already) an empty block stands for
+    thinking that is off.
+    """
+    prompts = _switched_prompts(template, special_tokens, pieces)
+    if prompts is not None:
+        return prompts
+    prompt = pieces.generation_prompt
+    if _ends_closed(prompt):
+        return {True: prompt[: prompt.rindex(OPEN_TAG)], False: prompt}
+    before = prompt[: prompt.rindex(OPEN_TAG)] if _ends_open(prompt) else prompt
+    return {True: prompt, False: before + EMPTY_BLOCK}
+
+
+def _switched_prompts(template: str, special_tokens: Mapping[str, str], pieces: ChatPieces) -> dict[bool, str] | None:
+    """What the template itself writes with its variable true and false; None where that cannot be used."""
+    prompts: dict[bool, str] = {}
+    for think in (True, False):
+        try:
+            switched = _derive(_Probe(template, {**special_tokens, _THINKING_VARIABLE: think}))
+        except TokenizerError:  # a conversation cannot be appended to with this value
+            return None
+        if replace(switched, generation_prompt=pieces.generation_prompt) != pieces:
+            return None
+        prompts[think] = switched.generation_prompt
+    return prompts if prompts[True] != prompts[False] else None
+
+
+def _ends_open(prompt: str) -> bool:
+    """Whether a generation prompt leaves a block of thinking open."""
+    return prompt.rstrip().endswith(OPEN_TAG)
+
+
+def _ends_closed(prompt: str) -> bool:
+    """Whether a generation prompt ends with an empty block of thinking."""
+    before, closed, after = prompt.rpartition(CLOSE_TAG)
+    return bool(closed) and not after.strip() and before.rstrip().endswith(OPEN_TAG)
+
+
+def _derive(probe: "_Probe") -> ChatPieces:
+    """The pieces of one rendering of a template. Raises TokenizerError."""
     gaps = probe.gaps(_PROBE)
     between = dict(zip(pairwise(_PROBE), gaps[1:], strict=False))
     suffix = gaps[-1]
@@ -139,10 +232,10 @@ def _minus_end(gap: str, end: str) -> str:
 class _Probe:
     """Renders conversations with a template, like the transformers library."""
 
-    def __init__(self, template: str, special_tokens: Mapping[str, str]) -> None:
+    def __init__(self, template: str, variables: Mapping[str, object]) -> None:
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.globals["raise_exception"] = _raise_exception
-        self._special_tokens = dict(special_tokens)
+        self._variables = dict(variables)
         try:
             self._template = environment.from_string(template)
         except TemplateError as error:
@@ -155,7 +248,7 @@ class _Probe:
                 tools=None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
+                **self._variables,
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             roles = ", ".join(message["role"] for message in messages)
@@ -196,7 +289,10 @@ def _verify(probe: _Probe, pieces: ChatPieces) -> None:
 
 def _frozen(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """The ids of a piece of the template, int32 [n], read-only."""
-    ids = tokenizer.encode_control(text)
+    return _read_only(tokenizer.encode_control(text))
+
+
+def _read_only(ids: np.ndarray) -> np.ndarray:
     ids.flags.writeable = False
     return ids
 

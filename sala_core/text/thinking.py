@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 OPEN_TAG = "<think>"
 CLOSE_TAG = "</think>"
+EMPTY_BLOCK = f"{OPEN_TAG}\n\n{CLOSE_TAG}\n\n"
+"""What models of the Qwen family, and those trained like them, read in place of thinking that is switched off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,21 @@ class ThinkSplitter:
         self._phase = "thinking" if inside else "opening"
         self._held = ""
         self._at_start = True  # only white space so far in this phase
+
+    @property
+    def thinking(self) -> bool:
+        """Whether what was pushed ends inside the block, its tags included."""
+        return self._phase == "thinking"
+
+    @property
+    def in_open_tag(self) -> bool:
+        """Whether what was pushed is a part of the opening tag, which the next text may complete."""
+        return self._phase == "opening" and bool(self._held.strip())
+
+    @property
+    def in_close_tag(self) -> bool:
+        """Whether what was pushed ends with a part of the closing tag, which the next text may complete."""
+        return self.thinking and possible_prefix(self._held, CLOSE_TAG) > 0
 
     def push(self, text: str) -> list[Piece]:
         """Add text; return the pieces that are certain, in order."""

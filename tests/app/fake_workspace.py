@@ -12,7 +12,16 @@ from typing import Any
 
 from sala_core import SamplingParams
 from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
-from sala_core.events import Answer, AnswerStats, Evidence, PromptProgress, Quotation, ReadProgress, ReadReceipt
+from sala_core.events import (
+    Answer,
+    AnswerStats,
+    Evidence,
+    KernelProgress,
+    PromptProgress,
+    Quotation,
+    ReadProgress,
+    ReadReceipt,
+)
 from sala_core.ingest import SkippedFile
 from sala_core.store import AskRequest, JobProgress, JobRequest, JobResult, ReadRequest, RereadRequest
 
@@ -85,6 +94,8 @@ class FakeJob:
     progress: JobProgress | None = None
     text: str = ""
     thinking: str = ""
+    thinking_s: float | None = None
+    is_thinking: bool = False
     error: str | None = None
     result: JobResult | None = None
     created_at: float = field(default_factory=time.time)
@@ -100,6 +111,9 @@ class FakeModelInfo:
     max_tokens: int = 1_048_576
     sampling: Any = field(default_factory=lambda: SamplingParams(temperature=0.0))
     error: str | None = None
+    device_note: str = ""
+    kernels: KernelProgress | None = None
+    thinks_by_default: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +132,8 @@ class Script:
 
     answer: str = 'The novel says "the carriage waited in the rain" and then goes **silent**.\n\nNothing more is told.'
     thinking: str = ""
+    thinking_end: str = "model"
+    finish_reason: str = "stop"
     token_s: float = 0.03
     reading_s: float = 2.0
     read_error: str | None = None
@@ -387,10 +403,13 @@ class FakeWorkspace:
             return
         for attribute, text in (("thinking", self.script.thinking), ("text", self.script.answer)):
             words = text.split(" ") if text else []
+            began = time.monotonic()
+            job.is_thinking = attribute == "thinking" and bool(words)
             for number in range(len(words)):
                 if job.id in self.stops:
                     break
                 setattr(job, attribute, " ".join(words[: number + 1]))
+                job.thinking_s = time.monotonic() - began if job.is_thinking else job.thinking_s
                 time.sleep(self.script.token_s)
         self._commit_turn(job)
 
@@ -415,8 +434,11 @@ class FakeWorkspace:
             seconds_load=0.2,
             seconds_prefill=0.4,
             seconds_decode=2.1,
-            finish_reason="stopped" if job.id in self.stops else "stop",
+            finish_reason="stopped" if job.id in self.stops else self.script.finish_reason,
             model="embedded",
+            tokens_thinking=len(job.thinking.split()),
+            seconds_thinking=job.thinking_s,
+            thinking_end=self.script.thinking_end if job.thinking else "",
         )
         talk = self.library.talk.setdefault(job.session_id, [])
         number = next(self.library.ids)

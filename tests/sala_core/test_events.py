@@ -42,7 +42,8 @@ QUOTATION = (
 STATS = (
     f'{{"quotations": [{QUOTATION}], "tokens_reused": 43031, "tokens_read": 17, "tokens_generated": 34, '
     '"seconds_load": 0.14665144200034774, "seconds_prefill": 0.29150281500005804, '
-    '"seconds_decode": 0.08967690700001185, "finish_reason": "stop", "model": "embedded", "warnings": []}'
+    '"seconds_decode": 0.08967690700001185, "finish_reason": "stop", "model": "embedded", "warnings": [], '
+    '"think": true, "thinking_budget": 8192, "tokens_thinking": 3, "seconds_thinking": 0.5, "thinking_end": "model"}'
 )
 ANSWER = f'{{"text": "Him.", "thinking": "Hm.", "evidence": [{EVIDENCE}], {STATS[1:]}'
 

@@ -11,7 +11,7 @@ from sala_core.bench import child
 from sala_core.bench.kernels.ceilings import Ceilings
 from sala_core.bench.machine import slug
 from sala_core.bench.records import OUT_OF_MEMORY, KernelRow, Table
-from sala_core.engine.engine import resolve_device
+from sala_core.engine.device import resolve_device
 from sala_core.errors import BenchError
 
 

@@ -140,7 +140,8 @@ def _answer(engine: Engine, ids: Tensor, new_tokens: int, progress: "_Progress")
     started, processor = time.perf_counter(), time.process_time()
     state.reserve(len(ids) + new_tokens + _SPARE_TOKENS)
     first = 0.0
-    for event in engine.generate(state, ids, SamplingParams(temperature=0, max_tokens=new_tokens)):
+    sampling = SamplingParams(temperature=0, stop_repetition=False, max_tokens=new_tokens)
+    for event in engine.generate(state, ids, sampling):
         if isinstance(event, Token) and not first:
             first, processor = time.perf_counter() - started, time.process_time() - processor
         elif isinstance(event, PromptProgress):

@@ -77,7 +77,7 @@ def _answer(
     answer: list[int] = []
     times: list[float] = []
     passes = 0
-    sampling = SamplingParams(temperature=0, max_tokens=new_tokens)
+    sampling = SamplingParams(temperature=0, stop_repetition=False, max_tokens=new_tokens)
     for event in engine.generate(state, ids[-1:], sampling, drafts=drafts):
         if isinstance(event, Token) and event.id is not None:
             answer.append(event.id)

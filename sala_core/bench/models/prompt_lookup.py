@@ -93,7 +93,7 @@ def _ask(
 ) -> tuple[int, ...]:
     """Answer one question and add it to `totals`. Returns the tokens of the answer."""
     drafts = DraftIndex(np.concatenate([ids, question])) if drafted else None
-    sampling = SamplingParams(temperature=0, max_tokens=_MAX_ANSWER_TOKENS)
+    sampling = SamplingParams(temperature=0, stop_repetition=False, max_tokens=_MAX_ANSWER_TOKENS)
     started = None
     answer: tuple[int, ...] = ()
     for event in engine.generate(state, question, sampling, drafts=drafts):

@@ -12,7 +12,7 @@ from sala_core.bench.models.answer_job import AnswerJob
 from sala_core.bench.models.roofline import Work
 from sala_core.bench.records import MEASURED, OUT_OF_MEMORY, ModelRow, Table
 from sala_core.bench.sizes import Size
-from sala_core.engine.engine import resolve_device
+from sala_core.engine.device import resolve_device
 from sala_core.errors import BenchError
 from sala_core.model.state import KvKind
 from sala_core.text.lengths import length_name

@@ -115,6 +115,7 @@ def test_every_question_after_a_restart_reads_only_itself(commands, answer):
     second = commands.json("ask", "demo", "And then?", *_GREEDY)
     assert set(answer) == {
         "answer",
+        "thinking",
         "evidence",
         "tokens_reused",
         "tokens_read",

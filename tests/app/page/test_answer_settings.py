@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.grammar.ranges import PAGE_MAX_TOKENS
+from app.grammar.ranges import PAGE_MAX_TOKENS, THINKING_BUDGET
 from app.page.answer_settings import (
     FILE,
     AnswerSettings,
@@ -15,6 +15,7 @@ from app.page.answer_settings import (
     placeholders,
     quotation_choices,
     save_settings,
+    thinking_choices,
 )
 from sala_core import SamplingParams
 from sala_core.errors import SettingsError
@@ -26,6 +27,8 @@ SETTINGS = st.builds(
     max_tokens=st.none() | st.integers(1, PAGE_MAX_TOKENS.high),
     seed=st.none() | st.integers(0, 2**63 - 1),
     verbatim=st.none() | st.booleans(),
+    think=st.none() | st.booleans(),
+    thinking_budget=st.none() | st.integers(1, THINKING_BUDGET.high),
 )
 
 
@@ -45,8 +48,10 @@ def test_every_valid_setting_is_valid_for_the_engine_and_is_stored(tmp_path_fact
         (("0", "1", "1", "0"), {"temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "seed": 0}),
         ((" 0,7 ", ".9", "1,000", "42"), {"temperature": 0.7, "top_p": 0.9, "max_tokens": 1000, "seed": 42}),
         (("", "", "512 tokens", ""), {"max_tokens": 512}),
-        (("", "", "", "", "Word for word"), {"verbatim": True}),
-        (("", "", "", "", "In its own words"), {"verbatim": False}),
+        (("", "", "", "", "", "Word for word"), {"verbatim": True}),
+        (("", "", "", "", "", "In its own words"), {"verbatim": False}),
+        (("", "", "", "", "16,384", "", "Answer at once"), {"think": False, "thinking_budget": 16384}),
+        (("", "", "", "", "", "", "Think first"), {"think": True}),
     ],
 )
 def test_numbers_are_parsed_as_people_write_them(typed, changes):
@@ -68,6 +73,8 @@ def test_numbers_are_parsed_as_people_write_them(typed, changes):
         (("", "", "2.5", ""), "Longest answer must be a whole number of tokens; “2.5” is none."),
         (("", "", "", "-3"), "Seed"),
         (("", "", "", str(2**63)), "Seed must be a whole number from 0 to 2^63 - 1, or nothing"),
+        (("", "", "", "", "0"), "Longest thinking must be a whole number from 1 to 1,048,576, not 0."),
+        (("", "", "", "", "long"), "Longest thinking must be a whole number of tokens; “long” is none."),
         (("", "", "", "<b>"), "Seed must be a whole number, or nothing; “<b>” is none."),
     ],
 )
@@ -89,6 +96,8 @@ def test_an_error_names_the_invalid_setting(typed, words):
         '{"top_p": NaN}',
         '{"seed": true}',
         '{"verbatim": 1.5}',
+        '{"think": "yes"}',
+        '{"thinking_budget": true}',
     ],
 )
 def test_a_damaged_file_gives_empty_settings(kept, tmp_path):
@@ -103,14 +112,16 @@ def test_unknown_settings_of_a_later_version_are_ignored(tmp_path):
 
 def test_the_models_own_values_are_shown():
     own = SamplingParams(temperature=0.6, top_p=0.95, max_tokens=1)
-    assert placeholders(own) == ["0.6", "0.95", "1 token", "random"]
-    assert len(placeholders(None)) == 4
+    assert placeholders(own) == ["0.6", "0.95", "1 token", "random", "8,192 tokens"]
+    assert len(placeholders(None)) == 5
 
 
 def test_the_note_names_what_is_set_and_nothing_else():
     assert note_html(AnswerSettings()) == ""
     shown = note_html(AnswerSettings(temperature=0.0, max_tokens=2000, seed=7))
     assert "Answers with temperature 0 · at most 2,000 tokens · seed 7" in shown
+    thinking = note_html(AnswerSettings(think=False, thinking_budget=9000))
+    assert "Answers with no thinking · at most 9,000 tokens of thinking" in thinking
     assert "quotations word for word" in note_html(AnswerSettings(verbatim=True))
 
 
@@ -118,3 +129,14 @@ def test_the_note_names_what_is_set_and_nothing_else():
 def test_the_models_own_way_to_quote_is_named(own, words):
     defaults = None if own is None else SamplingParams(verbatim=own)
     assert quotation_choices(defaults)[0] == (f"As the model has it ({words})", "")
+
+
+@pytest.mark.parametrize(("own", "words"), [(None, "its own"), (True, "think first"), (False, "answer at once")])
+def test_the_models_own_way_to_think_is_named(own, words):
+    assert thinking_choices(own)[0] == (f"As the model has it ({words})", "")
+
+
+def test_settings_of_thinking_are_kept_but_not_applied_to_a_model_that_cannot_think():
+    settings = AnswerSettings(seed=3, think=True, thinking_budget=100)
+    assert settings.for_model(thinks=False) == AnswerSettings(seed=3)
+    assert settings.for_model(thinks=True) == settings

@@ -12,7 +12,7 @@ from app.page.handlers import Handlers
 from app.page.markup import block, escape, safe_markdown, tag
 from app.page.page import build_page, page_options
 from app.page.panels import build_panels
-from sala_core.events import AnswerStats, Evidence, Quotation, ReadProgress, ReadReceipt
+from sala_core.events import AnswerStats, Evidence, KernelProgress, Quotation, ReadProgress, ReadReceipt
 from sala_core.ingest import SkippedFile
 
 EVIL = '<script>alert(1)</script>" onload="x\n\n# Heading $$x$$ ![i](http://e.example/i.png)'
@@ -130,10 +130,39 @@ def test_turns_are_shown_with_thinking_first_and_the_pending_question_last():
     said = _answer("Yes", thinking="Hm <b>", stats=AnswerStats(finish_reason="stopped"))
     shown = conversation.history_messages([FakeMessage(id="q", role="user", text="So?"), said], "And <i>now</i>?")
     assert [message["role"] for message in shown] == ["user", "assistant", "assistant", "user"]
-    assert shown[1]["metadata"] == {"title": "Thinking", "status": "done"}
+    assert shown[1]["metadata"] == {"title": "Thought", "status": "done"}
     assert shown[1]["content"] == "Hm &lt;b>"
     assert shown[2]["content"] == "Yes\n\n*Stopped here.*"
     assert shown[3]["content"] == "And &lt;i>now&lt;/i>?"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end", "title"),
+    [
+        (12.4, "model", "Thought for 12 s"),
+        (0.2, "", "Thought for under a second"),
+        (83.0, "budget", "Thought for 1 min 23 s, up to its limit"),
+        (5.0, "repetition", "Thought for 5 s, until it only repeated itself"),
+        (5.0, "open", "Thought for 5 s, not to its end"),
+    ],
+)
+def test_thinking_is_titled_with_its_time_and_its_end(seconds, end, title):
+    stats = AnswerStats(seconds_thinking=seconds, thinking_end=end)
+    thought, _ = conversation.history_messages([_answer("Yes", thinking="Hm", stats=stats)])
+    assert thought["metadata"] == {"title": title, "status": "done"}
+
+
+def test_the_title_counts_while_the_thinking_goes_on():
+    job = FakeJob(id="j", session_id="s", kind="ask", thinking="Hm", thinking_s=7.2, is_thinking=True)
+    assert conversation.thinking_title(job) == "Thinking for 7 s"
+    job.is_thinking = False
+    assert conversation.thinking_title(job) == "Thought for 7 s"
+
+
+def test_an_answer_that_looped_says_so():
+    said = _answer("It was the gardener.", stats=AnswerStats(finish_reason="repetition"))
+    ending = "*Ended here, because the model only repeated itself. The copies are left out.*"
+    assert conversation.answer_markdown(said) == f"It was the gardener.\n\n{ending}"
 
 
 def _reading(**progress):
@@ -216,10 +245,20 @@ def test_the_meter_shows_read_free_and_memory():
 def test_the_banner_is_for_demonstration_and_failed_models_only():
     shown = meter.banner_html(FakeModelInfo())
     assert "small demonstration model" in shown
-    assert "hf download openbmb/MiniCPM-SALA" in shown
+    assert "python3 launch.py download openbmb/MiniCPM-SALA" in shown
     assert "python3 launch.py --model openbmb/MiniCPM-SALA" in shown
     assert meter.banner_html(FakeModelInfo(is_demonstration=False)) == ""
     assert "no &lt;b&gt; file" in meter.banner_html(FakeModelInfo(status="failed", error="no <b> file"))
+
+
+def test_a_note_about_the_device_and_the_compiling_of_kernels_are_shown():
+    note = "The CPU computes, not the card: torch is a <CPU> build."
+    for is_demonstration in (True, False):
+        shown = meter.banner_html(FakeModelInfo(is_demonstration=is_demonstration, device_note=note))
+        assert "The CPU computes, not the card: torch is a &lt;CPU&gt; build." in shown
+        assert ("small demonstration model" in shown) == is_demonstration
+    loading = FakeModelInfo(status="loading", kernels=KernelProgress(kernels_done=3, kernels_total=14))
+    assert "Compiling kernels 3 of 14 (first start on this card)" in meter.model_html(loading)
 
 
 def test_new_sessions_get_an_unused_name():

@@ -123,8 +123,8 @@ from app.grammar.parser import parse
 
 class Workspace:
     library = None
-    def __init__(self, folder, model, device, kv):
-        print("workspace", folder.name, model, device, kv, flush=True)
+    def __init__(self, folder, model, device, kv, *, bos):
+        print("workspace", folder.name, model, device, kv, bos, flush=True)
     def close(self):
         print("closed", flush=True)
 
@@ -150,7 +150,7 @@ def test_it_prints_its_address_serves_and_closes_on_a_signal(root, tmp_path, num
         "PYTHONUNBUFFERED": "1",
     }
     program = subprocess.Popen(
-        [sys.executable, "-c", RUNNER, "--port", str(port), "--no-browser", "--device", "cpu", "--kv", "int8"],
+        [sys.executable, "-c", RUNNER, "--port", str(port), "--no-browser", "--kv=int8", "--bos=off", "--device=cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,7 +158,7 @@ def test_it_prints_its_address_serves_and_closes_on_a_signal(root, tmp_path, num
         env=environ,
     )
     try:
-        assert program.stdout.readline() == "workspace lib embedded cpu int8\n"
+        assert program.stdout.readline() == "workspace lib embedded cpu int8 False\n"
         shown = program.stdout.readline()
         assert shown.startswith(f"Open http://127.0.0.1:{port}/?token=")
         with httpx.Client(follow_redirects=True) as client:

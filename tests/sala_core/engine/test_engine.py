@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from sala_core import Engine
+from sala_core.engine.device import DeviceChoice
 from sala_core.errors import ConfigError, DeviceError, MemoryBudgetError, ModelError
+from sala_core.events import DeviceNote
 from sala_core.model.checkpoint import expected_shapes
 from sala_core.model.forward import AttentionTrace
 
@@ -128,6 +130,15 @@ def test_a_missing_cuda_device_is_reported(make_model, monkeypatch):
     with pytest.raises(DeviceError, match="choose --device cpu"):
         Engine.load(make_model(), device="cuda")
     assert Engine.load(make_model(), device="auto").model.device.type == "cpu"
+
+
+def test_a_note_about_the_device_is_reported_and_kept(make_model, monkeypatch):
+    chosen = DeviceChoice(device=torch.device("cpu"), note="The CPU computes, not the card: it is too old.")
+    monkeypatch.setattr("sala_core.engine.engine.choose_device", lambda device: chosen)
+    events = []
+    engine = Engine.load(make_model(), "auto", report=events.append)
+    assert events == [DeviceNote(text=chosen.note)]
+    assert engine.device_note == chosen.note
 
 
 def test_another_kind_of_model_is_refused(make_model):

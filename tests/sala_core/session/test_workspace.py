@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -13,7 +14,8 @@ from reading_helpers import last
 
 from sala_core import SamplingParams
 from sala_core.engine.memory_budget import MAX_TOKENS
-from sala_core.errors import IngestError, LibraryError, SessionBusyError, SessionExistsError
+from sala_core.errors import IngestError, LibraryError, ModelError, SessionBusyError, SessionExistsError
+from sala_core.events import DeviceNote, KernelProgress
 from sala_core.model.checkpoint import EMBEDDED
 from sala_core.session.session import Session
 from sala_core.session.workspace import Workspace
@@ -334,6 +336,24 @@ def test_an_unexpected_error_while_loading_is_reported(start, monkeypatch):
     workspace = start()
     until(lambda: workspace.model_info().status == "failed")
     assert "driver gone" in workspace.model_info().error
+
+
+def test_what_loading_reports_is_in_the_models_info(start, monkeypatch):
+    release, progress = threading.Event(), KernelProgress(kernels_done=3, kernels_total=14)
+
+    def slow(*arguments, report, **options):
+        report(DeviceNote(text="the first of 2 cards computes"))
+        report(progress)
+        release.wait(30)
+        raise ModelError("enough")
+
+    monkeypatch.setattr("sala_core.session.workspace.Engine.load", slow)
+    workspace = start()
+    info = until(lambda: workspace.model_info() if workspace.model_info().kernels else None)
+    assert (info.status, info.device_note, info.kernels) == ("loading", "the first of 2 cards computes", progress)
+    release.set()
+    until(lambda: workspace.model_info().status == "failed")
+    assert workspace.model_info().kernels is None
 
 
 def test_a_ready_model_is_reported(workspace, random_model):

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as RawTokenizer
 
-from sala_core.errors import TokenizerError
+from sala_core.errors import SettingsError, TokenizerError
 from sala_core.text.chat_template import ChatLayout, derive_pieces
 from sala_core.text.tokenizer import Tokenizer
 
@@ -78,7 +78,7 @@ def test_chatml_like_templates_give_the_chatml_pieces(make, template):
         assert tokenizer.decode(layout.message_prefix(role)) == f"<|im_start|>{role}\n"
         assert tokenizer.decode(layout.message_suffix(role)) == "<|im_end|>\n"
     assert tokenizer.decode(layout.generation_prompt()) == "<|im_start|>assistant\n"
-    assert layout.opens_thinking is False
+    assert layout.opens_thinking() is False
 
 
 def test_the_bos_token_occurs_once_and_a_prompt_that_opens_thinking_is_recognized(make):
@@ -88,7 +88,62 @@ def test_the_bos_token_occurs_once_and_a_prompt_that_opens_thinking_is_recognize
     assert tokenizer.decode(layout.message_prefix("user")) == "<|sh|>user<|eh|>\n\n"
     assert tokenizer.decode(layout.message_suffix("assistant")) == "</s>"
     assert tokenizer.decode(layout.generation_prompt()) == "<|sh|>assistant<|eh|>\n\n<think>\n"
-    assert layout.opens_thinking is True
+    assert layout.opens_thinking() is True
+
+
+SWITCHED = (
+    CHATML.removesuffix("{% endif %}")
+    + "{% if enable_thinking is defined and enable_thinking is false %}"
+    + "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+OPENED = SWITCHED.replace("{% endif %}{% endif %}", "{% else %}{{ '<think>\n' }}{% endif %}{% endif %}")
+OFF = SWITCHED.replace("is defined and enable_thinking is false", "is not defined or not enable_thinking")
+IN_SYSTEM = CHATML.replace("message['content'] +", "message['content'] + ('/think' if enable_thinking else '') +")
+START, EMPTY = "<|im_start|>assistant\n", "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "prompts", "by_default"),
+    [
+        (SWITCHED, (START, START, START + EMPTY), True),
+        (OPENED, (START + "<think>\n", START + "<think>\n", START + EMPTY), True),
+        (OFF, (START + EMPTY, START, START + EMPTY), False),
+        (DROPS_THINKING, (START, START, START + EMPTY), True),  # it thinks, and its template cannot switch it
+        (CHATML, None, None),
+        (IN_SYSTEM + "{# <think> #}", (START, START, START + EMPTY), True),  # would change messages already read
+        (CHATML + "{# <think> #}", (START, START, START + EMPTY), True),
+    ],
+    ids=["switched", "opened", "off", "drops", "none", "in messages", "mentioned"],
+)
+def test_thinking_is_switched_by_the_template_or_by_an_empty_block(make, template, prompts, by_default):
+    tokenizer = make(template)
+    layout = ChatLayout.from_tokenizer(tokenizer)
+    if prompts is None:
+        assert not layout.thinks
+        assert not layout.thinks_by_default
+        assert layout.generation_prompt(False).tolist() == layout.generation_prompt().tolist()
+        with pytest.raises(SettingsError, match="no <think> block"):
+            layout.generation_prompt(True)
+        return
+    assert layout.thinks
+    assert layout.thinks_by_default is by_default
+    for think, prompt in zip((None, True, False), prompts, strict=True):
+        assert tokenizer.decode(layout.generation_prompt(think)) == prompt
+        assert layout.opens_thinking(think) == prompt.endswith("<think>\n")
+    assert tokenizer.decode(layout.thinking_end) == "\n</think>\n\n"
+
+
+def test_a_template_that_always_opens_a_block_gets_an_empty_one(make):
+    layout = ChatLayout.from_tokenizer(make(HEADERS))
+    assert layout.thinks
+    assert layout.pieces.thinking_prompts[False] == f"<|sh|>assistant<|eh|>\n\n{EMPTY}"
+    assert layout.opens_thinking(True)
+    assert not layout.opens_thinking(False)
+
+
+def test_the_white_space_after_thinking_is_the_templates(make):
+    layout = ChatLayout.from_tokenizer(make(SWITCHED.replace("</think>\n\n", "</think>\n")))
+    assert layout.pieces.closing == "\n</think>\n"
 
 
 def test_text_only_between_messages_belongs_to_the_next_prefix(make):

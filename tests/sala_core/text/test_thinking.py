@@ -60,3 +60,19 @@ def test_text_is_returned_as_soon_as_it_cannot_be_a_tag():
     assert splitter.push("<thi") == []
     assert [piece.text for piece in splitter.push("s")] == ["<this"]
     assert [piece.text for piece in splitter.push(" is")] == [" is"]
+
+
+@given(TEXTS, st.booleans())
+def test_where_the_text_ends_is_known_at_every_character(text, inside):
+    splitter = ThinkSplitter(inside=inside)
+    for n, character in enumerate(text, 1):
+        splitter.push(character)
+        begin = text[:n].lstrip()
+        opened = inside or begin.startswith("<think>")
+        closed = "</think>" in (text[:n] if inside else begin.removeprefix("<think>"))
+        assert splitter.thinking == (opened and not closed)
+        assert splitter.in_open_tag == (not opened and begin != "" and "<think>".startswith(begin))
+        ends = [text[:n].endswith("</think>"[:k]) for k in range(1, 8)]
+        if splitter.in_close_tag:
+            assert splitter.thinking
+            assert any(ends)
