@@ -1,4 +1,4 @@
-"""Runs one command: from a parsed command line to an exit code.
+"""Runs one command: from a parsed command line to an exit code. `main` is the command `sala` of an installed package.
 
 This is the only place that catches unexpected exceptions.
 """
@@ -12,11 +12,25 @@ from pathlib import Path
 
 import platformdirs
 
-from app.grammar.parser import Arguments
+from app.grammar.parser import Arguments, parse
+from app.setup.environment import SetupError
+from app.setup.packaged import enter_packaged
+from sala_core.assets import APP_NAME, IN_CHECKOUT
 from sala_core.errors import SalaError
 
-APP_NAME = "sala-desktop"
 _BROKEN_PIPE = 128 + 13  # as shells report SIGPIPE
+
+
+def main() -> int:
+    """Run the process's own command line where the program is installed as a package. Return the exit code."""
+    argv = sys.argv[1:]
+    arguments = parse(argv, program="sala")
+    try:
+        code = enter_packaged(arguments, argv, in_checkout=IN_CHECKOUT)
+    except SetupError as error:
+        _print_error(str(error))
+        return 1
+    return run(arguments) if code is None else code
 
 
 def run(arguments: Arguments) -> int:
@@ -75,6 +89,22 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.eval import evaluate
 
             return evaluate(arguments, folder)
+        case "verify":
+            from app.commands.verify import verify
+
+            return verify(arguments, folder)
+        case "models":
+            from app.commands.models import models
+
+            return models(arguments, folder)
+        case "download":
+            from app.commands.download import download
+
+            return download(arguments, folder)
+        case "doctor":
+            from app.commands.doctor import doctor
+
+            return doctor(arguments, folder)
         case "train":
             from app.commands.train import train
 
@@ -118,3 +148,7 @@ def _silence_stdout() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

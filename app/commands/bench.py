@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from app.commands.load_lines import print_device_note
 from app.grammar.bench import BenchArguments
 from app.grammar.parser import Arguments
 from app.wording import size
-from sala_core.assets import ASSETS
+from sala_core.assets import ASSETS, IN_CHECKOUT
 
 if TYPE_CHECKING:
     from sala_core.bench import KernelRow, ModelRow
 
-_OUT = ASSETS / "benchmarks"
+_OUT = ASSETS / "benchmarks" if IN_CHECKOUT else Path("bench-results")
 RowT = TypeVar("RowT", bound="KernelRow | ModelRow")
 
 
@@ -27,6 +28,7 @@ def bench(arguments: Arguments, _folder: Path) -> int:
 
     if importlib.util.find_spec("matplotlib") is None:
         raise BenchError("matplotlib is not installed; run through launch.py, which installs it")
+    print_device_note(arguments.device)
     return _kernels(options, arguments.device) if options.what == "kernels" else _model(options, arguments.device)
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.load_lines import LoadLines
 from app.commands.open_session import StopSignals
 from app.grammar.eval import EvalArguments
 from app.grammar.parser import Arguments
@@ -58,7 +59,10 @@ def _local(arguments: Arguments, options: EvalArguments) -> LocalModel:
     from sala_core import Engine
     from sala_core.evals import LocalModel
 
-    engine = Engine.load(arguments.model, device=arguments.device, kv=arguments.kv_kind)
+    with LoadLines() as lines:
+        engine = Engine.load(
+            arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
+        )
     return LocalModel(engine, max_tokens=options.max_tokens, verbatim=options.verbatim)
 
 

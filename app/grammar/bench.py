@@ -58,7 +58,12 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
         choices=WEIGHTS,
         help="weights of both models (default: int4; embedded: bf16, on a CPU float32)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: assets/benchmarks)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder of results (default: assets/benchmarks; of an installed package bench-results)",
+    )
     _add_run_options(parser)
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from app.grammar.bench import PARTS, BenchArguments, add_bench_options
+from app.grammar.doctor import DoctorArguments, add_doctor_options
+from app.grammar.download import DownloadArguments, add_download_options
 from app.grammar.eval import EvalArguments, add_eval_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
-from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE
+from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE, THINKING_BUDGET
 from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 from app.grammar.values import VERBATIM_HELP, not_blank, number, seed, whole_number
 
@@ -21,7 +23,8 @@ DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
 KV_KINDS = ("auto", "bf16", "int8", "fp8")
 CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
-_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv")
+BOS_CHOICES = ("auto", "on", "off")
+_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv", "--bos")
 _DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps the model's state on disk, and answers
 questions about them. Without a command it opens the page in a browser."""
 
@@ -36,6 +39,7 @@ class Arguments:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     kv: Literal["auto", "bf16", "int8", "fp8"] = "auto"
+    bos: Literal["auto", "on", "off"] = "auto"
     port: int | None = None
     """None means the default port, or a free port if the default port is in use."""
     browser: bool = True
@@ -48,6 +52,9 @@ class Arguments:
     json: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    think: bool | None = None
+    """None means the model's default."""
+    thinking_budget: int | None = None
     verbatim: bool | None = None
     """None means the model's default."""
     seed: int | None = None
@@ -63,12 +70,23 @@ class Arguments:
     """Set only for the command train."""
     convert: ConvertArguments | None = None
     """Set only for the command convert."""
+    doctor: DoctorArguments | None = None
+    """Set only for the command doctor."""
+    download: DownloadArguments | None = None
+    """Set only for the command download."""
+    torch: Literal["auto", "cpu", "cuda"] | None = None
+    """The build of torch that `setup` installs; None keeps what was chosen before."""
     pytest_args: tuple[str, ...] = ()
 
     @property
     def kv_kind(self) -> Literal["auto", "plain", "int8", "fp8"]:
         """`--kv` in the engine's terms: bf16 stands for the model's own number format, even if that is not bfloat16."""
         return "plain" if self.kv == "bf16" else self.kv
+
+    @property
+    def bos_choice(self) -> Literal["auto"] | bool:
+        """`--bos` in the engine's terms."""
+        return "auto" if self.bos == "auto" else self.bos == "on"
 
 
 _RECORDS: dict[str, Callable[[argparse.Namespace], object]] = {
@@ -77,6 +95,8 @@ _RECORDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "eval": EvalArguments.from_namespace,
     "train": TrainArguments.from_namespace,
     "convert": ConvertArguments.from_namespace,
+    "doctor": DoctorArguments.from_namespace,
+    "download": DownloadArguments.from_namespace,
 }
 """Commands with many options -> how they collect them. The field of Arguments has the command's name."""
 
@@ -88,10 +108,13 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
-def parse(argv: Sequence[str]) -> Arguments:
-    """Parse a command line without the program's name. Raises SystemExit for `--help` (0) and bad usage (2)."""
+def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
+    """Parse a command line. Raises SystemExit for `--help` (0) and bad usage (2).
+
+    argv: the command line without the program's name. program: that name, for help and messages.
+    """
     own, pytest_args = _split_pytest_arguments(list(argv))
-    parser = build_parser()
+    parser = build_parser(program)
     namespace = parser.parse_args(own)
     if namespace.command in _RECORDS:
         setattr(namespace, namespace.command, _RECORDS[namespace.command](namespace))
@@ -122,9 +145,9 @@ def _usage_error(namespace: argparse.Namespace) -> str | None:
     return None
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the whole command line, except pytest's own arguments."""
-    parser = _Parser(prog="launch.py", description=_DESCRIPTION, allow_abbrev=False)
+def build_parser(program: str = "launch.py") -> argparse.ArgumentParser:
+    """Build the parser of the whole command line, except pytest's own arguments. program: the name in help."""
+    parser = _Parser(prog=program, description=_DESCRIPTION, allow_abbrev=False)
     _add_common(parser, suppress=False)
     parser.add_argument(
         "--port",
@@ -151,10 +174,19 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     ask.add_argument("question", type=not_blank("the question is empty"), metavar="QUESTION")
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     max_tokens, temperature = whole_number(*COMMAND_MAX_TOKENS), number(*COMMAND_TEMPERATURE)
-    ask.add_argument("--max-tokens", type=max_tokens, metavar="N", help="longest answer, in tokens")
+    ask.add_argument("--max-tokens", type=max_tokens, metavar="N", help="longest answer in tokens, without thinking")
+    ask.add_argument(
+        "--think",
+        action=argparse.BooleanOptionalAction,
+        help="think before the answer, or not (default: the model's own way); only for models that can think",
+    )
+    budget = whole_number(*THINKING_BUDGET)
+    ask.add_argument(
+        "--thinking-budget", type=budget, metavar="N", help="longest thinking, in tokens; the answer follows"
+    )
     ask.add_argument("--temperature", type=temperature, metavar="T", help="0 is greedy: always the most likely token")
     ask.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
-    ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text")
+    ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text on the same machine")
 
     sessions = _command(commands, "sessions", "list the sessions")
     sessions.add_argument("--json", action="store_true", help="print a JSON list")
@@ -168,6 +200,10 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
 
 
 def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    models = _command(commands, "models", "list the models that are here or can be had, and what fits this machine")
+    models.add_argument("paths", nargs="*", type=Path, metavar="FOLDER", help="also describe the model in this folder")
+    models.add_argument("--json", action="store_true", help="print one JSON object")
+    add_download_options(_command(commands, "download", "download a model; continues a download that was stopped"))
     kernels = _command(commands, "kernels", "show what each Triton kernel uses on each card, and how exact it is")
     kernels.add_argument("operations", nargs="*", metavar="OPERATION", help="only these (default: all)")
     kernels.add_argument(
@@ -178,8 +214,11 @@ def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     add_quantize_options(quantize)
     bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
     add_bench_options(bench)
+    _command(commands, "verify", "read all files of the model, and compare them with their checksums")
     evals = _command(commands, "eval", "evaluate a model, here or behind an endpoint, on long texts")
     add_eval_options(evals)
+    doctor = _command(commands, "doctor", "examine machine, card and model; writes a report to attach to a bug report")
+    add_doctor_options(doctor)
     train = _command(commands, "train", "train a hybrid model by a recipe, stage by stage; continues a stopped run")
     add_train_options(train)
     add_convert_options(_command(commands, "convert", "convert a dense model to a backbone for train"))
@@ -189,7 +228,12 @@ def _add_development_commands(commands: "argparse._SubParsersAction[_Parser]") -
     test = _command(commands, "test", "install what the tests need and run them")
     test.usage = "launch.py test [PYTEST ARGUMENT ...]"
     _command(commands, "check", "run ruff, mypy and the architecture tests, without the test suite (about a minute)")
-    _command(commands, "setup", "only create or update the environment")
+    setup = _command(commands, "setup", "only create or update the environment")
+    setup.add_argument(
+        "--torch",
+        choices=DEVICES,
+        help="build of torch: auto is CUDA if there is an NVIDIA driver (default: as before)",
+    )
 
 
 def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, text: str) -> argparse.ArgumentParser:
@@ -231,6 +275,13 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
         help="number format of keys and values, in memory and on disk: bf16 is the model's own format, int8 and fp8 "
         "take half the space; what was read in one format is read again for another (default: auto, which is bf16 if "
         "a million tokens fit)",
+    )
+    group.add_argument(
+        "--bos",
+        choices=BOS_CHOICES,
+        default=argparse.SUPPRESS if suppress else "auto",
+        help="whether a session begins with the token <s>; what was read in one way is read again for another "
+        "(default: auto, as the tokenizer's settings ask)",
     )
 
 

@@ -20,6 +20,8 @@ SEED = Range(0, 2**63 - 1)
 """The seeds that random generators take, everywhere in the program."""
 
 COMMAND_TEMPERATURE = Range(0.0, 100.0)
+THINKING_BUDGET = Range(1, 1 << 20)
+
 COMMAND_MAX_TOKENS = Range(1, 2**31 - 1)
 EVAL_MAX_TOKENS = Range(1, 1 << 20)
 

@@ -1,22 +1,27 @@
 """The program's own environment: created on the first run, updated when `pyproject.toml` changes.
 
-Standard library only. The installation writes a stamp file last. A start that finds no valid stamp continues the
+Standard library only. The installation writes a finished stamp last. A start that finds no finished stamp continues the
 interrupted installation. A lock file makes sure that only one start installs at a time.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.grammar.parser import Arguments
+from app.setup import torch_build
+from app.setup.download_size import expected_size, in_words, missing_space
 from app.setup.install_lock import InstallLock
 from app.setup.install_log import InstallLog
+from app.setup.installer import Installer, choose_installer
+from app.setup.partial_packages import remove_partial_metadata
+from app.setup.stamp import Stamp
+from app.setup.torch_plan import TorchPlan, plan_torch
 
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # next to a server, threads that spin slow each other down a hundredfold
@@ -34,6 +39,17 @@ SETTINGS = {
 }
 """Environment variables that the program sets before any import. Values that the user has set take precedence."""
 
+if sys.platform == "linux":  # torch for Windows cannot
+    # The memory of a card that torch holds then grows and shrinks in place. Otherwise the pieces that are left between
+    # buffers of growing sizes are lost.
+    SETTINGS["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+
+_ALLOCATOR_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+"""All names under which torch reads the settings of its allocator."""
+
+_ONLINE_COMMANDS = ("download",)
+"""Commands that talk to the hub: HF_HUB_OFFLINE is not set for them."""
+
 _REMOVED = (
     "PYTHONHOME",
     "__PYVENV_LAUNCHER__",
@@ -41,8 +57,9 @@ _REMOVED = (
     "PIP_PREFIX",
     "PIP_USER",
     "PIP_REQUIRE_VIRTUALENV",
+    "UV_SYSTEM_PYTHON",
 )
-_EXTRAS = {"test": "test", "check": "test", "bench": "bench", "eval": "bench", "train": "bench"}
+EXTRAS = {"test": "test", "check": "test", "bench": "bench", "eval": "bench", "train": "bench", "kernels": "triton"}
 """Command -> the optional dependencies that it needs."""
 
 _READY = "SALA_DESKTOP_ENVIRONMENT"
@@ -50,31 +67,6 @@ _READY = "SALA_DESKTOP_ENVIRONMENT"
 
 class SetupError(Exception):
     """The environment cannot be created. Not part of `sala_core.errors`: `sala_core` needs the environment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stamp:
-    """What an installation was made from. If any value changes, the program installs again."""
-
-    pyproject: str
-    extras: tuple[str, ...]
-    executable: str
-    """Real path, size and modification time of the environment's interpreter, which change when Python is upgraded."""
-
-    @classmethod
-    def load(cls, file: Path) -> "Stamp | None":
-        """Return the stamp in `file`; None if there is none or it is damaged."""
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-            return cls(pyproject=values["pyproject"], extras=tuple(values["extras"]), executable=values["executable"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def save(self, file: Path) -> None:
-        """Write the stamp atomically."""
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        temporary.replace(file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,34 +92,95 @@ class Environment:
     def log_file(self) -> Path:
         return self.folder / "install.log"
 
-    def stamp(self, extras: Sequence[str]) -> Stamp:
-        """Return the stamp of an installation with these extras, from the present `pyproject.toml` and interpreter."""
+    def stamp(self, extras: Sequence[str], torch_choice: str = "auto") -> Stamp:
+        """Return the stamp of a finished installation, from the present `pyproject.toml`, interpreter and packages."""
         digest = hashlib.sha256((self.root / "pyproject.toml").read_bytes()).hexdigest()
-        return Stamp(pyproject=digest, extras=tuple(sorted(set(extras))), executable=_identity(self.python))
+        return Stamp(
+            pyproject=digest,
+            extras=tuple(sorted(set(extras))),
+            executable=_identity(self.python),
+            torch_choice=torch_choice,
+            torch_build=torch_build.installed_build(self.folder) or "",
+        )
 
-    def is_current(self, extras: Sequence[str]) -> bool:
-        """Whether a finished installation fits `pyproject.toml` and the interpreter and has at least these extras."""
+    def is_current(self, extras: Sequence[str], torch_choice: str | None = None) -> bool:
+        """Whether a finished installation fits `pyproject.toml` and the interpreter and has at least these extras.
+
+        torch_choice: auto, cpu or cuda, if the user names one: the installed build of torch must then be that one.
+        """
         installed = Stamp.load(self.stamp_file)
         if installed is None or not set(extras) <= set(installed.extras):
             return False
-        current = self.stamp(extras)
-        return installed.pyproject == current.pyproject and installed.executable == current.executable != ""
+        if torch_choice is not None and not (installed.torch_choice == torch_choice and self._fits(torch_choice)):
+            return False
+        digest = hashlib.sha256((self.root / "pyproject.toml").read_bytes()).hexdigest()
+        return installed.pyproject == digest and installed.executable == _identity(self.python) != ""
 
-    def ensure(self, extras: Sequence[str]) -> None:
-        """Create, repair or update the environment if needed. Prints progress to stderr. Raises SetupError."""
-        if self.is_current(extras):
+    def ensure(self, extras: Sequence[str], torch_choice: str | None = None) -> None:
+        """Create, repair or update the environment if needed. Prints progress to stderr. Raises SetupError.
+
+        torch_choice: auto, cpu or cuda; None keeps what was chosen before. Another build of torch than the installed
+        one means a new environment, because packages that only the old build needs would otherwise stay.
+        """
+        if self.is_current(extras, torch_choice):
             return
         with self._lock():
-            if self.is_current(extras):
+            if self.is_current(extras, torch_choice):
                 return
             installed = Stamp.load(self.stamp_file)
             extras = sorted({*extras, *(installed.extras if installed else ())})
-            self.stamp_file.unlink(missing_ok=True)
-            if not self._works():
-                self._create()
-            self._remove_partial_metadata()
-            self._install(extras)
-            self.stamp(extras).save(self.stamp_file)
+            choice = torch_choice or (installed.torch_choice if installed else "auto")
+            unfinished = Stamp(pyproject="", extras=tuple(extras), executable="", torch_choice=choice)
+            installer = choose_installer()
+            remove_partial_metadata(self.folder)
+            is_other_build = torch_choice is not None and not self._fits(torch_choice)
+            is_new = is_other_build or not self._works(installer)
+            plan = self._announce(choice, installer, extras, is_new=is_new)
+            if self.folder.exists():
+                unfinished.save(self.stamp_file)
+            if is_new:
+                self._create(installer)
+                unfinished.save(self.stamp_file)
+            self._install(installer, extras, plan.index if plan else None)
+            finished = self.stamp(extras, choice)
+            if plan and plan.wanted == "cuda" != finished.torch_build:
+                _say("The installed torch has no CUDA: the package index has no other build for this system")
+            finished.save(self.stamp_file)
+
+    def advice(self) -> str:
+        """Return a sentence if the installed build of torch cannot use this machine's NVIDIA card; otherwise ''."""
+        installed = Stamp.load(self.stamp_file)
+        if installed is None or installed.torch_choice != "auto" or installed.torch_build != "cpu":
+            return ""
+        if not torch_build.has_nvidia_driver():
+            return ""
+        size = expected_size("cuda", installed.extras)
+        amount = f" ({in_words(size.download)} to download)" if size else ""
+        return (
+            "An NVIDIA driver is here, but the installed torch is the build for CPUs. For the card run: "
+            f"python3 launch.py setup --torch auto{amount}; to stay with the CPU: python3 launch.py setup --torch cpu"
+        )
+
+    def _fits(self, choice: str) -> bool:
+        """Whether the installed torch, if there is one, is the build that a choice means on this machine."""
+        return torch_build.installed_build(self.folder) in (None, torch_build.wanted_build(choice))
+
+    def _announce(self, choice: str, installer: Installer, extras: Sequence[str], *, is_new: bool) -> TorchPlan | None:
+        """Say what will be installed and how much that is. Raises SetupError if it does not fit on the disk.
+
+        Returns how torch is installed; None if it is there already.
+        """
+        if not is_new and torch_build.installed_build(self.folder) is not None:
+            _say("Installing what is missing or has changed. It is safe to interrupt: the next start continues")
+            return None
+        plan = plan_torch(choice, installer)
+        size = plan.least_size(extras)
+        if size is not None and (problem := missing_space(size, self.root)):
+            raise SetupError(problem)
+        if plan.remark:
+            _say(plan.remark)
+        _say(f"{plan.announcement(extras)}: the next start continues")
+        return plan
 
     def _lock(self) -> InstallLock:
         """Return the lock of the installation. Raises SetupError if the folder is not writable."""
@@ -140,18 +193,17 @@ class Environment:
             message = f"{self.root} is not writable ({error.strerror}); copy the program to a folder of your own"
             raise SetupError(message) from error
 
-    def _works(self) -> bool:
-        """Whether the environment's Python starts, has pip, and has the version that its packages are for."""
+    def _works(self, installer: Installer) -> bool:
+        """Whether the environment's Python starts, has the version of its packages, and suits the installer."""
         if not self.python.exists():
             return False
-        probe = "import pip, sys, sysconfig, os; sys.exit(not os.path.isdir(sysconfig.get_path('purelib')))"
-        command = [str(self.python), "-c", probe]
+        command = [str(self.python), "-c", installer.probe]
         return subprocess.run(command, capture_output=True, env=child_environ(), check=False).returncode == 0
 
-    def _create(self) -> None:
+    def _create(self, installer: Installer) -> None:
         if Path(sys.prefix).resolve() == self.folder.resolve():
-            raise SetupError(f"{self.folder} is damaged and runs this very command; use another Python")
-        _say(f"Creating an environment in {self.folder} (Python {sys.version.split()[0]})")
+            raise SetupError(f"{self.folder} runs this very command and must be made anew; use another Python")
+        _say(f"Creating an environment in {self.folder} (Python {sys.version.split()[0]}, {installer.name})")
         try:
             if self.folder.exists():
                 shutil.rmtree(self.folder)
@@ -159,62 +211,31 @@ class Environment:
             message = f"the old {self.folder} cannot be removed ({error.strerror}); delete it and start again"
             raise SetupError(message) from error
         created = subprocess.run(
-            [sys.executable, "-m", "venv", str(self.folder)],
+            installer.create(self.folder),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
             env=child_environ(),
             check=False,
         )
-        if created.returncode or not self._works():
+        if created.returncode or not self._works(installer):
             raise SetupError(_venv_failure(created.stdout + created.stderr))
 
-    def _remove_partial_metadata(self) -> None:
-        """Remove the metadata of partly installed packages. pip writes RECORD last, but counts them as installed."""
-        pattern = "Lib/site-packages/*.dist-info" if os.name == "nt" else "lib/python*/site-packages/*.dist-info"
-        for metadata in self.folder.glob(pattern):
-            if not (metadata / "RECORD").is_file():
-                shutil.rmtree(metadata, ignore_errors=True)
-
-    def _install(self, extras: Sequence[str]) -> None:
+    def _install(self, installer: Installer, extras: Sequence[str], torch_index: str | None) -> None:
+        """Install torch alone from its own index, if one is given, then all else. Raises SetupError."""
         target = str(self.root) + (f"[{','.join(extras)}]" if extras else "")
-        command = [str(self.python), "-u", "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-        command += ["--progress-bar", "raw" if self._pip_version() >= (24, 1) else "off", "--editable", target]
-        _say("Installing what the program needs (a few minutes the first time; safe to interrupt)")
+        steps = [["--editable", target]]
+        if torch_index:
+            torch = torch_build.requirement(self.root / "pyproject.toml")
+            steps.insert(0, ["--no-deps", "--index-url", torch_index, torch])
         with InstallLog(self.log_file) as log:
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                env=child_environ(),
-                cwd=self.root,
-            )
-            try:
-                assert process.stdout is not None
-                for line in process.stdout:
-                    log.take(line.rstrip("\n"))
-                code = process.wait()
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait()
-            if code:
-                log.show_tail()
-                raise SetupError(f"the installation failed (pip exit code {code}); the whole log is {self.log_file}")
+            for packages in steps:
+                command = installer.install(self.python, packages, child_environ())
+                if code := _run(command, log, self.root):
+                    log.show_tail()
+                    message = f"the installation failed ({installer.name} exit code {code})"
+                    raise SetupError(f"{message}; the whole log is {self.log_file}")
         _say(f"Installed in {log.seconds:.0f} s")
-
-    def _pip_version(self) -> tuple[int, ...]:
-        probe = "import pip; print(pip.__version__)"
-        output = subprocess.run(
-            [str(self.python), "-c", probe],
-            capture_output=True,
-            encoding="utf-8",
-            env=child_environ(),
-            check=False,
-        ).stdout
-        return tuple(int(part) for part in output.strip().split(".")[:2] if part.isdigit())
 
 
 def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
@@ -229,27 +250,63 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
     environment = Environment(root=Path(script).parent)
     inside = os.environ.pop(_READY, "") == str(environment.folder)
     if not inside:
-        environment.ensure([_EXTRAS[arguments.command]] if arguments.command in _EXTRAS else [])
+        extras = [EXTRAS[arguments.command]] if arguments.command in EXTRAS else []
+        environment.ensure(extras, arguments.torch)
+        if advice := environment.advice():
+            _say(advice)
     if arguments.command == "setup":
         _say(f"The environment in {environment.folder} is ready")
         return 0
     if inside:
         return None
     command = [str(environment.python), script, *argv]
-    environ = {**child_environ(), _READY: str(environment.folder)}
+    environ = {**child_environ(arguments.command), _READY: str(environment.folder)}
     if os.name != "nt":
         sys.stdout.flush()
         os.execve(command[0], command, environ)
-    return _run_and_wait(command, environ)
+    return run_and_wait(command, environ)
 
 
-def child_environ() -> dict[str, str]:
-    """Return `SETTINGS` and the variables of this process, without those that redirect Python or pip."""
+def child_environ(command: str = "") -> dict[str, str]:
+    """Return the settings of a command and the variables of this process, without those that redirect Python or pip."""
     inherited = {name: value for name, value in os.environ.items() if name not in _REMOVED}
-    return {**SETTINGS, **inherited}
+    return {**settings_of(command), **inherited}
 
 
-def _run_and_wait(command: list[str], environ: dict[str, str]) -> int:
+def settings_of(command: str) -> dict[str, str]:
+    """Return `SETTINGS`, for a command of _ONLINE_COMMANDS without the ban on the hub.
+
+    Without the allocator's settings too where the user has set them, by whatever name.
+    """
+    dropped = {"HF_HUB_OFFLINE"} if command in _ONLINE_COMMANDS else set()
+    if any(name in os.environ for name in _ALLOCATOR_SETTINGS):
+        dropped.add("PYTORCH_ALLOC_CONF")
+    return {name: value for name, value in SETTINGS.items() if name not in dropped}
+
+
+def _run(command: list[str], log: InstallLog, folder: Path) -> int:
+    """Run an installer in `folder`, hand its lines to the log, and return its exit code."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env=child_environ(),
+        cwd=folder,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.take(line.rstrip("\n"))
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def run_and_wait(command: list[str], environ: dict[str, str]) -> int:
     """Run the command in a child process, where the system cannot replace this one. Return its exit code.
 
     Ctrl-C reaches the child as well. This process ignores it and waits until the child has ended.

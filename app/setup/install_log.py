@@ -1,4 +1,4 @@
-"""pip's output: one line per package for the user, all of it in a log file. Standard library only."""
+"""The output of pip or uv: one line per package for the user, all of it in a log file. Standard library only."""
 
 import re
 import sys
@@ -10,14 +10,15 @@ from types import TracebackType
 _TAIL_LINES = 15
 _WHEEL = re.compile(r"(?P<name>[A-Za-z0-9_.]+?)-(?P<version>\d[^-]*)(-[^/]*\.whl|\.tar\.gz|\.zip)")
 _FETCH = re.compile(r"\s*(?P<verb>Downloading|Using cached|Processing) (?P<file>\S+)(?: \((?P<size>\d[^)]+)\))?")
+_UV_FETCH = re.compile(r"Downloading (?P<name>[A-Za-z0-9_.-]+) \((?P<size>\d[^)]+)\)")
+_UV_STEP = re.compile(r"(?P<verb>Resolved|Installed) (?P<count>\d+) packages? in .*")
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
 class InstallLog:
-    """Takes pip's lines one by one. Writes all of them to a file, and a short form of the important ones to stderr."""
+    """Takes the lines of pip or uv one by one. Writes all of them to a file, the important ones in short to stderr."""
 
     def __init__(self, file: Path) -> None:
-        self.num_packages = 0
         self._file = file
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._start = time.monotonic()
@@ -39,7 +40,7 @@ class InstallLog:
         self._handle.close()
 
     def take(self, line: str) -> None:
-        """Take one line of pip's output, without its newline."""
+        """Take one line of the output, without its newline."""
         if progress := _PROGRESS.fullmatch(line.strip()):
             self._show_progress(int(progress[1]), int(progress[2]))
             return
@@ -51,7 +52,7 @@ class InstallLog:
             print(f"  {text}", file=sys.stderr, flush=True)
 
     def show_tail(self) -> None:
-        """Print the last lines of pip's output to stderr."""
+        """Print the last lines of the output to stderr."""
         self._close_line()
         for line in self._tail:
             print(f"  | {line}", file=sys.stderr)
@@ -59,8 +60,13 @@ class InstallLog:
     def _shown(self, line: str) -> str:
         """Return what the user sees of a line; empty for most lines."""
         if line.startswith("Installing collected packages: "):
-            self.num_packages = line.count(",") + 1
-            return f"unpacking {self.num_packages} package{'s' if self.num_packages > 1 else ''}"
+            num_packages = line.count(",") + 1
+            return f"unpacking {num_packages} package{'s' if num_packages > 1 else ''}"
+        if found := _UV_FETCH.fullmatch(line):
+            return f"downloading {found['name']} ({found['size']})"
+        if found := _UV_STEP.fullmatch(line):
+            verb = "needed" if found["verb"] == "Resolved" else "installed"
+            return f"{found['count']} package{'s' if found['count'] != '1' else ''} {verb}"
         fetch = _FETCH.match(line)
         wheel = _WHEEL.fullmatch(fetch["file"].rsplit("/", 1)[-1]) if fetch else None
         if fetch is None or wheel is None or fetch["file"].endswith(".metadata"):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,11 @@ ANSWER = Answer(
     seconds_decode=1.0,
     finish_reason="stop",
     model="embedded",
+    think=True,
+    thinking_budget=100,
+    tokens_thinking=3,
+    seconds_thinking=12.5,
+    thinking_end="budget",
 )
 
 
@@ -112,8 +118,8 @@ class FakeSession:
 
 class FakeEngine:
     @classmethod
-    def load(cls, name_or_path, device, kv):
-        return (name_or_path, device, kv)
+    def load(cls, name_or_path, device, kv, bos, report):
+        return (name_or_path, device, kv, bos)
 
 
 @pytest.fixture
@@ -146,7 +152,8 @@ def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder,
         Token(id=2, text="Well", thinking=False),
         ANSWER,
     ]
-    line = ["ask", "demo", "Who?", "--json", "--max-tokens", "7", "--temperature", "0", "--seed", "3"]
+    line = ["ask", "demo", "Who?", "--json", "--max-tokens", "7", "--temperature", "0", "--seed", "3", "--think"]
+    line += ["--thinking-budget", "100"]
     assert run(folder, *line, "--device", "cpu") == 0
     captured = capsys.readouterr()
     printed = json.loads(captured.out)
@@ -156,6 +163,14 @@ def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder,
     assert 0.5 <= load < 5
     assert printed == {
         "answer": "Well, Prince.",
+        "thinking": {
+            "asked_for": True,
+            "budget": 100,
+            "tokens": 3,
+            "seconds": 12.5,
+            "ended_by": "budget",
+            "text": "Hm.",
+        },
         "evidence": [
             {
                 "document": "war.txt",
@@ -174,9 +189,10 @@ def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder,
         "model": "embedded",
     }
     opened, asked, closed = session.calls
-    assert opened == ("open", ("embedded", "cpu", "auto"), "demo", False)
+    assert opened == ("open", ("embedded", "cpu", "auto", "auto"), "demo", False)
     assert asked[:2] == ("ask", "Who?")
     assert (asked[2].max_tokens, asked[2].temperature, asked[2].seed) == (7, 0.0, 3)
+    assert (asked[2].think, asked[2].thinking_budget) == (True, 100)
     assert closed == "closed"
 
 
@@ -194,6 +210,23 @@ def test_ask_streams_the_answer_without_its_thinking_and_then_prints_the_evidenc
     assert "1. war.txt, lines 12–14 (score 0.250)\n     Well, Prince\n" in out
     assert "“Well, Prince” war.txt, page 3, line 12" in out
     assert "14 tokens read, 1,000 reused, 5 written" in out
+    assert "[Thought for 12 s, up to its limit, 3 tokens; see --json]" in out
+
+
+def test_ask_shows_thinking_in_gray_on_a_terminal_and_the_answer_alone_on_stdout(session, folder, capsys, monkeypatch):
+    session.events = [
+        Token(id=1, text="Hm.", thinking=True),
+        Token(id=2, text="", thinking=False),
+        Token(id=3, text="Well, Prince.", thinking=False),
+        replace(ANSWER, finish_reason="repetition"),
+    ]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run(folder, "ask", "demo", "Who?", "--no-think") == 0
+    captured = capsys.readouterr()
+    assert captured.err == "\x1b[2mHm.\x1b[0m\n\n"
+    assert captured.out.startswith("Well, Prince.\n")
+    assert "[The answer ends here: it only repeated itself; the session keeps it without the copies]" in captured.out
+    assert session.calls[1][2].think is False
 
 
 def test_ask_a_session_that_is_not_there_fails_before_a_model_is_loaded(session, folder, capsys):
@@ -217,7 +250,7 @@ def test_read_shows_progress_and_ends_with_a_receipt(session, folder, tmp_path, 
         "Skipped 1 file:",
         "  photo.raw: a binary file",
     ]
-    assert session.calls[0] == ("open", ("embedded", "auto", "auto"), "new", True)
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto", "auto"), "new", True)
 
 
 def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, capsys):
@@ -290,7 +323,7 @@ def test_an_unexpected_exception_is_one_line_and_its_traceback_is_in_a_file(sess
 
 
 def test_ctrl_c_while_loading_is_exit_code_130(session, folder, capsys, monkeypatch):
-    def interrupted(name_or_path, device, kv):
+    def interrupted(name_or_path, device, kv, bos, report):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FakeEngine, "load", interrupted)
@@ -392,6 +425,6 @@ def test_a_question_without_options_uses_the_models_sampling_defaults(session, f
 
 
 def test_reading_again_resets_the_session_and_creates_none(session, folder):
-    run(folder, "read", "demo", "--again")
-    assert session.calls[0] == ("open", ("embedded", "auto", "auto"), "demo", False)
+    run(folder, "read", "demo", "--again", "--bos", "on")
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto", True), "demo", False)
     assert session.calls[1:3] == ["reset", ("read", [])]

@@ -64,8 +64,10 @@ def test_bad_usage_is_an_error_of_one_line(line, capsys):
 
 def test_it_installs_its_extra(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("app.setup.environment.Environment.ensure", lambda self, extras: asked.append(list(extras)))
-    monkeypatch.setattr("app.setup.environment._run_and_wait", lambda command, environ: 0)
+    monkeypatch.setattr(
+        "app.setup.environment.Environment.ensure", lambda self, extras, torch_choice: asked.append(list(extras))
+    )
+    monkeypatch.setattr("app.setup.environment.run_and_wait", lambda command, environ: 0)
     monkeypatch.setattr("os.execve", lambda *args: None)
     for line in (["bench", "kernels"], ["test"], ["sessions"]):
         enter(parse(line), str(tmp_path / "launch.py"), line)

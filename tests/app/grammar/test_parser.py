@@ -51,11 +51,12 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_common_options_stand_before_or_after_every_command(command):
-    options = ["--library", "my lib", "--model", "org/name", "--device=cpu", "--kv", "int8"]
+    options = ["--library", "my lib", "--model", "org/name", "--device=cpu", "--kv", "int8", "--bos=off"]
     for line in (options + command, command + options, options[:2] + command + options[2:]):
         arguments = parse(line)
         assert (arguments.command, arguments.library) == (command[0], Path("my lib"))
         assert (arguments.model, arguments.device, arguments.kv) == ("org/name", "cpu", "int8")
+        assert arguments.bos_choice is False
     assert (parse(command).library, parse(command).kv_kind) == (None, "auto")
     assert parse(command).model == "embedded"
 
@@ -77,6 +78,7 @@ def test_common_options_stand_before_or_after_every_command(command):
         ["sessions", "--no-browser"],
         ["--device", "tpu"],
         ["--kv", "int4"],
+        ["--bos", "yes"],
         ["sessions", "--jso"],
     ],
 )
@@ -96,6 +98,11 @@ def test_bf16_means_the_models_own_format_of_keys_and_values():
         "int8",
         "fp8",
     ]
+
+
+def test_the_token_at_a_sessions_start_is_chosen_by_the_settings_or_by_the_user():
+    assert [parse(["--bos", choice]).bos_choice for choice in ("auto", "on", "off")] == ["auto", True, False]
+    assert parse(["ask", "s", "q"]).bos_choice == "auto"
 
 
 def test_everything_after_test_goes_to_pytest():

@@ -13,6 +13,7 @@ from app.grammar.ranges import (
     PAGE_TEMPERATURE,
     PAGE_TOP_P,
     SEED,
+    THINKING_BUDGET,
 )
 from app.page.answer_settings import AnswerSettings
 from sala_core import SamplingParams
@@ -35,6 +36,7 @@ def outside(allowed):
         ("max_tokens", COMMAND_MAX_TOKENS),
         ("max_tokens", EVAL_MAX_TOKENS),
         ("max_tokens", PAGE_MAX_TOKENS),
+        ("thinking_budget", THINKING_BUDGET),
         ("seed", SEED),
     ],
 )
@@ -51,7 +53,13 @@ def test_the_engine_takes_no_other_seeds():
 
 @pytest.mark.parametrize(
     ("name", "allowed"),
-    [("temperature", PAGE_TEMPERATURE), ("top_p", PAGE_TOP_P), ("max_tokens", PAGE_MAX_TOKENS), ("seed", SEED)],
+    [
+        ("temperature", PAGE_TEMPERATURE),
+        ("top_p", PAGE_TOP_P),
+        ("max_tokens", PAGE_MAX_TOKENS),
+        ("thinking_budget", THINKING_BUDGET),
+        ("seed", SEED),
+    ],
 )
 def test_the_page_accepts_its_range_and_nothing_outside(name, allowed):
     for value in allowed:
@@ -66,6 +74,7 @@ def test_the_page_accepts_its_range_and_nothing_outside(name, allowed):
     [
         (["ask", "novel", "Who?"], "--temperature", COMMAND_TEMPERATURE),
         (["ask", "novel", "Who?"], "--max-tokens", COMMAND_MAX_TOKENS),
+        (["ask", "novel", "Who?"], "--thinking-budget", THINKING_BUDGET),
         (["ask", "novel", "Who?"], "--seed", SEED),
         (["eval", "ruler"], "--max-tokens", EVAL_MAX_TOKENS),
         (["eval", "ruler"], "--seed", SEED),
