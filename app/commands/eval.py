@@ -63,7 +63,7 @@ def _local(arguments: Arguments, options: EvalArguments) -> LocalModel:
         engine = Engine.load(
             arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
         )
-    return LocalModel(engine, max_tokens=options.max_tokens, verbatim=options.verbatim)
+    return LocalModel(engine, max_tokens=options.max_tokens, verbatim=options.verbatim, think=options.think)
 
 
 def _endpoint(arguments: Arguments, options: EvalArguments) -> Endpoint:

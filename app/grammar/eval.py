@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from app.grammar.ranges import EVAL_MAX_TOKENS
-from app.grammar.values import VERBATIM_HELP, lengths, names, number_above, seed, whole_number
+from app.grammar.values import THINK_HELP, VERBATIM_HELP, lengths, names, number_above, seed, whole_number
 
 SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
 _EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Run the
@@ -28,6 +28,7 @@ class EvalArguments:
     """Empty: the program's own text."""
     max_tokens: int | None
     verbatim: bool | None
+    think: bool | None
     endpoint: str | None
     tokenizer: str | None
     api_key_variable: str
@@ -53,6 +54,8 @@ class EvalArguments:
             return "--tokenizer goes with --endpoint; a local model has its own"
         if self.verbatim is not None and (self.endpoint or self.suite == "ppl"):
             return "--verbatim is for the answers of a local model"
+        if self.think is not None and (self.endpoint or self.suite == "ppl"):
+            return "--think is for the answers of a local model"
         return None
 
 
@@ -76,6 +79,7 @@ def add_eval_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_sample_options(parser)
     parser.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
+    parser.add_argument("--think", action=argparse.BooleanOptionalAction, help=THINK_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of results (default: eval-results/MODEL)")
     parser.add_argument("--restart", action="store_true", help="delete the suite's samples in that folder first")
     _add_endpoint_options(parser.add_argument_group("a model behind an endpoint"))
@@ -108,7 +112,7 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
         "--max-tokens",
         type=whole_number(*EVAL_MAX_TOKENS),
         metavar="N",
-        help="maximum tokens per answer (default: what the task needs; thinking models need more)",
+        help="maximum tokens per answer (default: what the task needs; behind an endpoint thinking counts too)",
     )
 
 

@@ -16,7 +16,7 @@ from app.grammar.eval import EvalArguments, add_eval_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
 from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE, THINKING_BUDGET
 from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
-from app.grammar.values import VERBATIM_HELP, not_blank, number, seed, whole_number
+from app.grammar.values import THINK_HELP, VERBATIM_HELP, not_blank, number, seed, whole_number
 
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
@@ -175,11 +175,7 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     max_tokens, temperature = whole_number(*COMMAND_MAX_TOKENS), number(*COMMAND_TEMPERATURE)
     ask.add_argument("--max-tokens", type=max_tokens, metavar="N", help="longest answer in tokens, without thinking")
-    ask.add_argument(
-        "--think",
-        action=argparse.BooleanOptionalAction,
-        help="think before the answer, or not (default: the model's own way); only for models that can think",
-    )
+    ask.add_argument("--think", action=argparse.BooleanOptionalAction, help=THINK_HELP)
     budget = whole_number(*THINKING_BUDGET)
     ask.add_argument(
         "--thinking-budget", type=budget, metavar="N", help="longest thinking, in tokens; the answer follows"

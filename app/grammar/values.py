@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from app.grammar.ranges import SEED
 
+THINK_HELP = "think before the answer, or not (default: the model's own way); only for models that can think"
 VERBATIM_HELP = "quotations are sentences of the documents, word for word (default: the model's own setting)"
 _LENGTH = re.compile(r"(\d+)([KM]?)")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}

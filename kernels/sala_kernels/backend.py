@@ -35,7 +35,7 @@ def use_triton(backend: Backend, *tensors: Tensor | None) -> bool:
     if double:
         raise ValueError("the Triton kernels do not compute float64; use backend='reference'")
     if not has_triton():
-        raise ValueError("Triton is not installed on this platform; use backend='reference'")
+        raise ValueError("Triton is not installed (Linux: the extra sala-desktop[triton]); use backend='reference'")
     if not on_gpu and not interpreted():
         raise ValueError("the Triton kernels need CUDA tensors, or TRITON_INTERPRET=1 set before the program starts")
     return True

@@ -29,17 +29,32 @@ _DOCUMENT_ID = "text"
 class LocalModel:
     """An engine with the program's own prompt: system message, document, question. Answers are greedy."""
 
-    def __init__(self, engine: Engine, *, max_tokens: int | None = None, verbatim: bool | None = None) -> None:
-        """Raises TokenizerError if the model has no chat template, ModelError.
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_tokens: int | None = None,
+        verbatim: bool | None = None,
+        think: bool | None = None,
+    ) -> None:
+        """Wrap a loaded model.
 
-        max_tokens: limit of every answer; None takes each task's own. verbatim: whether quotations are copied word for
-        word from the document; None takes the model's default.
+        Args:
+            engine: the model.
+            max_tokens: limit of every answer, without its thinking; None takes each task's own.
+            verbatim: whether quotations are copied word for word from the document; None takes the model's default.
+            think: whether the model thinks before it answers; None as the model has it.
+
+        Raises TokenizerError if the model has no chat template, SettingsError for thinking that it cannot do,
+        ModelError.
         """
         self.engine = engine
         self.name = engine.name
         self.max_tokens = max_tokens
         self.verbatim = engine.sampling_defaults.verbatim if verbatim is None else verbatim
+        self.think = think
         self._tokenizer, self._chat = engine.tokenizer, engine.chat
+        self._generation_prompt = self._chat.generation_prompt(think)
         self._cached_tokens = lru_cache(1 << 14)(self._count)
         roles: tuple[Role, ...] = ("system", "user", "assistant")
         self._template_tokens = {role: len(self._chat.message(role, np.zeros(0, np.int32))) for role in roles}
@@ -47,7 +62,8 @@ class LocalModel:
     def identity(self) -> dict[str, str]:
         """The settings that name the model. Samples of other ones are not mixed with these."""
         quotations = {"quotations": "verbatim"} if self.verbatim else {}
-        return {"model": self.name, "fingerprint": self.engine.fingerprint, **quotations}
+        thinking = {"thinking": "on" if self.think else "off"} if self.think is not None and self._chat.thinks else {}
+        return {"model": self.name, "fingerprint": self.engine.fingerprint, **quotations, **thinking}
 
     def text_tokens(self, text: str) -> int:
         """Tokens of a text alone."""
@@ -64,7 +80,7 @@ class LocalModel:
             total += self._template_tokens[message.role] + self.text_tokens(message.text)
             total += self.text_tokens(document_header(message.document)) if message.document else 0
         longest = max(self.text_tokens(question.text) for question in reading.questions)
-        return total + self._template_tokens["user"] + longest + len(self._chat.generation_prompt())
+        return total + self._template_tokens["user"] + longest + len(self._generation_prompt)
 
     def answers(
         self, reading: Reading, questions: Sequence[Question], should_stop: Callable[[], bool]
@@ -74,7 +90,7 @@ class LocalModel:
         Ends early once `should_stop` returns true. Raises MemoryBudgetError.
         """
         ids, text_start, token_starts = self._prompt(reading)
-        check_budget(self.engine, len(ids) + max(q.max_tokens for q in questions))
+        check_budget(self.engine, len(ids) + max(map(self._longest_answer, questions)))
         state, started = self.engine.new_state(), time.monotonic()
         state.reserve(len(ids))
         for done, _ in self.engine.read(state, ids):
@@ -110,9 +126,9 @@ class LocalModel:
         should_stop: Callable[[], bool],
     ) -> Reply | None:
         message = self._chat.message("user", self._tokenizer.encode_content(question.text))
-        prompt = np.concatenate([message, self._chat.generation_prompt()])
+        prompt = np.concatenate([message, self._generation_prompt])
         position, started, text = state.position, time.monotonic(), ""
-        sampling = SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens)
+        sampling = self._sampling(question)
         blocks = self.engine.look_up(state, question.text, trace) if trace and quoting else None
         for event in self.engine.generate(
             state, prompt, sampling, blocks=blocks, trace=trace, should_stop=should_stop, quoting=quoting
@@ -129,6 +145,14 @@ class LocalModel:
                     read_s=0.0,
                 )
         return None
+
+    def _sampling(self, question: Question) -> SamplingParams:
+        return SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens, think=self.think)
+
+    def _longest_answer(self, question: Question) -> int:
+        """The limit of the answer with its thinking, in tokens."""
+        sampling = self._sampling(question)
+        return sampling.max_tokens + (sampling.thinking_budget if self._chat.thinks and self.think is not False else 0)
 
     def _quoting(self, span: DocumentSpan, turn_start: int, source_map: SourceMap) -> Quoting:
         return Quoting(self._tokenizer, [span], turn_start, self.engine.model.layout, lambda _: source_map)

@@ -22,6 +22,7 @@ from sala_core.store import Library
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from reading_helpers import SEGMENT_TOKENS, last, text_of
+from scripted_model import QWEN
 
 SMALL = {
     "model_type": "minicpm_sala", "vocab_size": 97, "hidden_size": 48, "intermediate_size": 64,
@@ -113,6 +114,15 @@ def talking_engine(make_model: MakeModel) -> Engine:
 def ids() -> torch.Tensor:
     """330 tokens in the vocabulary of every small model. Their block scores differ by clear margins."""
     return torch.randint(97, (330,), generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(scope="module")
+def thinker(random_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The random model with a chat template that knows thinking."""
+    folder = tmp_path_factory.mktemp("thinker") / "model"
+    shutil.copytree(random_model, folder)
+    (folder / "chat_template.jinja").write_text(QWEN)
+    return Engine.load(folder, dtype="float32")
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,7 @@ class Answers:
     def needle(self) -> Outcome:
         """The first sample of RULER's first task (arXiv:2404.06654): a number planted in repeated sentences."""
         length = self._needle_tokens
-        model = LocalModel(self._engine, max_tokens=_MAX_ANSWER_TOKENS)
+        model = LocalModel(self._engine, max_tokens=_MAX_ANSWER_TOKENS, think=False)
         plan = EvalPlan(suite="ruler", tasks=("niah_single_1",), lengths=(length,), samples=1, shared=1)
         task = plan.chosen[0]
         reading = make_reading(plan, task, length, 0, model)

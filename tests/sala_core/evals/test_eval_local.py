@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from eval_helpers import task_named
+from scripted_model import script_model
 
 from sala_core import Engine
+from sala_core.errors import SettingsError
 from sala_core.evals import LocalModel, TextSource
 from sala_core.evals.records import EvalProgress, Reply
 from sala_core.evals.suites.perplexity import bins, measure_losses, summarize_losses
@@ -169,3 +171,26 @@ def test_losses_of_several_texts_are_averaged_with_an_interval():
     assert (row.task, row.n, row.mean) == ("tokens 0-255", 512, 2.5)
     assert 1.9 <= row.low < row.mean < row.high <= 3.1
     assert math.isfinite(row.high)
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_thinking_is_switched_and_counted_apart_from_the_answer(make, thinker, monkeypatch, think):
+    model = LocalModel(thinker, max_tokens=3, think=think)
+    ids = {text: thinker.tokenizer.encode_content(text).tolist() for text in ("Let me see.", "Yes.")}
+    opened = thinker.tokenizer.encode_control("<think>\n").tolist() if think else []
+    thought = [*opened, *ids["Let me see."], *thinker.chat.thinking_end.tolist()] if think else []
+    script = [*thought, *ids["Yes."], min(thinker.tokenizer.eos_token_ids)]
+    script_model(monkeypatch, thinker, lambda before: script[len(before)])
+    suite, task = task_named("niah_single_1")
+    reading = make(suite, task, length=512, counter=model)
+    reply, *_ = replies(model, reading)
+    assert reply.text == "Yes."
+    assert reply.answer_tokens == len(script) - 1
+    assert reply.prompt_tokens <= 512
+    assert model.identity()["thinking"] == ("on" if think else "off")
+    assert "thinking" not in LocalModel(thinker).identity()
+
+
+def test_a_model_that_cannot_think_refuses_to(model):
+    with pytest.raises(SettingsError, match="does not think"):
+        LocalModel(model.engine, think=True)

@@ -2,28 +2,18 @@
 
 import itertools
 import random
-import shutil
 
 import pytest
 import torch
 from reading_helpers import assert_equal_states, last, restored, tokens_in
-from scripted_model import QWEN, in_turn, script_model
+from scripted_model import in_turn, script_model
 
-from sala_core import Engine, SamplingParams, Token
+from sala_core import SamplingParams, Token
 from sala_core.errors import SettingsError
 from sala_core.session.session import Session
 
 THOUGHT = 'They ask who came. "the prince" came, I think.'
 SAID = 'It says "the prince came" somewhere.'
-
-
-@pytest.fixture(scope="module")
-def thinker(random_model, tmp_path_factory):
-    """The random model with a chat template that knows thinking."""
-    folder = tmp_path_factory.mktemp("thinker") / "model"
-    shutil.copytree(random_model, folder)
-    (folder / "chat_template.jinja").write_text(QWEN)
-    return Engine.load(folder, dtype="float32")
 
 
 @pytest.fixture
