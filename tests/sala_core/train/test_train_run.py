@@ -306,7 +306,7 @@ def test_two_processes_give_the_result_of_one(write_recipe, tmp_path, environmen
         recipe = write_recipe(adam, spread, stages=stages[parallel], name=parallel)
         arguments += [str(recipe), str(tmp_path / parallel / "out")]
     script = Path(__file__).parent / "one_of_two.py"
-    port = str(29000 + os.getpid() % 900)
+    port = str(29000 + os.getpid() % 900 * 4)
     processes = [
         subprocess.Popen(
             [sys.executable, str(script), *arguments],
@@ -318,11 +318,16 @@ def test_two_processes_give_the_result_of_one(write_recipe, tmp_path, environmen
         )
         for rank in range(2)
     ]  # fmt: skip
-    single = write_recipe(adam, stages=["backbone", "align"], name="single")
-    run(single, tmp_path / "one")
-    for process in processes:
-        output, _ = process.communicate(timeout=280)
-        assert process.returncode == 0, output
+    try:
+        single = write_recipe(adam, stages=["backbone", "align"], name="single")
+        run(single, tmp_path / "one")
+        for process in processes:
+            output, _ = process.communicate(timeout=280)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
     for parallel in ("ddp", "fsdp"):
         for stage in stages[parallel]:
             one, two = weights(tmp_path / "one", stage), weights(tmp_path / parallel / "out", stage)
