@@ -34,8 +34,8 @@ _THINKING: dict[bool | None, str] = {None: "", True: "Think first", False: "Answ
 _HINT = (
     "An empty field leaves the choice to the model, whose own value is shown in gray. Without a seed, every answer is "
     "different. Quotations word for word are sentences of your documents: each is the one that the model attended to "
-    "most. Thinking does not count for the longest answer; at its own limit it ends, and the answer follows. What "
-    "you save applies from the next question on, in every session."
+    "most. Where the model can think, that does not count for the longest answer; at its own limit it ends, and the "
+    "answer follows. What you save applies from the next question on, in every session."
 )
 
 
