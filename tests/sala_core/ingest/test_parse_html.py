@@ -15,13 +15,13 @@ PAGE = """<!doctype html><html><head><title>On &amp; on</title><style>p {color: 
 def f():
     return 1
 </pre><div>first<div>second</div>third</div><!-- a comment --><h2>Head</h2>tail
-<span hidden>no</span><noscript>no</noscript><template>no</template></body></html>"""
+<span hidden>click</span><noscript>no</noscript><template>no</template></body></html>"""
 
 
 def test_blocks_lists_tables_and_code_keep_their_shape() -> None:
     assert html_to_text(PAGE.encode()) == (
-        "# On & on\n\nHello bold, italic é — x\nnext line\n\n- one\n- two\n- nested\n\na | b\n1 | 2\n\n"
-        "def f():\n    return 1\n\nfirst\nsecond\nthird\n\n## Head\n\ntail\n"
+        "# On & on\n\nHello bold, italic é — x\nnext line\n\n- one\n- two\n  - nested\n\na | b\n1 | 2\n\n"
+        "def f():\n    return 1\n\nfirst\nsecond\nthird\n\n## Head\n\ntail click\n"
     )
 
 
