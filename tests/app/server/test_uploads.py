@@ -133,6 +133,18 @@ def test_a_dropped_folder_is_judged_like_a_folder_given_by_its_path(tmp_path):
     assert not names & {"project/.env", "project/a.log", "project/notes.txt", "project/env/lib/thing.py"}
 
 
+def test_an_unpacked_epub_is_sent_whole(tmp_path):
+    names = ["mimetype", "META-INF/container.xml", "OEBPS/content.opf", "OEBPS/1.xhtml"]
+    folder = write(tmp_path / "typed" / "p", {f"Book.epub/{name}": b"x" for name in names} | {"image.png": b""})
+    area = tmp_path / "area"
+    area.mkdir()
+    listing = listing_of(folder)
+    lay_out(listing, area, LIMITS)
+    sent = {listing.files[index][0] for index in files_to_send(listing, area, LIMITS)}
+    assert sent == {f"p/Book.epub/{name}" for name in names}
+    assert ("FoundFile", "p/Book.epub", "") in verdicts(area / "files" / "p")
+
+
 def test_a_folder_that_the_browser_did_not_enter_is_still_reported(tmp_path):
     area = tmp_path / "area"
     area.mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sala_core.ingest.parsers.epub import parse_epub
+from sala_core.ingest.parsers.ebook.epub import parse_epub
 from sala_core.ingest.parsers.result import Parsed, ParseError, ParseLimits
 
 MIB = 1 << 20
