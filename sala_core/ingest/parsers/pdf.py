@@ -1,28 +1,61 @@
-"""PDF to text with PyMuPDF, in the order of the file. Keeps page starts and reports missing text by page."""
+"""PDF to text with PyMuPDF. Keeps page starts, and reports missing text by page."""
 
+import os
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 import pymupdf
 
+from .pdf_forms import NO_COMMENT, attached_files, read_comments, read_fields, read_xfa
+from .pdf_lines import Line, read_lines
+from .pdf_order import in_reading_order
+from .pdf_repeats import MarginLine, margin_lines, repeated_lines
+from .pdf_tables import TableReader
 from .result import Parsed, ParseError, ParseLimits, name_pages, normalize_text
 
-# without ligatures: the vocabulary of a model has "fi", not U+FB01
-_FLAGS = pymupdf.TEXTFLAGS_TEXT & ~pymupdf.TEXT_PRESERVE_LIGATURES
 _ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
+# PyMuPDF raises even Exception itself for odd objects; whatever it is costs the page, not the file
+_PAGE_ERRORS = Exception
 # words in MuPDF's warnings that mean lost content, not merely unusual content
 _DAMAGE = ("error", "invalid", "corrupt", "truncated", "premature", "cannot", "ignoring", "failed", "broken")
+_MAX_TABLES_S = 20.0  # for all pages of a file; find_tables takes some 50 ms a page
+_TRAILER_BYTES = 1 << 16
+_MAX_STAMP_CHARS = 300  # of text on a page that is nevertheless a scan
+_SCAN_AREA = 0.7  # of the page, covered by pictures
+
+_UNKNOWN = "characters without a meaning (the font does not say which letters they are)"
+_GUESSED = "letters read by their codes (the font does not say which letters they are)"
+_MIN_UNKNOWN = 3  # characters on a page: fewer are marks of lists
+_SCANNED = "no text (scanned?)"
+_STAMPED = "a picture of the whole page with little text beside it (scanned?): what the picture shows is not read"
+
+
+@dataclass(kw_only=True)
+class _Reading:
+    """What has been read of a file. pages: the lines of each page. problems: problem -> page numbers from 1."""
+
+    pages: list[list[str]] = field(default_factory=list)
+    margins: list[MarginLine] = field(default_factory=list)
+    problems: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    files: list[str] = field(default_factory=list)
+    tables: TableReader = field(default_factory=lambda: TableReader(_MAX_TABLES_S))
 
 
 def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
-    """Return the text of every page in the order of the file.
+    """Return the text of every page in the order of the file, with form fields and comments after each page.
 
-    Warnings name pages without text, damaged pages and a repaired file. Raises ParseError for a PDF that is
-    encrypted, damaged beyond repair or without any text.
+    Warnings name pages without text, damaged pages and fonts, a repaired file, attached files and XFA forms. Raises
+    ParseError for a PDF that is encrypted, damaged beyond repair or without any text.
     """
     try:
-        document = pymupdf.open(path, filetype="pdf")
+        document = _open(path)
     except _ERRORS as error:
         _raise_memory(error)
+        if _declares_encryption(path):
+            raise ParseError(
+                "an encrypted PDF that cannot be opened: it is protected with something else than a password "
+                "(a certificate, or digital rights management); save a copy without protection"
+            ) from error
         raise ParseError("a damaged PDF: it cannot be opened") from error
     with document:
         if document.needs_pass:
@@ -30,6 +63,24 @@ def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
         if not (num_pages := _num_pages(document)):
             raise ParseError("a damaged PDF: no page can be found in it")
         return _read_pages(document, num_pages, limits)
+
+
+def _open(path: str) -> pymupdf.Document:
+    """Open a file. MuPDF takes names in UTF-8 only: a file with another name is opened by its bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            return pymupdf.open(stream=file.read(), filetype="pdf")
+    return pymupdf.open(path, filetype="pdf")
+
+
+def _declares_encryption(path: str) -> bool:
+    """Whether the trailer of a file, near its end or its beginning, names an encryption."""
+    with open(path, "rb") as file:
+        head = file.read(_TRAILER_BYTES)
+        file.seek(max(0, os.path.getsize(path) - _TRAILER_BYTES))
+        return b"/Encrypt" in head or b"/Encrypt" in file.read()
 
 
 def _num_pages(document: pymupdf.Document) -> int:
@@ -43,26 +94,50 @@ def _num_pages(document: pymupdf.Document) -> int:
 
 def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits) -> Parsed:
     """Text, page starts and warnings of all pages. Raises ParseError if there is no text, or too much."""
-    texts: list[str] = []
-    starts: list[int] = []
-    offset = num_bytes = 0
-    problems: dict[str, list[int]] = defaultdict(list)
+    reading = _Reading()
+    num_bytes = 0
     for index in range(num_pages):
-        starts.append(offset)
-        text, problem = _read_page(document, index)
-        if problem:
-            problems[problem].append(index + 1)
-        num_bytes += len(text.encode())
+        lines = _read_page(document, index, reading)
+        num_bytes += len("\n".join(lines).encode()) + 1
         if num_bytes > limits.max_text_bytes:
             raise ParseError(f"more than {limits.max_text_bytes / 2**20:,.1f} MiB of text")
-        texts.append(text)
-        offset += len(text)
-    warnings = [f"{name_pages(pages)}: {problem}" for problem, pages in problems.items()]
+        reading.pages.append(lines)
+    left_out = repeated_lines(reading.pages, reading.margins)
+    for page, numbers in left_out.items():
+        reading.pages[page] = [line for number, line in enumerate(reading.pages[page]) if number not in numbers]
+    notes = _document_notes(document, reading)
+    texts = ["".join(line + "\n" for line in lines) for lines in reading.pages]
+    starts = [0]
+    for text in texts[:-1]:
+        starts.append(starts[-1] + len(text))
+    warnings = [f"{name_pages(pages)}: {problem}" for problem, pages in reading.problems.items()]
     if document.is_repaired:
         warnings.insert(0, "a damaged PDF, repaired while reading: text may be missing")
-    if not any(text.strip() for text in texts):
+    warnings += notes
+    if not any(text.strip(" \n\ufffd") for text in texts):
         raise ParseError(_no_text_reason(num_pages, warnings))
     return Parsed(text="".join(texts), page_starts=tuple(starts), warnings=tuple(warnings))
+
+
+def _document_notes(document: pymupdf.Document, reading: _Reading) -> list[str]:
+    """Notes on attached files and an XFA form, whose text is added to the last page."""
+    notes: list[str] = []
+    try:
+        files = [*attached_files(document), *reading.files]
+        xfa = read_xfa(document)
+    except _PAGE_ERRORS as error:
+        _raise_memory(error)
+        return ["attached files and forms of the document cannot be read"]
+    if files:
+        notes.append(f"{len(files)} attached file{'s' * (len(files) > 1)}, not read: {', '.join(files)}")
+    if xfa is None:
+        return notes
+    if not xfa:
+        return [*notes, "an XFA form: its pages are made by a viewer, and its contents cannot be read"]
+    shown = "\n".join(line for page in reading.pages for line in page)
+    added = [line for line in map(normalize_text, xfa) if line not in shown]
+    reading.pages[-1] += added
+    return [*notes, "an XFA form: its texts and values stand at the end, not as a viewer arranges them"]
 
 
 def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
@@ -72,32 +147,99 @@ def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
     return "; ".join([f"a PDF with no text on {pages}", *warnings])
 
 
-def _read_page(document: pymupdf.Document, index: int) -> tuple[str, str | None]:
-    """(text that ends in a newline, problem with the page or None)."""
+def _read_page(document: pymupdf.Document, index: int, reading: _Reading) -> list[str]:
+    """The lines of one page. Adds its problem, its margins and its files to `reading`."""
     pymupdf.TOOLS.reset_mupdf_warnings()
     try:
         page = document.load_page(index)
-        text = normalize_text(page.get_text(flags=_FLAGS))
-        is_drawn = bool(text.strip()) or any(kind.startswith("fill-") for kind, *_ in page.get_bboxlog())
-    except _ERRORS as error:
+        texts, problem = _page_texts(page, index, reading)
+        if not problem and sum(map(len, texts)) <= _MAX_STAMP_CHARS:
+            problem = _scan_problem(page, texts)
+    except _PAGE_ERRORS as error:
         _raise_memory(error)
-        return "", "damaged, cannot be read"
+        reading.problems["damaged, cannot be read"].append(index + 1)
+        return []
     messages = pymupdf.TOOLS.mupdf_warnings().lower()
     if any(word in messages for word in _DAMAGE):
-        return _ended(text), "damaged, text may be missing"
-    if not text.strip():
-        return "", "no text (scanned?)" if is_drawn else None
-    if text.count("\ufffd") * 5 > len(text):
-        return _ended(text), "characters without a meaning (the font does not say which letters they are)"
-    return _ended(text), None
+        problem = "damaged, text may be missing"
+    if problem:
+        reading.problems[problem].append(index + 1)
+    return texts
+
+
+def _page_texts(page: pymupdf.Page, index: int, reading: _Reading) -> tuple[list[str], str | None]:
+    """(lines in the order of reading, then fields and comments; problem with characters or None)."""
+    found = read_lines(page)
+    lines = found.lines
+    if reading.tables.may_have_tables(found):
+        if reading.tables.is_out_of_time:
+            reading.problems["read without a search for tables, which took too long on earlier pages"].append(index + 1)
+        else:
+            lines = _with_tables(page, lines, reading)
+    fields: list[str] = []
+    kinds = {kind for _, kind, *_ in page.annot_xrefs()}
+    if pymupdf.mupdf.PDF_ANNOT_WIDGET in kinds:
+        lines, fields = _with_fields(page, lines, reading)
+    lines = in_reading_order(lines)
+    reading.margins += margin_lines(index, lines, found.height)
+    texts = [*(line.text for line in lines), *fields]
+    if kinds - NO_COMMENT:
+        texts += _comments(page, texts, reading)
+    if normalize_text(shown := "".join(texts)) != shown:
+        texts = [normalize_text(text) for text in texts]
+    if found.num_unknown >= _MIN_UNKNOWN:
+        return texts, _UNKNOWN
+    return texts, _GUESSED if found.is_guessed else None
+
+
+def _with_tables(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> list[Line]:
+    """The lines with the rows of tables joined; unchanged if the search fails."""
+    try:
+        return reading.tables.join_rows(page, read_lines(page, with_characters=True))
+    except _PAGE_ERRORS as error:
+        _raise_memory(error)
+        return lines
+
+
+def _with_fields(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> tuple[list[Line], list[str]]:
+    """(lines without the values of fields, the fields); the lines as they are if the fields cannot be read."""
+    try:
+        return read_fields(page, lines)
+    except _PAGE_ERRORS as error:
+        _raise_memory(error)
+        reading.problems["form fields cannot be read"].append(page.number + 1)
+        return lines, []
+
+
+def _comments(page: pymupdf.Page, texts: list[str], reading: _Reading) -> list[str]:
+    """The comments of a page. Adds its attached files to `reading`."""
+    try:
+        comments, files = read_comments(page, "".join(texts))
+    except _PAGE_ERRORS as error:
+        _raise_memory(error)
+        reading.problems["comments cannot be read"].append(page.number + 1)
+        return []
+    reading.files += files
+    return comments
+
+
+def _scan_problem(page: pymupdf.Page, texts: list[str]) -> str | None:
+    """What to report about a page with little text: pictures that cover it, or anything drawn if there is no text."""
+    has_text = any(text.strip() for text in texts)
+    if has_text and not page.get_images():
+        return None
+    drawn = page.get_bboxlog()
+    if not has_text:
+        return _SCANNED if any(kind.startswith("fill-") for kind, *_ in drawn) else None
+    if any(kind == "ignore-text" for kind, *_ in drawn):  # the invisible text of a recognized scan
+        return None
+    page_box = page.rect
+    covered = sum(abs(pymupdf.Rect(box) & page_box) for kind, box, *_ in drawn if kind == "fill-image")
+    return _STAMPED if covered >= _SCAN_AREA * abs(page_box) else None
 
 
 def _raise_memory(error: Exception) -> None:
     """Raise MemoryError if that is the cause: MuPDF reports a failed allocation as a system error."""
-    if isinstance(error, pymupdf.mupdf.FzErrorSystem) and "alloc" in str(error):
+    is_allocation = isinstance(error, pymupdf.mupdf.FzErrorSystem) and "alloc" in str(error)
+    if is_allocation or isinstance(error, MemoryError):
         raise MemoryError from error
-
-
-def _ended(text: str) -> str:
-    """The text with a newline at its end, unless it is empty."""
-    return text if not text or text.endswith("\n") else text + "\n"

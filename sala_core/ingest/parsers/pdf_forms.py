@@ -1,0 +1,121 @@
+"""What a PDF says beside its pages: form fields, comments, attached files, XFA forms."""
+
+import re
+from collections.abc import Iterable
+from xml.etree import ElementTree
+
+import pymupdf
+from pymupdf import mupdf
+
+from .pdf_lines import Line
+
+NO_COMMENT = {mupdf.PDF_ANNOT_LINK, mupdf.PDF_ANNOT_POPUP, mupdf.PDF_ANNOT_WIDGET}
+_BUTTONS = {mupdf.PDF_WIDGET_TYPE_CHECKBOX, mupdf.PDF_WIDGET_TYPE_RADIOBUTTON}
+_NO_VALUE = {mupdf.PDF_WIDGET_TYPE_BUTTON, mupdf.PDF_WIDGET_TYPE_SIGNATURE, mupdf.PDF_WIDGET_TYPE_UNKNOWN}
+_IS_PASSWORD = 1 << 13  # field flag (ISO 32000-1, table 228)
+_REFERENCE = re.compile(r"(\d+)\s+\d+\s+R\b")
+_MAX_XFA_BYTES = 32 << 20
+
+
+def read_fields(page: pymupdf.Page, lines: list[Line]) -> tuple[list[Line], list[str]]:
+    """Return (the lines of the page without those that show a field's value, `label: value` of every field)."""
+    fields: list[str] = []
+    kept = lines
+    for widget in page.widgets():
+        kind, value = widget.field_type, widget.field_value
+        if kind in _NO_VALUE or (widget.field_flags & _IS_PASSWORD and kind == mupdf.PDF_WIDGET_TYPE_TEXT):
+            continue
+        label = _label(widget)
+        if kind in _BUTTONS:
+            is_on = value not in (None, False, "", "Off") and (value is True or value == widget.on_state())
+            fields.append(f"[{'x' if is_on else ' '}] {label}")
+            kept = [line for line in kept if not (_is_in(line, widget.rect) and len(line.text) == 1)]
+            continue
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+        if not shown.strip():
+            continue
+        fields.append(f"{label}: {shown}")
+        words = set(shown.split())
+        kept = [line for line in kept if not (_is_in(line, widget.rect) and set(line.text.split()) <= words)]
+    return kept, fields
+
+
+def _label(widget: pymupdf.Widget) -> str:
+    """The text that a viewer shows for a field, or the last part of its name."""
+    name = str(widget.field_label or "").strip() or str(widget.field_name or "").rsplit(".", 1)[-1].split("[")[0]
+    return " ".join(name.split()) or "field"
+
+
+def _is_in(line: Line, rect: pymupdf.Rect) -> bool:
+    x, y = (line.x0 + line.x1) / 2, (line.y0 + line.y1) / 2
+    return rect.x0 - 1 <= x <= rect.x1 + 1 and rect.y0 - line.size <= y <= rect.y1 + line.size
+
+
+def read_comments(page: pymupdf.Page, page_text: str) -> tuple[list[str], list[str]]:
+    """Return (comments that the page's text does not show, names of files attached to the page)."""
+    comments: list[str] = []
+    files: list[str] = []
+    shown = "".join(page_text.split())
+    for annotation in page.annots():
+        kind, info = annotation.type[0], annotation.info
+        if kind in NO_COMMENT:
+            continue
+        content = str(info.get("content") or "").replace("\r", "\n").strip()
+        if kind == mupdf.PDF_ANNOT_FILE_ATTACHMENT:
+            files.append(str(annotation.file_info.get("filename") or "without a name"))
+        if content and content not in files and "".join(content.split()) not in shown:
+            author = " ".join(str(info.get("title") or "").split())
+            comments.append(f"[Comment{f' by {author}' if author else ''}: {content}]")
+    return comments, files
+
+
+def attached_files(document: pymupdf.Document) -> list[str]:
+    """Return the names of the files embedded in a document."""
+    return [str(document.embfile_info(name).get("filename") or name) for name in document.embfile_names()]
+
+
+def read_xfa(document: pymupdf.Document) -> list[str] | None:
+    """Return the texts and values of an XFA form in the order of the file, None if the document has none."""
+    packets = _xfa_packets(document)
+    if packets is None:
+        return None
+    lines: list[str] = []
+    try:
+        lines += _xfa_lines(ElementTree.fromstring(packets))
+    except (ElementTree.ParseError, LookupError, ValueError):
+        return []
+    return lines
+
+
+def _xfa_packets(document: pymupdf.Document) -> bytes | None:
+    """The XML of the form: one stream, or the streams of an array of names and streams, joined."""
+    root = document.pdf_catalog()
+    kind, value = document.xref_get_key(root, "AcroForm/XFA")
+    if kind == "xref":
+        xref = int(value.split()[0])
+        if document.xref_is_stream(xref):
+            return _stream(document, xref)
+        value = document.xref_object(xref, compressed=True)
+    elif kind != "array":
+        return None
+    numbers = [int(number) for number in _REFERENCE.findall(value)]
+    return b"".join(_stream(document, number) for number in numbers if document.xref_is_stream(number))
+
+
+def _stream(document: pymupdf.Document, xref: int) -> bytes:
+    return (document.xref_stream(xref) or b"")[:_MAX_XFA_BYTES]
+
+
+def _xfa_lines(root: ElementTree.Element) -> Iterable[str]:
+    """Texts of the template, then the values of the data as `name: value`. Each line once if it repeats directly."""
+    last = ""
+    for element in root.iter():
+        space, _, name = element.tag.rpartition("}")
+        line = ""
+        if "xfa-template" in space and name in ("text", "exData"):
+            line = " ".join("".join(element.itertext()).split())
+        elif not len(element) and "xfa" not in space and "xhtml" not in space and element.text:
+            line = f"{name}: {' '.join(element.text.split())}" if element.text.strip() else ""
+        if line and line != last:
+            yield line
+            last = line
