@@ -1,13 +1,18 @@
 """Read one file that `walk` has found into a document."""
 
+import os
+import stat
+
 from sala_core.errors import IngestError
 from sala_core.ingest.decode import decode_text
 from sala_core.ingest.document import Document, Limits
+from sala_core.ingest.generated import generated_by_content, generated_by_name
 from sala_core.ingest.parser_process import ParserProcess
 from sala_core.ingest.parsers.result import Parsed
+from sala_core.ingest.parsers.structured.data_uris import without_data_uris
 from sala_core.ingest.regular import describe_os_error, read_regular
 from sala_core.ingest.safety import secret_in
-from sala_core.ingest.sniff import HEAD_BYTES, Kind, identify
+from sala_core.ingest.sniff import HEAD_BYTES, Kind, has_text_between_nuls, identify, is_utf16
 from sala_core.ingest.walk import FoundFile, too_large
 
 
@@ -20,10 +25,15 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
         kind, parsed = _read(file, parser, limits)
     except OSError as error:
         raise IngestError(describe_os_error(error)) from error
+    if not parsed.page_starts:
+        text, notes = without_data_uris(parsed.text)
+        parsed = Parsed(text=text, warnings=parsed.warnings + notes) if notes else parsed
     if not parsed.text.strip():
         raise IngestError("empty (nothing but white space)")
     if not kind.is_container and (secret := secret_in(parsed.text)):
         raise IngestError(f"holds {secret}")
+    if kind is Kind.TEXT and (reason := generated_by_content(file.name, parsed.text)):
+        raise IngestError(reason)
     return Document(
         name=file.name,
         media_type=kind.value,
@@ -37,7 +47,12 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
 
 def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind, Parsed]:
     """The format of a file and its text. Raises IngestError, ReadingStoppedError, OSError."""
-    kind = identify(file.name, read_regular(file.path, HEAD_BYTES))
+    if reason := generated_by_name(file.name):
+        raise IngestError(reason)
+    is_folder = stat.S_ISDIR(os.lstat(file.path).st_mode)  # an unpacked EPUB
+    kind = Kind.EPUB if is_folder else identify(file.name, read_regular(file.path, HEAD_BYTES))
+    if kind is Kind.HTML and file.is_source:
+        kind = Kind.TEXT
     limit = limits.max_container_bytes if kind.is_container else limits.max_file_bytes
     if file.num_bytes > limit:
         raise IngestError(too_large(file.num_bytes, limit))
@@ -46,5 +61,7 @@ def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind,
     data = read_regular(file.path, limit + 1)
     if len(data) > limit:
         raise IngestError(f"grew while it was read, over the limit of {limit / 2**20:,.1f} MiB")
+    if b"\0" in data and not is_utf16(data) and not has_text_between_nuls(data):
+        raise IngestError("binary, not text")
     text, warnings = decode_text(data)
     return kind, Parsed(text=text, warnings=warnings)

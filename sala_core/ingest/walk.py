@@ -12,6 +12,8 @@ from sala_core.ingest.document import Limits, SkippedFile
 from sala_core.ingest.ignore import IgnoreRules
 from sala_core.ingest.regular import describe_os_error, special_kind
 from sala_core.ingest.safety import file_refusal, folder_refusal
+from sala_core.ingest.sniff import is_book_folder
+from sala_core.ingest.source_folder import holds_source
 
 _NUMBER = re.compile(r"(\d+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -19,11 +21,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFile:
-    """A regular file that is to be read, unless its content rules it out. path: absolute."""
+    """A regular file that is to be read, unless its content rules it out. path: absolute.
+
+    Also an unpacked EPUB: a folder that is one book. is_source: found in a folder of source code.
+    """
 
     name: str
     path: str
     num_bytes: int
+    is_source: bool = False
 
 
 def walk(paths: Sequence[Path], limits: Limits) -> Iterator[FoundFile | SkippedFile]:
@@ -79,19 +85,23 @@ def _walk_roots(roots: list[tuple[str, str]], limits: Limits) -> Iterator[FoundF
 
 def _folder_entries(root: str, name: str, limits: Limits) -> Iterator[FoundFile | SkippedFile]:
     """Yield the entries below one folder. Not recursive, so that depth needs no stack."""
-    pending: list[tuple[str, str, IgnoreRules]] = [(root, name, IgnoreRules.above(root))]
+    pending: list[tuple[str, str, IgnoreRules, bool]] = [(root, name, IgnoreRules.above(root), False)]
     while pending:
-        folder, prefix, rules = pending.pop()
+        folder, prefix, rules, is_source = pending.pop()
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: natural_key(entry.name))
         except OSError as error:
             yield _skipped(prefix + "/", folder, describe_os_error(error))
             continue
+        if is_book_folder(folder, prefix):
+            yield _book(folder, prefix, limits)
+            continue
         if folder != root and (reason := folder_refusal(os.path.basename(folder), {e.name for e in entries})):
             yield _skipped(prefix + "/", folder, reason)
             continue
         rules = rules.inside(folder)
+        is_source = is_source or holds_source(folder, {entry.name for entry in entries})
         subfolders = []
         for entry in entries:
             shown = f"{prefix}/{entry.name}"
@@ -99,11 +109,11 @@ def _folder_entries(root: str, name: str, limits: Limits) -> Iterator[FoundFile 
                 if reason := rules.reason(entry.path, is_folder=True):
                     yield _skipped(shown + "/", entry.path, reason)
                 else:
-                    subfolders.append((entry.path, shown, rules))
+                    subfolders.append((entry.path, shown, rules, is_source))
             elif reason := _link_refusal(entry, root) or rules.reason(entry.path, is_folder=False):
                 yield _skipped(shown, entry.path, reason)
             else:
-                yield _file(entry.path, shown, limits)
+                yield _file(entry.path, shown, limits, is_source=is_source)
         pending.extend(reversed(subfolders))
 
 
@@ -120,7 +130,7 @@ def _link_refusal(entry: os.DirEntry[str], root: str) -> str | None:
     return f"a link to {printable(os.path.relpath(target, root))}, which has its own entry"
 
 
-def _file(path: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
+def _file(path: str, name: str, limits: Limits, *, is_source: bool = False) -> FoundFile | SkippedFile:
     """Accept or skip a file by its kind, name, size and permissions. The file is not opened."""
     try:
         status = os.lstat(path)
@@ -137,7 +147,20 @@ def _file(path: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
         reason = "cannot be opened: permission denied"
     if reason:
         return _skipped(name, path, reason)
-    return FoundFile(name=printable(name), path=path, num_bytes=status.st_size)
+    return FoundFile(name=printable(name), path=path, num_bytes=status.st_size, is_source=is_source)
+
+
+def _book(folder: str, name: str, limits: Limits) -> FoundFile | SkippedFile:
+    """Accept or skip an unpacked EPUB by the size of its files."""
+    num_bytes = 0
+    for path, _, names in os.walk(folder):
+        try:
+            num_bytes += sum(os.lstat(os.path.join(path, file)).st_size for file in names)
+        except OSError as error:
+            return _skipped(name + "/", folder, describe_os_error(error))
+    if num_bytes > limits.max_container_bytes:
+        return _skipped(name + "/", folder, too_large(num_bytes, limits.max_container_bytes))
+    return FoundFile(name=printable(name), path=folder, num_bytes=num_bytes)
 
 
 def too_large(num_bytes: int, limit: int) -> str:

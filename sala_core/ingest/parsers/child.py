@@ -95,12 +95,36 @@ def _parse(request: dict[str, str | int]) -> Parsed:
 
             return parse_pdf(path, limits)
         case "application/epub+zip":
-            from .epub import parse_epub
+            from .ebook.epub import parse_epub
 
             return parse_epub(path, limits)
+        case "application/x-fictionbook+xml":
+            from .ebook.fb2 import parse_fb2
+
+            return parse_fb2(path, limits)
         case "text/html":
             from .html_text import parse_html
 
             return parse_html(path, limits)
+        case "application/x-ipynb+json":
+            from .structured.notebook import parse_notebook
+
+            return parse_notebook(path, limits)
+        case "message/rfc822":
+            from .structured.mail import parse_mail
+
+            return parse_mail(path, limits)
+        case "application/mbox":
+            from .structured.mail import parse_mbox
+
+            return parse_mbox(path, limits)
+        case "multipart/related":
+            from .structured.mail import parse_mhtml
+
+            return parse_mhtml(path, limits)
+        case "text/vtt":
+            from .structured.subtitles import parse_subtitles
+
+            return parse_subtitles(path, limits)
         case kind:
             raise ParseError(f"no parser for {kind}")

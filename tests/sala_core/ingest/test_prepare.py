@@ -34,7 +34,7 @@ def test_a_mixed_folder(
             "blank.txt": " \n\n",
             "large.txt": "x" * 5000,
             ".env": "SECRET=1",
-            ".git/config": "x",
+            "clone/.git/config": "x",
         }
     )
     limits = Limits(max_file_bytes=4000, max_parse_s=60)
@@ -64,7 +64,7 @@ def test_a_mixed_folder(
         "blank.txt": "empty",
         "large.txt": "over the limit",
         ".env": "secrets",
-        ".git/": "version control",
+        "clone/.git/": "version control",
     }
     assert {name.removeprefix("root/") for name in skipped} == set(expected)
     for name, word in expected.items():

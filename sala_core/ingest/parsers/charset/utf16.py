@@ -1,0 +1,49 @@
+"""Recognize UTF-16 text without a byte order mark, in any script."""
+
+from .guess import likelihood
+from .profiles import profiles
+
+_HEAD_BYTES = 2048
+# Log-probability per character: running text of any script has -3 to -9; other data, read as UTF-16, -12 and less.
+_MIN_MEAN = -10.0
+
+
+def find_utf16(head: bytes) -> str | None:
+    """Return `utf-16-le` or `utf-16-be` if these first bytes of a file are text in that encoding, or None."""
+    head = head[:_HEAD_BYTES]
+    head = head[: len(head) // 2 * 2]
+    if len(head) < 4 or not (b"\0" in head or num_controls(head) > len(head) * 0.02):
+        return None
+    if b"\0" not in head and _is_utf8(head):
+        return None
+    rest = head.translate(None, b"\0")
+    if len(rest) * 3 > len(head) * 2 and rest.isascii() and not num_controls(rest):
+        return None  # NUL bytes in a plain text
+    best, best_mean = None, _MIN_MEAN
+    for codec in ("utf-16-le", "utf-16-be"):
+        text = head.decode(codec, errors="replace")
+        if len(text) > 1 and text[-1] == "\ufffd":  # half of a pair, cut off
+            text = text[:-1]
+        if sum(not char.isprintable() and char not in "\n\r\t\u3000" for char in text) > len(text) * 0.02:
+            continue
+        mean = likelihood(text, tuple(profiles())) / len(text)
+        if mean > best_mean:
+            best, best_mean = codec, mean
+    return best
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Whether the bytes are valid UTF-8; the last character may be cut off."""
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return True
+
+
+_CONTROLS = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 27})
+
+
+def num_controls(data: bytes) -> int:
+    """Return how many bytes are control characters that are rare in text: all but tab, newlines, backspace, escape."""
+    return len(data) - len(data.translate(None, _CONTROLS))

@@ -1,0 +1,1 @@
+"""Text files with a structure of their own: notebooks, e-mail, subtitles."""
