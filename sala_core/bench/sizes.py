@@ -5,6 +5,7 @@ from typing import Literal
 
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, resolve_model
 from sala_core.model.config import SalaConfig
+from sala_core.model.known_models import KNOWN_MODELS
 
 Size = Literal["9b", "embedded"]
 _NO_TOKEN = (-1,)  # as EOS token: a benchmark decodes a fixed number of tokens
@@ -41,21 +42,7 @@ QWEN3_8B = FullConfig(
     head_dim=128,
 )
 
-_RELEASED_SPARSE = (0, 9, 16, 17, 22, 29, 30, 31)
-SALA_9B = SalaConfig(
-    vocab_size=73_448,
-    hidden_size=4096,
-    intermediate_size=16_384,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=2,
-    head_dim=128,
-    lightning_nh=32,
-    lightning_nkv=32,
-    lightning_head_dim=128,
-    mixer_types=tuple("minicpm4" if i in _RELEASED_SPARSE else "lightning-attn" for i in range(32)),
-    eos_token_id=_NO_TOKEN,
-)
+SALA_9B = replace(KNOWN_MODELS[0].config, eos_token_id=_NO_TOKEN)
 """`openbmb/MiniCPM-SALA`."""
 
 
