@@ -2,6 +2,8 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pymupdf
@@ -14,8 +16,6 @@ from .pdf_tables import TableReader
 from .result import Parsed, ParseError, ParseLimits, name_pages, normalize_text
 
 _ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
-# PyMuPDF raises even Exception itself for odd objects; whatever it is costs the page, not the file
-_PAGE_ERRORS = Exception
 # words in MuPDF's warnings that mean lost content, not merely unusual content
 _DAMAGE = ("error", "invalid", "corrupt", "truncated", "premature", "cannot", "ignoring", "failed", "broken")
 _MAX_TABLES_S = 20.0  # for all pages of a file; find_tables takes some 50 ms a page
@@ -122,12 +122,12 @@ def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits)
 def _document_notes(document: pymupdf.Document, reading: _Reading) -> list[str]:
     """Notes on attached files and an XFA form, whose text is added to the last page."""
     notes: list[str] = []
-    try:
-        files = [*attached_files(document), *reading.files]
-        xfa = read_xfa(document)
-    except _PAGE_ERRORS as error:
-        _raise_memory(error)
+    found: tuple[list[str], list[str] | None] | None = None
+    with _contained():
+        found = [*attached_files(document), *reading.files], read_xfa(document)
+    if found is None:
         return ["attached files and forms of the document cannot be read"]
+    files, xfa = found
     if files:
         notes.append(f"{len(files)} attached file{'s' * (len(files) > 1)}, not read: {', '.join(files)}")
     if xfa is None:
@@ -150,15 +150,16 @@ def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
 def _read_page(document: pymupdf.Document, index: int, reading: _Reading) -> list[str]:
     """The lines of one page. Adds its problem, its margins and its files to `reading`."""
     pymupdf.TOOLS.reset_mupdf_warnings()
-    try:
+    found: tuple[list[str], str | None] | None = None
+    with _contained(reading, "damaged, cannot be read", index + 1):
         page = document.load_page(index)
         texts, problem = _page_texts(page, index, reading)
         if not problem and sum(map(len, texts)) <= _MAX_STAMP_CHARS:
             problem = _scan_problem(page, texts)
-    except _PAGE_ERRORS as error:
-        _raise_memory(error)
-        reading.problems["damaged, cannot be read"].append(index + 1)
+        found = texts, problem
+    if found is None:
         return []
+    texts, problem = found
     messages = pymupdf.TOOLS.mupdf_warnings().lower()
     if any(word in messages for word in _DAMAGE):
         problem = "damaged, text may be missing"
@@ -194,33 +195,25 @@ def _page_texts(page: pymupdf.Page, index: int, reading: _Reading) -> tuple[list
 
 def _with_tables(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> list[Line]:
     """The lines with the rows of tables joined; unchanged if the search fails."""
-    try:
+    with _contained():
         return reading.tables.join_rows(page, read_lines(page, with_characters=True))
-    except _PAGE_ERRORS as error:
-        _raise_memory(error)
-        return lines
+    return lines
 
 
 def _with_fields(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> tuple[list[Line], list[str]]:
     """(lines without the values of fields, the fields); the lines as they are if the fields cannot be read."""
-    try:
+    with _contained(reading, "form fields cannot be read", page.number + 1):
         return read_fields(page, lines)
-    except _PAGE_ERRORS as error:
-        _raise_memory(error)
-        reading.problems["form fields cannot be read"].append(page.number + 1)
-        return lines, []
+    return lines, []
 
 
 def _comments(page: pymupdf.Page, texts: list[str], reading: _Reading) -> list[str]:
     """The comments of a page. Adds its attached files to `reading`."""
-    try:
+    with _contained(reading, "comments cannot be read", page.number + 1):
         comments, files = read_comments(page, "".join(texts))
-    except _PAGE_ERRORS as error:
-        _raise_memory(error)
-        reading.problems["comments cannot be read"].append(page.number + 1)
-        return []
-    reading.files += files
-    return comments
+        reading.files += files
+        return comments
+    return []
 
 
 def _scan_problem(page: pymupdf.Page, texts: list[str]) -> str | None:
@@ -236,6 +229,20 @@ def _scan_problem(page: pymupdf.Page, texts: list[str]) -> str | None:
     page_box = page.rect
     covered = sum(abs(pymupdf.Rect(box) & page_box) for kind, box, *_ in drawn if kind == "fill-image")
     return _STAMPED if covered >= _SCAN_AREA * abs(page_box) else None
+
+
+@contextmanager
+def _contained(reading: _Reading | None = None, problem: str = "", page: int = 0) -> Iterator[None]:
+    """Let an error cost only what is read in the block; with `reading`, the problem is noted for the page, from 1.
+
+    PyMuPDF raises even Exception itself for odd objects.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a part of a file, in a process of its own: the rest must be read
+        _raise_memory(error)
+        if reading is not None:
+            reading.problems[problem].append(page)
 
 
 def _raise_memory(error: Exception) -> None:
