@@ -13,8 +13,6 @@ class RemoteFile:
     num_bytes: int
     digest: str
     """Hexadecimal: SHA-256 of the content for large files, git's SHA-1 of the blob for the others."""
-    is_large: bool
-    """Stored outside git, as weights are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,8 +56,7 @@ def _remote_file(sibling: RepoSibling) -> RemoteFile:
     digest = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
     if sibling.size is None or not digest or not _HEX.fullmatch(digest):
         raise HubConnectionError(_not_a_hub(f"it gives no size or checksum of {sibling.rfilename}"))
-    num_bytes, is_large = sibling.size, sibling.lfs is not None
-    return RemoteFile(name=sibling.rfilename, num_bytes=num_bytes, digest=digest, is_large=is_large)
+    return RemoteFile(name=sibling.rfilename, num_bytes=sibling.size, digest=digest)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff
 from sala_core.errors import DamagedDownloadError, DownloadError, DownloadSpaceError
 from sala_core.hub.records import RemoteFile, RemoteModel
 from sala_core.hub.remote import hub_errors, reason
+from sala_core.model.verify import published_hash
 
 _READ_BYTES = 1 << 20  # handed over at a time: a cut connection loses at most this
-_HASH_BYTES = 8 << 20
 _MAX_FAILURES = 5  # in a row, without one new byte
 _WAIT_S = 1.0  # before the connection is opened again, times the number of failures
 _PARTIAL_CONTENT = 206
@@ -105,10 +105,8 @@ def is_intact(file: RemoteFile, path: Path) -> bool:
     """Whether a file on the disk has the size and the checksum of the one on the hub."""
     if _size(path) != file.num_bytes:
         return False
-    digest = hashlib.sha256() if file.is_large else hashlib.sha1(b"blob %d\0" % file.num_bytes, usedforsecurity=False)
     with path.open("rb") as stream:
-        while data := stream.read(_HASH_BYTES):
-            digest.update(data)
+        digest = hashlib.file_digest(stream, lambda: published_hash(file.digest, file.num_bytes))
     return digest.hexdigest() == file.digest
 
 

@@ -93,14 +93,22 @@ def published_checksum(file: Path) -> str | None:
     return next((each for each in candidates if _SHA256.fullmatch(each) or _GIT_SHA1.fullmatch(each)), None)
 
 
+def published_hash(checksum: str, num_bytes: int) -> "hashlib._Hash":
+    """The hash, before the first byte, that gives a checksum as a hub publishes it.
+
+    checksum: SHA-256, or Git's SHA-1 of a file of `num_bytes` bytes; both hexadecimal.
+    """
+    if _GIT_SHA1.fullmatch(checksum):
+        return hashlib.sha1(f"blob {num_bytes}\0".encode(), usedforsecurity=False)
+    return hashlib.sha256()
+
+
 def _read(file: Path) -> tuple[str, str, bool]:
     """(xxh3-128, what is wrong or "", whether the published checksum is known and right) of a whole file."""
     expected = published_checksum(file)
     if expected is None:
         return digest_file(file), "", False
-    hashed = hashlib.sha256()
-    if _GIT_SHA1.fullmatch(expected):  # Git's name of a file's content
-        hashed = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
+    hashed = published_hash(expected, file.stat().st_size)
     digest = digest_file(file, hashed.update)
     if hashed.hexdigest() != expected:
         return digest, "its bytes are not the published ones; delete it and download the model again", False
