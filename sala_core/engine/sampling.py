@@ -65,6 +65,10 @@ class SamplingParams:
         """
         return cls(**recommended_values(raw, thinks=thinks))
 
+    def max_new_tokens(self, *, thinks: bool) -> int:
+        """The limit of an answer with its thinking. thinks: whether the model can think, asked to or not."""
+        return self.max_tokens + (self.thinking_budget if thinks else 0)
+
     def __post_init__(self) -> None:
         _require("temperature", self.temperature, 0 <= self.temperature < math.inf, "0 or more")
         _require("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")

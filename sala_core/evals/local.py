@@ -90,7 +90,8 @@ class LocalModel:
         Ends early once `should_stop` returns true. Raises MemoryBudgetError.
         """
         ids, text_start, token_starts = self._prompt(reading)
-        check_budget(self.engine, len(ids) + max(map(self._longest_answer, questions)))
+        longest = max(self._sampling(question).max_new_tokens(thinks=self._chat.thinks) for question in questions)
+        check_budget(self.engine, len(ids) + longest)
         state, started = self.engine.new_state(), time.monotonic()
         state.reserve(len(ids))
         for done, _ in self.engine.read(state, ids):
@@ -148,11 +149,6 @@ class LocalModel:
 
     def _sampling(self, question: Question) -> SamplingParams:
         return SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens, think=self.think)
-
-    def _longest_answer(self, question: Question) -> int:
-        """The limit of the answer with its thinking, in tokens."""
-        sampling = self._sampling(question)
-        return sampling.max_tokens + (sampling.thinking_budget if self._chat.thinks and self.think is not False else 0)
 
     def _quoting(self, span: DocumentSpan, turn_start: int, source_map: SourceMap) -> Quoting:
         return Quoting(self._tokenizer, [span], turn_start, self.engine.model.layout, lambda _: source_map)

@@ -50,7 +50,7 @@ class Turn:
         Nothing is saved then, nor if the generator is closed early; the state in memory is further than the library.
         """
         context, prompt_tokens = self._context, len(self._prompt.token_ids)
-        longest = self._sampling.max_tokens + (self._sampling.thinking_budget if context.engine.thinks else 0)
+        longest = self._sampling.max_new_tokens(thinks=context.engine.thinks)
         context.state.make_room(prompt_tokens + min(longest, HEADROOM_TOKENS))
         opened = AnswerText(is_thinking=context.engine.chat.opens_thinking(self._sampling.think))
         decoded = _Decoded(started=time.monotonic(), content=opened)
