@@ -209,8 +209,7 @@ def _why_unavailable(cards: list[str]) -> tuple[str, str] | None:
     if torch.version.cuda is None:
         return (
             f"{what} is here, but torch {torch.__version__} is a build for CPUs",
-            "install a CUDA build of torch (https://pytorch.org/get-started/locally) with "
-            f"{sys.executable} -m pip install --force-reinstall",
+            "install a CUDA build of torch: python3 launch.py setup --torch cuda",
         )
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and (not hidden.strip() or hidden.strip().startswith("-")):
