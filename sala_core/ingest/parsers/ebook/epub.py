@@ -5,17 +5,17 @@ A chapter that cannot be read is named in a warning, and the others are read.
 
 import re
 
+from ..failures import DAMAGE, PIECE_FAILURES, failure_reason
+from ..html.entities import resolve_entities
 from ..html_text import html_to_text
 from ..result import Parsed, ParseError, ParseLimits, normalize_text
 from .chapter_encoding import ChapterDecoder
+from .dtbook import dtbook_to_html
 from .epub_package import Chapter, locked_members, protection_name, reading_order
-from .members import DAMAGE, LockedError, Members, open_members
-from .xml_tags import Tag, resolve_entities, xml_tags
+from .members import LockedError, Members, open_members
+from .sheets import Sheets
+from .xml_tags import Tag, xml_tags
 
-# what a fault of `html_to_text` may raise: it costs the chapter, not the book
-_CHAPTER_FAILURES = (
-    *DAMAGE, ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError
-)  # fmt: skip
 _MEDIA = {
     "a picture": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*"),
     "a PDF": (b"%PDF-",),
@@ -23,7 +23,10 @@ _MEDIA = {
     "a font": (b"OTTO", b"wOFF", b"wOF2", b"\0\1\0\0"),
 }
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".avif")
 _NOT_PAGES = (".css", ".js", ".ncx", ".opf")
+_READABLE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|html|body|svg|\w+:html)\b", re.IGNORECASE)
+_MAX_LOCKED = 0.8  # a title page in the clear is not the book
 _NOT_ENTRIES = re.compile(r"h[1-6]|title|style|script")
 _MARKUP = re.compile(r"<[A-Za-z!?/]")
 _ROOT = re.compile(
@@ -59,6 +62,7 @@ class _Book:
         self._notes: list[str] = []
         self._locked: list[str] = []
         self._reason = ""
+        self._sheets = Sheets(members)
         self._decoder = ChapterDecoder()
         self._text_notes: dict[str, list[str]] = {}  # a note on a text -> the chapters that it is about
 
@@ -71,26 +75,32 @@ class _Book:
         if self._members.is_damaged:
             self._notes.append("the archive is damaged or cut off: only what is left of it is read")
         for chapter in order.chapters:
-            if chapter.name in locked:
+            if chapter.name in locked and not self._is_readable(chapter.name):
                 self._locked.append(chapter.name)
                 self._reason = f"an encrypted EPUB ({by_scheme}): it cannot be read"
             else:
                 self._read(chapter, is_protected=bool(protection), by_scheme=by_scheme)
-        # a title page in the clear is not the book
-        if self._locked and (len(self._locked) * 2 >= len(order.chapters) or not self._texts):
+        if self._locked and (len(self._locked) >= len(order.chapters) * _MAX_LOCKED or not self._texts):
             raise ParseError(self._reason)
         if not self._texts:
             raise ParseError(self._why_empty(order.missing))
-        notes = [*(f"chapter {name} is missing or damaged" for name in order.missing), *order.notes, *self._notes]
+        notes = [*map(_missing, order.missing), *order.notes, *self._notes]
         for note, names in self._text_notes.items():
             notes.append(f"chapter {names[0]}{f' and {len(names) - 1} more' if names[1:] else ''}: {note}")
-        notes += [f"chapter {name} is encrypted: it is not read" for name in self._locked]
+        notes += [f"chapter {name} is encrypted ({by_scheme}): it is not read" for name in self._locked]
         return Parsed(text="\n".join(self._texts), warnings=tuple(notes))
+
+    def _is_readable(self, name: str) -> bool:
+        """Whether a file that is listed as encrypted is in the clear: the list can be left of a protection removed."""
+        try:
+            return _READABLE.match(self._members.read(name)) is not None
+        except (LockedError, *DAMAGE):
+            return False
 
     def _read(self, chapter: Chapter, *, is_protected: bool, by_scheme: str) -> None:
         """Add the text of one chapter, or a note or a lock why it has none."""
         try:
-            text, notes = _chapter_text(self._members, chapter, self._decoder)
+            text, notes = self._chapter_text(chapter)
         except _NotTextError as error:
             if is_protected and str(error) == "not text":
                 self._locked.append(chapter.name)
@@ -102,8 +112,8 @@ class _Book:
             self._locked.append(chapter.name)
             self._reason = str(error)
             return
-        except _CHAPTER_FAILURES:
-            self._notes.append(f"chapter {chapter.name} is missing or damaged")
+        except PIECE_FAILURES as error:
+            self._notes.append(f"chapter {chapter.name} could not be read: {failure_reason(error)}")
             return
         self._left -= len(text.encode())
         if self._left < 0:
@@ -118,40 +128,55 @@ class _Book:
     def _why_empty(self, missing: tuple[str, ...]) -> str:
         if self._members.is_damaged:
             return "a damaged EPUB: the archive is cut off, and no chapter is left"
+        for what in _MEDIA:
+            if self._notes and all(f" is {what}:" in note for note in self._notes) and not missing:
+                return f"an EPUB without any text: each of its pages is {what}"
         if missing or self._notes:
-            problem = self._notes[0] if self._notes else f"chapter {missing[0]} is missing"
+            problem = self._notes[0] if self._notes else _missing(missing[0])
             return f"a damaged EPUB: none of its chapters can be read ({problem})"
-        if not any(name.lower().endswith((".opf", ".xhtml", ".html", ".htm")) for name in self._members.names):
+        names = [name.lower() for name in self._members.names]
+        if not any(name.endswith((".opf", ".xhtml", ".html", ".htm")) for name in names):
             return "a damaged EPUB: it does not say where its content is, and has no chapters"
-        return "an EPUB without any text (its pages may be pictures)"
+        has_pictures = any(name.endswith(_PICTURES) for name in names)
+        return f"an EPUB without any text (its pages {'are' if has_pictures else 'may be'} pictures)"
+
+    def _chapter_text(self, chapter: Chapter) -> tuple[str, tuple[str, ...]]:
+        """(text, notes) of a chapter, decided by its content: media types are often wrong. Raises _NotTextError."""
+        data = self._members.read(chapter.name)
+        if reason := _not_text(data):
+            for name in chapter.fallbacks:
+                if not _not_text(self._members.read(name)):
+                    return self._chapter_text(Chapter(name=name))
+            raise _NotTextError(reason)
+        if chapter.name.lower().endswith(_NOT_PAGES):
+            return "", ()
+        markup, notes = self._decoder.decode(data)
+        markup = resolve_entities(markup)
+        root = _ROOT.match(markup)
+        kind = root[1].lower() if root else ""
+        if kind in ("ncx", "package"):
+            return "", ()
+        if kind == "svg":
+            return _svg_text(markup), notes
+        if kind == "dtbook":
+            markup = dtbook_to_html(markup)
+        if not _MARKUP.search(markup):
+            text = normalize_text(markup).strip("\n")
+            return (text + "\n" if text.strip() else ""), notes
+        if chapter.is_contents and not _is_more_than_links(markup):
+            return "", ()
+        sheets = self._sheets.of(chapter.name, markup)
+        text = html_to_text(markup, drop_navigation=chapter.is_contents, sheets=sheets)
+        if chapter.is_contents and not any(line and not line.startswith("#") for line in text.split("\n")):
+            return "", ()
+        return text, notes
 
 
-def _chapter_text(members: Members, chapter: Chapter, decoder: ChapterDecoder) -> tuple[str, tuple[str, ...]]:
-    """(text, notes) of a chapter, decided by its content: media types are often wrong. Raises _NotTextError."""
-    data = members.read(chapter.name)
-    if reason := _not_text(data):
-        if chapter.fallback and not _not_text(members.read(chapter.fallback)):
-            return _chapter_text(members, Chapter(name=chapter.fallback), decoder)
-        raise _NotTextError(reason)
-    if chapter.name.lower().endswith(_NOT_PAGES):
-        return "", ()
-    markup, notes = decoder.decode(data)
-    markup = resolve_entities(markup)
-    root = _ROOT.match(markup)
-    kind = root[1].lower() if root else ""
-    if kind in ("ncx", "package"):
-        return "", ()
-    if kind == "svg":
-        return _svg_text(markup), notes
-    if not _MARKUP.search(markup):
-        text = normalize_text(markup).strip("\n")
-        return (text + "\n" if text.strip() else ""), notes
-    if chapter.is_contents and not _is_more_than_links(markup):
-        return "", ()
-    text = html_to_text(markup, drop_navigation=chapter.is_contents)
-    if chapter.is_contents and not any(line and not line.startswith("#") for line in text.split("\n")):
-        return "", ()
-    return text, notes
+def _missing(name: str) -> str:
+    """The note on a chapter that the book lists and does not have."""
+    if "://" in name:
+        return f"chapter {name} is not in the book but on the network: it is not read"
+    return f"chapter {name} is missing: the book lists it and does not have it"
 
 
 def _not_text(data: bytes) -> str:

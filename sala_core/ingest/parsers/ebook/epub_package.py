@@ -3,14 +3,14 @@
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..charset import decode_html
-from .members import DAMAGE, LockedError, Members
+from ..failures import DAMAGE
+from .members import PAGE_SUFFIXES, LockedError, Members
 from .xml_tags import Tag, xml_tags
 
 _CONTAINER = "META-INF/container.xml"
-_PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")
 _PAGE_TYPES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 _FONT_ALGORITHMS = ("idpf.org/2008/embedding", "ns.adobe.com/pdf/enc#rc")
 _NUMBER = re.compile(r"(\d+)")
@@ -22,8 +22,8 @@ class Chapter:
 
     name: str
     is_contents: bool = False
-    fallback: str | None = None
-    """The file to read if this one is a picture or another medium."""
+    fallbacks: tuple[str, ...] = ()
+    """The files to read if this one is a picture or another medium, the first that is text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class _Item:
 
 def reading_order(members: Members) -> ReadingOrder:
     """Return the chapters of a book by its package document, or by their names if it has none that can be read."""
-    for name in _package_names(members):
+    names = _package_names(members)
+    for number, name in enumerate(names):
         try:
             items, spine = _package(members, name)
         except (LockedError, *DAMAGE):
@@ -57,8 +58,9 @@ def reading_order(members: Members) -> ReadingOrder:
         if items:
             order = _by_package(members, items, spine)
             if order.chapters or order.missing:
-                return order
-    pages = [name for name in members.names if name.lower().endswith(_PAGE_SUFFIXES)]
+                known = {chapter.name for chapter in order.chapters}
+                return replace(order, notes=(*order.notes, *_other_renditions(members, names[number + 1 :], known)))
+    pages = [name for name in members.names if name.lower().endswith(PAGE_SUFFIXES)]
     chapters = tuple(Chapter(name=name) for name in sorted(pages, key=_natural_key))
     return ReadingOrder(
         chapters=chapters,
@@ -86,7 +88,8 @@ def locked_members(members: Members) -> set[str]:
 
 def protection_name(members: Members) -> str:
     """Return the name of the copy protection that a book's files show, "" if none is known."""
-    names = {posixpath.basename(name).lower(): name for name in members.names if "meta-inf/" in name.lower()}
+    at_top = [name for name in members.names if "meta-inf/" in name.lower() or "/" not in name]
+    names = {posixpath.basename(name).lower(): name for name in at_top}
     if "license.lcpl" in names:
         return "Readium LCP"
     if "sinf.xml" in names:
@@ -99,7 +102,8 @@ def protection_name(members: Members) -> str:
             continue
     known = {
         "license.lcpl": "Readium LCP", "readium.org": "Readium LCP", "ns.adobe.com/adept": "Adobe ADEPT",
-        "kdrm": "Kobo", "barnesandnoble": "Barnes & Noble", "fairplay": "Apple FairPlay", "itunes": "Apple FairPlay",
+        "kdrm": "Kobo", "kobo": "Kobo", "barnesandnoble": "Barnes & Noble", "fairplay": "Apple FairPlay",
+        "itunes": "Apple FairPlay",
     }  # fmt: skip
     return next((scheme for sign, scheme in known.items() if sign in signs), "")
 
@@ -115,6 +119,20 @@ def _package_names(members: Members) -> list[str]:
                 named += [found] if found else []
     others = sorted((n for n in members.names if n.lower().endswith(".opf")), key=lambda n: (n.count("/"), n))
     return list(dict.fromkeys([*named, *others]))
+
+
+def _other_renditions(members: Members, names: list[str], known: set[str]) -> list[str]:
+    """Notes on package documents whose pages are others: the same book in another form, or another language."""
+    notes = []
+    for name in names:
+        try:
+            items, spine = _package(members, name)
+        except (LockedError, *DAMAGE):
+            continue
+        pages = {chapter.name for chapter in _by_package(members, items, spine).chapters} - known
+        if pages:
+            notes.append(f"a second form of the book ({name}, {len(pages):,} pages) is not read")
+    return notes
 
 
 def _package(members: Members, package: str) -> tuple[list[_Item], list[str]]:
@@ -165,7 +183,7 @@ def _by_package(members: Members, items: list[_Item], spine: list[str]) -> Readi
     fallbacks = {item.fallback for item in items if item.fallback}
     others = [item for item in items if item.name not in chapters and item.id not in fallbacks and _is_page(item)]
     listed = {item.name for item in items}
-    unlisted = [name for name in members.names if name.lower().endswith(_PAGE_SUFFIXES) and name not in listed]
+    unlisted = [name for name in members.names if name.lower().endswith(PAGE_SUFFIXES) and name not in listed]
     unlisted.sort(key=_natural_key)
     if not chapters:
         pages = {item.name: _chapter(item, by_id) for item in others if item.name}
@@ -182,15 +200,17 @@ def _by_package(members: Members, items: list[_Item], spine: list[str]) -> Readi
 
 
 def _chapter(item: _Item, by_id: dict[str, _Item]) -> Chapter:
-    fallback = by_id.get(item.fallback) if item.fallback else None
-    return Chapter(
-        name=item.name or "", is_contents=item.is_contents, fallback=fallback.name if fallback is not None else None
-    )
+    fallbacks: dict[str, None] = {}
+    next_item = by_id.get(item.fallback) if item.fallback else None
+    while next_item is not None and next_item.name and next_item.name not in fallbacks:
+        fallbacks[next_item.name] = None
+        next_item = by_id.get(next_item.fallback) if next_item.fallback else None
+    return Chapter(name=item.name or "", is_contents=item.is_contents, fallbacks=tuple(fallbacks))
 
 
 def _is_page(item: _Item) -> bool:
     """Whether a file of the manifest is a page of text, by its name or its media type."""
-    return item.href.split("#")[0].lower().endswith(_PAGE_SUFFIXES) or item.media_type in _PAGE_TYPES
+    return item.href.split("#")[0].lower().endswith(PAGE_SUFFIXES) or item.media_type in _PAGE_TYPES
 
 
 def _tags(members: Members, name: str | None) -> Iterator[Tag]:

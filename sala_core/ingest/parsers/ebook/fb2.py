@@ -19,9 +19,13 @@ _BINARY_BYTES = re.compile(_BINARY.pattern.encode(), re.DOTALL | re.IGNORECASE)
 _ROOT = re.compile(r"<(?:\w+:)?FictionBook\b", re.IGNORECASE)
 _ROOT_END = re.compile(r"</(?:\w+:)?FictionBook\s*>", re.IGNORECASE)
 _INLINE = {"emphasis": "em", "strong": "strong", "sub": "sub", "sup": "sup", "strikethrough": "s", "code": "code"}
+_HTML = {
+    name: name for name in ("b", "br", "div", "h1", "h2", "h3", "h4", "i", "li", "ol", "pre", "u", "ul")
+}  # not FB2
 _BLOCKS = {
     "p": "p", "v": "div", "stanza": "section", "poem": "section", "epigraph": "blockquote", "cite": "blockquote",
     "annotation": "blockquote", "text-author": "p", "date": "p", "table": "table", "tr": "tr", "td": "td", "th": "th",
+    **_HTML,
 }  # fmt: skip
 _SPANS = ("colspan", "rowspan")
 _PERSON = ("first-name", "middle-name", "last-name", "nickname")
@@ -134,7 +138,7 @@ class _Converter:
             self._write(f'<img alt="{escape(words)}">')
         elif tag.name == "a":
             self._notes.append(tag.attributes.get("type", "").lower() == "note")
-            self._write("<sup>" if self._notes[-1] else "")
+            self._write("<sup>" if self._notes[-1] else f'<a href="{escape(tag.attributes.get("href", ""))}">')
         elif tag.name in _INLINE or tag.name in _BLOCKS:
             self._start_html(tag)
 
@@ -155,7 +159,7 @@ class _Converter:
         elif name == "title-info":
             self._end_page()
         elif name == "a":
-            self._write("</sup>" if self._notes.pop() else "")
+            self._write("</sup>" if self._notes.pop() else "</a>")
         elif name in _INLINE or (name in _BLOCKS and self._title is None):
             self._write(f"</{_INLINE.get(name) or _BLOCKS[name]}>")
 

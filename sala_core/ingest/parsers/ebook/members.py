@@ -3,7 +3,6 @@
 Members are read into memory by name. Nothing is unpacked to disk.
 """
 
-import lzma
 import mmap
 import os
 import posixpath
@@ -17,14 +16,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, unquote_to_bytes
 
+from ..failures import DAMAGE as DAMAGE
 from ..result import ParseError
 
-# raised by zipfile for damaged archives: wrong checksums, offsets, methods and names
-DAMAGE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, OSError, ValueError,
-)  # fmt: skip
 # what programs write into archives that declare no encoding; zipfile then reads cp437
 _LEGACY = ("utf-8", "gb18030", "cp932", "big5hkscs", "cp949", "cp1251", "cp866", "cp1252")
+PAGE_SUFFIXES = (".xhtml", ".html", ".htm", ".xht")
 _MAX_FILES = 100_000
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _SIGNATURES = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x07\x08")
@@ -40,10 +37,11 @@ class Members:
     damaged: names of members of which only a part, or a part with errors, could be read. is_damaged: so is the whole.
     """
 
-    def __init__(self, names: list[str], max_bytes: int) -> None:
+    def __init__(self, names: list[str], max_bytes: int, what: str = "an EPUB") -> None:
         self.names = [name for name in names if not name.endswith("/") and not _is_system_file(name)]
         self.damaged: set[str] = set()
         self.is_damaged = False
+        self._what = what
         self._max_bytes = self._left = max_bytes
         self._exact = set(self.names)
         self._aliases: dict[str, str] | None = None
@@ -64,7 +62,7 @@ class Members:
         data = self._load(name, self._left + 1)
         self._left -= len(data)
         if self._left < 0:
-            raise ParseError(f"an EPUB that unpacks to more than {self._max_bytes / 2**20:,.1f} MiB")
+            raise ParseError(f"{self._what} that unpacks to more than {self._max_bytes / 2**20:,.1f} MiB")
         return data
 
     def find(self, reference: str, folder: str = "") -> str | None:
@@ -84,6 +82,8 @@ class Members:
             self._aliases = self._all_aliases()
         keys = [key for path in paths for key in _keys_of_reference(path)]
         keys += ["*/" + posixpath.basename(key) for key in keys]
+        keys += [key.replace("+", " ") for key in keys if "+" in key]
+        keys += [stem + suffix for key in keys for stem in _page_stems(key) for suffix in PAGE_SUFFIXES]
         return next((found for key in keys if (found := self._aliases.get(key))), None)
 
     def _load(self, name: str, max_bytes: int) -> bytes:
@@ -105,7 +105,7 @@ class Members:
 class ZipMembers(Members):
     """Members of a zip archive. One whose list of members is lost is searched for them."""
 
-    def __init__(self, path: str, max_bytes: int) -> None:
+    def __init__(self, path: str, max_bytes: int, what: str = "an EPUB") -> None:
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
         self._archive: zipfile.ZipFile | None = None
         try:
@@ -114,7 +114,7 @@ class ZipMembers(Members):
         except DAMAGE:
             infos = list(_search(self._file.fileno()))
         self._infos = {info.filename: info for info in infos}
-        super().__init__(list(self._infos), max_bytes)
+        super().__init__(list(self._infos), max_bytes, what)
         self.is_damaged = self._archive is None
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class ZipMembers(Members):
     def _load(self, name: str, max_bytes: int) -> bytes:
         info = self._infos[name]
         if info.flag_bits & 1:
-            raise LockedError("an encrypted EPUB: remove its password and add it again")
+            raise LockedError(f"{self._what} that is encrypted: remove its password and add it again")
         if self._archive is not None:
             try:
                 with self._archive.open(info) as file:
@@ -140,11 +140,10 @@ class ZipMembers(Members):
         """(as much of a member as can be unpacked, whether that is all). Raises BadZipFile if there is nothing."""
         self._file.seek(info.header_offset)
         header = self._file.read(_LOCAL_HEADER.size)
-        if not header.startswith(_SIGNATURES[0]) or info.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
+        if not header.startswith(_SIGNATURES[0]):
             raise zipfile.BadZipFile("no member at this place")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise NotImplementedError(f"method {info.compress_type}")
         *_, num_name, num_extra = _LOCAL_HEADER.unpack(header)
         self._file.seek(num_name + num_extra, os.SEEK_CUR)
         if info.compress_type == zipfile.ZIP_STORED:
@@ -236,6 +235,11 @@ def _keys_of_reference(path: str) -> list[str]:
         except UnicodeDecodeError:
             continue
     return list(dict.fromkeys(keys))
+
+
+def _page_stems(key: str) -> list[str]:
+    """The name of a page without its suffix, which can be another than the book says."""
+    return [key.removesuffix(suffix) for suffix in PAGE_SUFFIXES if key.endswith(suffix)]
 
 
 def _spellings(name: str) -> list[str]:

@@ -8,19 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
 
+from ..html.entities import resolve_entities
+
 # the quoted values hold no "<", so that a missing quotation mark ends at the next tag
 _TOKEN = re.compile(
     r"""<!--.*?(?:-->|\Z) | <!\[CDATA\[(?P<cdata>.*?)(?:\]\]>|\Z) | <\?[^<>]*> | <![A-Za-z][^<>]*>
-    | <(?P<end>/?)(?P<name>[^\W\d][\w.:-]*)
+    | <(?P<end>/?)(?P<name>[^\W\d][\w.:-]*+)
       (?: (?P<attributes>(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)> | (?P<broken>[^<>]*)> )""",
     re.DOTALL | re.VERBOSE,
 )
-_ATTRIBUTE = re.compile(r"""([^\s=/"'<>]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
-
-
-_DOCTYPE = re.compile(r"<!DOCTYPE[^<>\[]*\[(?P<declared>[^\]]*)\]\s*>", re.IGNORECASE)
-_ENTITY = re.compile(r"""<!ENTITY\s+([\w.-]{1,100})\s+(?:"([^"<>&%]{0,1000})"|'([^'<>&%]{0,1000})')\s*>""")
-_MAX_ADDED_CHARS = 1 << 22
+_ATTRIBUTE = re.compile(r"""(?<![^\s=/"'<>])([^\s=/"'<>]++)\s*+=\s*+(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +28,6 @@ class Tag:
     starts: bool
     ends: bool
     attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-def resolve_entities(text: str) -> str:
-    """Replace the entities that a file declares itself. Those that refer to others or to files stay as they are."""
-    doctype = _DOCTYPE.search(text, 0, 8192)
-    if not doctype:
-        return text
-    text = text[: doctype.start()] + text[doctype.end() :]
-    num_left = _MAX_ADDED_CHARS
-    for name, double, single in _ENTITY.findall(doctype["declared"]):
-        value = double or single
-        num_left -= text.count(f"&{name};") * len(value)
-        if num_left < 0:
-            break
-        text = text.replace(f"&{name};", value)
-    return text
 
 
 def xml_tags(text: str) -> Iterator[Tag | str]:

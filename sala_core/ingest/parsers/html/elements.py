@@ -50,8 +50,8 @@ FOREIGN_HTML = frozenset({"annotation-xml", "desc", "foreignobject", "mi", "mn",
 # the text: what is never shown, what stands between empty lines, and what stands on lines of its own
 UNSEEN = frozenset(
     {
-        "area", "audio", "base", "canvas", "col", "embed", "frame", "link", "meta", "noembed", "noscript",
-        "param", "rp", "source", "style", "title", "track", "video", "template",
+        "area", "audio", "base", "canvas", "col", "embed", "link", "meta", "noembed", "param",
+        "rp", "source", "style", "title", "track", "video", "template",
     }
 )  # fmt: skip
 PARAGRAPHS = HEADINGS | frozenset({"article", "blockquote", "dl", "figure", "hr", "p", "section"})
@@ -63,4 +63,6 @@ BLOCKS = PARAGRAPHS | frozenset(
     }
 )  # fmt: skip
 # inside of these a text means something else, or is not shown
-CHANGES_MEANING = UNSEEN | RAW | CLOSES_ALL | IN_TABLE | {"head", "li", "ol", "pre", "rt", "select", "table", "ul"}
+CHANGES_MEANING = (
+    UNSEEN | {"noscript"} | RAW | CLOSES_ALL | IN_TABLE | {"head", "li", "ol", "pre", "rt", "select", "table", "ul"}
+)

@@ -20,6 +20,9 @@ _SIGNS = frozenset("+-−±∓")
 _INVISIBLE = re.compile("[\u2061-\u2064\u200b]")
 _SPACE = re.compile(r"\s+")
 _TEX_STYLE = re.compile(r"\{?\s*\\(?:display|text)style\s*(.*?)\s*\}?", re.DOTALL)
+_GROUPS = frozenset({"mpadded", "mrow", "mstyle"})
+_CONTENT = frozenset({"apply", "bind", "ci", "cn", "csymbol", "matrix", "vector"})
+_ZERO = re.compile(r"\s*0(?:\.0*)?(?:[a-z%]+)?\s*$")
 _UNSEEN = frozenset({"annotation", "annotation-xml", "maligngroup", "malignmark", "mphantom", "none"})
 
 
@@ -74,13 +77,35 @@ def _row(element: Element) -> str:
     row, is_name = "", False
     for child in element.children:
         piece = _piece(child)
-        was_name, is_name = is_name, isinstance(child, Element) and child.name == "mi" and len(piece) > 1
+        if isinstance(child, Element) and _is_stack(child):
+            piece = _stacked(child, is_choice=row.endswith("("))
+        was_name, is_name = is_name, isinstance(child, Element) and _stands_apart(child, piece)
         if piece.strip() in _SIGNS and (not row.strip() or row.endswith((" ", "("))):
             piece = piece.strip()
         elif row[-1:].isalnum() and piece[:1].isalnum() and (is_name or was_name or piece[0].isdigit()):
             row += " "
         row += piece
     return row
+
+
+def _stands_apart(element: Element, piece: str) -> bool:
+    """Whether a letter or digit beside it would seem to belong to it: `sin x`, `1/2 x`, `√x y`."""
+    if element.name in ("mi", "mtext"):
+        return len(piece) > 1
+    if element.name in ("mfrac", "msqrt", "mroot", "menclose"):
+        return True
+    children = [child for child in element.children if isinstance(child, Element)]
+    return element.name in _GROUPS and len(children) == 1 and _stands_apart(children[0], piece)
+
+
+def _is_stack(element: Element) -> bool:
+    """Whether it is a fraction without a line: a binomial coefficient, or conditions one below the other."""
+    return element.name == "mfrac" and _ZERO.match(element.get("linethickness")) is not None
+
+
+def _stacked(element: Element, *, is_choice: bool) -> str:
+    parts = [_piece(child).strip() for child in element.children if isinstance(child, Element)]
+    return (" choose " if is_choice else "; ").join(parts)
 
 
 def _piece(node: Element | str) -> str:
@@ -91,6 +116,8 @@ def _piece(node: Element | str) -> str:
         return ""
     if name == "mo":
         return _operator(node)
+    if _is_stack(node):
+        return _stacked(node, is_choice=False)
     if shape := _SHAPES.get(name):
         parts = [_piece(child).strip() for child in node.children if isinstance(child, Element)]
         parts += [""] * (3 - len(parts))
@@ -98,7 +125,13 @@ def _piece(node: Element | str) -> str:
         return loose + shape(parts)
     match name:
         case "msqrt":
-            return f"√{_grouped(_row(node))}"
+            return f"√{grouped(_row(node))}"
+        case "menclose":
+            return _enclosed(node)
+        case "maction":
+            return _selected(node)
+        case "semantics":
+            return _meant(node)
         case "mspace":
             return " "
         case "mtable":
@@ -116,6 +149,31 @@ def _piece(node: Element | str) -> str:
             return _scripts(node)
         case "mglyph" | "img":
             return node.get("alt")
+    return _row(node)
+
+
+def _enclosed(node: Element) -> str:
+    """A root, or something struck out; frames and circles are left out."""
+    notation = node.get("notation")
+    if "radical" in notation:
+        return f"√{grouped(_row(node))}"
+    return f"~~{_row(node).strip()}~~" if "strike" in notation else _row(node)
+
+
+def _selected(node: Element) -> str:
+    """The one of several expressions that is shown at first."""
+    children = [child for child in node.children if isinstance(child, Element)]
+    number = int(node.get("selection")) if node.get("selection").isdecimal() else 1
+    return _piece(children[min(number, len(children)) - 1]) if children and number else ""
+
+
+def _meant(node: Element) -> str:
+    """An expression without its annotations; of one in Content MathML the annotation that shows it."""
+    children = [child for child in node.children if isinstance(child, Element)]
+    if children and children[0].name in _CONTENT:
+        for child in children[1:]:
+            if child.name == "annotation-xml" and "presentation" in child.get("encoding").lower():
+                return _row(child)
     return _row(node)
 
 
@@ -141,20 +199,20 @@ def _operator(node: Element) -> str:
     return f" {text} "
 
 
-def _grouped(text: str) -> str:
-    """In parentheses if it is more than one number or name."""
+def grouped(text: str) -> str:
+    """Return the text, in parentheses if it is more than one number or name."""
     text = text.strip()
     is_one = text.replace(".", "").isalnum() or (text.startswith("(") and text.endswith(")") and text.count("(") == 1)
     return text if is_one else f"({text})"
 
 
 def _base(text: str) -> str:
-    return text if not any(char in text for char in " /") else _grouped(text)
+    return text if not any(char in text for char in " /") else grouped(text)
 
 
 _SHAPES: dict[str, Callable[[list[str]], str]] = {
-    "mfrac": lambda p: f"{_grouped(p[0])}/{_grouped(p[1])}",
-    "mroot": lambda p: f"{raised(p[1])}√{_grouped(p[0])}",
+    "mfrac": lambda p: f"{grouped(p[0])}/{grouped(p[1])}",
+    "mroot": lambda p: f"{raised(p[1])}√{grouped(p[0])}",
     "msup": lambda p: _base(p[0]) + raised(p[1]),
     "msub": lambda p: _base(p[0]) + lowered(p[1]),
     "msubsup": lambda p: _base(p[0]) + lowered(p[1]) + raised(p[2]),

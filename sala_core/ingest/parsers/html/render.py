@@ -1,41 +1,49 @@
 """A tree of HTML elements to readable text: what a browser shows, and what a script would show on a click."""
 
+import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
-from .controls import choice_text, drawing_texts, drawing_title, input_text
+from .controls import box_text
 from .elements import BLOCKS, HEADINGS, PARAGRAPHS, UNSEEN
+from .inline import InlineRenderer
 from .lists import ListMarks
-from .math import formula, lowered, raised
 from .meaning import meaning
-from .tables import collect_cells, lay_out
+from .styles import Styles
+from .table_text import write_table
 from .tree import MAX_MEANING_DEPTH, Element, parse_tree
-from .writer import Writer
+from .typeset import typeset_text
 
-_ORDINAL = re.compile("(?:st|nd|rd|th)", re.IGNORECASE)
-_QUOTES = {"de": ("„“", "‚‘"), "fr": ("«»", "‹›"), "": ("“”", "‘’")}  # by language, outside and inside
-_MAX_RAISED_CHARS = 80
-_MAX_LETTERS_CHARS = 12  # a picture with a longer alternative text is no part of a word
+_LANGUAGE = re.compile(r"\blang\s*=", re.IGNORECASE)
 _MAX_FRAMES = 2
 _MAX_NESTING = MAX_MEANING_DEPTH + 10  # what is in frames and slots adds to the depth of the tree
 
 
-class Renderer:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What holds for a whole page. has_tex_scripts: scripts hold its formulas. frames: address -> markup."""
+
+    styles: Styles
+    has_tex_scripts: bool = False
+    frames: Mapping[str, str] = field(default_factory=dict)
+
+
+class Renderer(InlineRenderer):
     """Writes elements to a `Writer`. drop_navigation: leave out `nav` elements and what has their role."""
 
-    def __init__(self, *, drop_navigation: bool, has_tex_scripts: bool) -> None:
-        self.writer = Writer()
+    def __init__(self, page: Page, *, drop_navigation: bool) -> None:
+        super().__init__()
         self._drop_navigation = drop_navigation
-        self._has_tex_scripts = has_tex_scripts
+        self._has_tex_scripts = page.has_tex_scripts
+        self._styles = page.styles
+        self._frames = page.frames
         self._lists: list[ListMarks] = []
         self._depth = 0
-        self._num_items = 0  # open list items and table cells
-        self._num_pre = 0
-        self._num_quotes = 0
-        self._num_raised = 0
-        self._num_cells = 0
+        self.num_items = 0  # open list items and table cells
         self._num_frames = 0
-        self._has_blocks = False  # in the present cell: what one line cannot hold
+        self.has_blocks = False  # in the present cell: what one line cannot hold
         self._slotted: list[dict[str, list[Element | str]]] = []
 
     def render(self, nodes: list[Element | str]) -> None:
@@ -43,10 +51,12 @@ class Renderer:
         self._depth += 1
         for index, node in enumerate(nodes):
             if isinstance(node, str):
-                (self.writer.verbatim if self._num_pre else self.writer.words)(node)
+                (self.writer.verbatim if self.num_pre else self.writer.words)(node)
             elif self._depth > _MAX_NESTING:
                 self.writer.words(node.text())
-            elif node.name == "template" and (node.get("shadowrootmode") or node.get("shadowroot")):
+            elif node.name == "template" and (
+                node.get("shadowrootmode") or node.get("shadowroot") or node.get("shadowmode")
+            ):
                 self._shadow_root(node, nodes[index + 1 :])
                 break
             else:
@@ -55,71 +65,146 @@ class Renderer:
                 self._element(node)
         self._depth -= 1
 
-    def inline(self, element: Element) -> str:
-        """Return the text of an element's content, without writing it."""
-        outer, self.writer = self.writer, Writer()
-        self.render(element.children)
-        text = self.writer.result().removesuffix("\n")
-        self.writer = outer
-        return text
-
     def _element(self, element: Element) -> None:
         name = element.name
         if name in UNSEEN or (name == "nav" and self._drop_navigation):
             return
-        if element.has_attributes and self._by_meaning(element):
-            return
-        if handler := _HANDLERS.get(name):
+        outer = self.language
+        if element.mentions("lang") and element.search(_LANGUAGE):
+            self.language = element.get("lang") or element.get("xml:lang") or outer
+        if self._by_meaning(element):
+            pass
+        elif handler := _HANDLERS.get(name):
             handler(self, element)
         elif name in BLOCKS:
             self._block(element)
         else:
             self.render(element.children)
+        self.language = outer
 
     def _by_meaning(self, element: Element) -> bool:
         """Handle an element by its attributes. False if its name decides after all."""
-        match meaning(element, has_tex_scripts=self._has_tex_scripts):
+        style = self._styles.of(element)
+        if not style and not element.has_attributes:
+            return False
+        match meaning(element, style, has_tex_scripts=self._has_tex_scripts):
             case "formula":
                 math = element.find("math")
                 assert math
                 self._math(math)
+            case "typeset":
+                if text := typeset_text(element):
+                    self.writer.apart(text)
+                else:
+                    self.render(element.children)
             case "control":
                 self._button(element)
             case "unseen":
                 return True
             case "navigation":
                 return self._drop_navigation
-            case "raised" if not self._num_raised:
+            case "raised" if not self.num_raised:
                 self._raised(element)
-            case "lowered" if not self._num_raised:
+            case "lowered" if not self.num_raised:
                 self._lowered(element)
-            case "preformatted" if not self._num_pre:
-                self._num_pre += 1
+            case "preformatted" if not self.num_pre:
+                self.num_pre += 1
                 self._block(element) if element.name in BLOCKS else self.render(element.children)
-                self._num_pre -= 1
+                self.num_pre -= 1
+            case "deleted":
+                self._deleted(element)
+            case "box":
+                self.writer.apart(box_text(element))
+                self._button(element)
+            case "denominator" if self.writer.is_after_digit:
+                self.writer.glued("/")
+                self.render(element.children)
+            case _:
+                return self._by_place(element, style)
+        return True
+
+    def _by_place(self, element: Element, style: str) -> bool:
+        """Handle an element that stands elsewhere than its name says. False if its name decides after all."""
+        match meaning(element, style, has_tex_scripts=self._has_tex_scripts):
+            case "apart":
+                self._button(element)
+            case "number":
+                self.render(element.children)
+                self.writer.pad()
+            case "heading":
+                self._heading(element)
+            case "item":
+                self._item(element)
+            case "line":
+                if element.name == "a":
+                    self.writer.line()
+                    self._link(element)
+                    self.writer.line()
+                else:
+                    self._block(element)
+            case "lines":
+                self._kept_lines(element)
+            case "flex":
+                self._flex(element)
+            case "row":
+                self.writer.line()
+                self.render(element.children)
+                self.writer.line()
+            case "cell":
+                self._orphan_cell(element)
             case _:
                 return False
         return True
 
+    def _flex(self, element: Element) -> None:
+        """Children beside each other, with spaces between them."""
+        is_block = element.name in BLOCKS
+        if is_block:
+            self.writer.line()
+        for child in element.children:
+            if isinstance(child, Element):
+                self.writer.space()
+            self.render([child])
+            if isinstance(child, Element):
+                self.writer.space()
+        if is_block:
+            self.writer.line()
+
+    def _kept_lines(self, element: Element) -> None:
+        """Text whose line breaks are shown, but not its other white space."""
+        self.writer.line()
+        for child in element.children:
+            if isinstance(child, str):
+                for index, line in enumerate(child.split("\n")):
+                    if index:
+                        self.writer.line_break()
+                    self.writer.words(line)
+            else:
+                self.render([child])
+        self.writer.line()
+
     def _block(self, element: Element) -> None:
-        is_paragraph = element.name in PARAGRAPHS and not (element.name == "p" and self._num_items)
+        is_paragraph = element.name in PARAGRAPHS and not (element.name == "p" and self.num_items)
         self.writer.line(2 if is_paragraph else 1)
         self.render(element.children)
         self.writer.line(2 if is_paragraph else 1)
 
     def _heading(self, element: Element) -> None:
-        self._has_blocks = True
+        self.has_blocks = True
         mark = self.writer.waiting_mark
         self.writer.line(2)
-        self.writer.mark("#" * int(element.name[1]) + " ")
+        level = element.name[1:] if element.name in HEADINGS else element.get("aria-level")
+        self.writer.mark("#" * (int(level) if level in ("1", "2", "3", "4", "5", "6") else 2) + " ")
+        outer, self.is_heading = self.is_heading, True
         self.render(element.children)
+        self.is_heading = outer
         self.writer.restore_mark(mark)
         self.writer.line(2)
 
     def _list(self, element: Element) -> None:
-        newlines = 1 if self._lists and self._num_items else 2
+        newlines = 1 if self._lists and self.num_items else 2
         self.writer.line(newlines)
-        self._lists.append(ListMarks(element, depth=len(self._lists)))
+        self._lists.append(ListMarks(element, self._styles.of(element), depth=len(self._lists)))
         self.render(element.children)
         self._lists.pop()
         self.writer.line(newlines)
@@ -128,9 +213,9 @@ class Renderer:
         mark = self.writer.waiting_mark
         self.writer.line()
         self.writer.mark(self._lists[-1].next_mark(element) if self._lists else "- ")
-        self._num_items += 1
+        self.num_items += 1
         self.render(element.children)
-        self._num_items -= 1
+        self.num_items -= 1
         self.writer.restore_mark(mark)
         self.writer.line()
 
@@ -140,90 +225,11 @@ class Renderer:
         if children and isinstance(children[0], str):
             children = [re.sub(r"\A(?:\r\n?|\n)", "", children[0]), *children[1:]]
         if any("\n" in child if isinstance(child, str) else True for child in children):
-            self._has_blocks = True
-        self._num_pre += 1
+            self.has_blocks = True
+        self.num_pre += 1
         self.render(children)
-        self._num_pre -= 1
+        self.num_pre -= 1
         self.writer.line(2)
-
-    def _line_break(self, _: Element) -> None:
-        if self._num_pre:
-            self.writer.verbatim("\n")
-        else:
-            self.writer.line_break()
-
-    def _raised(self, element: Element) -> None:
-        text = self._shifted_text(element)
-        if _ORDINAL.fullmatch(text) and self.writer.is_after_digit:
-            self._spaced(element, text)
-        else:
-            self._spaced(element, raised(text) if len(text) <= _MAX_RAISED_CHARS else text)
-
-    def _lowered(self, element: Element) -> None:
-        text = self._shifted_text(element)
-        self._spaced(element, lowered(text) if len(text) <= _MAX_RAISED_CHARS else text)
-
-    def _shifted_text(self, element: Element) -> str:
-        self._num_raised += 1
-        text = self.inline(element)
-        self._num_raised -= 1
-        return text
-
-    def _spaced(self, element: Element, text: str) -> None:
-        """Write text for an element, with the spaces that its content begins and ends with."""
-        if not text or not element.children:
-            return
-        if "\n" in text and not self._num_pre:
-            self.writer.line()
-            self.writer.glued(text)
-            self.writer.line()
-            return
-        first, last = element.children[0], element.children[-1]
-        if isinstance(first, str) and first[:1].isspace() and not self._num_raised and element.name != "sup":
-            self.writer.space()
-        self.writer.glued(text)
-        if isinstance(last, str) and last[-1:].isspace():
-            self.writer.space()
-
-    def _deleted(self, element: Element) -> None:
-        if text := self.inline(element):
-            self._spaced(element, f"~~{text}~~")
-
-    def _quotation(self, element: Element) -> None:
-        quotes = _QUOTES.get(element.get("lang").lower().partition("-")[0], _QUOTES[""])
-        marks = quotes[self._num_quotes % 2]
-        self._num_quotes += 1
-        text = self.inline(element)
-        self._num_quotes -= 1
-        self._spaced(element, f"{marks[0]}{text}{marks[1]}")
-
-    def _ruby_text(self, element: Element) -> None:
-        if text := self.inline(element).strip():
-            self.writer.glued(f"({text})")
-
-    def _picture(self, element: Element) -> None:
-        alt = " ".join(element.get("alt").split())
-        if " " in alt or len(alt) > _MAX_LETTERS_CHARS:
-            self.writer.apart(alt)
-        else:  # the first letter of a chapter, or a letter that the font does not have
-            self.writer.words(alt)
-
-    def _drawing(self, element: Element) -> None:
-        texts = drawing_texts(element)
-        for text in texts:
-            self.writer.space()
-            self.render(text.children)
-            self.writer.space()
-        if not texts:
-            self.writer.apart(drawing_title(element))
-
-    def _math(self, element: Element) -> None:
-        is_display = element.get("display") == "block" and not self._num_cells
-        if is_display:
-            self.writer.line()
-        self.writer.apart(formula(element))
-        if is_display:
-            self.writer.line()
 
     def _script(self, element: Element) -> None:
         if element.get("type").lower().startswith("math/tex"):
@@ -232,7 +238,8 @@ class Renderer:
             self.render(parse_tree(element.text()).children)
 
     def _frame(self, element: Element) -> None:
-        if (page := element.get("srcdoc")) and self._num_frames < _MAX_FRAMES:
+        page = element.get("srcdoc") or self._frames.get(element.get("src"), "") or _page_in(element.get("src"))
+        if page and self._num_frames < _MAX_FRAMES:
             self._num_frames += 1
             self.writer.line()
             self.render(parse_tree(page).children)
@@ -241,27 +248,6 @@ class Renderer:
 
     def _head(self, element: Element) -> None:
         """Nothing in it is shown. Its title is written by `html_to_text`."""
-
-    def _button(self, element: Element) -> None:
-        if self.writer.is_in_word:
-            self.writer.space()
-        self.render(element.children)
-        self.writer.pad()
-
-    def _input(self, element: Element) -> None:
-        self.writer.apart(input_text(element))
-
-    def _text_area(self, element: Element) -> None:
-        text = element.text().strip("\n") or element.get("placeholder")
-        if "\n" in text:
-            self.writer.line()
-            self.writer.verbatim(text)
-            self.writer.line()
-        else:
-            self.writer.apart(text.strip())
-
-    def _choice(self, element: Element) -> None:
-        self.writer.apart(choice_text(element, self.inline))
 
     def _switch(self, element: Element) -> None:
         """An EPUB's choice between a formula and its picture: the first of them, because both say the same."""
@@ -293,68 +279,36 @@ class Renderer:
             self.render(nodes)
 
     def _table(self, element: Element) -> None:
-        table = collect_cells(element)
-        newlines = 1 if self._num_items else 2
-        self.writer.line(newlines)
-        self.render(table.loose)
-        self.writer.line()
-        outer_blocks, self._has_blocks = self._has_blocks, False
-        texts: list[list[str]] = []
-        is_layout = element.get("role") in ("presentation", "none") or max(map(len, table.rows), default=0) == 1
-        for row in table.rows:
-            texts.append([])
-            for cell in row:
-                self._has_blocks = False
-                text = self._cell(cell.element)
-                is_layout |= self._has_blocks and "\n" in text
-                texts[-1].append(text)
-        if is_layout:
-            self._write_cells(texts)
-        else:
-            self._write_rows(lay_out(table.rows, [[_one_line(text) for text in row] for row in texts]))
-        self._has_blocks = outer_blocks or is_layout
-        self.writer.line(newlines)
+        write_table(self, element)
 
-    def _cell(self, cell: Element) -> str:
-        """The text of a cell, of one or more lines."""
+    def cell_text(self, cell: Element) -> str:
+        """Return the text of a cell, of one or more lines."""
         lists, self._lists = self._lists, []
-        self._num_items += 1
-        self._num_cells += 1
+        self.num_items += 1
+        self.num_cells += 1
         text = self.inline(cell)
-        self._num_items -= 1
-        self._num_cells -= 1
+        self.num_items -= 1
+        self.num_cells -= 1
         self._lists = lists
         return text
 
-    def _write_cells(self, texts: list[list[str]]) -> None:
-        """The cells of a table that only arranges a page, one below the other."""
-        for text in (text for row in texts for text in row if text):
-            self.writer.line(2 if "\n" in text else 1)
-            self.writer.glued(text)
-            self.writer.line(2 if "\n" in text else 1)
 
-    def _write_rows(self, rows: list[list[str]]) -> None:
-        """One line per row; inside a cell of another table one line in all."""
-        if self._num_cells:
-            lines = [", ".join(filter(None, row)) for row in rows]
-            self.writer.apart("; ".join(filter(None, lines)))
-            return
-        for row in rows:
-            if any(row):
-                self.writer.glued(" | ".join(row).rstrip())
-                self.writer.line()
+def _page_in(address: str) -> str:
+    """The markup of a page that stands in the address itself (`data:text/html,`), "" for another address."""
+    head, _, body = address.partition(",")
+    if not head.lower().startswith("data:text/html"):
+        return ""
+    if not head.lower().endswith(";base64"):
+        return unquote(body)
+    try:
+        return base64.b64decode(unquote(body), validate=True).decode(errors="replace")
+    except ValueError:
+        return ""
 
 
 def _is_picture(node: Element | str) -> bool:
     """Whether it is a picture with more than one letter for its alternative text."""
     return isinstance(node, Element) and node.name == "img" and len(node.get("alt")) > 1
-
-
-def _one_line(text: str) -> str:
-    """The lines of a cell as one, without the marks of headings."""
-    if "\n" not in text and not text.startswith("#"):
-        return text.strip()
-    return " ".join(re.sub("^#{1,6} ", "", line.strip()) for line in text.split("\n") if line.strip())
 
 
 _HANDLERS: dict[str, Callable[[Renderer, Element], None]] = {
@@ -364,17 +318,22 @@ _HANDLERS: dict[str, Callable[[Renderer, Element], None]] = {
     **{name: Renderer._deleted for name in ("del", "s", "strike")},
     **{name: Renderer._orphan_cell for name in ("td", "th")},
     **{name: Renderer._choice for name in ("select", "datalist")},
+    **{name: Renderer._gauge for name in ("meter", "progress")},
+    "a": Renderer._link,
     "br": Renderer._line_break,
     "button": Renderer._button,
     "epub:switch": Renderer._switch,
     "head": Renderer._head,
     "iframe": Renderer._frame,
+    "frame": Renderer._frame,
     "img": Renderer._picture,
     "input": Renderer._input,
     "li": Renderer._item,
     "math": Renderer._math,
+    "noscript": Renderer._unscripted,
     "q": Renderer._quotation,
-    "rt": Renderer._ruby_text,
+    **{name: Renderer._ruby_text for name in ("rt", "rtc")},
+    "ruby": Renderer._ruby,
     "script": Renderer._script,
     "slot": Renderer._slot,
     "sub": Renderer._lowered,

@@ -56,9 +56,14 @@ _ENDS: dict[str, _Rule] = {
 }
 _PREFIX = re.compile("^(?:h|html|m|math|mml|svg|xhtml):(?=.)")
 _NAME = re.compile(r"[a-zA-Z][^\t\n\r\f />]*+")
-_ATTRIBUTES = re.compile(r"""((?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+)>""")
+# a value with a ">" whose last quotation mark has no space, end or attribute behind it: the first mark has no partner,
+# and the tag ends at that ">"
+_ATTRIBUTES = re.compile(
+    r"""((?:[^>=]++|=\s*+(?:"[^">]*+"|'[^'>]*+'|"[^"]*+"(?=[\s/>]|[\w:.-]++=)|'[^']*+'(?=[\s/>]|[\w:.-]++=))?+)*+)>"""
+)
 _PLAIN_ATTRIBUTES = re.compile(r"([^>]*+)>")
 _ATTRIBUTE = re.compile(r"""([^\s"'>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>]++)))?+""")
+_CUT_TAG = re.compile(r"</[a-zA-Z]*+\Z|<[a-zA-Z][\w:-]*+\s[^=]*+=\s*+[\"']")
 _COMMENT_END = re.compile("--!?>")
 _RAW_END = {name: re.compile(rf"</{name}(?=[\t\n\r\f />])", re.IGNORECASE) for name in RAW}
 _SCRIPT_START = re.compile(r"<script[\t\n\r\f />]", re.IGNORECASE)
@@ -89,6 +94,15 @@ class Element:
         """Whether the tag has any."""
         return bool(self._attributes)
 
+    def mentions(self, word: str) -> bool:
+        """Return whether the attributes hold a word as they are written; they need not be parsed for that."""
+        return word in self._attributes
+
+    @property
+    def raw_attributes(self) -> str:
+        """The attributes as they are written."""
+        return self._attributes
+
     def search(self, pattern: re.Pattern[str]) -> str:
         """Return the first match in the attributes as they are written, "" if there is none."""
         match = pattern.search(self._attributes)
@@ -103,6 +117,14 @@ class Element:
                 if found := child.find(*names):
                     return found
         return None
+
+    def find_all(self, name: str) -> "list[Element]":
+        """Return all elements below with this name, in document order."""
+        found: list[Element] = []
+        for child in self.children:
+            if isinstance(child, Element):
+                found += [child] if child.name == name else child.find_all(name)
+        return found
 
     def text(self) -> str:
         """Return all text below."""
@@ -139,7 +161,7 @@ class _Tokenizer:
                 builder.data(html.unescape(markup[position:start]))
             position = start = self._token(start, end)
         if position < len(markup):
-            builder.data(html.unescape(markup[position:]))
+            builder.data(html.unescape(_without_cut_tag(markup[position:])))
 
     def _tag_start(self, start: int) -> int:
         """End of the two characters that begin a tag or a declaration; `start` if they are text."""
@@ -232,18 +254,18 @@ class _Tokenizer:
 
 
 class _Builder:
-    """Makes the tree from tags and text: supplies end tags that HTML allows to omit, ignores those that end nothing."""
+    """Makes the tree from tags and text: supplies end tags that HTML allows to omit, ignores those that end nothing.
+
+    is_foreign: a formula or a drawing is open, in which `title` and `style` are ordinary elements.
+    """
 
     def __init__(self) -> None:
         self.root = Element("")
         self._stack = [self.root]
         self._num_open: Counter[str] = Counter()
+        self._num_foreign = 0
+        self.is_foreign = False
         self._num_flattened: Counter[str] = Counter()
-
-    @property
-    def is_foreign(self) -> bool:
-        """Whether a formula or a drawing is open, in which `title` and `style` are ordinary elements."""
-        return bool(self._num_open["svg"] or self._num_open["math"])
 
     def data(self, text: str) -> None:
         """Add text to the open element. Text ends an open `head`, unless it is inside one of its elements."""
@@ -273,6 +295,9 @@ class _Builder:
             return
         self._stack.append(element)
         self._num_open[name] += 1
+        if name in FOREIGN:
+            self._num_foreign += 1
+            self.is_foreign = True
 
     def end(self, name: str) -> None:
         """Close the innermost element of this name, and all inside it, if it may be closed from here."""
@@ -305,7 +330,17 @@ class _Builder:
                 self._pop()
 
     def _pop(self) -> None:
-        self._num_open[self._stack.pop().name] -= 1
+        name = self._stack.pop().name
+        self._num_open[name] -= 1
+        if name in FOREIGN:
+            self._num_foreign -= 1
+            self.is_foreign = self._num_foreign > 0
+
+
+def _without_cut_tag(text: str) -> str:
+    """The end of a file without a tag that is cut off in an attribute or in its name."""
+    start = text.rfind("<")
+    return text[:start] if start >= 0 and _CUT_TAG.match(text, start) else text
 
 
 def _local(name: str) -> str:

@@ -5,7 +5,8 @@ import re
 from ..result import normalize_text
 
 _SPACE = re.compile(r"[ \t\n\r\v\f\u00a0]+")
-_UNSEEN = re.compile("[\u00ad\u200b\ufeff]")  # soft hyphen, places for a line break
+# soft hyphen, places for a line break, marks of direction
+_UNSEEN = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 class Writer:
@@ -22,6 +23,11 @@ class Writer:
     def waiting_mark(self) -> str:
         """The marks that are written before the next words."""
         return self._mark
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether something stands in the present line."""
+        return bool(self._pieces) and not self._newlines
 
     @property
     def is_in_word(self) -> bool:
@@ -75,6 +81,12 @@ class Writer:
         """Keep a letter or digit that comes next apart."""
         self._is_padded = True
 
+    def tab(self) -> None:
+        """Add a tab inside a line. At the start of a line it only indents, and is left out."""
+        if not self._newlines:
+            self._pieces.append("\t")
+            self._space = self._is_padded = False
+
     def cell(self) -> None:
         """Begin a table cell: separate it from the one before it in the same line."""
         if not self._newlines:
@@ -86,6 +98,8 @@ class Writer:
         if text:
             if self._mark or not text.isspace():
                 self._begin()
+            if self._is_padded and text[0].isalnum():
+                text = " " + text
             self._pieces.append(text)
             self._newlines = min(len(text) - len(text.rstrip("\n")), 2)
             self._space = self._is_padded = False

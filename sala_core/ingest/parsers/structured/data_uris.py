@@ -3,8 +3,8 @@
 import re
 
 _BASE64 = re.compile(
-    r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+(?:=[^;,\s\"'<>]{0,80})?){0,6};base64,"
-    r"(?P<body>(?:[A-Za-z0-9+/_-]|%[0-9A-Fa-f]{2}){64,}+={0,2}"
+    r"data:(?P<type>[\w.+-]+\\?/[\w.+-]+)?(?:;[\w.+-]+(?:=[^;,\s\"'<>]{0,80})?){0,6};base64,"
+    r"(?P<body>(?:[A-Za-z0-9+/_-]|\\/|%[0-9A-Fa-f]{2}){64,}+={0,2}"
     # wrapped at a fixed width: lines of nothing else, of which the last is short
     r"(?:\\?[ \t]*\r?\n[ \t]*[A-Za-z0-9+/]{40,}+={0,2})*(?:\\?[ \t]*\r?\n[ \t]*[A-Za-z0-9+/]{1,75}={1,2}(?![\w=]))?)",
     re.IGNORECASE,
@@ -14,15 +14,19 @@ _PERCENT = re.compile(
     r"(?P<body>[^\s\"'<>()\\]{256,})",
     re.IGNORECASE,
 )
+_DRAWING = re.compile(
+    r"data:(?P<type>image/svg\+xml)[^,\s]{0,80},(?P<body>\s*<svg\b.*?</svg>)", re.IGNORECASE | re.DOTALL
+)
 _PERCENT_STARTS = ("data:image/", "data:font/", "data:application/", "data:audio/", "data:video/")
 
 
 def without_data_uris(text: str) -> tuple[str, tuple[str, ...]]:
     """Return (text, notes): every embedded file replaced by its type and size, and a note that counts them."""
-    patterns = [_BASE64] if ";base64," in text else []
+    patterns = [_BASE64] if ";base64," in text or ";BASE64," in text else []
     if any(start in text for start in _PERCENT_STARTS):
         patterns.append(_PERCENT)
-    if not patterns:
+    end = text.rfind("</svg>") + len("</svg>") if "data:image/svg+xml" in text else 0
+    if not patterns and end < len("</svg>"):
         return text, ()
     num_chars = 0
     num_files = 0
@@ -31,8 +35,11 @@ def without_data_uris(text: str) -> tuple[str, tuple[str, ...]]:
         nonlocal num_chars, num_files
         num_files += 1
         num_chars += len(match["body"])
-        return f"[{match['type'] or 'data'}, {_size(len(match['body']))}, left out]"
+        kind = (match["type"] or "data").replace("\\", "")
+        return f"[{kind}, {_size(len(match['body']))}, left out]"
 
+    if end >= len("</svg>"):  # behind the last end no drawing is whole
+        text = _DRAWING.sub(mark, text[:end]) + text[end:]
     for pattern in patterns:
         text = pattern.sub(mark, text)
     if not num_files:

@@ -1,15 +1,21 @@
 """Subtitles (SubRip, WebVTT) as text with times: without numbers, styles and formatting."""
 
 import re
+from html import unescape
 
 from ..charset import decode_plain
 from ..result import Parsed, ParseError, ParseLimits
 
 _TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
 _TIMING = re.compile(rf"^\s*({_TIME})\s*-->\s*({_TIME})")
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
-_MARKUP = re.compile(r"</?(?:[biucvs]|ruby|rt|lang|font)\b[^>]*>|<\d[\d:.]*>|\{\\[^}]*\}", re.IGNORECASE)
-_ENTITIES = {"&lt;": "<", "&gt;": ">", "&nbsp;": " ", "&lrm;": "", "&rlm;": "", "&amp;": "&"}
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s++([^>]{1,200})>")
+_MARKUP = re.compile(
+    r"</?(?:[biucvs]|ruby|lang|font|span|em|strong)\b[^>]{0,200}>|<\d[\d:.]*>|\{(?:\\|[a-z]:)[^}]{0,500}\}",
+    re.IGNORECASE,
+)
+_READING = re.compile(r"<rt\b[^>]*>(.*?)(?:</rt>|(?=</ruby>)|$)", re.IGNORECASE)
+_BREAK = re.compile(r"<br\s*/?>|\\N", re.IGNORECASE)
+_MARKS = re.compile("[\u200b\u200e\u200f]")
 
 
 def parse_subtitles(path: str, limits: ParseLimits) -> Parsed:
@@ -41,14 +47,12 @@ def _block_lines(block: list[str], is_vtt: bool) -> list[str]:
                 kept.pop()
             kept.append(f"{match[1]} --> {match[2]}")
         else:
-            kept.append(_plain(line, is_vtt))
+            kept += _plain(line)
     return [*kept, ""]
 
 
-def _plain(line: str, is_vtt: bool) -> str:
-    """A line without formatting; a voice tag becomes the speaker's name."""
-    line = _MARKUP.sub("", _VOICE.sub(r"\1: ", line))
-    if is_vtt and "&" in line:
-        for entity, char in _ENTITIES.items():
-            line = line.replace(entity, char)
-    return line
+def _plain(line: str) -> list[str]:
+    """A line without formatting; a voice tag becomes the speaker's name, a reading stands in parentheses."""
+    line = _READING.sub(r"(\1)", _VOICE.sub(r"\1: ", line))
+    parts = (_MARKUP.sub("", part).replace("\\h", " ") for part in _BREAK.split(line))
+    return [_MARKS.sub("", unescape(part)).replace("\u00a0", " ") for part in parts]
