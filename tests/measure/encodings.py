@@ -7,7 +7,7 @@ The sentences were written for this measurement.
 
 import sys
 
-from sala_core.ingest.decode import decode_text
+from sala_core.ingest.parsers.charset import decode_plain
 
 SENTENCES = {
     "French": """Le gardien a oublié la clé près de l'entrée.
@@ -163,13 +163,13 @@ def main() -> None:
         row = []
         for column, length in enumerate((1, 3, 6)):
             texts = [text for language in languages for text in _texts(SENTENCES[language].split("\n"), length)]
-            wrong = [text for text in texts if decode_text(text.encode(encoding))[0] != text]
+            wrong = [text for text in texts if decode_plain(text.encode(encoding))[0] != text]
             row.append(f"{len(texts) - len(wrong)} of {len(texts)}")
             sums[column][0] += len(texts) - len(wrong)
             sums[column][1] += len(texts)
             if "-v" in sys.argv:
                 for text in wrong:
-                    print(f"    {text[:60]!r}: {decode_text(text.encode(encoding))!r}", file=sys.stderr)
+                    print(f"    {text[:60]!r}: {decode_plain(text.encode(encoding))!r}", file=sys.stderr)
         print(f"| {encoding.replace('_', '-')} | {' | '.join(row)} |")
     print("| sum | " + " | ".join(f"{right} of {total} ({right / total:.0%})" for right, total in sums) + " |")
 

@@ -3,6 +3,8 @@
 import codecs
 import re
 
+from .code_tables import BIG5, RENAMED
+
 _EUC_UNITS = re.compile(rb"[\x00-\x7f]+|\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe]{2}|(?:[\xa1-\xfe]{2})+|[\x80-\xff]")
 _JIS_SHIFT = re.compile(rb"\x1b(\$B|\$@|\(B|\(J|\(I)")
 
@@ -13,17 +15,33 @@ def decode_with(data: bytes, codec: str) -> str:
         return _decode_euc_jp(data)
     if codec == "iso2022_jp":
         return _decode_iso2022_jp(data)
-    return data.decode(codec, errors=_EURO_ERRORS if codec == "gb18030" else "replace")
+    text = data.decode(codec, errors=_ERRORS.get(codec, "replace"))
+    return text.translate(RENAMED[codec]) if codec in RENAMED and not text.isascii() else text
 
 
-def _euro_or_replacement(error: UnicodeError) -> tuple[str, int]:
+def _gbk_euro(error: UnicodeError) -> tuple[str, int]:
     """The byte 0x80 is the euro sign in GBK; other invalid bytes become U+FFFD."""
     assert isinstance(error, UnicodeDecodeError)
     return ("€", error.start + 1) if error.object[error.start] == 0x80 else ("\ufffd", error.end)
 
 
-_EURO_ERRORS = "sala-gbk-euro"
-codecs.register_error(_EURO_ERRORS, _euro_or_replacement)
+def _big5_code(error: UnicodeError) -> tuple[str, int]:
+    """A code that only browsers know; after an unknown one, a second byte that is ASCII stays."""
+    assert isinstance(error, UnicodeDecodeError)
+    if character := BIG5.get(error.object[error.start : error.start + 2]):
+        return character, error.start + 2
+    return "\ufffd", error.end
+
+
+def _hebrew_point(error: UnicodeError) -> tuple[str, int]:
+    """The byte 0xCA is a point of Hebrew (holam haser) in windows-1255."""
+    assert isinstance(error, UnicodeDecodeError)
+    return ("\u05ba", error.start + 1) if error.object[error.start] == 0xCA else ("\ufffd", error.end)
+
+
+_ERRORS = {"gb18030": "sala-gbk-euro", "big5hkscs": "sala-big5", "cp1255": "sala-cp1255"}
+for _name, _handler in zip(_ERRORS.values(), (_gbk_euro, _big5_code, _hebrew_point), strict=True):
+    codecs.register_error(_name, _handler)
 
 
 def _decode_euc_jp(data: bytes) -> str:

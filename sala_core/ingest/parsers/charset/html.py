@@ -8,6 +8,9 @@ from .utf16 import find_utf16
 _XML = re.compile(rb"\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 _META = re.compile(rb"<meta\b[^>]*>", re.IGNORECASE)
+_CONTENT_TYPE = re.compile(rb"\bhttp-equiv\s*=\s*[\"']?\s*content-type", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rb"[\s/\"']charset\s*=\s*(?:\"\s*|'\s*)?([\w.:-]+)", re.IGNORECASE)
+_CONTENT = re.compile(rb"\bcontent\s*=\s*(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _CHARSET = re.compile(rb"\bcharset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*>")
 
@@ -19,7 +22,8 @@ def declared_encoding(data: bytes) -> str | None:
     """
     head = data[:HEAD_BYTES]
     for tag in _META.findall(_COMMENT.sub(b"", head)):
-        if match := _CHARSET.search(tag):
+        is_type = _CONTENT_TYPE.search(tag)
+        if match := (_CHARSET.search(tag) if is_type else _ATTRIBUTE.search(_CONTENT.sub(b"", tag))):
             return match[1].decode("ascii", errors="replace")
     match = _XML.match(head.removeprefix(b"\xef\xbb\xbf"))
     return match[1].decode("ascii", errors="replace") if match else None

@@ -34,7 +34,7 @@ _CODECS = {
     "utf-32-be": "utf-32be",
     "cp1252": (
         "ascii us-ascii ansi_x3.4-1968 ansi_x3.4-1986 iso_646.irv:1991 iso646-us us latin1 latin-1 l1 csisolatin1 "
-        "iso-ir-100 cp819 ibm819 ansi x-ansi"
+        "iso-ir-100 cp819 ibm819 ansi x-ansi x-user-defined"
     ),
     "iso8859_2": "latin2 l2 csisolatin2 iso-ir-101",
     "iso8859_3": "latin3 l3 csisolatin3 iso-ir-109",

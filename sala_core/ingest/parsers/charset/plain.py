@@ -4,10 +4,13 @@ import codecs
 import re
 
 from ..result import normalize_text
+from .broken_utf8 import decode_lines, is_mostly_utf8, without_surrogates
+from .coding_lines import named_codec
 from .decoders import decode_with
 from .guess import guess_codec, likelihood
 from .labels import codec_for, web_name
 from .profiles import profiles
+from .terminal import without_sequences
 from .utf16 import find_utf16
 
 HEAD_BYTES = 8192
@@ -22,14 +25,17 @@ _MARKS = (
 _ISO2022 = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b(J": "iso2022_jp", b"\x1b$)C": "iso2022_kr"}
 _NULS = re.compile("\0+")
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
-_UTF8_SEQUENCE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+# UTF-8 that was read as windows-1252 and saved as UTF-8: "Ã©" for "é", "â€™" for "’"
+_TWICE = re.compile("Ã[\u0080-\u00bf\u0152-\u017e\u2018-\u2026]|â€[\u0080-\u00bf\u0152-\u017e\u2018-\u2122]")
+_MIN_TWICE = 2
+_TRUST = 25.0  # log of the odds for an encoding that a text names itself
 
 
 def decode_plain(data: bytes) -> tuple[str, tuple[str, ...]]:
     """Return (text, notes) of bytes in any encoding. Never raises: invalid bytes become U+FFFD.
 
-    A byte order mark is dropped, NUL bytes are left out, and the text is normalized by `normalize_text`. A note tells
-    what was guessed, replaced or left out.
+    Byte order marks are dropped, NUL bytes and control sequences of terminals are left out, and the text is normalized
+    by `normalize_text`. A note tells what was guessed, replaced or left out.
     """
     data, codec = _without_mark(data)
     if codec:
@@ -45,8 +51,15 @@ def decode_plain(data: bytes) -> tuple[str, tuple[str, ...]]:
         return _finish(data.decode(), ())
     except UnicodeDecodeError:
         pass
-    if is_mostly_utf8(data):
-        return _decode(data, "utf-8")
+    named = named_codec(data)
+    if named and not named.startswith("utf") and _is_possible(data, named):
+        return _decode(data, named)
+    data, num_pairs = without_surrogates(data)
+    if mixed := decode_lines(data):
+        return _finish(mixed[0], (mixed[1],))
+    if num_pairs or is_mostly_utf8(data):
+        text, notes = _decode(data, "utf-8")
+        return text, (*notes, f"{num_pairs:,} characters in CESU-8, not UTF-8") if num_pairs else notes
     codec = guess_codec(data)
     text, notes = _decode(data, codec)
     return text, (_guessed(codec), *notes)
@@ -76,23 +89,14 @@ def decode_declared(data: bytes, label: str | None) -> tuple[str, tuple[str, ...
     return _decode(data, codec)
 
 
-def is_mostly_utf8(data: bytes) -> bool:
-    """Whether the bytes beyond ASCII are UTF-8, except for a few: one broken place for three valid characters."""
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        pass
-    else:
-        return True
-    num_valid = len(_UTF8_SEQUENCE.findall(data))
-    if not num_valid:
+def _is_possible(data: bytes, codec: str) -> bool:
+    """Whether the bytes are valid under a codec, and their text is not much less likely than under another one."""
+    if "\ufffd" in decode_with(data, codec):
         return False
-    text = data.decode(errors="replace")
-    num_broken = text.count("\ufffd") - data.count("\ufffd".encode())
-    # a file that was cut inside a character is broken at its end only
-    if num_broken == 1 and text.endswith("\ufffd"):
-        return True
-    return num_broken * 3 <= num_valid
+    sample = data[: 2 * HEAD_BYTES]
+    languages = tuple(profiles())
+    other = likelihood(decode_with(sample, guess_codec(sample, utf16=False)), languages)
+    return likelihood(decode_with(sample, codec), languages) >= other - _TRUST
 
 
 def _is_rather_utf8(data: bytes, codec: str) -> bool:
@@ -136,6 +140,13 @@ def _decode(data: bytes, codec: str) -> tuple[str, tuple[str, ...]]:
 
 def _finish(text: str, notes: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Normalize, and leave out NUL characters. Inside a line they become a newline: what they divide stays apart."""
+    if "\ufeff" in text:
+        text = text.replace("\ufeff", "")  # marks of files that were joined; they have no width
+    if "\x1b" in text or "\b" in text:
+        text, note = without_sequences(text)
+        notes = (*notes, note) if note else notes
+    if "Ã" in text or "â€" in text:
+        notes += _twice_encoded(text)
     if "\0" not in text:
         return normalize_text(text), notes
     num_nuls = text.count("\0")
@@ -143,6 +154,17 @@ def _finish(text: str, notes: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     text = _NULS.sub(lambda run: _replacement(text, run), text)
     plural = "s" if num_nuls > 1 else ""
     return normalize_text(text), (*notes, f"{num_nuls:,} NUL character{plural} left out, first in line {line:,}")
+
+
+def _twice_encoded(text: str) -> tuple[str, ...]:
+    """A note if several places look like UTF-8 that another program took for windows-1252."""
+    places = list(_TWICE.finditer(text))
+    if len(places) < _MIN_TWICE:
+        return ()
+    line = text.count("\n", 0, places[0].start()) + 1
+    return (
+        f'{len(places):,} places look encoded twice (as "{places[0][0]}"), first in line {line:,}; kept as they are',
+    )
 
 
 def _replacement(text: str, run: re.Match[str]) -> str:

@@ -28,6 +28,8 @@ _LATIN = {
     "Hungarian": "áéöóőíüúű",
     "Slovak": "áíčéžýšúľťôňäóďŕĺ",
     "Croatian": "čšžćđ",
+    "Slovenian": "čšž",
+    "Albanian": "ëç",
     "Romanian": "ăîâşţșț",
     "Turkish": "ıüşğöçâîû",
     "Lithuanian": "ėšųžįąčęū",
@@ -42,6 +44,7 @@ _OTHER = {
     "Ukrainian": "оанивіетрслкдумпязьбгйчхжцшюєїфщґ№",
     "Bulgarian": "аиотенрсвлкдпмзяъубгчщжцхшйфюь№",
     "Serbian": "аоиенрсјтвукмдпљзгбшњчцћжхђфџ",
+    "Macedonian": "аоеинтрсвдклпмузјгбцчшжќѓѕџљњхфѐѝ№",
     "Belarusian": "аніроетсыўвклядумпьзбчгйхцюшжэёф№",
     "Greek": "αοιετσνηυρπκμλςωδγάίχθόέφβήξύώζψϊΐϋΰ",
     "Hebrew": "יוהאלרתבשמנדםקעחפכגטצןסזךףץ",
@@ -103,7 +106,7 @@ def _ranked(letters: str, mass: float) -> dict[str, float]:
 
 def _alphabet(letters: str) -> dict[str, float]:
     """Profile of an alphabet: its letters in both cases, and the signs that all languages use."""
-    table = dict.fromkeys(_BOX_SIGNS, -7.0) | dict.fromkeys(_MATH_SIGNS, -8.0) | dict.fromkeys(_COMMON_SIGNS, -5.5)
+    table = dict.fromkeys(_BOX_SIGNS, -7.0) | dict.fromkeys(_MATH_SIGNS, -6.5) | dict.fromkeys(_COMMON_SIGNS, -5.5)
     lower = _ranked(letters, 0.85)
     for char, value in lower.items():
         upper = char.upper()
@@ -166,5 +169,5 @@ def profiles() -> dict[str, dict[str, float]]:
 
 _WESTERN = {
     "French", "German", "Spanish", "Portuguese", "Italian", "Swedish", "Danish", "Finnish", "Dutch", "Icelandic",
-    "Catalan", "Irish",
+    "Catalan", "Irish", "Albanian",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Recognize UTF-16 text without a byte order mark, in any script."""
+"""Recognize UTF-16 and UTF-32 text without a byte order mark, in any script."""
 
 from .guess import likelihood
 from .profiles import profiles
@@ -9,8 +9,10 @@ _MIN_MEAN = -10.0
 
 
 def find_utf16(head: bytes) -> str | None:
-    """Return `utf-16-le` or `utf-16-be` if these first bytes of a file are text in that encoding, or None."""
+    """Return `utf-16-le`, `utf-16-be`, `utf-32-le` or `utf-32-be` if a file that begins so is text in it, or None."""
     head = head[:_HEAD_BYTES]
+    if found := _find_utf32(head):
+        return found
     head = head[: len(head) // 2 * 2]
     if len(head) < 4 or not (b"\0" in head or num_controls(head) > len(head) * 0.02):
         return None
@@ -30,6 +32,22 @@ def find_utf16(head: bytes) -> str | None:
         if mean > best_mean:
             best, best_mean = codec, mean
     return best
+
+
+def _find_utf32(head: bytes) -> str | None:
+    """UTF-32 of characters below U+30000: every fourth byte is NUL, and so are most before or after it."""
+    head = head[: len(head) // 4 * 4]
+    if len(head) < 8:
+        return None
+    for codec, top, plane in (("utf-32-le", 3, 2), ("utf-32-be", 0, 1)):
+        if not head[top::4].strip(b"\0") and not head[plane::4].strip(b"\0\1\2"):
+            try:
+                text = head.decode(codec)
+            except UnicodeDecodeError:
+                continue
+            if all(char.isprintable() or char in "\n\r\t\u3000\ufeff" for char in text):
+                return codec
+    return None
 
 
 def _is_utf8(head: bytes) -> bool:

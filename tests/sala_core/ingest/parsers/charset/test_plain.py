@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sala_core.ingest.decode import decode_text
-from sala_core.ingest.parsers.charset import decode_declared, decode_html
+from sala_core.ingest.parsers.charset import decode_declared, decode_html, decode_plain
 from sala_core.ingest.parsers.result import normalize_text
 
 FRENCH = (
@@ -32,12 +31,12 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
     ],
 )
 def test_unicode_is_decoded_exactly_and_without_its_bom(text: str, mark: bytes, encoding: str) -> None:
-    assert decode_text(mark + text.encode(encoding)) == (text, ())
+    assert decode_plain(mark + text.encode(encoding)) == (text, ())
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf16_without_a_bom_is_recognized_in_latin_text(encoding: str) -> None:
-    decoded, notes = decode_text(FRENCH.encode(encoding))
+    decoded, notes = decode_plain(FRENCH.encode(encoding))
     assert decoded == FRENCH
     assert notes == (f"read as UTF-16{encoding[-2:].upper()} (guessed)",)
 
@@ -57,19 +56,19 @@ def test_utf16_without_a_bom_is_recognized_in_latin_text(encoding: str) -> None:
     ],
 )
 def test_legacy_encodings_are_guessed_right_with_a_warning(text: str, encoding: str) -> None:
-    decoded, warnings = decode_text(text.encode(encoding))
+    decoded, warnings = decode_plain(text.encode(encoding))
     assert decoded == text
     assert len(warnings) == 1
     assert "guessed" in warnings[0]
 
 
 def test_a_long_ascii_text_with_one_late_accent_is_guessed_by_the_accent() -> None:
-    decoded, _ = decode_text(("plain words\n" * 20_000 + "un café\n").encode("latin-1"))
+    decoded, _ = decode_plain(("plain words\n" * 20_000 + "un café\n").encode("latin-1"))
     assert decoded.endswith("un café\n")
 
 
 def test_a_broken_byte_does_not_turn_utf8_into_another_encoding() -> None:
-    decoded, warnings = decode_text(FRENCH.encode() + b"\xc3\n" + FRENCH.encode())
+    decoded, warnings = decode_plain(FRENCH.encode() + b"\xc3\n" + FRENCH.encode())
     assert decoded == FRENCH + "\ufffd\n" + FRENCH
     assert warnings == ("1 place is not valid UTF-8, first in line 1; shown as \ufffd",)
 
@@ -86,7 +85,7 @@ def test_a_broken_byte_does_not_turn_utf8_into_another_encoding() -> None:
     ],
 )
 def test_short_utf8_with_a_broken_place_stays_utf8_and_names_the_line(data: bytes, text: str) -> None:
-    decoded, notes = decode_text(b"line 1\n" + data)
+    decoded, notes = decode_plain(b"line 1\n" + data)
     assert decoded == "line 1\n" + text
     assert notes == ("1 place is not valid UTF-8, first in line 2; shown as \ufffd",)
 
@@ -120,20 +119,20 @@ def test_short_utf8_with_a_broken_place_stays_utf8_and_names_the_line(data: byte
     ],
 )
 def test_short_texts_are_guessed_by_the_likelihood_of_their_language(text: str, encoding: str) -> None:
-    decoded, notes = decode_text(text.encode(encoding))
+    decoded, notes = decode_plain(text.encode(encoding))
     assert decoded == text.replace("\r\n", "\n")
     assert len(notes) == 1
     assert "guessed" in notes[0]
 
 
 def test_utf16_that_is_cut_inside_a_character_keeps_the_rest() -> None:
-    decoded, notes = decode_text("仓库管理员住在椴树街七号\n大门".encode("utf-16-le")[:-1])
+    decoded, notes = decode_plain("仓库管理员住在椴树街七号\n大门".encode("utf-16-le")[:-1])
     assert decoded == "仓库管理员住在椴树街七号\n大\ufffd"
     assert any("not valid UTF-16LE, first in line 2" in note for note in notes)
 
 
 def test_nul_bytes_in_a_log_are_left_out_with_a_note() -> None:
-    decoded, notes = decode_text(b"09:00 left\n09:01 le\0\0\0\0" + b"09:02 lamp\n\0\0")
+    decoded, notes = decode_plain(b"09:00 left\n09:01 le\0\0\0\0" + b"09:02 lamp\n\0\0")
     assert decoded == "09:00 left\n09:01 le\n09:02 lamp\n"
     assert notes == ("6 NUL characters left out, first in line 2",)
 
@@ -201,7 +200,7 @@ def test_newlines_nul_and_surrogates_are_normalized() -> None:
     )
 )
 def test_any_bytes_decode_to_text_that_can_be_stored(data: bytes) -> None:
-    text, warnings = decode_text(data)
+    text, warnings = decode_plain(data)
     assert text.encode().decode() == text
     assert "\0" not in text
     assert "\r" not in text
@@ -211,4 +210,4 @@ def test_any_bytes_decode_to_text_that_can_be_stored(data: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\x1b\ufeff"), min_size=1))
 def test_any_utf8_text_survives_unless_it_looks_like_utf16(text: str) -> None:
-    assert decode_text(text.encode())[0] == text
+    assert decode_plain(text.encode())[0] == text
