@@ -10,6 +10,7 @@ import signal
 import sys
 from typing import BinaryIO
 
+from .failures import PIECE_FAILURES, failure_reason
 from .result import Parsed, ParseError, ParseLimits
 
 try:
@@ -26,7 +27,7 @@ def main(max_memory_bytes: int) -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _limit_processor(request["max_cpu_s"])
-        header, text = _answer(request)
+        header, text = _answer(request, replies)
         header["num_bytes"] = len(text)
         replies.write(json.dumps(header).encode() + b"\n" + text)
         replies.flush()
@@ -69,29 +70,39 @@ def _set_limit(kind: int, value: int) -> None:
         return
 
 
-def _answer(request: dict[str, str | int]) -> tuple[dict[str, object], bytes]:
+def _show_progress(replies: BinaryIO, max_cpu_s: int) -> None:
+    """Tell the parent that a long file is still being read, and renew the limit on processor time."""
+    replies.write(json.dumps({"is_progress": True, "num_bytes": 0}).encode() + b"\n")
+    replies.flush()
+    _limit_processor(max_cpu_s)
+
+
+def _answer(request: dict[str, str | int | float], replies: BinaryIO) -> tuple[dict[str, object], bytes]:
     """(header, text as UTF-8) of the reply. `is_final`: the process cannot continue."""
     try:
-        parsed = _parse(request)
+        parsed = _parse(request, replies)
         text = parsed.text.encode()
     except ParseError as error:
         return {"error": str(error)}, b""
     except MemoryError:
         return {"memory": True, "is_final": True}, b""
-    except (OSError, RecursionError) as error:
-        return {"error": f"cannot be read: {error}"}, b""
+    except PIECE_FAILURES as error:
+        return {"error": f"cannot be read: {failure_reason(error)}"}, b""
     return {"page_starts": parsed.page_starts, "warnings": parsed.warnings}, text
 
 
-def _parse(request: dict[str, str | int]) -> Parsed:
+def _parse(request: dict[str, str | int | float], replies: BinaryIO) -> Parsed:
     """Parse one file. A parser is imported with the first file of its format, because each import takes time."""
     path = str(request["path"])
     limits = ParseLimits(
-        max_text_bytes=int(request["max_text_bytes"]), max_unpacked_bytes=int(request["max_unpacked_bytes"])
+        max_text_bytes=int(request["max_text_bytes"]),
+        max_unpacked_bytes=int(request["max_unpacked_bytes"]),
+        max_ocr_s=float(request["max_ocr_s"]),
+        on_progress=lambda: _show_progress(replies, int(request["max_cpu_s"])),
     )
     match request["kind"]:
         case "application/pdf":
-            from .pdf import parse_pdf
+            from .pdf.reader import parse_pdf
 
             return parse_pdf(path, limits)
         case "application/epub+zip":
@@ -126,5 +137,39 @@ def _parse(request: dict[str, str | int]) -> Parsed:
             from .structured.subtitles import parse_subtitles
 
             return parse_subtitles(path, limits)
+        case "application/vnd.openxmlformats-officedocument.wordprocessingml.document":
+            from .office.word.docx import parse_docx
+
+            return parse_docx(path, limits)
+        case "application/vnd.openxmlformats-officedocument.presentationml.presentation":
+            from .office.slides.pptx import parse_pptx
+
+            return parse_pptx(path, limits)
+        case "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet":
+            from .office.sheets.xlsx import parse_xlsx
+
+            return parse_xlsx(path, limits)
+        case str(kind) if kind.startswith("application/vnd.oasis.opendocument."):
+            from .office.opendocument.odf import parse_odf
+
+            return parse_odf(path, limits)
+        case "image/*":
+            from .ocr.picture import parse_picture
+
+            return parse_picture(path, limits)
+        case "application/rtf":
+            from .office.richtext.rtf import parse_rtf
+
+            return parse_rtf(path, limits)
+        case "application/x-archive":
+            from .archive import UnpackLimits, unpack_archive
+
+            unpack_limits = UnpackLimits(
+                max_bytes=int(request["max_archive_bytes"]),
+                max_member_bytes=int(request["max_member_bytes"]),
+                max_members=int(request["max_members"]),
+                max_ratio=int(request["max_ratio"]),
+            )
+            return unpack_archive(path, str(request["target"]), unpack_limits)
         case kind:
             raise ParseError(f"no parser for {kind}")

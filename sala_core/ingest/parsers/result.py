@@ -1,7 +1,7 @@
 """The result of a parser, and the error for a file that cannot be read."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -20,10 +20,15 @@ class Parsed:
 
 @dataclass(frozen=True, kw_only=True)
 class ParseLimits:
-    """Limits that a parser checks itself: bytes of text (UTF-8) and bytes unpacked from an archive."""
+    """Limits that a parser checks itself: bytes of text (UTF-8) and bytes unpacked from an archive.
+
+    max_ocr_s: seconds for the recognition of all scanned pages of a file. on_progress: called after each such page.
+    """
 
     max_text_bytes: int
     max_unpacked_bytes: int
+    max_ocr_s: float = 3600.0
+    on_progress: Callable[[], None] = lambda: None
 
 
 _CARRIAGE_RETURN = re.compile("\r\n?")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pymupdf
 import pytest
 
-from sala_core.ingest.parsers import pdf, pdf_tables
-from sala_core.ingest.parsers.pdf import parse_pdf
-from sala_core.ingest.parsers.pdf_bidi import Glyph, logical_order
-from sala_core.ingest.parsers.pdf_fonts import name_unknown
+from sala_core.ingest.parsers.pdf import reader as pdf
+from sala_core.ingest.parsers.pdf import tables
+from sala_core.ingest.parsers.pdf.bidi import Glyph, logical_order
+from sala_core.ingest.parsers.pdf.fonts import name_unknown
+from sala_core.ingest.parsers.pdf.reader import parse_pdf
 from sala_core.ingest.parsers.result import Parsed, ParseError, ParseLimits
 
 LIMITS = ParseLimits(max_text_bytes=1 << 20, max_unpacked_bytes=1 << 20)
@@ -153,21 +154,21 @@ def test_an_error_in_the_search_for_tables_costs_only_the_table(read: Read, monk
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pdf_tables.TableReader, "join_rows", fail)
+    monkeypatch.setattr(tables.TableReader, "join_rows", fail)
     document, page = new_page()
     make_table(page, [["Pier", "Price"], ["north", "4"], ["south", "7"]])
     assert read(document).text == "Pier\tPrice\nnorth\t4\nsouth\t7\n"
 
 
 def test_an_error_in_one_page_costs_only_the_page(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = pdf.in_reading_order
+    original = pdf.read_lines
 
-    def fail(lines: list[pdf.Line]) -> list[pdf.Line]:
-        if any("odd" in line.text for line in lines):
+    def fail(page: pymupdf.Page, **options: object) -> pdf.PageLines:
+        if "odd" in page.get_text():
             raise Exception("what PyMuPDF raises for odd objects")
-        return original(lines)
+        return original(page, **options)
 
-    monkeypatch.setattr(pdf, "in_reading_order", fail)
+    monkeypatch.setattr(pdf, "read_lines", fail)
     document = pymupdf.open()
     for text in ("first", "odd", "third"):
         document.new_page().insert_text((72, 72), text)

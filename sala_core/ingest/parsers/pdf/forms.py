@@ -7,36 +7,49 @@ from xml.etree import ElementTree
 import pymupdf
 from pymupdf import mupdf
 
-from .pdf_lines import Line
+from .lines import Line
 
 NO_COMMENT = {mupdf.PDF_ANNOT_LINK, mupdf.PDF_ANNOT_POPUP, mupdf.PDF_ANNOT_WIDGET}
 _BUTTONS = {mupdf.PDF_WIDGET_TYPE_CHECKBOX, mupdf.PDF_WIDGET_TYPE_RADIOBUTTON}
 _NO_VALUE = {mupdf.PDF_WIDGET_TYPE_BUTTON, mupdf.PDF_WIDGET_TYPE_SIGNATURE, mupdf.PDF_WIDGET_TYPE_UNKNOWN}
+_IS_HIDDEN = mupdf.PDF_ANNOT_IS_HIDDEN | mupdf.PDF_ANNOT_IS_NO_VIEW
 _IS_PASSWORD = 1 << 13  # field flag (ISO 32000-1, table 228)
 _REFERENCE = re.compile(r"(\d+)\s+\d+\s+R\b")
 _MAX_XFA_BYTES = 32 << 20
 
 
-def read_fields(page: pymupdf.Page, lines: list[Line]) -> tuple[list[Line], list[str]]:
-    """Return (the lines of the page without those that show a field's value, `label: value` of every field)."""
+def read_fields(page: pymupdf.Page, lines: list[Line], matrix: pymupdf.Matrix) -> tuple[list[Line], list[str]]:
+    """Return (the lines of the page without those that show a field's value, `label: value` of every field).
+
+    matrix: from the page without its own rotation to the coordinates of the lines.
+    """
     fields: list[str] = []
     kept = lines
     for widget in page.widgets():
+        rect = widget.rect * matrix
         kind, value = widget.field_type, widget.field_value
-        if kind in _NO_VALUE or (widget.field_flags & _IS_PASSWORD and kind == mupdf.PDF_WIDGET_TYPE_TEXT):
+        if (
+            kind in _NO_VALUE
+            or _is_hidden(page, widget)
+            or (widget.field_flags & _IS_PASSWORD and kind == mupdf.PDF_WIDGET_TYPE_TEXT)
+        ):
             continue
         label = _label(widget)
         if kind in _BUTTONS:
             is_on = value not in (None, False, "", "Off") and (value is True or value == widget.on_state())
+            if kind == mupdf.PDF_WIDGET_TYPE_RADIOBUTTON:
+                label += _choice(widget, label)
             fields.append(f"[{'x' if is_on else ' '}] {label}")
-            kept = [line for line in kept if not (_is_in(line, widget.rect) and len(line.text) == 1)]
+            kept = [line for line in kept if not (_is_in(line, rect) and len(line.text) == 1)]
             continue
-        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+        names = {choice[0]: choice[1] for choice in widget.choice_values or () if not isinstance(choice, str)}
+        values = value if isinstance(value, list | tuple) else [value or ""]
+        shown = ", ".join(str(names.get(item, item)) for item in values)
         if not shown.strip():
             continue
         fields.append(f"{label}: {shown}")
         words = set(shown.split())
-        kept = [line for line in kept if not (_is_in(line, widget.rect) and set(line.text.split()) <= words)]
+        kept = [line for line in kept if not (_is_in(line, rect) and set(line.text.split()) <= words)]
     return kept, fields
 
 
@@ -44,6 +57,18 @@ def _label(widget: pymupdf.Widget) -> str:
     """The text that a viewer shows for a field, or the last part of its name."""
     name = str(widget.field_label or "").strip() or str(widget.field_name or "").rsplit(".", 1)[-1].split("[")[0]
     return " ".join(name.split()) or "field"
+
+
+def _is_hidden(page: pymupdf.Page, widget: pymupdf.Widget) -> bool:
+    kind, flags = page.parent.xref_get_key(widget.xref, "F")
+    return kind == "int" and bool(int(flags) & _IS_HIDDEN)
+
+
+def _choice(widget: pymupdf.Widget, label: str) -> str:
+    """What a radio button stands for, after the label of its group; nothing if that is only a number."""
+    state = widget.on_state()
+    name = "" if state is True else str(state or "").strip()
+    return f": {name}" if name and not name.isdecimal() and name not in ("Off", "Yes", "On", label) else ""
 
 
 def _is_in(line: Line, rect: pymupdf.Rect) -> bool:
@@ -58,7 +83,7 @@ def read_comments(page: pymupdf.Page, page_text: str) -> tuple[list[str], list[s
     shown = "".join(page_text.split())
     for annotation in page.annots():
         kind, info = annotation.type[0], annotation.info
-        if kind in NO_COMMENT:
+        if kind in NO_COMMENT or annotation.flags & _IS_HIDDEN:
             continue
         content = str(info.get("content") or "").replace("\r", "\n").strip()
         if kind == mupdf.PDF_ANNOT_FILE_ATTACHMENT:

@@ -52,22 +52,33 @@ def logical_order(glyphs: list[Glyph], *, size: float, is_rtl_page: bool) -> str
 def _clusters(glyphs: list[Glyph], size: float) -> list[str]:
     """Base characters from left to right with their marks, one space between words."""
     bases: list[list[Glyph]] = []
-    marks: list[Glyph] = []
+    marks: list[tuple[Glyph, list[Glyph] | None]] = []  # with the letter before them
+    parts: list[Glyph] = []
     for glyph in glyphs:
         if glyph.text.isspace():
             if not glyph.is_synthetic:
                 bases.append([glyph])
         elif unicodedata.combining(glyph.text[0]):
-            marks.append(glyph)
+            marks.append((glyph, bases[-1] if bases else None))
+        elif glyph.x1 - glyph.x0 < 0.01:
+            parts.append(glyph)  # of a ligature, whose first letter has the whole width
         elif bases and abs(bases[-1][0].x0 - glyph.x0) < 0.01 and abs(bases[-1][0].x1 - glyph.x1) < 0.01:
             bases[-1].append(glyph)  # the parts of a ligature, in the order of reading
         else:
             bases.append([glyph])
     bases.sort(key=lambda cluster: (cluster[0].x0 + cluster[0].x1) / 2)
     letters = [cluster for cluster in bases if not cluster[0].text.isspace()]
-    for mark in marks:
+    for part in parts:
         if letters:
-            middle = (mark.x0 + mark.x1) / 2
+            edges = [min(abs(letter.x0 - part.x0), abs(letter.x1 - part.x0)) for letter, *_ in letters]
+            letters[edges.index(min(edges))].append(part)
+        else:
+            bases.append([part])
+    for mark, before in marks:
+        middle = (mark.x0 + mark.x1) / 2
+        if before and not before[0].text.isspace() and before[0].x0 - 0.3 <= middle <= before[0].x1 + 0.3:
+            before.append(mark)
+        elif letters:
             min(letters, key=lambda cluster: abs((cluster[0].x0 + cluster[0].x1) / 2 - middle)).append(mark)
     clusters: list[str] = []
     end: float | None = None

@@ -1,14 +1,16 @@
 """Ruled tables of PDF pages: one row a line, cells separated by ` | `."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pymupdf
 
-from .pdf_lines import Box, Line, PageLines, line_inside
-from .pdf_order import in_reading_order
+from .bidi import is_right_to_left
+from .lines import Line, PageLines, line_inside, turned
+from .order import in_reading_order
+from .quick import Box
 
 pymupdf.no_recommend_layout()  # otherwise the first search prints an advertisement
 
@@ -49,7 +51,9 @@ class TableReader:
         """
         start = time.perf_counter()
         try:
-            tables = [_Table(box=tuple(table.bbox), rows=_cells(table)) for table in page.find_tables().tables]
+            # tables are found on the page in its own rotation
+            matrix = page.derotation_matrix * turned(page, found.turn)[0] if found.turn != page.rotation else None
+            tables = [_table(table, matrix) for table in page.find_tables().tables]
             tables = [table for table in tables if len(table.rows) > 1 and max(map(len, table.rows)) > 1]
             return _replace_lines(found, tables)
         finally:
@@ -64,8 +68,17 @@ class _Table:
     rows: list[list[Box | None]]
 
 
-def _cells(table: Any) -> list[list[Box | None]]:
-    return [[tuple(cell) if cell else None for cell in row.cells] for row in table.rows]
+def _table(table: Any, matrix: pymupdf.Matrix | None) -> _Table:
+    """The cells of a table that was found; on a turned page they are put into rows again."""
+    if matrix is None:
+        rows = [[tuple(cell) if cell else None for cell in row.cells] for row in table.rows]
+        return _Table(box=tuple(table.bbox), rows=rows)
+    by_height: dict[int, list[Box | None]] = defaultdict(list)
+    for cell in table.cells:
+        box = pymupdf.Rect(cell) * matrix
+        by_height[round(box.y0)].append(tuple(box))
+    rows = [sorted(by_height[height], key=lambda cell: cell or ()) for height in sorted(by_height)]
+    return _Table(box=tuple(pymupdf.Rect(table.bbox) * matrix), rows=rows)
 
 
 def _replace_lines(found: PageLines, tables: list[_Table]) -> list[Line]:
@@ -103,6 +116,7 @@ def _table_lines(found: PageLines, table: _Table, numbers: list[int]) -> list[Li
     raws = [found.raw[number] for number in numbers]
     rows: list[Line] = []
     held: Counter[str] = Counter()
+    is_rtl = is_right_to_left("".join(line.text for line in lines))
     for cells in table.rows:
         texts: list[str] = []
         known = [box for box in cells if box]
@@ -112,6 +126,8 @@ def _table_lines(found: PageLines, table: _Table, numbers: list[int]) -> list[Li
             parts = [line_inside(raw, box) for raw in beside if _overlaps(raw["bbox"], box)] if box else []
             held.update("".join(characters for _, characters in parts))
             texts.append(" ".join(line.text for line in in_reading_order([line for line, _ in parts if line])))
+        if is_rtl:
+            texts.reverse()
         if any(texts):
             rows.append(replace(lines[0], text=" | ".join(texts), x0=table.box[0], x1=table.box[2], y0=top, y1=bottom))
     all_characters = Counter(char for raw in raws for span in raw["spans"] for char in span["text"])

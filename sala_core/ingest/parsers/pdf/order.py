@@ -3,15 +3,18 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import median
 
-from .pdf_bidi import is_right_to_left
-from .pdf_lines import Line, raised
+from .bidi import is_right_to_left
+from .lines import Line
+from .raised import raised
+from .scattered import in_place
 
 _CJK = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
 _MIN_ROWS = 3  # that stand side by side, to be called columns
 _MIN_WORDS = 3  # in the middle line of every column: shorter ones are the cells of a table
+_MAX_INDENT = 24  # spaces: more are another column or a centered line
 _MIN_CHARS = 8  # the same for scripts without spaces
 
 
@@ -20,10 +23,10 @@ def in_reading_order(lines: list[Line]) -> list[Line]:
 
     Columns of prose that a file stores row by row are read one after the other; other pieces of a row are joined to
     one line, separated by a space or (if the gap is wide) a tab; vertical columns are read from right to left.
-    Several empty lines become one.
+    Several empty lines become one. Code keeps its indentation, also where it is made by place.
     """
     before_blank = {id(line) for line, below in pairwise(lines) if line.text and not below.text}
-    rows = list(_rows(_join_vertical([line for line in lines if line.text])))
+    rows = list(_rows(_join_vertical(in_place([line for line in lines if line.text]))))
     ordered: list[Line] = []
     number = 0
     while number < len(rows):
@@ -37,7 +40,30 @@ def in_reading_order(lines: list[Line]) -> list[Line]:
         number += 1
         if id(row[-1]) in before_blank and number < len(rows):
             ordered.append(replace(row[-1], text=""))
+    _indent_code(ordered)
     return ordered
+
+
+def without_blank_lines(lines: list[Line]) -> list[Line]:
+    """Return lines with at most one that is empty between others, and none at the start and end."""
+    result: list[Line] = []
+    for line in lines:
+        if line.text or (result and result[-1].text):
+            result.append(line)
+    return result[:-1] if result and not result[-1].text else result
+
+
+def _indent_code(lines: list[Line]) -> None:
+    """Put spaces in front of lines in a font of one width that begin to the right of others beside them, in place."""
+    for is_code, group in groupby(lines, key=lambda line: line.char_width > 0 and line.is_level):
+        block = [line for line in group if line.text] if is_code else []
+        if len(block) < 2:
+            continue
+        left = min(line.x0 for line in block)
+        for line in block:
+            num_spaces = round((line.x0 - left) / line.char_width)
+            if 0 < num_spaces <= _MAX_INDENT:
+                line.text = " " * num_spaces + line.text
 
 
 def _rows(lines: list[Line]) -> Iterator[list[Line]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pymupdf
 import pytest
 
-from sala_core.ingest.parsers.pdf import parse_pdf
+from sala_core.ingest.parsers.pdf.reader import parse_pdf
 from sala_core.ingest.parsers.result import Parsed, ParseError, ParseLimits, name_pages
 
 
@@ -32,7 +32,8 @@ def test_scanned_pages_are_reported_and_blank_ones_are_not(
     make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]
 ) -> None:
     parsed = parse(make_pdf(["text", "scan", "", "scan", "scan", "scan", "text"]))
-    assert parsed.warnings == ("pages 2, 4-6: no text (scanned?)",)
+    assert parsed.warnings[0] == "pages 2, 4-6: no text (scanned?)"
+    assert parsed.warnings[1].startswith("scanned pages can be read once Tesseract (OCR) is installed: ")
 
 
 def test_an_all_scanned_pdf_is_refused(make_pdf: Callable[..., bytes], parse: Callable[[bytes], Parsed]) -> None:

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from .pdf_lines import Line
+from .lines import Line
 
 _MIN_PAGES = 3  # that show the same line at the same place
 _MARGIN = 0.12  # of the page's height, at its top and at its bottom
-_MAX_LINES = 2  # of each page, at its top and at its bottom
+_MAX_LINES = 3  # of each page, at its top and at its bottom
 _PAGE_NUMBER = re.compile(
     r"(?:page|seite|p\.|pag\.|página|pagina|стр\.|第)?\s*[-–—|\[(]?\s*(\d{1,4})\s*[-–—|\])]?\s*页?"
     r"(?:\s*(?:/|of|von|de|di|sur|из)\s*\d{1,4})?",
     re.IGNORECASE,
 )
+_ROMAN_NUMBER = re.compile(r"[-–—|\[(]?\s*((?:x{0,3}|xl|lx{0,3})(?:ix|iv|v?i{0,3}))\s*[-–—|\])]?", re.IGNORECASE)
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50}
 _NUMBERS = re.compile(r"\d+")
 _ENDS = re.compile(r"[.!?:;…。！？\"”»’)\]]\s*$")
 
@@ -48,7 +50,7 @@ def margin_lines(page: int, lines: list[Line], height: float) -> Iterator[Margin
                     page=page,
                     number=number,
                     text=line.text.strip(),
-                    y=round(line.y0 if is_top else line.y1),
+                    y=round(line.baseline),
                     is_top=is_top,
                     is_small=line.size <= 1.15 * size,
                 )
@@ -65,13 +67,16 @@ def repeated_lines(pages: list[list[str]], margins: list[MarginLine]) -> dict[in
     left_out: dict[int, set[int]] = defaultdict(set)
     changing: list[MarginLine] = []
     for line, others in _with_others(margins):
-        match = _PAGE_NUMBER.fullmatch(line.text)
-        if match and _counts(others, line, int(match[1])):
+        number = _page_number(line.text)
+        if number is not None and _counts(others, line, number):
             left_out[line.page].add(line.number)
         elif _counts_beside(others, line):
             if line.page != min(other.page for other in others):
                 left_out[line.page].add(line.number)
-        elif not line.is_small or not any(char.isalpha() for char in line.text):
+        elif not any(char.isalpha() for char in line.text):
+            if _counts_inside(others, line):
+                left_out[line.page].add(line.number)
+        elif not line.is_small:
             continue
         elif len(same := {other.page for other in others if other.text == line.text}) >= _MIN_PAGES:
             if line.page != min(same):
@@ -88,17 +93,49 @@ def _with_others(margins: list[MarginLine]) -> Iterator[tuple[MarginLine, list[M
     """Each line with all that have its place (within two points) and its words, whatever their numbers."""
     groups: dict[tuple[bool, str], dict[int, list[MarginLine]]] = defaultdict(lambda: defaultdict(list))
     for line in margins:
-        groups[line.is_top, _NUMBERS.sub("#", line.text)][line.y].append(line)
+        groups[line.is_top, _pattern(line.text)][line.y].append(line)
     for line in margins:
-        places = groups[line.is_top, _NUMBERS.sub("#", line.text)]
+        places = groups[line.is_top, _pattern(line.text)]
         yield line, [other for y in range(line.y - 2, line.y + 3) for other in places.get(y, ())]
+
+
+def _pattern(text: str) -> str:
+    """The text with `#` for its numbers, also for a Roman one that stands alone."""
+    return "#" if text and _ROMAN_NUMBER.fullmatch(text) else _NUMBERS.sub("#", text)
+
+
+def _page_number(text: str) -> int | None:
+    """The number of a line that is nothing else, in Arabic or Roman digits."""
+    if match := _PAGE_NUMBER.fullmatch(text):
+        return int(match[1])
+    match = _ROMAN_NUMBER.fullmatch(text)
+    if not match or not match[1]:
+        return None
+    digits = [_ROMAN[char] for char in match[1].lower()]
+    return sum(-value if value < after else value for value, after in zip(digits, [*digits[1:], 0], strict=True))
 
 
 def _counts(others: list[MarginLine], line: MarginLine, value: int) -> bool:
     """Whether the number minus the number of the page is the same on enough pages."""
     offset = value - line.page
-    matches = [(other.page, _PAGE_NUMBER.fullmatch(other.text)) for other in others]
-    return len({page for page, match in matches if match and int(match[1]) - page == offset}) >= _MIN_PAGES
+    numbers = [(other.page, _page_number(other.text)) for other in others]
+    return len({page for page, number in numbers if number is not None and number - page == offset}) >= _MIN_PAGES
+
+
+def _counts_inside(others: list[MarginLine], line: MarginLine) -> bool:
+    """Whether one of several numbers in a line counts with the pages, as in `12.03.2024 1/6`."""
+    values = [int(number) for number in _NUMBERS.findall(line.text)]
+    return len(values) > 1 and any(
+        len(
+            {
+                other.page
+                for other in others
+                if int(_NUMBERS.findall(other.text)[place]) - other.page == value - line.page
+            }
+        )
+        >= _MIN_PAGES
+        for place, value in enumerate(values)
+    )
 
 
 def _counts_beside(others: list[MarginLine], line: MarginLine) -> bool:

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 
 import pymupdf
 
-from .pdf_forms import NO_COMMENT, attached_files, read_comments, read_fields, read_xfa
-from .pdf_lines import Line, read_lines
-from .pdf_order import in_reading_order
-from .pdf_repeats import MarginLine, margin_lines, repeated_lines
-from .pdf_tables import TableReader
-from .result import Parsed, ParseError, ParseLimits, name_pages, normalize_text
+from ..ocr.pages import PageRecognizer
+from ..ocr.tesseract import install_advice
+from ..result import Parsed, ParseError, ParseLimits, name_pages, normalize_text
+from .forms import NO_COMMENT, attached_files, read_comments, read_fields, read_xfa
+from .hyphens import join_words
+from .line_numbers import without_line_numbers
+from .lines import Line, PageLines, read_lines, turned
+from .order import in_reading_order, without_blank_lines
+from .quick import FontNames
+from .repeats import MarginLine, margin_lines, repeated_lines
+from .tables import TableReader
 
 _ERRORS = (RuntimeError, ValueError, pymupdf.mupdf.FzErrorBase)
 # words in MuPDF's warnings that mean lost content, not merely unusual content
@@ -25,8 +30,11 @@ _SCAN_AREA = 0.7  # of the page, covered by pictures
 
 _UNKNOWN = "characters without a meaning (the font does not say which letters they are)"
 _GUESSED = "letters read by their codes (the font does not say which letters they are)"
+_HIDDEN = "text that nobody can see (white or transparent), left out"
 _MIN_UNKNOWN = 3  # characters on a page: fewer are marks of lists
 _SCANNED = "no text (scanned?)"
+_OVER_LIMIT = "over a limit of the PDF reader, not read"
+_SYSTEM_CODE, _LIMIT_CODE = "code=2:", "code=5:"  # how MuPDF's messages begin (FZ_ERROR_SYSTEM, FZ_ERROR_LIMIT)
 _STAMPED = "a picture of the whole page with little text beside it (scanned?): what the picture shows is not read"
 
 
@@ -34,6 +42,7 @@ _STAMPED = "a picture of the whole page with little text beside it (scanned?): w
 class _Reading:
     """What has been read of a file. pages: the lines of each page. problems: problem -> page numbers from 1."""
 
+    fonts: FontNames
     pages: list[list[str]] = field(default_factory=list)
     margins: list[MarginLine] = field(default_factory=list)
     problems: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -94,7 +103,7 @@ def _num_pages(document: pymupdf.Document) -> int:
 
 def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits) -> Parsed:
     """Text, page starts and warnings of all pages. Raises ParseError if there is no text, or too much."""
-    reading = _Reading()
+    reading = _Reading(fonts=FontNames(document))
     num_bytes = 0
     for index in range(num_pages):
         lines = _read_page(document, index, reading)
@@ -102,21 +111,41 @@ def _read_pages(document: pymupdf.Document, num_pages: int, limits: ParseLimits)
         if num_bytes > limits.max_text_bytes:
             raise ParseError(f"more than {limits.max_text_bytes / 2**20:,.1f} MiB of text")
         reading.pages.append(lines)
+    recognizer = PageRecognizer(limits.max_ocr_s, limits.on_progress)
+    _recognize_scans(document, reading, recognizer)
     left_out = repeated_lines(reading.pages, reading.margins)
     for page, numbers in left_out.items():
         reading.pages[page] = [line for number, line in enumerate(reading.pages[page]) if number not in numbers]
+    join_words(reading.pages)
     notes = _document_notes(document, reading)
-    texts = ["".join(line + "\n" for line in lines) for lines in reading.pages]
+    texts = ["".join(line + "\n" for line in lines).replace("\u00ad", "-") for lines in reading.pages]
     starts = [0]
     for text in texts[:-1]:
         starts.append(starts[-1] + len(text))
     warnings = [f"{name_pages(pages)}: {problem}" for problem, pages in reading.problems.items()]
     if document.is_repaired:
         warnings.insert(0, "a damaged PDF, repaired while reading: text may be missing")
-    warnings += notes
+    warnings += recognizer.notes() + notes
+    if not recognizer.is_possible and {_SCANNED, _STAMPED} & reading.problems.keys():
+        warnings.append(f"scanned pages can be read once Tesseract (OCR) is installed: {install_advice()}")
     if not any(text.strip(" \n\ufffd") for text in texts):
         raise ParseError(_no_text_reason(num_pages, warnings))
     return Parsed(text="".join(texts), page_starts=tuple(starts), warnings=tuple(warnings))
+
+
+def _recognize_scans(document: pymupdf.Document, reading: _Reading, recognizer: PageRecognizer) -> None:
+    """Give scanned pages the text that is recognized in them, after their own lines that it does not repeat."""
+    if not recognizer.is_possible:
+        return
+    for problem in (_SCANNED, _STAMPED):
+        for number in reading.problems.pop(problem, []):
+            lines: tuple[str, ...] | None = None
+            with _contained(reading, "a scan that cannot be drawn", number):
+                lines = recognizer.read(document.load_page(number - 1), number)
+            if lines is not None:
+                shown = "".join("".join(lines).split())
+                own = [line for line in reading.pages[number - 1] if "".join(line.split()) not in shown]
+                reading.pages[number - 1] = [*own, *map(normalize_text, lines)]
 
 
 def _document_notes(document: pymupdf.Document, reading: _Reading) -> list[str]:
@@ -143,7 +172,10 @@ def _document_notes(document: pymupdf.Document, reading: _Reading) -> list[str]:
 def _no_text_reason(num_pages: int, warnings: list[str]) -> str:
     pages = "its only page" if num_pages == 1 else f"any of its {num_pages} pages"
     if any("scanned" in warning for warning in warnings):
-        return f"a scanned PDF, no text on {pages}: run a text recognition program (OCR) on it first"
+        advice = f"it can be read once Tesseract (OCR) is installed: {install_advice()}"
+        return f"a scanned PDF, no text on {pages}: {advice}"
+    if any(_OVER_LIMIT in warning for warning in warnings):
+        return "; ".join(["a PDF of which no page gives text", *warnings])
     return "; ".join([f"a PDF with no text on {pages}", *warnings])
 
 
@@ -170,18 +202,30 @@ def _read_page(document: pymupdf.Document, index: int, reading: _Reading) -> lis
 
 def _page_texts(page: pymupdf.Page, index: int, reading: _Reading) -> tuple[list[str], str | None]:
     """(lines in the order of reading, then fields and comments; problem with characters or None)."""
-    found = read_lines(page)
+    found = read_lines(page, fonts=reading.fonts)
+    if found.turn:
+        found = read_lines(page, turn=found.turn)
     lines = found.lines
+    if found.num_hidden:
+        reading.problems[_HIDDEN].append(index + 1)
     if reading.tables.may_have_tables(found):
         if reading.tables.is_out_of_time:
             reading.problems["read without a search for tables, which took too long on earlier pages"].append(index + 1)
         else:
-            lines = _with_tables(page, lines, reading)
+            lines = _with_tables(page, found, reading)
     fields: list[str] = []
     kinds = {kind for _, kind, *_ in page.annot_xrefs()}
     if pymupdf.mupdf.PDF_ANNOT_WIDGET in kinds:
-        lines, fields = _with_fields(page, lines, reading)
-    lines = in_reading_order(lines)
+        if found.is_in_order:
+            lines = read_lines(page).lines
+        lines, fields = _with_fields(page, lines, found.turn, reading)
+    if found.is_in_order:
+        lines = without_blank_lines(lines)
+    else:
+        lines, num_line_numbers = without_line_numbers(lines)
+        if num_line_numbers:
+            reading.problems["numbers of lines in the margin, left out"].append(index + 1)
+        lines = in_reading_order(lines)
     reading.margins += margin_lines(index, lines, found.height)
     texts = [*(line.text for line in lines), *fields]
     if kinds - NO_COMMENT:
@@ -193,17 +237,17 @@ def _page_texts(page: pymupdf.Page, index: int, reading: _Reading) -> tuple[list
     return texts, _GUESSED if found.is_guessed else None
 
 
-def _with_tables(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> list[Line]:
+def _with_tables(page: pymupdf.Page, found: PageLines, reading: _Reading) -> list[Line]:
     """The lines with the rows of tables joined; unchanged if the search fails."""
     with _contained():
-        return reading.tables.join_rows(page, read_lines(page, with_characters=True))
-    return lines
+        return reading.tables.join_rows(page, read_lines(page, turn=found.turn, with_characters=True))
+    return found.lines
 
 
-def _with_fields(page: pymupdf.Page, lines: list[Line], reading: _Reading) -> tuple[list[Line], list[str]]:
+def _with_fields(page: pymupdf.Page, lines: list[Line], turn: int, reading: _Reading) -> tuple[list[Line], list[str]]:
     """(lines without the values of fields, the fields); the lines as they are if the fields cannot be read."""
     with _contained(reading, "form fields cannot be read", page.number + 1):
-        return read_fields(page, lines)
+        return read_fields(page, lines, turned(page, turn)[0])
     return lines, []
 
 
@@ -242,11 +286,13 @@ def _contained(reading: _Reading | None = None, problem: str = "", page: int = 0
     except Exception as error:  # noqa: BLE001 - a part of a file, in a process of its own: the rest must be read
         _raise_memory(error)
         if reading is not None:
-            reading.problems[problem].append(page)
+            is_limit = str(error).startswith(_LIMIT_CODE)
+            shown = f"{_OVER_LIMIT}: {str(error).removeprefix(_LIMIT_CODE).strip()}" if is_limit else problem
+            reading.problems[shown].append(page)
 
 
 def _raise_memory(error: Exception) -> None:
     """Raise MemoryError if that is the cause: MuPDF reports a failed allocation as a system error."""
-    is_allocation = isinstance(error, pymupdf.mupdf.FzErrorSystem) and "alloc" in str(error)
+    is_allocation = str(error).startswith(_SYSTEM_CODE) and "alloc" in str(error)
     if is_allocation or isinstance(error, MemoryError):
         raise MemoryError from error
