@@ -1,7 +1,7 @@
 """What a file becomes on its way to the model: a document, a document with token ids, or a reason to skip it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +9,16 @@ import xxhash
 from numpy.typing import NDArray
 
 MIB = 1 << 20
+TREE_MEDIA_TYPE = "text/x-file-tree"
+"""Media type of the tree that stands before a repository. It describes what follows it at the first reading: when the
+repository is read again, the tree stays as it is, because everything behind it would have to be read again."""
+SHEET_MEDIA_TYPES = (
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/vnd.oasis.opendocument.spreadsheet",
+)
+"""Media types of spreadsheets. Their pages are sheets, and places in them have the names of the columns."""
+TABLE_MEDIA_TYPE = "text/csv"
+"""Media type of CSV and TSV files. Places in them have row numbers and the names of the columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +31,22 @@ class Limits:
     """Largest PDF or EPUB. Most of their bytes are pictures."""
     max_unpacked_bytes: int = 256 * MIB
     """Most bytes unpacked from one EPUB."""
+    max_archive_bytes: int = 1024 * MIB
+    """Most bytes unpacked from one archive. Its other members are skipped."""
+    max_archive_ratio: int = 250
+    """Most bytes unpacked for each byte of a packed file, beyond the first 8 MiB."""
     max_parse_s: float = 120.0
-    """Wall-clock time for parsing one PDF, EPUB or HTML file."""
+    """Wall-clock time for parsing one PDF, EPUB or HTML file, and for unpacking one archive."""
+    max_wasted_parse_s: float = 120.0
+    """Wall-clock time for all files of one reading that are given up, beyond what any file may take (`TimeBudget`)."""
+    max_ocr_s: float = 3600.0
+    """Wall-clock time for the recognition (OCR) of all scanned pages of one file, beyond `max_parse_s`."""
     max_parse_memory_bytes: int = 1024 * MIB
     """Memory of the parser process."""
     max_files: int = 100_000
-    """Most files in one call of `walk`."""
+    """Most files in one call of `walk`, and most members of one archive."""
+    max_file_tokens: int = 1 << 21
+    """Most tokens of one file. A session holds no more, so a longer one could not be read."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a limit that is not positive."""
@@ -71,6 +91,8 @@ class Document:
     """What could not be read, and on which pages: `pages 3, 7-9: no text (scanned?)`."""
     content_hash: str
     """xxh3-128 of name and text, hexadecimal."""
+    path: str = field(default="", compare=False)
+    """Absolute path of the file that was just read. It is not stored with the text."""
 
     @staticmethod
     def hash_of(name: str, text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sala_core.errors import IngestError
 from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.ingest.parser_process import ReadingStoppedError
 from sala_core.stopping import never
@@ -54,14 +55,24 @@ def _cut(text: str, start: int, end: int) -> int:
 
 
 def encode_document(
-    document: Document, encoder: ContentEncoder, should_stop: Callable[[], bool] = never
+    document: Document,
+    encoder: ContentEncoder,
+    should_stop: Callable[[], bool] = never,
+    max_tokens: int | None = None,
 ) -> EncodedDocument:
     """Encode a document piece by piece, so that only ids and offsets grow with its length.
 
-    Raises ReadingStoppedError if `should_stop` returns True before a piece.
+    Args:
+        document: its text is encoded.
+        encoder: text to ids and offsets.
+        should_stop: called before each piece.
+        max_tokens: most tokens; None for no limit.
+
+    Raises ReadingStoppedError if `should_stop` returns True, IngestError for a document of more tokens.
     """
     ids: list[NDArray[np.int32]] = []
     starts: list[NDArray[np.int64]] = []
+    num_tokens = 0
     for start, end in pieces(document.text):
         if should_stop():
             raise ReadingStoppedError
@@ -70,6 +81,10 @@ def encode_document(
             continue
         ids.append(np.asarray(piece_ids, np.int32))
         starts.append(np.asarray(piece_starts, np.int64) + start)
+        num_tokens += len(piece_ids)
+        if max_tokens is not None and num_tokens > max_tokens:
+            estimate = num_tokens * len(document.text) // max(end, 1)
+            raise IngestError(f"about {estimate:,} tokens, over the limit of {max_tokens:,} for one file; divide it")
     token_ids = np.concatenate(ids) if ids else np.empty(0, np.int32)
     token_starts = np.concatenate(starts) if starts else np.empty(0, np.int64)
     # characters that a tokenizer skips belong to the token before them, or to the first token

@@ -4,16 +4,16 @@ import os
 import stat
 
 from sala_core.errors import IngestError
-from sala_core.ingest.decode import decode_text
 from sala_core.ingest.document import Document, Limits
-from sala_core.ingest.generated import generated_by_content, generated_by_name
+from sala_core.ingest.folders.found import FoundFile, too_large
+from sala_core.ingest.folders.generated import generated_by_content, generated_by_name
+from sala_core.ingest.folders.regular import describe_os_error, read_regular
+from sala_core.ingest.folders.safety import secret_in
 from sala_core.ingest.parser_process import ParserProcess
+from sala_core.ingest.parsers.charset import decode_plain
 from sala_core.ingest.parsers.result import Parsed
 from sala_core.ingest.parsers.structured.data_uris import without_data_uris
-from sala_core.ingest.regular import describe_os_error, read_regular
-from sala_core.ingest.safety import secret_in
-from sala_core.ingest.sniff import HEAD_BYTES, Kind, has_text_between_nuls, identify, is_utf16
-from sala_core.ingest.walk import FoundFile, too_large
+from sala_core.ingest.sniff import HEAD_BYTES, Kind, has_text_between_nuls, identify, is_picture, is_utf16
 
 
 def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Document:
@@ -32,7 +32,7 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
         raise IngestError("empty (nothing but white space)")
     if not kind.is_container and (secret := secret_in(parsed.text)):
         raise IngestError(f"holds {secret}")
-    if kind is Kind.TEXT and (reason := generated_by_content(file.name, parsed.text)):
+    if kind is Kind.TEXT and not file.is_wanted and (reason := generated_by_content(file.name, parsed.text)):
         raise IngestError(reason)
     return Document(
         name=file.name,
@@ -42,15 +42,20 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
         page_starts=parsed.page_starts,
         warnings=parsed.warnings,
         content_hash=Document.hash_of(file.name, parsed.text),
+        path=file.known_path,
     )
 
 
 def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind, Parsed]:
     """The format of a file and its text. Raises IngestError, ReadingStoppedError, OSError."""
-    if reason := generated_by_name(file.name):
+    if not file.is_wanted and (reason := generated_by_name(file.name)):
         raise IngestError(reason)
     is_folder = stat.S_ISDIR(os.lstat(file.path).st_mode)  # an unpacked EPUB
-    kind = Kind.EPUB if is_folder else identify(file.name, read_regular(file.path, HEAD_BYTES))
+    head = b"" if is_folder else read_regular(file.path, HEAD_BYTES)
+    if "/" not in file.name and is_picture(file.name, head):  # added alone; a folder's pictures are not meant as texts
+        kind = Kind.PICTURE
+    else:
+        kind = Kind.EPUB if is_folder else identify(file.name, head)
     if kind is Kind.HTML and file.is_source:
         kind = Kind.TEXT
     limit = limits.max_container_bytes if kind.is_container else limits.max_file_bytes
@@ -63,5 +68,5 @@ def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind,
         raise IngestError(f"grew while it was read, over the limit of {limit / 2**20:,.1f} MiB")
     if b"\0" in data and not is_utf16(data) and not has_text_between_nuls(data):
         raise IngestError("binary, not text")
-    text, warnings = decode_text(data)
+    text, warnings = decode_plain(data)
     return kind, Parsed(text=text, warnings=warnings)

@@ -1,6 +1,7 @@
 """The parent side of the parser process: start it, ask it, kill it if it takes too long or too much memory."""
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from sala_core.errors import IngestError
 from sala_core.ingest.document import Limits
 from sala_core.ingest.parsers.result import Parsed
 from sala_core.ingest.sniff import Kind
+from sala_core.ingest.time_budget import TimeBudget
 from sala_core.stopping import never
 
 _PARSERS = Path(__file__).parent / "parsers"
@@ -60,7 +62,7 @@ class _Child:
         self._reader = threading.Thread(target=self._read_replies, name="parser replies", daemon=True)
         self._reader.start()
 
-    def send(self, request: dict[str, str | int]) -> None:
+    def send(self, request: dict[str, str | int | float]) -> None:
         """Send one request. If the child has died, its reply is missing."""
         assert self.process.stdin is not None
         self.num_files += 1
@@ -103,7 +105,7 @@ class _Child:
         try:
             header = json.loads(line)
             num_bytes = int(header["num_bytes"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if not 0 <= num_bytes <= self._max_text_bytes:
             return None
@@ -117,6 +119,7 @@ class ParserProcess:
     def __init__(self, limits: Limits, should_stop: Callable[[], bool] = never) -> None:
         self._limits = limits
         self._should_stop = should_stop
+        self._budget = TimeBudget(limits)
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
@@ -139,19 +142,42 @@ class ParserProcess:
         Raises IngestError with the reason if the file cannot be read, takes too long or too much memory, or crashes
         the child; ReadingStoppedError if `should_stop` returns True.
         """
+        header, text = self._exchange(path, {"kind": kind.value})
+        page_starts = tuple(int(start) for start in header["page_starts"])
+        return Parsed(text=text.decode(), page_starts=page_starts, warnings=tuple(header["warnings"]))
+
+    def unpack(self, path: str, target: str) -> tuple[tuple[str, str], ...]:
+        """Unpack an archive into the empty folder `target`.
+
+        Returns (name, reason) of the members that are not unpacked; a name of "" stands for the archive. Raises as
+        `parse`; then the folder may hold a part of the archive.
+        """
+        limits = self._limits
+        request: dict[str, str | int] = {
+            "kind": "application/x-archive",
+            "target": target,
+            "max_archive_bytes": limits.max_archive_bytes,
+            "max_member_bytes": limits.max_container_bytes,
+            "max_members": limits.max_files,
+            "max_ratio": limits.max_archive_ratio,
+        }
+        _, text = self._exchange(path, request)
+        return tuple((str(name), str(reason)) for name, reason in json.loads(text))
+
+    def _exchange(self, path: str, request: dict[str, str | int]) -> tuple[dict[str, Any], bytes]:
+        """(header, text) of the reply to one request. A child that dies is replaced. Raises as `parse`."""
         while True:
             child = self._child = self._child or _Child(self._limits)
-            header, text = self._ask(child, path, kind)
+            header, text = self._ask(child, path, request)
             if header.get("is_final") or header.get("is_dead"):
                 self.close()
-                if child.num_files > 1:
+                if child.num_files > 1 and "target" not in request:
                     # earlier files may be the cause, by what they left in memory: retry in a new child
                     continue
                 raise IngestError(self._end_reason(header))
             if error := header.get("error"):
                 raise IngestError(str(error))
-            page_starts = tuple(int(start) for start in header["page_starts"])
-            return Parsed(text=text.decode(), page_starts=page_starts, warnings=tuple(header["warnings"]))
+            return header, text
 
     def _end_reason(self, header: dict[str, Any]) -> str:
         """Why the file has ended the child, for the user."""
@@ -160,23 +186,30 @@ class ParserProcess:
             return f"reading it takes more memory than the limit of {limit:,.0f} MiB"
         return "reading it made the parser fail: the file is probably damaged"
 
-    def _ask(self, child: _Child, path: str, kind: Kind) -> tuple[dict[str, Any], bytes]:
+    def _ask(self, child: _Child, path: str, request: dict[str, str | int]) -> tuple[dict[str, Any], bytes]:
         """(header, text) of the child's reply; `is_dead` if there was none. Watches time, memory and `should_stop`."""
         limits = self._limits
         child.send(
             {
+                **request,
                 "path": path,
-                "kind": kind.value,
                 "max_text_bytes": limits.max_file_bytes,
                 "max_unpacked_bytes": limits.max_unpacked_bytes,
                 "max_cpu_s": int(limits.max_parse_s) + 2,
+                "max_ocr_s": limits.max_ocr_s,
             }
         )
-        deadline = time.monotonic() + limits.max_parse_s
+        num_bytes = _num_bytes(path)
+        max_s = self._budget.seconds_for(num_bytes)
+        started = time.monotonic()
+        deadline = started + max_s
+        last_deadline = deadline + limits.max_ocr_s
         while True:
             try:
                 reply = child.replies.get(timeout=_POLL_S)
-                return (reply.header, reply.text) if reply.header else ({"is_dead": True}, b"")
+                if not (reply.header and reply.header.get("is_progress")):
+                    return (reply.header, reply.text) if reply.header else ({"is_dead": True}, b"")
+                deadline = min(time.monotonic() + limits.max_parse_s, last_deadline)
             except queue.Empty:
                 pass
             if self._should_stop():
@@ -184,6 +217,15 @@ class ParserProcess:
                 raise ReadingStoppedError
             if time.monotonic() > deadline:
                 self.close()
-                raise IngestError(f"reading it took more than {limits.max_parse_s:g} s")
+                self._budget.waste(num_bytes, time.monotonic() - started)
+                raise IngestError(f"reading it took more than {max_s:g} s, the limit for a file of its size")
             if child.num_bytes() > limits.max_parse_memory_bytes:
                 return {"is_dead": True, "memory": True}, b""
+
+
+def _num_bytes(path: str) -> int:
+    """Size of a file; of all files below it for a folder (an unpacked EPUB)."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path) if os.path.exists(path) else 0
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sum(os.lstat(file).st_size for file in files if os.path.lexists(file))

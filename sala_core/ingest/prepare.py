@@ -1,14 +1,18 @@
 """From paths to encoded documents, one file at a time."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sala_core.errors import IngestError
-from sala_core.ingest.document import EncodedDocument, Limits, SkippedFile
+from sala_core.ingest.document import TREE_MEDIA_TYPE, Document, EncodedDocument, Limits, SkippedFile
 from sala_core.ingest.encode import ContentEncoder, encode_document
+from sala_core.ingest.folders.choice import FileChoice
+from sala_core.ingest.folders.found import FoundFile, printable
+from sala_core.ingest.folders.tree import FileTree
+from sala_core.ingest.folders.walk import DEFAULT_CHOICE, Entry, find
 from sala_core.ingest.load import load_document
 from sala_core.ingest.parser_process import ParserProcess, ReadingStoppedError
-from sala_core.ingest.walk import FoundFile, walk
 from sala_core.stopping import never
 
 
@@ -17,29 +21,39 @@ def prepare(
     tokenizer: ContentEncoder,
     limits: Limits | None = None,
     should_stop: Callable[[], bool] = never,
+    choice: FileChoice = DEFAULT_CHOICE,
+    choose: Callable[[FoundFile], FoundFile | None] | None = None,
 ) -> Iterator[EncodedDocument | SkippedFile]:
     """Yield every file below `paths`, encoded, or the reason why it is skipped. The order is that of `walk`.
 
-    Only one file is in memory at a time. Closing the iterator ends the parser process. Raises IngestError at once,
-    before the first file, if a path does not exist.
+    Before the files of a repository comes its tree, a document of its own (`TREE_MEDIA_TYPE`). Only one file is in
+    memory at a time. Closing the iterator ends the parser process. Raises IngestError at once, before the first file,
+    if a path does not exist; later, if the only path is a file that cannot be read.
 
     Args:
         paths: files and folders.
         tokenizer: encodes the texts.
         limits: bounds on files and parsing; None for the defaults.
         should_stop: called between files and while a file is parsed or encoded. If it returns True, the iterator ends.
+        choice: what the user wants read, or left out.
+        choose: called for each file before it is opened; returns it, perhaps under another name, or None to pass over
+            it without a word. None reads all files.
     """
     limits = limits or Limits()
-    return _prepare(walk(paths, limits), tokenizer, limits, should_stop)
+    parser = ParserProcess(limits, should_stop)
+    files = find(paths, limits, choice, parser=parser)
+    prepared = _prepare(files if choose is None else _chosen(files, choose), parser, tokenizer, limits, should_stop)
+    return _sole_file(prepared, paths[0]) if len(paths) == 1 and not paths[0].is_dir() else prepared
 
 
 def _prepare(
-    files: Iterator[FoundFile | SkippedFile],
+    files: Iterator[Entry],
+    parser: ParserProcess,
     tokenizer: ContentEncoder,
     limits: Limits,
     should_stop: Callable[[], bool],
 ) -> Iterator[EncodedDocument | SkippedFile]:
-    with ParserProcess(limits, should_stop) as parser:
+    with parser, contextlib.suppress(ReadingStoppedError):
         for file in files:
             if should_stop():
                 return
@@ -47,8 +61,35 @@ def _prepare(
                 yield file
                 continue
             try:
-                yield encode_document(load_document(file, parser, limits), tokenizer, should_stop)
+                document = _tree(file) if isinstance(file, FileTree) else load_document(file, parser, limits)
+                yield encode_document(document, tokenizer, should_stop, limits.max_file_tokens)
             except IngestError as error:
-                yield SkippedFile(name=file.name, path=file.path, reason=str(error))
-            except ReadingStoppedError:
-                return
+                path = "" if isinstance(file, FileTree) else file.known_path
+                yield SkippedFile(name=file.name, path=path, reason=str(error))
+
+
+def _chosen(files: Iterator[Entry], choose: Callable[[FoundFile], FoundFile | None]) -> Iterator[Entry]:
+    for file in files:
+        chosen = choose(file) if isinstance(file, FoundFile) else file
+        if chosen is not None:
+            yield chosen
+
+
+def _sole_file(
+    prepared: Iterator[EncodedDocument | SkippedFile], path: Path
+) -> Iterator[EncodedDocument | SkippedFile]:
+    """What is prepared, but IngestError instead of a skipped file if the one chosen file itself is not read."""
+    for item in prepared:
+        if isinstance(item, SkippedFile) and item.name == printable(path.name):
+            raise IngestError(f"{item.name} is not read: {item.reason}")
+        yield item
+
+
+def _tree(tree: FileTree) -> Document:
+    return Document(
+        name=tree.name,
+        media_type=TREE_MEDIA_TYPE,
+        num_bytes=len(tree.text.encode()),
+        text=tree.text,
+        content_hash=Document.hash_of(tree.name, tree.text),
+    )

@@ -15,6 +15,7 @@ class Kind(Enum):
 
     TEXT = "text/plain"
     MARKDOWN = "text/markdown"
+    CSV = "text/csv"
     HTML = "text/html"
     PDF = "application/pdf"
     EPUB = "application/epub+zip"
@@ -24,18 +25,44 @@ class Kind(Enum):
     MBOX = "application/mbox"
     MHTML = "multipart/related"
     SUBTITLES = "text/vtt"
+    DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+    PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+    XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    ODT = "application/vnd.oasis.opendocument.text"
+    ODS = "application/vnd.oasis.opendocument.spreadsheet"
+    ODP = "application/vnd.oasis.opendocument.presentation"
+    RTF = "application/rtf"
+    PICTURE = "image/*"
 
     @property
     def is_container(self) -> bool:
         """Whether most bytes of such a file are not text."""
-        return self in (Kind.PDF, Kind.EPUB, Kind.FB2)
+        return self in (Kind.PDF, Kind.EPUB, Kind.FB2, Kind.PICTURE) or self in OFFICE_KINDS
 
     @property
     def is_parsed(self) -> bool:
         """Whether a parser reads it; other files are only decoded."""
-        return self not in (Kind.TEXT, Kind.MARKDOWN)
+        return self not in (Kind.TEXT, Kind.MARKDOWN, Kind.CSV)
 
 
+OFFICE_KINDS = (Kind.DOCX, Kind.PPTX, Kind.XLSX, Kind.ODT, Kind.ODS, Kind.ODP, Kind.RTF)
+_OFFICE_SUFFIXES = {
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".dotm"), Kind.DOCX),
+    **dict.fromkeys((".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm"), Kind.PPTX),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xltx", ".xltm"), Kind.XLSX),
+    **dict.fromkeys((".odt", ".ott", ".fodt", ".odm"), Kind.ODT),
+    **dict.fromkeys((".ods", ".ots", ".fods"), Kind.ODS),
+    **dict.fromkeys((".odp", ".otp", ".fodp", ".odg"), Kind.ODP),
+    ".rtf": Kind.RTF,
+}
+_OLD_OFFICE = {
+    **dict.fromkeys((".doc", ".dot"), ("an old Word document", ".docx")),
+    **dict.fromkeys((".xls", ".xlt", ".xlsb"), ("an old Excel workbook", ".xlsx")),
+    **dict.fromkeys((".ppt", ".pps", ".pot"), ("an old PowerPoint presentation", ".pptx")),
+}
+_PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OFFICE_PARTS = ((b"word/", Kind.DOCX), (b"ppt/", Kind.PPTX), (b"xl/", Kind.XLSX))
 _SUFFIXES = {
     ".pdf": Kind.PDF,
     ".epub": Kind.EPUB,
@@ -44,15 +71,20 @@ _SUFFIXES = {
     ".html": Kind.HTML,
     ".htm": Kind.HTML,
     ".xhtml": Kind.HTML,
+    ".xht": Kind.HTML,
     ".md": Kind.MARKDOWN,
     ".markdown": Kind.MARKDOWN,
+    ".csv": Kind.CSV,
+    ".tsv": Kind.CSV,
     ".ipynb": Kind.NOTEBOOK,
     ".eml": Kind.MAIL,
+    ".emlx": Kind.MAIL,
     ".mbox": Kind.MBOX,
     ".mht": Kind.MHTML,
     ".mhtml": Kind.MHTML,
     ".srt": Kind.SUBTITLES,
     ".vtt": Kind.SUBTITLES,
+    **_OFFICE_SUFFIXES,
 }
 _MAGIC = {
     "a picture": (
@@ -110,15 +142,23 @@ def identify(name: str, head: bytes) -> Kind:
         return Kind.EPUB
     if _is_fb2(by_name, suffix, head):
         return Kind.FB2
+    if office := _office_kind(by_name, suffix, head):
+        return office
     if by_name in (Kind.PDF, Kind.EPUB):
         raise IngestError(f"not {'a PDF' if by_name is Kind.PDF else 'an EPUB'}, although its name says so")
     if reason := _binary_reason(head, suffix):
         raise IngestError(reason)
     if by_name is None and suffix == "" and _MAILBOX.match(head):
         return Kind.MBOX
-    if by_name is None and suffix in ("", ".txt") and _HTML_START.match(head):
+    if by_name is None and suffix in ("", ".txt", *_OLD_OFFICE) and _HTML_START.match(head):
         return Kind.HTML
     return by_name or Kind.TEXT
+
+
+def is_picture(name: str, head: bytes) -> bool:
+    """Return whether a file is a picture whose text can be recognized, by its name and its first bytes."""
+    starts = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM", b"RIFF")
+    return name.lower().endswith(_PICTURE_SUFFIXES) and head.startswith(starts)
 
 
 def is_book_folder(path: str, name: str) -> bool:
@@ -145,6 +185,40 @@ def _is_fb2(by_name: Kind | None, suffix: str, head: bytes) -> bool:
     return suffix in ("", ".txt", ".xml") and _FB2_START.match(head) is not None
 
 
+def _office_kind(by_name: Kind | None, suffix: str, head: bytes) -> Kind | None:
+    """The format of an office document, by its content before its name: a `.doc` may hold any of them.
+
+    Raises IngestError for one of the old binary formats.
+    """
+    if head.startswith(_OLE):
+        if by_name in OFFICE_KINDS:  # an encrypted one has this container
+            return by_name
+        if old := _OLD_OFFICE.get(suffix):
+            raise IngestError(f"{old[0]} ({suffix}), which is not read: save it as {old[1]} and add it again")
+        return None
+    if head.startswith(b"PK\x03\x04"):
+        if suffix == ".xlsb":
+            raise IngestError("a binary Excel workbook (.xlsb), which is not read: save it as .xlsx and add it again")
+        if b"mimetypeapplication/vnd.oasis.opendocument." in head[:128]:
+            kind = head.split(b"opendocument.", 1)[1][:14]
+            found = {b"text": Kind.ODT, b"spre": Kind.ODS, b"pres": Kind.ODP, b"grap": Kind.ODP}.get(kind[:4])
+            return found or (by_name if by_name in OFFICE_KINDS else None)
+        if by_name in OFFICE_KINDS and by_name is not Kind.RTF:
+            return by_name
+        if suffix in ("", *_OLD_OFFICE) and b"[Content_Types].xml" in head:
+            return next((kind for part, kind in _OFFICE_PARTS if part in head), None)
+        return None
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{\\rt") and suffix in ("", ".rtf", ".txt", *_OLD_OFFICE):
+        return Kind.RTF
+    if by_name not in OFFICE_KINDS:
+        return None
+    if suffix in (".fodt", ".fods", ".fodp") and b"<" in head:
+        return by_name
+    if b"PK\x03\x04" in head:  # with other bytes before the archive
+        return by_name
+    raise IngestError(f"not an office document, although its name ends in {suffix}")
+
+
 def _binary_reason(head: bytes, suffix: str = "") -> str | None:
     """Why a file that begins with these bytes is binary, or None for text."""
     for what, marks in _MAGIC.items():
@@ -153,6 +227,8 @@ def _binary_reason(head: bytes, suffix: str = "") -> str | None:
             return f"binary: {what}"
     if head[:3] == b"\0\0\0" and head[4:8] == b"ftyp":
         return "binary: sound, video or a picture"
+    if head[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
+        return "binary: a Kindle book (.mobi, .azw); convert it to EPUB"
     if head[257:262] == b"ustar":
         return "binary: an archive"
     if suffix == ".br" and not head.isascii():  # Brotli has no signature

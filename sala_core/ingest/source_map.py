@@ -7,7 +7,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sala_core.ingest.document import SHEET_MEDIA_TYPES, TABLE_MEDIA_TYPE
 from sala_core.ingest.folded import FoldedText
+from sala_core.ingest.rows import TableRows, sheet_header, table_rows
 
 _BLOCK_CHARS = 1 << 20
 
@@ -17,7 +19,8 @@ class Place:
     """A range of characters of a document.
 
     page: 1-based, of the first character; None in a document without pages. line_start, line_end: 1-based in the
-    whole document, inclusive. char_start, char_end: offsets in the text, end exclusive.
+    whole document, inclusive. char_start, char_end: offsets in the text, end exclusive. rows: first and last row of a
+    table, counted from 1 with the header; None in other documents. header: the names of its columns.
     """
 
     page: int | None
@@ -25,13 +28,26 @@ class Place:
     line_end: int
     char_start: int
     char_end: int
+    rows: tuple[int, int] | None = None
+    header: str = ""
 
 
 class SourceMap:
     """Maps tokens and characters of one document to places. It keeps only arrays; a lookup is a binary search."""
 
-    def __init__(self, text: str, page_starts: Sequence[int], token_starts: NDArray[np.int64]) -> None:
-        """text: of the document. page_starts: character offsets, () without pages. token_starts: int64 [T]."""
+    def __init__(
+        self, text: str, page_starts: Sequence[int], token_starts: NDArray[np.int64], *, media_type: str = ""
+    ) -> None:
+        """Take what `EncodedDocument` and its document hold.
+
+        Args:
+            text: of the document.
+            page_starts: character offsets, () without pages.
+            token_starts: int64 [T].
+            media_type: of the document; places in a table also have rows.
+        """
+        self._is_table = media_type == TABLE_MEDIA_TYPE
+        self._is_sheets = media_type in SHEET_MEDIA_TYPES
         self._text = text
         self._page_starts = np.asarray(page_starts, np.int64)
         self._token_starts = np.asarray(token_starts, np.int64)
@@ -60,12 +76,15 @@ class SourceMap:
         if not 0 <= start <= end <= len(self._text):
             raise IndexError(f"characters {start} to {end} of a text of {len(self._text)}")
         page = int(np.searchsorted(self._page_starts, start, side="right")) if len(self._page_starts) else None
+        line_start, line_end = self._line(start), self._line(max(start, end - 1))
         return Place(
             page=page and max(page, 1),
-            line_start=self._line(start),
-            line_end=self._line(max(start, end - 1)),
+            line_start=line_start,
+            line_end=line_end,
             char_start=start,
             char_end=end,
+            rows=self._table.at(line_start, line_end) if self._is_table else None,
+            header=self._header(page),
         )
 
     def text(self, place: Place) -> str:
@@ -114,6 +133,16 @@ class SourceMap:
             newlines = np.flatnonzero(np.frombuffer(block, "<u4") == ord("\n"))
             starts.append(newlines + (begin + 1))
         return np.concatenate(starts)
+
+    def _header(self, page: int | None) -> str:
+        """The names of the columns at a place: of the table, or of the sheet that is the page."""
+        if self._is_sheets and page is not None:
+            return sheet_header(self._text, int(self._page_starts[max(page, 1) - 1]))
+        return self._table.header if self._is_table else ""
+
+    @cached_property
+    def _table(self) -> TableRows:
+        return table_rows(self._text, self._line_starts)
 
     @cached_property
     def _has_divided_words(self) -> bool:

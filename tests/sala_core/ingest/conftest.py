@@ -45,6 +45,12 @@ def walk(paths, limits):
 """
 
 
+@pytest.fixture(autouse=True)
+def no_recognition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read as on a machine without Tesseract; tests of the recognition switch it on."""
+    monkeypatch.setenv("SALA_OCR_LANGUAGES", "off")
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> SmallTokenizer:
     return SmallTokenizer()

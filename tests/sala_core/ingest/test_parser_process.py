@@ -25,7 +25,7 @@ import os, time
 from . import child as original
 from .result import Parsed
 
-def misbehave(request):
+def misbehave(request, replies):
     word = open(request["path"]).read()
     if word == "hang":
         while True:
@@ -87,7 +87,7 @@ def no_child_left() -> Iterator[None]:
         ("sleep", r"took more than 1 s"),
         ("crash", "parser fail"),
         ("eat", "more memory than the limit of 200 MiB"),
-        ("raise", "parser fail"),
+        ("raise", "the reader failed on it"),
         ("lie", "parser fail"),
     ],
 )

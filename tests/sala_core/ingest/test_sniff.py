@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from sala_core.errors import IngestError
-from sala_core.ingest.safety import file_refusal, folder_refusal, secret_in
+from sala_core.ingest.folders.safety import file_refusal, folder_refusal, secret_in
 from sala_core.ingest.sniff import Kind, identify
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5461599\n"
@@ -133,7 +133,7 @@ def test_text_about_credentials_is_allowed(text: str) -> None:
         (".env", True), (".ENV.local", True), (".env-prod", True), ("my.env.md", False), ("id_rsa", True),
         ("id_rsa.bak", True), ("id_rsa_work", True), ("id_rsa.pub", False), ("id_rsa_work.pub", False),
         ("id_rsatz.txt", False), ("id_ed25519_sk", True), ("environment.yml", False), ("x.jks", True),
-        ("thesis.DOCX", True), ("docx", False), (".gitignore", False),
+        ("thesis.PAGES", True), ("docx", False), (".gitignore", False),
     ],
 )  # fmt: skip
 def test_file_names_that_are_refused(name: str, is_refused: bool) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from sala_core.errors import IngestError
 from sala_core.ingest import FoundFile, Limits, SkippedFile, walk
-from sala_core.ingest.walk import natural_key, printable
+from sala_core.ingest.folders.found import printable
+from sala_core.ingest.folders.order import natural_key
 
 
 def names(paths: list[Path], limits: Limits | None = None) -> list[str]:
@@ -145,13 +146,13 @@ def test_fifos_sockets_and_devices_are_never_opened(write: Callable[..., Path], 
 
 
 def test_empty_large_and_unread_formats_have_their_reasons(write: Callable[..., Path]) -> None:
-    root = write({"empty.txt": "", "large.txt": "x" * 3000, "letter.docx": "PK", "fine.txt": "x"})
+    root = write({"empty.txt": "", "large.txt": "x" * 3000, "letter.pages": "PK", "fine.txt": "x"})
     limits = Limits(max_container_bytes=2048)
     assert names([root], limits) == ["root/fine.txt"]
     found = reasons([root], limits)
     assert found["root/empty.txt"] == "empty"
     assert "over the limit" in found["root/large.txt"]
-    assert "save it as PDF" in found["root/letter.docx"]
+    assert "save it as PDF" in found["root/letter.pages"]
 
 
 def test_a_file_without_permission_is_skipped(write: Callable[..., Path]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sala_core.ingest import EncodedDocument, prepare
-from sala_core.ingest.generated import generated_by_content, generated_by_name
+from sala_core.ingest.folders.generated import generated_by_content, generated_by_name
 from sala_core.ingest.parsers.structured.data_uris import without_data_uris
 
 MINIFIED = "!function(e,t){return e+t}(1,2);" * 200

@@ -35,6 +35,13 @@ def holds_source(folder: str, names: Collection[str]) -> bool:
     return any(_names_source(_names_in(os.path.join(folder, n))) for n in names if n.lower() in _CODE_FOLDERS)
 
 
+def is_collection(folder: str, names: Collection[str]) -> bool:
+    """Return whether a folder of source code is a collection of repositories rather than one of them."""
+    if any(name.lower() in _MARKS for name in names):
+        return False
+    return any(os.path.lexists(os.path.join(folder, name, ".git")) for name in names)
+
+
 def _names_source(names: Collection[str]) -> bool:
     if any(name.lower() in _MARKS for name in names):
         return True

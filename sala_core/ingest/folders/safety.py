@@ -40,11 +40,8 @@ _ENV_NAME = re.compile(r"\.env([._-].*|rc)?", re.IGNORECASE)
 _SECRET_SUFFIXES = (".p12", ".pfx", ".jks", ".keystore", ".ppk", ".kdbx", ".kdb", ".gpg", ".pgp")
 
 _FORMATS = {
-    "a word processor's document": (".doc", ".docx", ".pages"),
-    "an OpenDocument text": (".odt",),
-    "a Rich Text document": (".rtf",),
-    "a spreadsheet": (".xls", ".xlsx", ".ods", ".numbers"),
-    "a presentation": (".ppt", ".pptx", ".odp"),
+    "a Pages document": (".pages",),
+    "a Numbers spreadsheet": (".numbers",),
     "a Kindle book": (".mobi", ".azw", ".azw3"),
     "a DjVu document": (".djvu",),
 }
@@ -79,6 +76,11 @@ def folder_refusal(name: str, entries: Collection[str]) -> str | None:
     if name.endswith(REFUSED_FOLDER_SUFFIXES):
         return "installed packages"
     return next((reason for mark, reason in FOLDER_MARKS.items() if mark in entries), None)
+
+
+def is_never_read(name: str) -> bool:
+    """Whether a folder of this name is not entered even if the user asks for it: version control, credentials."""
+    return _FOLDER_REASONS.get(name) in ("version control data", "may hold credentials")
 
 
 def file_refusal(name: str) -> str | None:

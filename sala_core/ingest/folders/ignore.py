@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathspec import GitIgnoreSpec
 
 from sala_core.errors import IngestError
-from sala_core.ingest.regular import read_regular
+from sala_core.ingest.folders.regular import read_regular
 
 MAX_RULES_BYTES = 1 << 20
 
@@ -58,7 +58,7 @@ class RuleFile:
             data = read_regular(path, MAX_RULES_BYTES)
         except (OSError, IngestError):
             return None
-        rules = tuple(_parse(os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))))
+        rules = tuple(parse_rules(os.fsdecode(data.removeprefix(b"\xef\xbb\xbf"))))
         return cls(folder, label, rules) if rules else None
 
     def decide(self, path: str, *, is_folder: bool) -> Rule | None:
@@ -70,7 +70,8 @@ class RuleFile:
         return None
 
 
-def _parse(text: str) -> Iterator[Rule]:
+def parse_rules(text: str) -> Iterator[Rule]:
+    """Yield the rules of an ignore file. Lines that git rejects are left out."""
     for line in text.split("\n"):
         trimmed = line.removesuffix("\r").rstrip(" ")
         # parsed without the last slash, so that the regex matches paths without one; `is_for_folders` keeps it
@@ -109,6 +110,11 @@ class IgnoreRules:
             if rules.reason(inner, is_folder=True):
                 return cls(_repository_levels(folder))
         return rules
+
+    @classmethod
+    def only_global(cls, folder: str) -> "IgnoreRules":
+        """Return the rules of the user's global file alone, relative to `folder`."""
+        return cls(_repository_levels(folder))
 
     def inside(self, folder: str) -> "IgnoreRules":
         """The rules for entries of `folder`, its own file first. A nested repository ignores the rules above it."""

@@ -1,0 +1,1 @@
+"""What `read` does before a reading."""

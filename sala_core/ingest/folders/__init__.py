@@ -1,0 +1,1 @@
+"""Which files below a path are read, in which order, and why others are not."""
