@@ -62,6 +62,10 @@ def _dispatch(arguments: Arguments) -> int:
     folder = library_folder(arguments)
     match arguments.command:
         case "page":
+            from app.server.entrance import enter_running
+
+            if enter_running(arguments, folder):
+                return 0
             from app.server.app import serve
 
             return serve(arguments, folder)
@@ -69,6 +73,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.read import read
 
             return read(arguments, folder)
+        case "remove":
+            from app.commands.read import remove
+
+            return remove(arguments, folder)
         case "ask":
             from app.commands.ask import ask
 
@@ -89,10 +97,30 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.eval import evaluate
 
             return evaluate(arguments, folder)
+        case "verify" if arguments.model_given:
+            from app.commands.verify import verify as verify_model
+
+            return verify_model(arguments, folder)
         case "verify":
-            from app.commands.verify import verify
+            from app.commands.library.verify import verify
 
             return verify(arguments, folder)
+        case "repair":
+            from app.commands.library.repair import repair
+
+            return repair(arguments, folder)
+        case "quota":
+            from app.commands.library.repair import quota
+
+            return quota(arguments, folder)
+        case "export":
+            from app.commands.library.portable import export_session
+
+            return export_session(arguments, folder)
+        case "import":
+            from app.commands.library.portable import import_session
+
+            return import_session(arguments, folder)
         case "models":
             from app.commands.models import models
 

@@ -130,7 +130,7 @@ def load_settings(folder: Path) -> AnswerSettings:
         raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = {field.name for field in fields(AnswerSettings)}
         return AnswerSettings(**{name: value for name, value in raw.items() if name in known})
-    except (OSError, ValueError, AttributeError, TypeError, SettingsError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, SettingsError):
         return AnswerSettings()
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from app import wording
-from app.page.markup import block, code_blocks, escape, safe_markdown, tag
+from app.page.markdown.parser import parse, render
+from app.page.markdown.quotations import mark_quotations
+from app.page.markdown.streaming import GrowingMarkdown
+from app.page.markdown.writer import write
+from app.page.markup import block, escape, tag
 from sala_core.events import AnswerStats, Quotation
 
 if TYPE_CHECKING:
@@ -22,18 +26,15 @@ _ENDINGS = {
     "length": "Cut at the length limit.",
     "repetition": "Ended here, because the model only repeated itself. The copies are left out.",
 }
-_CLOSING_QUOTES = "\"'”’»“`*_"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """The scrolling part of the middle column."""
+    """The scrolling part of the middle column. `history` and `live` are shown by talk.js."""
 
     welcome: gr.Markdown
-    history: gr.Chatbot
+    history: gr.Markdown
     status: gr.Markdown
-    thinking_box: gr.Accordion
-    thinking: gr.Markdown
     live: gr.Markdown
 
 
@@ -50,35 +51,11 @@ class QuestionBox:
 def build_conversation() -> Conversation:
     """Lay out the scrolling part: welcome, finished turns, and the turn being written."""
     with gr.Column(elem_id="scroller"), gr.Column(elem_id="thread"):
-        welcome = gr.Markdown("", elem_id="welcome")
-        history = gr.Chatbot(
-            [],
-            label="Conversation",
-            show_label=False,
-            container=False,
-            height="auto",
-            autoscroll=False,
-            layout="bubble",
-            buttons=["copy"],
-            feedback_options=None,
-            sanitize_html=True,
-            allow_tags=False,
-            group_consecutive_messages=False,
-            allow_file_downloads=False,
-            elem_id="history",
-        )
-        with gr.Accordion("Thinking", open=False, visible=False, elem_id="live-thinking") as thinking_box:
-            thinking = gr.Markdown("", latex_delimiters=[])
-        live = gr.Markdown("", elem_id="live")
+        welcome = gr.Markdown("", elem_id="welcome", latex_delimiters=[])
+        history = gr.Markdown("", elem_id="history", latex_delimiters=[])
+        live = gr.Markdown("", elem_id="live", latex_delimiters=[])
         status = gr.Markdown("", elem_id="live-status", latex_delimiters=[])
-    return Conversation(
-        welcome=welcome,
-        history=history,
-        status=status,
-        thinking_box=thinking_box,
-        thinking=thinking,
-        live=live,
-    )
+    return Conversation(welcome=welcome, history=history, status=status, live=live)
 
 
 def build_question_box() -> QuestionBox:
@@ -101,32 +78,75 @@ def build_question_box() -> QuestionBox:
     return QuestionBox(question=question, settings=settings, send=send, stop=stop)
 
 
-def history_messages(messages: Sequence[MessageRow], pending_question: str = "") -> list[dict[str, Any]]:
-    """Finished turns in the format of `gr.Chatbot`. An answer's thinking comes before it, collapsed."""
-    shown: list[dict[str, Any]] = []
-    for message in messages:
-        if message.role == "user":
-            shown.append({"role": "user", "content": safe_markdown(message.text)})
-            continue
-        if message.thinking.strip():
-            stats = message.stats or AnswerStats()
-            words = wording.thought_for(stats.seconds_thinking, stats.thinking_end)
-            title = {"title": words, "status": "done"}
-            shown.append({"role": "assistant", "content": safe_markdown(message.thinking), "metadata": title})
-        shown.append({"role": "assistant", "content": answer_markdown(message)})
+def history_html(
+    messages: Sequence[MessageRow], pending_question: str = "", outdated: Mapping[str, tuple[str, ...]] | None = None
+) -> str:
+    """Finished turns. An answer's thinking comes before it, collapsed.
+
+    outdated: by message id, what answers refer to that is not in the session any more.
+    """
+    former = outdated or {}
+    turns = [
+        question_html(message.text) if message.role == "user" else answer_html(message, former.get(message.id, ()))
+        for message in messages
+    ]
     if pending_question:
-        shown.append({"role": "user", "content": safe_markdown(pending_question)})
-    return shown
+        turns.append(question_html(pending_question))
+    return "".join(turns)
 
 
-def answer_markdown(message: MessageRow) -> str:
-    """A finished answer. Its verified quotations are marked with their place."""
+def question_html(text: str) -> str:
+    """A question, with its line breaks."""
+    return tag("article", tag("div", render(text, breaks=True), class_="message"), class_="turn user-row")
+
+
+def answer_html(message: MessageRow, outdated: tuple[str, ...] = ()) -> str:
+    """A finished answer with its thinking. Its verified quotations are marked with their place.
+
+    outdated: what it refers to that is not in the session any more.
+    """
     stats = message.stats or AnswerStats()
-    text = mark_quotations(safe_markdown(message.text), stats.quotations)
-    if not text.strip():
-        text = "*No answer was written.*"
+    thinking = ""
+    if message.thinking.strip():
+        title = wording.thought_for(stats.seconds_thinking, stats.thinking_end)
+        thinking = _thinking_html(title, _rendered(message.thinking))
+    shown = _rendered(message.text, stats.quotations)
+    if not message.text.strip():
+        shown = tag("p", "No answer was written.", class_="ending")
     ending = _ENDINGS.get(stats.finish_reason, "")
-    return f"{text}\n\n*{ending}*" if ending else text
+    note = tag("p", ending, class_="ending") if ending else ""
+    note += tag("p", escape(f"Answered from {', '.join(outdated)}."), class_="ending") if outdated else ""
+    copy = tag("button", "Copy answer", type="button", class_="copy", data_copy=message.text)
+    tools = tag("div", copy, class_="tools") if message.text.strip() else ""
+    return tag("article", thinking, tag("div", shown, note, class_="message"), tools, class_="turn bot-row")
+
+
+@lru_cache(maxsize=512)
+def _rendered(text: str, quotations: tuple[Quotation, ...] = ()) -> str:
+    tokens = parse(text)
+    mark_quotations(tokens, quotations)
+    return write(tokens)
+
+
+def _thinking_html(title: str, shown: str) -> str:
+    return tag("details", tag("summary", title), tag("div", shown, class_="thought"), class_="thinking")
+
+
+def live_html(job: JobView) -> str:
+    """The answer that is being written, with its thinking; '' until the first word."""
+    if not job.text and not job.thinking.strip():
+        return ""
+    shown = _growing(job.id, "text").render(job.text)
+    thinking = ""
+    if job.thinking.strip():
+        thinking = _thinking_html(thinking_title(job), _growing(job.id, "thinking").render(job.thinking))
+    return tag("article", thinking, tag("div", shown, class_="message"), class_="turn bot-row")
+
+
+@lru_cache(maxsize=16)
+def _growing(job_id: str, part: str) -> GrowingMarkdown:
+    """The rendered state of a running job's text or thinking. All windows share it."""
+    return GrowingMarkdown()
 
 
 def cost_html(stats: AnswerStats | None) -> str:
@@ -143,44 +163,6 @@ def cost_html(stats: AnswerStats | None) -> str:
     if seconds:
         words.append(wording.duration(sum(seconds)))
     return block(escape(" · ".join(words)), class_="hint") if words else ""
-
-
-def mark_quotations(markdown: str, quotations: Sequence[Quotation]) -> str:
-    """Put a check mark and the place behind each passage that stands word for word in a source.
-
-    markdown: already made safe. A passage that is not found in it, for example because of formatting, stays unmarked.
-    """
-    for quotation in quotations:
-        position = _end_of(quotation.text, markdown)
-        if position is not None:
-            markdown = markdown[:position] + _mark(quotation) + markdown[position:]
-    return markdown
-
-
-def _end_of(passage: str, markdown: str) -> int | None:
-    """Where the mark of a passage goes: behind its closing quotation mark, or behind its code block."""
-    for spelling in (safe_markdown(passage), passage):
-        words = [re.escape(word) for word in spelling.split()]
-        if not words:
-            return None
-        match = re.search(r"[\s>]+".join(words) + rf"[.,;:!?]?[{re.escape(_CLOSING_QUOTES)}]*", markdown)
-        if match is not None:
-            end = match.end()
-            return next((code.end() for code in code_blocks(markdown) if code.start() < end < code.end()), end)
-    return None
-
-
-def _mark(quotation: Quotation) -> str:
-    page = quotation.page
-    short = f"p. {page}" if page is not None else f"line {quotation.line_start}"
-    where = wording.place(page, quotation.line_start, quotation.line_end)
-    title = f"Stands word for word in {quotation.document}, {where}"
-    return f' [✓ {short}](#evidence "{_link_title(title)}")'
-
-
-def _link_title(text: str) -> str:
-    """Text for the title of a Markdown link: without line breaks, and without anything that could close the title."""
-    return re.sub(r"[\s\\]+", " ", escape(text))
 
 
 def live_status_html(job: JobView) -> str:

@@ -31,7 +31,7 @@ def evidence_html(evidence: Sequence[Evidence], source: Callable[[str], str | No
 
 
 def _passage_html(rank: int, item: Evidence, share: float, source: str | None) -> str:
-    where = wording.place(item.page, item.line_start, item.line_end)
+    where = wording.place(item.page, item.line_start, item.line_end, item.rows, item.document)
     head = tag(
         "summary",
         tag("span", str(rank), class_="rank"),
@@ -63,7 +63,8 @@ def _context_html(item: Evidence, source: str | None) -> str:
         )
         for number in range(begin, end + 1)
     ]
-    return tag("div", *rows, class_="context", role="group", aria_label="Surrounding text")
+    header = [tag("p", escape(f"Columns: {item.header}"), class_="hint")] if item.header else []
+    return tag("div", *header, *rows, class_="context", role="group", aria_label="Surrounding text")
 
 
 def clipped_lines(item: Evidence, num_lines: int) -> tuple[int, int]:

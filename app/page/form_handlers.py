@@ -19,6 +19,7 @@ from app.page.answer_settings import (
     save_settings,
     thinking_choices,
 )
+from app.page.markup import block, escape
 from app.page.panels import Panels
 from app.page.render import Changes
 from sala_core.errors import SalaError, SettingsError
@@ -127,3 +128,63 @@ class SpaceHandlers:
     def close(self) -> Changes:
         """Hide the form."""
         return {self._panel.form: gr.update(visible=False)}
+
+
+class SourceHandlers:
+    """The form that removes a document, and the switch that watches a folder."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        panels: Panels,
+        toast: Toast,
+        submit: Callable[[Callable[[], str]], Changes],
+    ) -> None:
+        """Serve the form and the switch of `panels`.
+
+        Args:
+            workspace: removes and watches.
+            panels: the page's controls.
+            toast: shows a short message.
+            submit: starts a job.
+        """
+        self._workspace, self._panels, self._toast, self._submit = workspace, panels, toast, submit
+
+    def ask(self, session_id: str, target: str) -> Changes:
+        """Ask before a document is removed. target: its id, a colon, and a number that counts clicks."""
+        name = self._name(session_id, target)
+        if name is None:
+            return self.close()
+        again = wording.plural(self._workspace.removal_cost(session_id, _id_of(target)), "token")
+        words = f"Remove “{name}” from this session? About {again} behind it are read again. Your own file stays."
+        form = self._panels.remove
+        return {form.form: gr.update(visible=True), form.question: block(escape(words), class_="question")}
+
+    def remove(self, session_id: str, target: str) -> Changes:
+        """Remove the document."""
+        if self._name(session_id, target) is None:
+            return self.close()
+        return self._submit(lambda: self._workspace.submit_remove(session_id, [_id_of(target)])) | self.close()
+
+    def close(self) -> Changes:
+        """Hide the form."""
+        return {self._panels.remove.form: gr.update(visible=False)}
+
+    def watch(self, session_id: str, on: bool) -> Changes:
+        """Watch the session's folders, or stop it."""
+        try:
+            self._workspace.watchers.switch(session_id, on=on)
+        except SalaError as error:
+            return self._toast(str(error))
+        folders = ", ".join(self._workspace.watchers.folders(session_id))
+        return self._toast(f"Changes in {folders} are read as they come." if on else "Not watched any more.")
+
+    def _name(self, session_id: str, target: str) -> str | None:
+        if not session_id:
+            return None
+        rows = self._workspace.library.documents(session_id)
+        return next((row.name for row in rows if row.id == _id_of(target)), None)
+
+
+def _id_of(target: str) -> str:
+    return target.split(":")[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from app.page.answer_settings import AnswerSettings, load_settings
-from app.page.form_handlers import SettingsHandlers, SpaceHandlers
+from app.page.form_handlers import SettingsHandlers, SourceHandlers, SpaceHandlers
 from app.page.markup import block
 from app.page.meter import meter_html
 from app.page.panels import Panels
@@ -43,6 +43,7 @@ class Handlers:
         self._sources = Sources(workspace)
         self._toast_numbers = itertools.count()
         self.settings = SettingsHandlers(workspace, panels, self._toast)
+        self.sources = SourceHandlers(workspace, panels, self._toast, self._submit)
         self.space = SpaceHandlers(workspace, panels, self._toast, self._page_of)
 
     def load(self, request: gr.Request) -> Changes:
@@ -79,6 +80,8 @@ class Handlers:
         row = find_session(self._workspace, session_id)
         changes = self._without_forms(row, search) if row is not None else self._page(None, search)
         del changes[self._panels.session]
+        if row is None and (why := self._workspace.take_nothing_read(session_id)):
+            changes |= self._toast(why)
         return changes
 
     def pulse(self, session_id: str, job_id: str) -> Changes:
@@ -213,6 +216,9 @@ class Handlers:
         if view.is_freed:
             return self._submit(lambda: self._workspace.submit_read(session_id, []))
         request = view.last_reading.request if view.last_reading else None
+        if isinstance(request, ReadRequest) and request.remove:
+            removed = request.remove
+            return self._submit(lambda: self._workspace.submit_remove(session_id, removed))
         requested = request.paths if isinstance(request, ReadRequest) else ()
         paths = [path for path in map(Path, requested) if path.exists()]
         return self._submit(lambda: self._workspace.submit_read(session_id, paths))

@@ -101,6 +101,15 @@ class Wiring:
         self._on([panels.space.choice.input], space.choose, [panels.space.choice], trigger_mode="always_last")
         self._on([panels.space.free.click], space.free, [*self._here, panels.space.choice], trigger_mode="once")
         self._on([panels.space.keep.click], space.close, [])
+        self._connect_sources()
+
+    def _connect_sources(self) -> None:
+        panels, sources = self._panels, self._handlers.sources
+        target: list[Component] = [panels.session, panels.remove.target]
+        self._on([panels.remove.target.change], sources.ask, target)
+        self._on([panels.remove.confirm.click], sources.remove, target, trigger_mode="once")
+        self._on([panels.remove.keep.click], sources.close, [])
+        self._on([panels.reading.watch.input], sources.watch, [panels.session, panels.reading.watch])
 
     def _on(
         self,

@@ -36,6 +36,17 @@ class Header:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RemoveForm:
+    """The question before a document is removed. `target` is hidden: page.js writes the document's id into it."""
+
+    target: gr.Textbox
+    form: gr.Row
+    question: gr.Markdown
+    confirm: gr.Button
+    keep: gr.Button
+
+
+@dataclass(frozen=True, kw_only=True)
 class Panels:
     """All of the page.
 
@@ -69,6 +80,7 @@ class Panels:
     evidence: gr.Markdown
     cost: gr.Markdown
     documents: gr.Markdown
+    remove: RemoveForm
 
     def outputs(self) -> list[Block]:
         """Every control, for events that may change any of them."""
@@ -77,7 +89,7 @@ class Panels:
     def live(self) -> list[Block]:
         """The few controls that change many times a second."""
         talk = self.talk
-        words = [talk.status, talk.thinking_box, talk.thinking, talk.live]
+        words = [talk.status, talk.live]
         return [self.job, self.pulse, *words, self.reading.progress]
 
 
@@ -122,6 +134,7 @@ def build_panels() -> Panels:
             evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
             evidence = gr.Markdown("", elem_id="evidence", latex_delimiters=[])
             cost = gr.Markdown("", elem_id="cost", latex_delimiters=[])
+            remove = _build_remove_form()
             documents = gr.Markdown("", elem_id="documents", latex_delimiters=[])
     return Panels(
         session=session,
@@ -146,10 +159,20 @@ def build_panels() -> Panels:
         settings_note=settings_note,
         reading=reading_panel,
         documents=documents,
+        remove=remove,
         evidence_heading=evidence_heading,
         evidence=evidence,
         cost=cost,
     )
+
+
+def _build_remove_form() -> RemoveForm:
+    target = gr.Textbox("", visible="hidden", elem_id="remove-target")
+    with gr.Row(elem_id="remove-form", elem_classes="form-row", visible=False) as form:
+        question = gr.Markdown("", latex_delimiters=[])
+        confirm = gr.Button("Remove", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-remove")
+        keep = gr.Button("Keep", size="sm", scale=0, min_width=72, elem_id="keep-source")
+    return RemoveForm(target=target, form=form, question=question, confirm=confirm, keep=keep)
 
 
 def _build_header() -> Header:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app import wording
 from app.page.markup import block, escape, tag
-from sala_core.events import ReadPhase, ReadProgress, ReadReceipt
+from sala_core.events import ReadPhase, ReadPlan, ReadProgress, ReadReceipt
 
 if TYPE_CHECKING:
+    from app.page.view import SessionView
     from sala_core.session.workspace import JobView
-    from sala_core.store.rows import DocumentRow, JobRow
+    from sala_core.store.rows import DocumentRow, JobRow, SourceRow
 
 MAX_LISTED = 200
 MAX_UNFOLDED = 3
@@ -36,6 +37,8 @@ class ReadingPanel:
     upload_target: gr.Textbox
     path: gr.Textbox
     read_path: gr.Button
+    watch: gr.Checkbox
+    watch_note: gr.Markdown
     progress: gr.Markdown
     stop: gr.Button
     receipt: gr.Markdown
@@ -56,12 +59,23 @@ def build() -> ReadingPanel:
             elem_id="path",
         )
         read_path = gr.Button("Read", size="sm", scale=0, min_width=72, elem_id="read-path")
+    watch = gr.Checkbox(
+        False, label="Watch this folder", container=False, interactive=True, visible=False, elem_id="watch-folder"
+    )
+    watch_note = gr.Markdown("", elem_id="watch-note", latex_delimiters=[])
     gr.Markdown("", elem_id="upload", latex_delimiters=[])
     progress = gr.Markdown("", elem_id="progress", latex_delimiters=[])
     stop = gr.Button("Stop reading", size="sm", visible=False, elem_id="stop-reading")
     receipt = gr.Markdown("", elem_id="receipt", latex_delimiters=[])
     return ReadingPanel(
-        upload_target=upload_target, path=path, read_path=read_path, progress=progress, stop=stop, receipt=receipt
+        upload_target=upload_target,
+        path=path,
+        read_path=read_path,
+        watch=watch,
+        watch_note=watch_note,
+        progress=progress,
+        stop=stop,
+        receipt=receipt,
     )
 
 
@@ -106,15 +120,29 @@ def receipt_html(job: JobRow | None) -> str:
     if receipt.pages:
         words.append(wording.plural(receipt.pages, "page"))
     words.append(f"{wording.count(receipt.tokens_read)} tokens read in {wording.duration(receipt.seconds)}")
-    if receipt.tokens_reused:
+    if receipt.tokens_shared:
+        shared = wording.plural(receipt.tokens_shared, "token")
+        words.append(f"shared with {receipt.shared_with}: {shared} not read again")
+    elif receipt.tokens_reused:
         words.append(f"{wording.count(receipt.tokens_reused)} known already")
     head = "Stopped; what was read is kept" if receipt.stopped else "Reading finished"
     parts = [tag("p", tag("strong", head), tag("span", escape(" · ".join(words))), class_="receipt-head")]
+    parts.extend(_changes(receipt.plan))
     skipped = [(item.name, item.reason) for item in receipt.skipped]
     parts.extend(_listing(f"{wording.plural(len(skipped), 'file')} skipped", skipped))
     warnings = [("", warning) for warning in receipt.warnings]
     parts.extend(_listing(wording.plural(len(warnings), "warning"), warnings))
     return block(*parts, class_="receipt")
+
+
+def _changes(plan: ReadPlan) -> list[str]:
+    """What a reading has replaced, taken out, or found to be gone; nothing where files were only new."""
+    again = f"replaced, {wording.plural(plan.tokens_again, 'token')} read again"
+    rows = [(name, again) for name in plan.changed]
+    rows += [(name, "removed") for name in plan.removed]
+    rows += [(name, "moved") for name in plan.moved]
+    rows += [(name, "gone; its text stays until you remove it") for name in plan.gone]
+    return _listing(wording.plural(len(rows), "change"), rows)
 
 
 def _listing(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -134,15 +162,20 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
     return [tag("details", tag("summary", title), tag("ul", *items), class_="listing", **unfolded)]
 
 
-def documents_html(documents: Sequence[DocumentRow]) -> str:
-    """The session's documents, in the order in which they were read."""
+def documents_html(documents: Sequence[DocumentRow], sources: Sequence[SourceRow] = ()) -> str:
+    """The session's documents, in the order in which they were read. page.js adds a button to remove each one.
+
+    sources: the files that they came from.
+    """
     if not documents:
         return ""
+    files = {source.content_hash: source for source in sources}
     items = [
         tag(
             "li",
             tag("span", escape(row.name), class_="doc"),
-            tag("span", _document_facts(row), class_="reason"),
+            tag("span", _document_facts(row, files.get(row.content_hash)), class_="reason"),
+            class_=f"source id-{row.id}",
         )
         for row in documents[:MAX_LISTED]
     ]
@@ -152,7 +185,23 @@ def documents_html(documents: Sequence[DocumentRow]) -> str:
     return block(head, tag("ul", *items), class_="documents")
 
 
-def _document_facts(row: DocumentRow) -> str:
+def watch_update(view: SessionView | None) -> dict[str, Any]:
+    """The switch "Watch this folder": there for a session that was read from a folder of this computer."""
+    return gr.update(visible=view is not None and bool(view.watchable), value=view is not None and view.is_watched)
+
+
+def watch_note_html(sources: Sequence[SourceRow], note: str) -> str:
+    """The line under the switch: what hinders the watching, or why files that were dropped are not watched."""
+    if not note and any(source.is_upload for source in sources):
+        note = "Browsers do not tell where dropped files are: drop a changed file again, or read it by its path."
+    return block(tag("p", escape(note)), class_="hint") if note else ""
+
+
+def _document_facts(row: DocumentRow, source: SourceRow | None) -> str:
     facts = [wording.plural(row.num_pages, "page")] if row.num_pages else []
     facts.append(f"{wording.short_count(row.num_tokens)} tokens")
+    if source is not None and source.num_changes:
+        facts.append("replaced" if source.num_changes == 1 else f"replaced {wording.count(source.num_changes)} times")
+    if source is not None and source.status in ("gone", "unreadable"):
+        facts.append("its file is gone" if source.status == "gone" else "its file cannot be opened")
     return " · ".join(facts)

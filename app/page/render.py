@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from app.page import answer_settings, conversation, evidence, meter, reading, session_list
-from app.page.markup import escape, safe_markdown, tag
+from app.page.markup import carrier, escape, tag
 from app.page.panels import ASK_TICK_S, READ_TICK_S, Panels
 from app.page.view import SessionView, Sources, notice_html
 from sala_core.store.rows import READING_KINDS
@@ -83,10 +83,9 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
     pending = view.pending_question if view is not None else ""
     documents = len(view.documents) if view is not None else 0
     is_read = view is None or view.row.position >= view.row.num_tokens
-    shown = conversation.history_messages(messages, pending)
     changes: Changes = {
         talk.welcome: conversation.welcome_html(documents, len(messages), active, is_read=is_read),
-        talk.history: gr.update(value=shown, visible=bool(shown)),
+        talk.history: carrier(conversation.history_html(messages, pending, view.outdated if view is not None else {})),
         box.send: gr.update(visible=active != "ask"),
         box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),
     }
@@ -104,7 +103,9 @@ def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> 
     changes: Changes = {
         side.stop: gr.update(visible=is_reading, value="Stop reading", interactive=True),
         side.receipt: reading.receipt_html(view.last_reading) if view is not None and not is_reading else "",
-        panels.documents: reading.documents_html(view.documents) if view is not None else "",
+        panels.documents: reading.documents_html(view.documents, view.sources) if view is not None else "",
+        side.watch: reading.watch_update(view),
+        side.watch_note: reading.watch_note_html(view.sources, view.watch_note) if view is not None else "",
         panels.evidence: passages,
         panels.cost: cost,
         panels.evidence_heading: gr.update(visible=bool(passages)),
@@ -123,18 +124,15 @@ def render_job(panels: Panels, job: JobView) -> Changes:
         return {panels.reading.progress: reading.progress_html(job)}
     talk = panels.talk
     return {
-        talk.live: safe_markdown(job.text),
+        talk.live: carrier(conversation.live_html(job)),
         talk.status: conversation.live_status_html(job),
-        talk.thinking: safe_markdown(job.thinking),
-        talk.thinking_box: gr.update(visible=bool(job.thinking.strip()), label=conversation.thinking_title(job)),
     }
 
 
 def render_idle(panels: Panels) -> Changes:
     """The same controls while no job runs."""
     talk = panels.talk
-    changes: Changes = {part: "" for part in (talk.live, talk.status, talk.thinking, panels.reading.progress)}
-    return changes | {talk.thinking_box: gr.update(visible=False)}
+    return {part: "" for part in (talk.live, talk.status, panels.reading.progress)}
 
 
 def toast_html(words: str, number: int) -> str:

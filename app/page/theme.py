@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from sala_core.assets import ASSETS
+from sala_core.errors import SalaError
 
 _PAGE = ASSETS / "page"
-STYLES = ("page.css", "nav.css", "head.css", "talk.css", "side.css", "narrow.css")
-SCRIPTS = ("page.js", "found_files.js", "upload.js")
+STYLES = ("page.css", "nav.css", "head.css", "talk.css", "text.css", "side.css", "narrow.css")
+SCRIPTS = ("page.js", "door.js", "talk.js", "found_files.js", "upload.js")
 _SANS = (
     "ui-sans-serif",
     "system-ui",
@@ -51,9 +54,19 @@ def page_theme() -> gr.themes.Base:
     )
 
 
+def formula_files() -> dict[str, str]:
+    """Addresses of KaTeX among Gradio's own files, relative to the page: `script` and `style`. Raises SalaError."""
+    folder = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    found = {kind: sorted(folder.glob(f"katex-*.{suffix}")) for kind, suffix in (("script", "js"), ("style", "css"))}
+    if any(len(files) != 1 for files in found.values()):
+        raise SalaError(f"this Gradio ({gr.__version__}) brings no KaTeX; run `launch.py setup` again")
+    return {kind: f"./assets/{file.name}" for kind, (file,) in found.items()}
+
+
 def page_options() -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app`: look and limits. Everything that contacts other hosts is off."""
-    scripts = [(_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    scripts = [f"window.salaFormulas = {json.dumps(formula_files())};"]
+    scripts += [(_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return {
         "theme": page_theme(),
         "css_paths": [_PAGE / name for name in STYLES],

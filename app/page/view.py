@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from sala_core.store.rows import READING_KINDS, AskRequest
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView, Meter, Workspace
-    from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow
+    from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow, SourceRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,13 @@ class SessionView:
     last: JobRow | None
     last_reading: JobRow | None
     refusal: str | None
+    sources: list[SourceRow] = field(default_factory=list)
+    watchable: list[str] = field(default_factory=list)
+    """Folders that the session was read from, and that can be watched."""
+    is_watched: bool = False
+    watch_note: str = ""
+    outdated: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """By message id, what answers refer to that is not in the session any more."""
 
     @property
     def pending_question(self) -> str:
@@ -78,6 +85,11 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
         last=finished[-1] if finished else None,
         last_reading=readings[-1] if readings else None,
         refusal=workspace.refusal(row.id),
+        sources=library.sources(row.id),
+        watchable=workspace.watchers.folders(row.id),
+        is_watched=workspace.watchers.is_on(row.id),
+        watch_note=workspace.watchers.note(row.id),
+        outdated=library.outdated_answers(row.id),
     )
 
 
@@ -106,7 +118,8 @@ def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> st
     info = workspace.model_info()
     settings = load_settings(workspace.library.folder).changes
     model = (info.status, info.name, info.device_note, info.kernels)
-    seen = repr((facts, settings, model, session_id, job_id, search.strip()))
+    watching = (workspace.watchers.is_on(session_id), workspace.watchers.note(session_id)) if session_id else ()
+    seen = repr((facts, settings, model, watching, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
-import webbrowser
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +21,20 @@ from fastapi import FastAPI
 
 from app.grammar.parser import DEFAULT_PORT, Arguments
 from app.page.page import build_page, page_options
+from app.server.connections import limit_log, limited_protocol
 from app.server.documents import documents_router
-from app.server.guard import TOKEN_PARAMETER, Guard
+from app.server.entrance import (
+    HOST,
+    address,
+    forget_running,
+    note_running,
+    open_window,
+    remove_redirect,
+    settings_of,
+)
+from app.server.guard import Guard
+from app.server.key import PageKey, library_key
+from app.server.native_window import show_window
 from app.server.uploads_routes import uploads_router
 from sala_core.errors import SalaError
 
@@ -31,7 +43,6 @@ if TYPE_CHECKING:
 
     from sala_core.session.workspace import Workspace
 
-HOST = "127.0.0.1"
 _GRACE_S = 2
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -42,7 +53,9 @@ def create_app(
     port: int,
     token: str,
     page: gr.Blocks | None = None,
+    key: PageKey | None = None,
     on_new_token: Callable[[str], None] | None = None,
+    on_opened: Callable[[str], None] | None = None,
 ) -> FastAPI:
     """Build the whole application: API and page, both behind the guard.
 
@@ -51,7 +64,9 @@ def create_app(
         port: port of the server, part of the allowed Host headers.
         token: opens the page once.
         page: used instead of the page built for the workspace.
+        key: signs cookies and tokens; None for one that ends with the process.
         on_new_token: called with a new token when another browser asks for the page.
+        on_opened: called with the name of the private folder that a window was opened from.
     """
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     inner.include_router(documents_router(workspace))
@@ -62,8 +77,10 @@ def create_app(
         inner,
         port=port,
         token=token,
+        key=key,
         inline_scripts=_SCRIPT.findall(options.get("head") or ""),
         on_new_token=on_new_token,
+        on_opened=on_opened,
     )
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=inner.router.lifespan_context)
     app.mount("/", guard)
@@ -82,11 +99,26 @@ def serve(arguments: Arguments, folder: Path) -> int:
             Workspace(folder, arguments.model, arguments.device, arguments.kv_kind, bos=arguments.bos_choice)
         ) as workspace,
     ):
+        for notice in workspace.library.take_notices():
+            print(f"Note: {notice}", flush=True)
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = uploads
         port, token = listener.getsockname()[1], secrets.token_urlsafe(32)
-        app = create_app(workspace, port=port, token=token, on_new_token=lambda new: _announce(port, new))
-        server = _Server(app, on_ready=lambda: _ready(port, token, browser=arguments.browser))
-        server.run(sockets=[listener])
+        app = create_app(
+            workspace,
+            port=port,
+            token=token,
+            key=library_key(folder),
+            on_new_token=None if arguments.browser else lambda new: _announce(port, new),
+            on_opened=lambda name: remove_redirect(folder, name),
+        )
+        server = _Server(app, on_ready=lambda: _ready(arguments, folder, port, token))
+        try:
+            if arguments.window:
+                server.run_beside(listener, lambda: show_window(address(port, token)))
+            else:
+                server.run(sockets=[listener])
+        finally:
+            forget_running(folder)
         print("\nStopping", flush=True)
         signals.restore()
     return 0
@@ -108,11 +140,6 @@ def listening_socket(port: int | None) -> socket.socket:
         return _bind(0)
 
 
-def address(port: int, token: str) -> str:
-    """Return the address to open in a browser."""
-    return f"http://{HOST}:{port}/?{TOKEN_PARAMETER}={token}"
-
-
 class _Server(uvicorn.Server):
     """uvicorn without its own messages. Its access log would contain the launch token."""
 
@@ -124,11 +151,25 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                http=limited_protocol(),
                 ws="none",
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )
         self._on_ready = on_ready
+        limit_log()
+
+    def run_beside(self, listener: socket.socket, work: Callable[[], None]) -> None:
+        """Serve in a thread of its own while `work` runs in this one, then stop."""
+        thread = threading.Thread(target=self.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not self.started and thread.is_alive():
+                time.sleep(0.05)
+            work()
+        finally:
+            self.should_exit = True
+            thread.join()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, then call `on_ready`."""
@@ -170,10 +211,15 @@ def _bind(port: int) -> socket.socket:
     return listener
 
 
-def _ready(port: int, token: str, *, browser: bool) -> None:
-    _announce(port, token)
-    if browser:
-        threading.Thread(target=webbrowser.open, args=[address(port, token)], daemon=True).start()
+def _ready(arguments: Arguments, folder: Path, port: int, token: str) -> None:
+    note_running(folder, port, settings_of(arguments))
+    if arguments.window:
+        return
+    if not arguments.browser:
+        _announce(port, token)
+        return
+    print(f"Sala runs at http://{HOST}:{port}/ and opens in your browser; Ctrl-C stops it.", flush=True)
+    threading.Thread(target=open_window, args=[folder, port, token], daemon=True).start()
 
 
 def _announce(port: int, token: str) -> None:

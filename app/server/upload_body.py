@@ -73,13 +73,16 @@ class Receiver:
     def _read_head(self, line: bytes) -> list[tuple[int, int]]:
         try:
             pairs = [(int(index), int(size)) for index, size in json.loads(line)]
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise UploadError(_WRONG_HEAD) from None
         limit = Limits().max_container_bytes
         if len({index for index, _ in pairs}) < len(pairs) or any(not 0 <= size <= limit for _, size in pairs):
             raise UploadError(_WRONG_HEAD)
         if not self._upload.missing.issuperset(index for index, _ in pairs):
             raise UploadError("a file came that was not asked for; load the page again")
+        files = self._upload.listing.files
+        if changed := [files[index][0] for index, size in pairs if size > files[index][1]]:
+            raise UploadError(f"{changed[0][:200]!r} is larger than was announced; drop the files again")
         return pairs
 
     def _advance(self) -> None:

@@ -82,7 +82,8 @@ def files_to_send(listing: Listing, area: Path, limits: Limits) -> set[int]:
     """Return the indices of the files that a reading would open, judged by name, size and ignore rules."""
     home = Path(os.path.realpath(area)) / FILES
     indices = {str(home.joinpath(*path.split("/"))): index for index, (path, _) in enumerate(listing.files)}
-    found = {e.path for e in walk([home / name for name in listing.tops], limits) if isinstance(e, FoundFile)}
+    entries = walk([home / name for name in listing.tops], limits, open_archives=False)
+    found = {entry.path for entry in entries if isinstance(entry, FoundFile)}
     folders = tuple(path + os.sep for path in found if path not in indices)  # an unpacked EPUB is found as one book
     return {index for path, index in indices.items() if path in found or path.startswith(folders)}
 

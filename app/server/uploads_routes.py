@@ -14,7 +14,7 @@ from app.server.upload_body import Receiver
 from app.server.upload_tree import MAX_ENTRIES, Listing
 from app.server.uploads import IDLE_S, LOST_S, Uploads
 from sala_core.errors import DiskFullError, SalaError, SessionBusyError, UploadGoneError
-from sala_core.ingest.safety import FOLDER_MARKS, REFUSED_FOLDER_SUFFIXES, REFUSED_FOLDERS
+from sala_core.ingest.folders.safety import FOLDER_MARKS, REFUSED_FOLDER_SUFFIXES, REFUSED_FOLDERS
 
 if TYPE_CHECKING:
     from app.server.uploads import Upload

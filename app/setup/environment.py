@@ -251,6 +251,7 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
     inside = os.environ.pop(_READY, "") == str(environment.folder)
     if not inside:
         extras = [EXTRAS[arguments.command]] if arguments.command in EXTRAS else []
+        extras += ["window"] if arguments.window else []
         environment.ensure(extras, arguments.torch)
         if advice := environment.advice():
             _say(advice)

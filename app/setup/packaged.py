@@ -27,6 +27,8 @@ def enter_packaged(arguments: Arguments, argv: Sequence[str], *, in_checkout: bo
     if os.environ.pop(_READY, "") == "1":
         return None
     _check(arguments.command, in_checkout=in_checkout)
+    if arguments.window:
+        _check_module("--window", "webview", "pywebview")
     command = [sys.executable, "-P", "-m", "app.cli", *argv]  # -P: a folder `app` of the user is not imported
     environ = {**child_environ(arguments.command), _READY: "1"}
     if os.name == "nt":
@@ -42,9 +44,13 @@ def _check(command: str, *, in_checkout: bool) -> None:
         raise SetupError(
             "setup is python3 launch.py setup, in a checkout; an installed package has its environment already"
         )
-    module = _MODULES.get(EXTRAS.get(command, ""))
-    if module and importlib.util.find_spec(module) is None:
+    if module := _MODULES.get(EXTRAS.get(command, "")):
+        _check_module(command, module, module)
+
+
+def _check_module(what: str, module: str, package: str) -> None:
+    if importlib.util.find_spec(module) is None:
         raise SetupError(
-            f"{command} needs the package {module}; add it with uvx --with {module}, "
-            f"pipx inject sala-desktop {module} or pip install {module}"
+            f"{what} needs the package {package}; add it with uvx --with {package}, "
+            f"pipx inject sala-desktop {package} or pip install {package}"
         )

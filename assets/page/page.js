@@ -1,5 +1,5 @@
 "use strict";
-// The address and title of the window follow the open session. Escape hides a form, or presses Stop.
+// The address and title of the window follow the open session; sources can be removed. Escape hides a form, or presses Stop.
 (() => {
   const heading = () => document.querySelector("#title h1");
 
@@ -16,6 +16,26 @@
     if (document.title !== words) document.title = words;
   }
 
+  // Each source gets a button that asks whether to remove it.
+  let numRemovals = 0;
+  function addRemoveButtons() {
+    for (const item of document.querySelectorAll("#documents li.source:not(:has(button))")) {
+      const id = [...item.classList].find((name) => name.startsWith("id-")).slice(3);
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "remove-source";
+      button.textContent = "Remove";
+      button.setAttribute("aria-label", `Remove ${item.querySelector(".doc").textContent}`);
+      button.addEventListener("click", () => {
+        const box = document.querySelector("#remove-target textarea, #remove-target input");
+        if (box === null) return;
+        box.value = `${id}:${++numRemovals}`;
+        box.dispatchEvent(new Event("input", { bubbles: true }));
+      });
+      item.append(button);
+    }
+  }
+
   let isDue = false;
   new MutationObserver(() => {
     if (isDue) return;
@@ -23,6 +43,7 @@
     window.requestAnimationFrame(() => {
       isDue = false;
       followTitle();
+      addRemoveButtons();
     });
   }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
 

@@ -78,7 +78,7 @@
   async function call(method, path, body) {
     const options = { method, headers: { "Content-Type": "application/json" } };
     if (body !== undefined) options.body = JSON.stringify(body);
-    const response = await fetch(`/api/uploads${path}`, options).catch(() => {
+    const response = await fetch(`api/uploads${path}`, options).catch(() => {
       throw new Error("The program does not answer; is it still running?");
     });
     const answer = await response.json().catch(() => ({}));
@@ -113,7 +113,7 @@
     }
 
     discard() {
-      if (this.id !== null) fetch(`/api/uploads/${this.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+      if (this.id !== null) fetch(`api/uploads/${this.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
       this.id = null;
     }
 
@@ -194,7 +194,7 @@
     post(body, headBytes) {
       return new Promise((resolve, reject) => {
         const request = (this.request = new XMLHttpRequest());
-        request.open("POST", `/api/uploads/${this.id}/files`);
+        request.open("POST", `api/uploads/${this.id}/files`);
         request.upload.onprogress = (event) => this.showSent(Math.max(0, event.loaded - headBytes));
         request.onerror = request.onabort = () => resolve(false);
         request.onload = () => {

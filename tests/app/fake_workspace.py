@@ -23,7 +23,7 @@ from sala_core.events import (
     ReadReceipt,
 )
 from sala_core.ingest import SkippedFile
-from sala_core.store import AskRequest, JobProgress, JobRequest, JobResult, ReadRequest, RereadRequest
+from sala_core.store import AskRequest, JobProgress, JobRequest, JobResult, ReadRequest, RereadRequest, SourceRow
 
 NOVEL = "\n".join(
     f"Line {number} of the novel: the carriage waited in the rain while nobody spoke." for number in range(1, 4001)
@@ -56,6 +56,7 @@ class FakeDocument:
     text: str = NOVEL
     page_starts: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    content_hash: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +173,7 @@ class FakeLibrary:
         self.stream: dict[str, list[FakePart]] = {}
         self.texts: dict[str, FakeDocument] = {}
         self.work: dict[str, FakeJob] = {}
+        self.files: dict[str, list[SourceRow]] = {}
         self.ids = itertools.count(1)
 
     def session(self, name_or_id: str) -> FakeSession:
@@ -242,6 +244,12 @@ class FakeLibrary:
     def documents(self, session_id: str) -> list[FakeDocument]:
         return [self.texts[part.document_id] for part in self.parts(session_id) if part.document_id is not None]
 
+    def outdated_answers(self, session_id: str) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def sources(self, session_id: str) -> list[SourceRow]:
+        return self.files.get(session_id, [])
+
     def load_document(self, document_id: str) -> FakeEncoded:
         if document_id == "novel":
             return FakeEncoded(
@@ -260,11 +268,32 @@ class FakeLibrary:
         ]
 
 
+class FakeWatchers:
+    """Folders that can be watched, by session, and what is."""
+
+    def __init__(self) -> None:
+        self.watchable: dict[str, list[str]] = {}
+        self.watched: set[str] = set()
+
+    def folders(self, session_id: str) -> list[str]:
+        return self.watchable.get(session_id, [])
+
+    def is_on(self, session_id: str) -> bool:
+        return session_id in self.watched
+
+    def note(self, session_id: str) -> str:
+        return ""
+
+    def switch(self, session_id: str, *, on: bool) -> None:
+        (self.watched.add if on else self.watched.discard)(session_id)
+
+
 class FakeWorkspace:
     """The interface of Workspace. Its jobs follow `script`, each in its own thread."""
 
     def __init__(self, script: Script | None = None) -> None:
         self.library = FakeLibrary()
+        self.watchers = FakeWatchers()
         self.script = script or Script()
         self.info = FakeModelInfo()
         self.stops: set[str] = set()
@@ -292,6 +321,19 @@ class FakeWorkspace:
 
     def new_upload_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="sala-upload-"))
+
+    def submit_remove(self, session_id: str, document_ids: list[str]) -> str:
+        self.calls.append(("remove", document_ids))
+        self.library.stream[session_id] = [
+            part for part in self.library.parts(session_id) if part.document_id not in document_ids
+        ]
+        return self._start(session_id, ReadRequest(remove=tuple(document_ids)), self._read)
+
+    def removal_cost(self, session_id: str, document_id: str) -> int:
+        return 38_100
+
+    def take_nothing_read(self, session_id: str) -> str:
+        return ""
 
     def submit_reread(self, session_id: str) -> str:
         self.refusals.pop(session_id, None)

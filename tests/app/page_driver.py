@@ -18,6 +18,8 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from app.server.app import create_app, listening_socket
+from app.server.connections import limited_protocol
+from app.server.key import PageKey
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -54,6 +56,10 @@ def browser_running(executable: str) -> Iterator[Browser]:
             browser.close()
 
 
+_homes: dict[int, str] = {}
+"""Port -> the page's address at its place, once a window has been there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Served:
     """A running server: its port and the token that opens it once."""
@@ -65,15 +71,21 @@ class Served:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def home(self) -> str:
+        """The page's address for a browser that has opened it."""
+        return _homes.get(self.port, self.address)
+
 
 @contextmanager
-def serving(workspace: Any, port: int = 0) -> Iterator[Served]:
+def serving(workspace: Any, port: int = 0, key: PageKey | None = None) -> Iterator[Served]:
     """The real application with its guard, over `workspace`, in its own thread. port 0: any free one."""
     token = secrets.token_urlsafe(16)
     with listening_socket(port) as listener:
         bound = listener.getsockname()[1]
-        app = create_app(workspace, port=bound, token=token)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+        app = create_app(workspace, port=bound, token=token, key=key)
+        options = {"log_level": "warning", "ws": "none", "http": limited_protocol(), "timeout_graceful_shutdown": 1}
+        server = uvicorn.Server(uvicorn.Config(app, **options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
@@ -130,8 +142,11 @@ class Window:
     def open(self, session: str | None = None, *, token: bool = False) -> Window:
         query = [f"token={self._served.token}"] if token else []
         query += [f"session={quote(session)}"] if session is not None else []
-        self.page.goto(self._served.address + ("?" + "&".join(query) if query else ""))
-        return self.ready()
+        start = self._served.address if token else self._served.home
+        self.page.goto(start + ("?" + "&".join(query) if query else ""))
+        self.ready()
+        _homes[self._served.port] = self.page.url.partition("?")[0]
+        return self
 
     def reload(self) -> Window:
         self.page.reload()
@@ -195,7 +210,8 @@ class Window:
         box.press("Enter")
 
     def live_text(self) -> str:
-        return self.page.locator("#live span.md").inner_text().strip()
+        shown: str = self.page.evaluate("document.querySelector('#live .message')?.innerText ?? ''")
+        return shown.strip()
 
     def wait_streaming(self, num_chars: int = 1) -> str:
         wait_for(lambda: len(self.live_text()) >= num_chars, "the answer to stream")
@@ -211,7 +227,7 @@ class Window:
         return self.answers().all_inner_texts()
 
     def answers(self) -> Any:
-        return self.page.locator("#history .bot-row .message:not(:has(.thought-group))")
+        return self.page.locator("#history .bot-row .message")
 
     def questions(self) -> list[str]:
         return self.page.locator("#history .user-row .message").all_inner_texts()

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from app import wording
 from app.page import conversation, evidence, meter, reading, session_list, view
 from app.page.handlers import Handlers
-from app.page.markup import block, escape, safe_markdown, tag
+from app.page.markup import block, escape, tag
 from app.page.page import build_page, page_options
 from app.page.panels import build_panels
-from sala_core.events import AnswerStats, Evidence, KernelProgress, Quotation, ReadProgress, ReadReceipt
+from sala_core.events import AnswerStats, Evidence, KernelProgress, ReadProgress, ReadReceipt
 from sala_core.ingest import SkippedFile
 
 EVIL = '<script>alert(1)</script>" onload="x\n\n# Heading $$x$$ ![i](http://e.example/i.png)'
@@ -61,20 +61,6 @@ def test_escaped_text_holds_no_markup_and_no_line_break(text):
     assert not set(escape(text)) & set("<>\"'\n\r$")
 
 
-@given(st.text(alphabet=st.sampled_from(list("<>/ab`~\n ![](x):\"'=-*")), max_size=80))
-def test_outside_code_no_tag_image_or_link_target_survives(text):
-    safe = safe_markdown(text)
-    if "`" not in text and "~~~" not in text:
-        assert "<" not in safe
-        assert "![" not in safe
-        assert "](" not in safe
-
-
-def test_code_keeps_its_characters():
-    text = "a <b> `x<y` and\n```html\n<b>[a](b)</b>\n```\n<i>"
-    assert safe_markdown(text) == "a &lt;b> `x<y` and\n```html\n<b>[a](b)</b>\n```\n&lt;i>"
-
-
 def test_a_block_is_one_line_of_html():
     shown = block(tag("p", escape(EVIL), title=EVIL), class_="x")
     assert "\n" not in shown
@@ -86,54 +72,13 @@ def _answer(text, **changes):
     return FakeMessage(id="a", role="assistant", text=text, **changes)
 
 
-def _quotation(text, page=None, document="novel.txt"):
-    return Quotation(text=text, document=document, document_id="d", page=page, line_start=12, line_end=13)
-
-
-def test_a_verified_quotation_is_marked_behind_its_closing_mark():
-    shown = conversation.mark_quotations(
-        "He says “it rained\nall day”, then left.", [_quotation("it rained all day", page=3)]
-    )
-    assert shown == (
-        "He says “it rained\nall day” "
-        '[✓ p. 3](#evidence "Stands word for word in novel.txt, page 3, lines 12–13"), then left.'
-    )
-
-
-def test_a_quotation_in_a_code_block_is_marked_behind_the_block():
-    shown = conversation.mark_quotations("```\nlet a = b < c;\n```\nDone.", [_quotation("let a = b < c;")])
-    assert shown.startswith("```\nlet a = b < c;\n``` [✓ line 12]") or "```\n [✓ line 12]" in shown
-    assert shown.split("[✓")[0].count("```") == 2
-
-
-def test_a_block_quotation_is_found_through_its_line_marks():
-    shown = conversation.mark_quotations("> it rained\n> all day\n\nSo.", [_quotation("it rained\nall day")])
-    assert "all day [✓ line 12]" in shown
-
-
-def test_a_document_name_cannot_break_out_of_the_mark():
-    shown = conversation.mark_quotations(
-        "it rained all day", [_quotation("it rained all day", document='x") <b>\n](y')]
-    )
-    assert "<b>" not in shown
-    assert shown.count('"') == 2
-    assert "\n" not in shown
-
-
-def test_the_model_cannot_forge_a_mark():
-    assert "](#evidence" not in conversation.answer_markdown(
-        _answer('"so" [✓ line 1](#evidence "Stands word for word")')
-    )
-
-
 def test_turns_are_shown_with_thinking_first_and_the_pending_question_last():
     said = _answer("Yes", thinking="Hm <b>", stats=AnswerStats(finish_reason="stopped"))
-    shown = conversation.history_messages([FakeMessage(id="q", role="user", text="So?"), said], "And <i>now</i>?")
-    assert [message["role"] for message in shown] == ["user", "assistant", "assistant", "user"]
-    assert shown[1]["metadata"] == {"title": "Thought", "status": "done"}
-    assert shown[1]["content"] == "Hm &lt;b>"
-    assert shown[2]["content"] == "Yes\n\n*Stopped here.*"
-    assert shown[3]["content"] == "And &lt;i>now&lt;/i>?"
+    shown = conversation.history_html([FakeMessage(id="q", role="user", text="So?"), said], "And\n<i>now</i>?")
+    order = [shown.index(words) for words in ("So?", "Thought", "Hm &lt;b&gt;", "Yes", "Stopped here.", "Copy answer")]
+    assert order == sorted(order)
+    assert shown.endswith("<p>And<br>&lt;i&gt;now&lt;/i&gt;?</p></div></article>")
+    assert shown.count("<article") == 3
 
 
 @pytest.mark.parametrize(
@@ -148,8 +93,8 @@ def test_turns_are_shown_with_thinking_first_and_the_pending_question_last():
 )
 def test_thinking_is_titled_with_its_time_and_its_end(seconds, end, title):
     stats = AnswerStats(seconds_thinking=seconds, thinking_end=end)
-    thought, _ = conversation.history_messages([_answer("Yes", thinking="Hm", stats=stats)])
-    assert thought["metadata"] == {"title": title, "status": "done"}
+    shown = conversation.answer_html(_answer("Yes", thinking="Hm", stats=stats))
+    assert f"<summary>{title}</summary>" in shown
 
 
 def test_the_title_counts_while_the_thinking_goes_on():
@@ -161,8 +106,8 @@ def test_the_title_counts_while_the_thinking_goes_on():
 
 def test_an_answer_that_looped_says_so():
     said = _answer("It was the gardener.", stats=AnswerStats(finish_reason="repetition"))
-    ending = "*Ended here, because the model only repeated itself. The copies are left out.*"
-    assert conversation.answer_markdown(said) == f"It was the gardener.\n\n{ending}"
+    ending = "Ended here, because the model only repeated itself. The copies are left out."
+    assert f'<p>It was the gardener.</p><p class="ending">{ending}</p>' in conversation.answer_html(said)
 
 
 def _reading(**progress):
@@ -224,6 +169,14 @@ def test_evidence_shows_the_lines_around_a_place():
     assert "text of 34<" not in shown
     assert 'value="0.500"' in shown
     assert "<script" not in shown
+
+
+def test_evidence_in_a_table_shows_its_rows_and_the_names_of_the_columns():
+    shown = evidence.evidence_html([_place(rows=(5000, 5001), header=f"id, {EVIL}")], lambda _: "text")
+    assert "rows 5,000–5,001" in shown
+    assert "Columns: id, " in shown
+    assert "<script" not in shown
+    assert "Columns" not in evidence.evidence_html([_place()], lambda _: "text")
 
 
 def test_evidence_accepts_lines_out_of_range_and_a_missing_document():

@@ -31,8 +31,8 @@ def test_upload_read_ask_and_see_the_evidence(window, book, workspace):
     (answer,) = window.wait_answers(1)
     assert "the carriage waited in the rain" in answer
     assert window.questions() == ["What of the carriage?"]
-    mark = window.page.locator("#history a[href='#evidence']")
-    assert mark.inner_text() == "✓ line 1"
+    mark = window.page.locator("#history button.mark")
+    assert mark.inner_text() == "word for word, line 1"
     assert mark.get_attribute("title") == "Stands word for word in novel.txt, line 1"
     assert ["novel.txt" in place for place in window.evidence()] == [True, True]
     assert "lines 120–122" in window.evidence()[0]
@@ -250,7 +250,7 @@ def test_sessions_are_made_renamed_searched_and_deleted(window, workspace):
 def test_nothing_the_model_writes_becomes_html(window, workspace):
     workspace.script = Script(
         answer="<img src=x onerror=window.bad=1> ![a](http://evil.example/a.png) [go](javascript:window.bad=2)\n\n"
-        "<script>window.bad=3</script> <mark>seal</mark> [✓ line 1](#evidence)",
+        "<script>window.bad=3</script> <mark>seal</mark> [word for word](#evidence)",
         thinking="<iframe src='http://evil.example'></iframe>",
         evidence=(
             Evidence(
@@ -269,8 +269,8 @@ def test_nothing_the_model_writes_becomes_html(window, workspace):
     assert "<img src=x onerror=window.bad=1>" in answer
     assert window.questions() == ["<b>Bold?</b>"]
     shown = window.page.locator("#history, #evidence")
-    for name in ("img", "script", "iframe", "mark", "b", "a[href='#evidence']", "a[href^='javascript']"):
-        expect(shown.locator(f".prose {name}")).to_have_count(0)
+    for name in ("img", "script", "iframe", "mark", "b", "a", ".mark"):
+        expect(shown.locator(f".talk {name}, .prose {name}")).to_have_count(0)
     assert "<b>x</b>.txt" in window.evidence()[0]
     assert window.page.evaluate("window.bad") is None
 

@@ -16,10 +16,12 @@ from starlette.testclient import TestClient
 
 from app.grammar.parser import DEFAULT_PORT
 from app.server import app as server
+from app.server.key import PageKey
 from sala_core.errors import LibraryError, SalaError
 
 PORT = 7863
 ORIGIN = f"http://127.0.0.1:{PORT}"
+KEY = PageKey.fresh()
 TEXT = "\n".join(f"line {number}" for number in range(1, 101))
 
 
@@ -38,12 +40,12 @@ def app():
     with gr.Blocks() as page:
         box = gr.Textbox()
         box.submit(lambda text: text, box, box, api_name="echo")
-    return server.create_app(SimpleNamespace(library=FakeLibrary()), port=PORT, token="tok", page=page)
+    return server.create_app(SimpleNamespace(library=FakeLibrary()), port=PORT, token="tok", page=page, key=KEY)
 
 
 @pytest.fixture(scope="module")
 def browser(app):
-    with TestClient(app, base_url=ORIGIN) as client:
+    with TestClient(app, base_url=f"{ORIGIN}/{KEY.place}") as client:
         page = client.get("/?token=tok", headers={"accept": "text/html"})
         assert page.status_code == 200
         yield client
@@ -61,7 +63,8 @@ def test_the_page_is_served_with_hashed_inline_scripts(browser):
     "path", ["/", "/config", "/api/health", "/api/documents/d1", "/api/uploads", "/gradio_api/info", "/theme.css"]
 )
 def test_nothing_is_served_without_the_token(app, path):
-    assert TestClient(app, base_url=ORIGIN).get(path).status_code == 403
+    for place in ("", f"/{KEY.place}"):
+        assert TestClient(app, base_url=ORIGIN + place).get(path).status_code == 403
 
 
 def test_an_upload_from_another_origin_reaches_nothing(browser):
@@ -75,6 +78,22 @@ def test_the_page_components_own_upload_is_closed(browser):
     assert browser.post("/gradio_api/upload", files=files, headers={"origin": ORIGIN}).status_code == 404
     for path in (__file__, "/etc/passwd"):
         assert browser.get(f"/gradio_api/file={path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/run/predict",
+        "/gradio_api/run/echo",
+        "/gradio_api/queue/join",
+        "/gradio_api/call/echo",
+        "/api/uploads",
+    ],
+)
+def test_deeply_nested_json_is_refused_with_400(browser, path):
+    for deep in (b"[" * 100_000, b'{"data":' * 50_000, b'{"data": ' + b"[" * 5_000 + b"]" * 5_000 + b"}"):
+        headers = {"origin": ORIGIN, "content-type": "application/json"}
+        assert browser.post(path, content=deep, headers=headers).status_code in (400, 422)
 
 
 def test_no_schema_and_no_records_are_published(browser):
@@ -119,10 +138,11 @@ import sys, types
 from types import SimpleNamespace
 import gradio as gr
 from app.server import app as server
+from app.server.key import PageKey
 from app.grammar.parser import parse
 
 class Workspace:
-    library = None
+    library = SimpleNamespace(take_notices=list)
     def __init__(self, folder, model, device, kv, *, bos):
         print("workspace", folder.name, model, device, kv, bos, flush=True)
     def close(self):
@@ -163,8 +183,9 @@ def test_it_prints_its_address_serves_and_closes_on_a_signal(root, tmp_path, num
         assert shown.startswith(f"Open http://127.0.0.1:{port}/?token=")
         with httpx.Client(follow_redirects=True) as client:
             assert client.get(f"http://127.0.0.1:{port}/").status_code == 403
-            assert client.get(shown.split()[1]).status_code == 200
-            assert client.get(f"http://127.0.0.1:{port}/api/health").json() == {"status": "ok"}
+            page = client.get(shown.split()[1])
+            assert page.status_code == 200
+            assert client.get(page.url.join("api/health")).json() == {"status": "ok"}
             started = time.monotonic()
             program.send_signal(number)
             rest, errors = program.communicate(timeout=20)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import time
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDisconnect
 
 from app.server.guard import Guard
+from app.server.key import PageKey
 
 PORT = 7863
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -58,8 +60,10 @@ class Site:
         await websocket.send_text("hello")
         await websocket.close()
 
-    def client(self, base_url: str = ORIGIN) -> TestClient:
-        return TestClient(self.guard, base_url=base_url, follow_redirects=False)
+    def client(self, place: str | None = None) -> TestClient:
+        """A client whose paths are below the page's place, as a browser's are; '' for the paths as they are."""
+        below = self.guard.place if place is None else place
+        return TestClient(self.guard, base_url=ORIGIN + below, follow_redirects=False)
 
 
 @pytest.fixture
@@ -115,11 +119,12 @@ def test_nothing_is_served_without_the_cookie(site, path, cookie):
 def test_the_token_is_exchanged_by_a_redirect_for_a_strict_cookie(site):
     response = site.client().get("/?session=a%20b&token=secret-token")
     assert response.status_code == 303
-    assert response.headers["location"] == "/?session=a+b"
+    assert response.headers["location"] == f"{site.guard.place}/?session=a+b"
     cookie = response.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
-    assert "path=/" in cookie
+    assert f"path={site.guard.place}/;".lower() in cookie
+    assert "max-age=2592000" in cookie
     assert "secret-token" not in cookie
 
 
@@ -142,21 +147,107 @@ def test_the_token_does_not_allow_a_post(site):
 
 def test_the_redirect_stays_on_this_server(site):
     response = site.client().get(f"{ORIGIN}//evil.example/?token=secret-token")
-    assert response.headers["location"] == "/evil.example/"
+    assert response.headers["location"] == f"{site.guard.place}/evil.example/"
 
 
 def test_a_cookie_of_another_launch_is_not_valid(browser):
     other = Site()
-    client = other.client()
-    client.cookies.update(browser.cookies)
-    assert client.get("/data").status_code == 403
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    assert other.client().get("/data", headers={"cookie": cookie}).status_code == 403
+
+
+def test_the_cookie_lasts_through_a_restart_with_the_same_key(monkeypatch):
+    key = PageKey(b"k" * 32)
+    first, second = Site(key=key), Site(key=PageKey(b"k" * 32))
+    client = first.client()
+    client.get("/?token=secret-token")
+    cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    assert second.guard.place == first.guard.place
+    assert second.client().get("/data", headers={"cookie": cookie}).status_code == 200
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 29 * 24 * 3600)
+    response = second.client().get("/", headers={"cookie": cookie})
+    assert response.status_code == 200
+    assert "max-age=2592000" in response.headers["set-cookie"].lower()
+    monkeypatch.setattr(time, "time", lambda: now + 31 * 24 * 3600)
+    assert second.client().get("/data", headers={"cookie": cookie}).status_code == 403
+
+
+def test_a_changed_cookie_opens_nothing(site, browser):
+    ((name, value),) = browser.cookies.items()
+    for changed in (
+        value[:-1],
+        "9" + value,
+        value.replace(".", "..", 1),
+        "..",
+        "",
+        "1.x." + value.rpartition(".")[2],
+    ):
+        headers = [(b"cookie", f"{name}={changed}".encode("latin-1"))]
+        assert site.client().get("/data", headers=httpx.Headers(headers)).status_code == 403
+
+
+def test_the_cookie_opens_nothing_outside_of_the_pages_place(site, browser):
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    for path in ("/data", "/", "/assets/x.js", f"{site.guard.place}x/data", site.guard.place):
+        assert site.client("").get(path, headers={"cookie": cookie}).status_code == 403
+    assert site.reached == []
+
+
+def test_the_private_file_opens_the_page_by_a_form_although_its_origin_is_none():
+    opened = []
+    site = Site(on_opened=opened.append)
+    client = site.client("")
+    headers = {"origin": "null", "sec-fetch-site": "cross-site"}
+    form = {"token": "secret-token", "file": "sala-open-x"}
+    response = client.post("/open", data=form, headers=headers)
+    assert response.status_code == 200
+    assert "secret-token" not in response.text + str(response.headers)
+    assert f'content="0;url={site.guard.place}/"' in response.text
+    assert opened == ["sala-open-x"]
+    cookie = response.headers["set-cookie"].partition(";")[0]
+    assert site.client().get("/data", headers={"cookie": cookie}).status_code == 200
+    assert client.post("/open", data=form, headers=headers).status_code == 403
+    assert client.post("/open", data={"token": "x" * 9000}, headers=headers).status_code == 403
+    assert client.post("/open", headers=headers).status_code == 403
+    foreign = Site().client("").post("/open", data=form, headers={**headers, "host": "evil.example"})
+    assert foreign.status_code == 403
+    assert "set-cookie" not in foreign.headers
+
+
+def test_a_token_of_another_start_opens_one_window_for_two_minutes(monkeypatch):
+    key = PageKey(b"k" * 32)
+    site = Site(key=key)
+    token, late = key.new_token(), key.new_token()
+    assert site.client().get("/", params={"token": token}).status_code == 303
+    assert site.client().get("/", params={"token": token}).status_code == 403
+    assert site.client().get("/", params={"token": PageKey.fresh().new_token()}).status_code == 403
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 121)
+    assert site.client().get("/", params={"token": late}).status_code == 403
+
+
+def test_only_the_program_with_the_key_can_prove_that_it_runs():
+    key = PageKey(b"k" * 32)
+    client = Site(key=key).client("")
+    assert client.get("/alive", params={"challenge": "abc"}).text == key.proof("abc")
+    assert key.proof("abc") not in (PageKey.fresh().proof("abc"), key.proof("abd"))
+    assert client.get("/alive").status_code == 403
+    assert client.get("/alive", params={"challenge": "x" * 65}).status_code == 403
+    assert client.get("/alive", params={"challenge": "abc"}, headers={"host": "evil.example"}).status_code == 403
+
+
+def test_what_browsers_ask_for_without_the_cookie_is_empty(site):
+    assert site.client("").get("/favicon.ico").content == b""
+    assert site.client("").get("/manifest.json").json() == {}
 
 
 def test_a_browser_without_cookie_gets_an_explanation_and_a_new_address_when_no_token_is_left(site, browser):
     stranger = site.client()
     response = stranger.get("/", headers={"accept": "text/html"})
     assert response.status_code == 403
-    assert "address that the program printed" in response.text
+    assert "python3 launch.py" in response.text
+    assert "address that the program printed" in " ".join(response.text.split())
     stranger.get("/", headers={"accept": "text/html"})
     assert len(site.fresh) == 1
     assert stranger.get("/", params={"token": site.fresh[0]}).status_code == 303
@@ -237,11 +328,17 @@ def test_a_socket_from_another_origin_is_refused(site, browser, headers):
 
 def test_a_socket_needs_the_cookie(site, browser):
     headers = {"origin": ORIGIN, "host": f"127.0.0.1:{PORT}"}
-    with pytest.raises(WebSocketDisconnect), site.client().websocket_connect("/socket", headers=headers):
+    path = f"{site.guard.place}/socket"
+    with pytest.raises(WebSocketDisconnect), site.client().websocket_connect(path, headers=headers):
         pass
     cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
-    with browser.websocket_connect("/socket", headers={**headers, "cookie": cookie}) as socket:
+    with browser.websocket_connect(path, headers={**headers, "cookie": cookie}) as socket:
         assert socket.receive_text() == "hello"
+    with (
+        pytest.raises(WebSocketDisconnect),
+        browser.websocket_connect("/socket", headers={**headers, "cookie": cookie}),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("path", ["/", "/data", "/nothing", "/assets/x.js", "/gradio_api/file=/etc/passwd"])

@@ -21,7 +21,7 @@ from app.server.uploads import Upload, Uploads
 from app.server.uploads_routes import uploads_router
 from sala_core.errors import DiskFullError, SessionBusyError, UploadError
 from sala_core.ingest import FoundFile, Limits, walk
-from sala_core.ingest.safety import REFUSED_FOLDERS
+from sala_core.ingest.folders.safety import REFUSED_FOLDERS
 
 LIMITS = Limits()
 
@@ -107,7 +107,7 @@ PROJECT = {
     "a.log": b"gone\n",
     "notes.txt": b"mine\n",
     "empty.txt": b"",
-    "letter.docx": b"PK",
+    "letter.pages": b"PK",
     "node_modules/left-pad/index.js": b"x",
     "env/pyvenv.cfg": b"home = /usr\n",
     "env/lib/thing.py": b"x",
@@ -152,8 +152,8 @@ def test_a_folder_that_the_browser_did_not_enter_is_still_reported(tmp_path):
     lay_out(listing, area, LIMITS)
     assert verdicts(area / "files" / "p") == [
         ("FoundFile", "p/a.txt", ""),
-        ("SkippedFile", "p/.git/", "version control data"),
         ("SkippedFile", "p/web/node_modules/", "installed packages"),
+        ("SkippedFile", "p/.git/", "version control data"),
     ]
 
 
@@ -269,7 +269,7 @@ def test_a_body_that_is_cut_short_leaves_its_file_missing_and_empty(tmp_path):
     [
         b"no json\n", b"[[0, 5], [0, 5]]\nabcdeabcde", b"[[7, 5]]\nabcde", b"[[-1, 5]]\nabcde", b"[[0, -5]]\n",
         b"[[0, 5]]\nabcdef", b"{}\nx", b"[[0, 999999999999]]\nx", b"x" * (1 << 21), b"[[0, 5, 6]]\nabcde",
-        b'[["..", 5]]\nabcde', b"[[0, 1e99]]\nx",
+        b'[["..", 5]]\nabcde', b"[[0, 1e99]]\nx", b"[[0, 1e999]]\nx", b"[" * 200_000 + b"\n", b"[[0, 6]]\nabcdef",
     ],
 )  # fmt: skip
 def test_a_malformed_body_is_refused(body, tmp_path):
@@ -279,6 +279,23 @@ def test_a_malformed_body_is_refused(body, tmp_path):
         receiver.feed(body)
     receiver.close()
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a"]
+
+
+def test_deeply_nested_json_is_refused_and_not_an_error_of_the_server(client):
+    begun = client.post("/api/uploads", json={"session": "s1", "files": [["p/a.txt", 5]]}).json()
+    deep = b"[" * 100_000
+    assert client.post(f"/api/uploads/{begun['upload']}/files", content=deep + b"\n").status_code == 400
+    headers = {"content-type": "application/json"}
+    assert client.post("/api/uploads", content=deep, headers=headers).status_code in (400, 422)
+    assert client.post(f"/api/uploads/{begun['upload']}/read", content=deep, headers=headers).status_code in (400, 422)
+
+
+def test_more_bytes_than_were_announced_are_refused(client, workspace):
+    begun = client.post("/api/uploads", json={"session": "s1", "files": [["p/a.txt", 5]]}).json()
+    sent = client.post(f"/api/uploads/{begun['upload']}/files", content=body_of((0, b"x" * 6)))
+    assert (sent.status_code, "larger than was announced" in sent.json()["detail"]) == (400, True)
+    (placeholder,) = workspace.folder.rglob("a.txt")
+    assert placeholder.stat().st_size == 1
 
 
 def test_a_file_that_was_not_asked_for_is_not_accepted(client, workspace):
