@@ -14,8 +14,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--kills N`: how often each test of crash safety kills its writer."""
+    """Add `--kills N`: how often each test of crash safety kills its writer; `--flips N`: how many bits are flipped."""
     parser.addoption("--kills", type=int, default=20, metavar="N", help="kills in each kill -9 loop (20)")
+    parser.addoption("--flips", type=int, default=36, metavar="N", help="flipped bits in a library's files (36)")
 
 
 ROOT = Path(__file__).resolve().parent.parent

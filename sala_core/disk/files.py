@@ -6,10 +6,11 @@ A database row that names a file is written after these steps.
 import errno
 import os
 import shutil
+import stat
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ READABLE_BY_ALL = 0o644
 
 _WRITE_BYTES = 8 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_MIN_FREE_BYTES = 256 << 10
 
 
 def new_id() -> str:
@@ -55,7 +58,7 @@ def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFil
     with ExitStack() as stack:
         try:
             descriptor = _open_exclusively(temporary)
-            stack.callback(temporary.unlink, missing_ok=True)
+            stack.callback(_forget, temporary)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 for piece in pieces:
                     num_bytes += piece.nbytes
@@ -63,7 +66,7 @@ def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFil
                     _write_all(file.fileno(), piece)
                 _fsync(file.fileno())
         except OSError as error:
-            raise _storage_error(error, target, num_bytes) from error
+            raise storage_error(error, target, num_bytes) from error
         yield StagedFile(path=temporary, target=target, num_bytes=num_bytes, checksum=digest.hexdigest())
 
 
@@ -81,8 +84,8 @@ def publish(staged: Iterable[StagedFile]) -> None:
             _fsync_folder(folder)
     except OSError as error:
         for item in done:
-            item.target.unlink(missing_ok=True)
-        raise _storage_error(error, item.target, item.num_bytes) from error
+            _forget(item.target)
+        raise storage_error(error, item.target, item.num_bytes) from error
 
 
 def write_file(target: Path, pieces: Iterable[memoryview], *, mode: int = 0o600) -> None:
@@ -91,7 +94,10 @@ def write_file(target: Path, pieces: Iterable[memoryview], *, mode: int = 0o600)
     If the folder's fsync fails, the file is deleted. Raises as `stage_file`.
     """
     with stage_file(target, pieces) as staged:
-        os.chmod(staged.path, mode)
+        try:
+            os.chmod(staged.path, mode)
+        except OSError as error:
+            raise storage_error(error, target, staged.num_bytes) from error
         publish([staged])
 
 
@@ -99,13 +105,14 @@ def read_whole(path: Path, num_bytes: int) -> memoryview:
     """Return a writable buffer with the file's bytes.
 
     The file is read into memory, not mapped: an unreadable sector then raises OSError instead of a signal that ends
-    the process. Raises OSError; EOFError if the file is not exactly `num_bytes` long.
+    the process. Raises OSError, also for a symbolic link, a folder or a pipe of this name; EOFError if the file is not
+    exactly `num_bytes` long. Nothing is allocated then.
     """
-    buffer = np.empty(num_bytes, dtype=np.uint8).data
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
         actual = os.fstat(file.fileno()).st_size
         if actual != num_bytes:
             raise EOFError(f"{actual:,} bytes instead of {num_bytes:,}")
+        buffer = np.empty(num_bytes, dtype=np.uint8).data
         done = 0
         while done < num_bytes:
             count = file.readinto(buffer[done:])
@@ -115,7 +122,29 @@ def read_whole(path: Path, num_bytes: int) -> memoryview:
     return buffer
 
 
-def checksum(data: memoryview) -> str:
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading and return its descriptor. Never waits, as opening a pipe would.
+
+    Raises OSError, also for a symbolic link, a folder, a pipe or a device of this name.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return descriptor
+
+
+def displace_folder(target: Path) -> None:
+    """Move a folder that stands where a file belongs aside, so that the file can be written. Raises OSError.
+
+    Any other object under the file's name is replaced by the file when it is renamed.
+    """
+    if target.is_dir() and not target.is_symlink():
+        os.rename(target, target.with_name(f"{target.name}.displaced-{new_id()[:8]}"))
+
+
+def checksum(data: memoryview | bytes) -> str:
     """Return the xxh3-128 of `data`, hexadecimal."""
     return xxhash.xxh3_128_hexdigest(data)
 
@@ -162,7 +191,19 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _storage_error(error: OSError, target: Path, num_bytes: int) -> LibraryError:
+def is_full(folder: Path) -> bool:
+    """Whether the disk that holds `folder` has next to nothing free, for failures that do not say why."""
+    try:
+        return shutil.disk_usage(folder).free < _MIN_FREE_BYTES
+    except OSError:
+        return False
+
+
+def storage_error(error: OSError, target: Path, num_bytes: int = 0) -> LibraryError:
+    """Return the library's error for a failed system call on `target`: DiskFullError where the disk is full.
+
+    num_bytes: how much had been written.
+    """
     folder = target.parent
     if error.errno in _FULL:
         free = format_bytes(shutil.disk_usage(folder).free) if folder.is_dir() else "nothing"
@@ -170,7 +211,13 @@ def _storage_error(error: OSError, target: Path, num_bytes: int) -> LibraryError
             f"the disk is full: writing {target.name} stopped at {format_bytes(num_bytes)} and {free} is "
             f"free in {folder}; nothing was lost; delete sessions or other files and try again"
         )
+    step = "check the folder's permissions" if error.errno in _REFUSED else "check the disk"
     return LibraryError(
-        f"cannot write {target.name} in {folder}: {error.strerror or error}; nothing was lost; "
-        "check the folder's permissions and its disk"
+        f"cannot write {target.name} in {folder}: {error.strerror or error}; nothing was lost; {step} and try again"
     )
+
+
+def _forget(path: Path) -> None:
+    """Delete a file of ours that nothing names. One that cannot be deleted now is collected later."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

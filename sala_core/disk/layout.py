@@ -44,6 +44,8 @@ _NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in _NUMPY_DTYPES.items()}
 _ALIGNMENT = 64
 _METADATA = "__metadata__"
+_MAX_EXTENT = 1 << 40
+"""Of one dimension: an array without elements can claim any, and a tensor cannot be made of 2^63."""
 
 assert sys.byteorder == "little", "the file layout is little-endian"
 
@@ -94,22 +96,25 @@ def encode_header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> tup
 def decode_blocks(data: memoryview) -> tuple[dict[str, Block], dict[str, str]]:
     """Return the arrays' blocks, which share the memory of `data`, and the metadata.
 
-    Raises ValueError if the bytes are not in this layout.
+    Every size and offset is compared with the bytes that are there before an array is made. Raises ValueError if the
+    bytes are not in this layout.
     """
     try:
         size = int.from_bytes(data[:8], "little")
+        if not 0 < size <= len(data) - 8:
+            raise ValueError(f"no safetensors layout: a header of {size:,} bytes in a file of {len(data):,}")
         header = json.loads(bytes(data[8 : 8 + size]))
         metadata = {str(key): str(value) for key, value in header.pop(_METADATA, {}).items()}
         body = data[8 + size :]
         return {name: _block(body, **entry) for name, entry in header.items()}, metadata
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no safetensors layout: {error}") from error
 
 
 def _block(body: memoryview, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Block:
     start, end = data_offsets
     spec = Spec(dtype=dtype, shape=tuple(shape))
-    is_shape = all(isinstance(extent, int) and extent >= 0 for extent in shape)
+    is_shape = all(isinstance(extent, int) and 0 <= extent <= _MAX_EXTENT for extent in shape)
     if not is_shape or not 0 <= start <= end <= len(body) or end - start != spec.num_bytes:
         raise ValueError(f"no safetensors layout: {dtype} {shape} at bytes {start} to {end} of {len(body)}")
     return Block(spec=spec, data=body[start:end])

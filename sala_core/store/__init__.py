@@ -22,6 +22,8 @@ from sala_core.store.rows import (
     ReadRequest,
     RereadRequest,
     SessionRow,
+    SourceRow,
+    SourceStatus,
     Usage,
 )
 
@@ -44,5 +46,7 @@ __all__ = [
     "ReadRequest",
     "RereadRequest",
     "SessionRow",
+    "SourceRow",
+    "SourceStatus",
     "Usage",
 ]

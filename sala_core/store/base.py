@@ -8,6 +8,7 @@ from pathlib import Path
 from sala_core.errors import SessionNotFoundError
 from sala_core.store.checkpoints import is_registered
 from sala_core.store.database import Database
+from sala_core.store.integrity.library_folder import RECORDS
 from sala_core.store.rows import SessionRow
 
 _REMOVALS_AT_ONCE = 32
@@ -29,6 +30,14 @@ class LibraryBase:
         self.folder = folder
         self.database = database
         self.max_state_bytes = max_state_bytes
+        self.notices: list[str] = []
+        """What was found damaged and mended, for the user."""
+        self.ahead: set[str] = set()
+        """Ids of sessions that the files beside the database know in a later form, or that it does not have."""
+        self.is_behind = False
+        """Whether the database is older than the files beside it; nothing is collected then."""
+        self._written: dict[str, int] = {}
+        self._recorded: dict[str, int] | None = None
 
     @property
     def states_folder(self) -> Path:
@@ -39,6 +48,11 @@ class LibraryBase:
     def documents_folder(self) -> Path:
         """Folder of texts with their token ids and source maps."""
         return self.folder / "documents"
+
+    @property
+    def records_folder(self) -> Path:
+        """Folder of the records from which sessions can be made anew."""
+        return self.folder / RECORDS
 
     @property
     def locks_folder(self) -> Path:
@@ -87,4 +101,5 @@ def session_row(row: sqlite3.Row) -> SessionRow:
         num_messages=row["num_messages"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        bytes_written=row["bytes_written"],
     )

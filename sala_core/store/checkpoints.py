@@ -3,11 +3,21 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from sala_core.errors import StateError
+import numpy as np
+import xxhash
+
+from sala_core.errors import CorruptStateError, StateError
+from sala_core.store.integrity.row_checksums import is_sound
 from sala_core.store.rows import CheckpointRow
 
+FORMAT = 1
+"""Version of the format of state files. States of other versions are refused."""
+
+BODY = "body"
+"""Key in a state file's header: xxh3-128 of all bytes behind the header. Files of early versions lack it."""
 SEGMENT_SUFFIX = ".segment.safetensors"
 SNAPSHOT_SUFFIX = ".snapshot.safetensors"
 
@@ -27,6 +37,15 @@ WITH RECURSIVE later(name, snapshot_checksum) AS (
 )
 SELECT 1 FROM later WHERE snapshot_checksum IS NOT NULL LIMIT 1
 """
+
+
+def checkpoint_name(fingerprint: str, parent: str | None, token_ids: np.ndarray) -> str:
+    """Return the name of the checkpoint that adds tokens to `parent`: 32 hexadecimal digits.
+
+    fingerprint: of the model. token_ids: little-endian int32 [n].
+    """
+    prefix = f"sala-checkpoint\0{FORMAT}\0{fingerprint}\0{parent or ''}\0"
+    return xxhash.xxh3_128_hexdigest(prefix.encode() + token_ids.tobytes())
 
 
 def checkpoint_row(row: sqlite3.Row) -> CheckpointRow:
@@ -49,20 +68,28 @@ def checkpoint_row(row: sqlite3.Row) -> CheckpointRow:
 
 
 def find_checkpoint(conn: sqlite3.Connection, name: str) -> CheckpointRow | None:
-    """Return the checkpoint called `name`, or None."""
+    """Return the checkpoint called `name`, or None. Raises CorruptStateError if its row is damaged."""
     row = conn.execute("SELECT * FROM checkpoints WHERE name = ?", [name]).fetchone()
-    return None if row is None else checkpoint_row(row)
+    return None if row is None else _checked(row)
+
+
+def _checked(row: sqlite3.Row) -> CheckpointRow:
+    if not is_sound("checkpoints", row):
+        raise CorruptStateError(
+            f"the row of state {row['name']} does not match its checksum; discard it and read again from an earlier one"
+        )
+    return checkpoint_row(row)
 
 
 def chain_of(conn: sqlite3.Connection, name: str) -> list[CheckpointRow]:
     """Return the checkpoints from the root to `name`.
 
-    Raises StateError if one is missing, or does not start where its parent ends.
+    Raises StateError if one is missing, or does not start where its parent ends; CorruptStateError for a damaged row.
     """
     rows = conn.execute(
         _ANCESTORS + "SELECT c.* FROM chain JOIN checkpoints c USING (name) ORDER BY depth DESC", [name]
     )
-    chain = [checkpoint_row(row) for row in rows]
+    chain = [_checked(row) for row in rows]
     if not chain:
         raise StateError(f"no saved state is called {name}; read the session again")
     position = 0
@@ -84,12 +111,12 @@ def drop_rolling_snapshots(conn: sqlite3.Connection, name: str | None) -> list[s
     It is not needed if it is not marked `keep`, is not the head of a session, and a descendant has a snapshot.
     """
     while name is not None:
-        row = find_checkpoint(conn, name)
+        row = conn.execute("SELECT parent, snapshot_checksum FROM checkpoints WHERE name = ?", [name]).fetchone()
         if row is None:
             return []
-        if row.has_snapshot:
+        if row["snapshot_checksum"] is not None:
             break
-        name = row.parent
+        name = row["parent"]
     if name is None or conn.execute(_LATER_SNAPSHOT, [name]).fetchone() is None:
         return []
     dropped = conn.execute(
@@ -145,6 +172,26 @@ class Forest:
                 pending.extend(self._children[name])
         return closed
 
+    def is_spare(self, name: str, max_tokens: int) -> bool:
+        """Whether every place that is reached from this snapshot is at most `max_tokens` behind an earlier one too."""
+        parent, start = self.rows[name].parent, 0
+        while parent is not None:
+            if self.rows[parent].has_snapshot:
+                start = self.rows[parent].end
+                break
+            parent = self.rows[parent].parent
+        pending, end = [name], self.rows[name].end
+        while pending:
+            for child in self._children[pending.pop()]:
+                end = max(end, self.rows[child].end)
+                if not self.rows[child].has_snapshot:
+                    pending.append(child)
+        return end - start <= max_tokens
+
+    def drop_snapshot(self, name: str) -> None:
+        """Take a checkpoint's snapshot out of the forest."""
+        self.rows[name] = replace(self.rows[name], snapshot_bytes=0, snapshot_checksum=None)
+
     def is_leaf(self, name: str) -> bool:
         """Whether `name` has no child."""
         return not self._children[name]
@@ -177,6 +224,17 @@ def delete_checkpoints(conn: sqlite3.Connection, names: Iterable[str]) -> list[s
 
 
 def _nearest_snapshot(conn: sqlite3.Connection, name: str, doomed: set[str]) -> CheckpointRow | None:
-    """The last checkpoint of the chain to `name` that has a snapshot and is not in `doomed`."""
-    usable = [row for row in chain_of(conn, name) if row.name not in doomed and row.has_snapshot]
+    """The last checkpoint of the chain to `name` that has a snapshot and is not in `doomed`.
+
+    None for a chain that is broken: its states are found by their tokens, or read again.
+    """
+    last: str | None = name
+    while last is not None and last in doomed:
+        row = conn.execute("SELECT parent FROM checkpoints WHERE name = ?", [last]).fetchone()
+        last = None if row is None else row["parent"]
+    try:
+        chain = [] if last is None else chain_of(conn, last)
+    except StateError:
+        return None
+    usable = [row for row in chain if row.name not in doomed and row.has_snapshot]
     return usable[-1] if usable else None

@@ -2,26 +2,29 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from sala_core.errors import DiskFullError, LibraryError
+from sala_core.disk.files import is_full, storage_error
+from sala_core.errors import DiskFullError, LibraryDamagedError, LibraryError
+from sala_core.store.integrity.row_checksums import define_function
 
-MIN_SQLITE = (3, 37, 0)
-"""3.37 has STRICT tables; the trigram tokenizer and RETURNING are older."""
+T = TypeVar("T")
+
+MIN_SQLITE = (3, 38, 0)
+"""3.38 has `unixepoch`, 3.37 STRICT tables; the trigram tokenizer and RETURNING are older."""
 
 BUSY_TIMEOUT_S = 30.0
 
-MIGRATIONS = frozenset(("m001_library",))
+MIGRATIONS = frozenset(("m001_library", "m003_integrity", "m002_sources"))
 """Names of all migrations in `sala_core.store.migrations`. That module is loaded only to apply one: it needs
 sqlite-utils, which loads pandas."""
 
 _MIGRATION_SET = "sala-library"
 _PRAGMAS = (
     "PRAGMA recursive_triggers = ON",
-    "PRAGMA auto_vacuum = INCREMENTAL",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",
@@ -36,11 +39,16 @@ class Database:
     A commit is durable when it returns (WAL, synchronous=FULL).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, before_first_write: Callable[[], None] | None = None
+    ) -> None:
         """Open or create the database, and apply the migrations that it lacks.
 
         The caller makes sure that only one process does so at a time. Raises LibraryError if the file is not a
         library, is damaged, or was written by a newer version of the program.
+
+        path: of the file. read_only: change nothing, not even the folder, and need no right to. before_first_write: is
+        called once, before anything is written.
         """
         if sqlite3.sqlite_version_info < MIN_SQLITE:
             raise LibraryError(
@@ -48,10 +56,18 @@ class Database:
                 f"use a Python built with {'.'.join(map(str, MIN_SQLITE))} or later"
             )
         self.path = path
+        self.read_only = read_only
         self._lock = threading.RLock()
         self._open: str | None = None
+        self._is_closed = False
+        self.before_first_write = before_first_write
+        self.after_commit: Callable[[], None] | None = None
+        """Is called after every write transaction, which is durable by then."""
+        address = f"{path.absolute().as_uri()}?immutable=1" if read_only else str(path)
         try:
-            self._conn = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self._conn = sqlite3.connect(
+                address, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=read_only
+            )
         except sqlite3.Error as error:
             self._fail(error)
         try:
@@ -59,12 +75,17 @@ class Database:
         except sqlite3.Error as error:
             self._conn.close()
             self._fail(error)
+        except UnicodeDecodeError as error:
+            self._conn.close()
+            raise self._damaged(error) from error
         except BaseException:
             self._conn.close()
             raise
 
     def _prepare(self) -> None:
         self._conn.row_factory = sqlite3.Row
+        self._conn.text_factory = _text
+        define_function(self._conn)
         applied = _applied_migrations(self._conn)
         newer = sorted(applied - MIGRATIONS)
         if newer:
@@ -72,9 +93,19 @@ class Database:
                 f"{self.path} was written by a newer version of this program (it knows {', '.join(newer)}); "
                 "update the program, or choose another library folder"
             )
+        if self.read_only:
+            if applied != MIGRATIONS:
+                raise LibraryError(
+                    f"{self.path} was written by an earlier version of this program and cannot be brought to this one, "
+                    "because it is read-only; open it once with the right to write"
+                )
+            return
+        if not applied:
+            self._conn.execute("PRAGMA auto_vacuum = INCREMENTAL")  # would write to a database that has it
         for pragma in _PRAGMAS:
             self._conn.execute(pragma)
         if applied != MIGRATIONS:
+            self._prepare_write()
             from sala_core.store.migrations import apply_migrations
 
             apply_migrations(self._conn)
@@ -102,6 +133,9 @@ class Database:
                 assert begin in ("BEGIN", self._open), "a write needs a transaction that began as a write"
                 yield self._conn
                 return
+            is_write = begin != "BEGIN"
+            if is_write:
+                self._prepare_write()
             try:
                 self._conn.execute(begin)
                 self._open = begin
@@ -109,9 +143,35 @@ class Database:
                 self._conn.execute("COMMIT")
             except sqlite3.Error as error:
                 self._fail(error)
+            except UnicodeDecodeError as error:  # of a name in the schema
+                raise self._damaged(error) from error
             finally:
                 self._open = None
                 self._roll_back()
+            if is_write and (follow := self.after_commit) is not None:
+                self.after_commit = None  # its own transactions are not followed
+                try:
+                    follow()
+                finally:
+                    self.after_commit = follow
+
+    def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return work(connection), outside of a transaction. Raises as `write`, and OSError as `work` does."""
+        with self._lock:
+            assert self._open is None, "a transaction is open"
+            try:
+                return work(self._conn)
+            except sqlite3.Error as error:
+                self._fail(error)
+
+    def _prepare_write(self) -> None:
+        prepare, self.before_first_write = self.before_first_write, None
+        try:
+            if prepare is not None:
+                prepare()
+        except OSError as error:
+            self.before_first_write = prepare
+            raise storage_error(error, self.path) from error
 
     def _roll_back(self) -> None:
         try:
@@ -120,31 +180,45 @@ class Database:
         except sqlite3.Error as error:
             self._fail(error)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is closed."""
+        return self._is_closed
+
     def close(self) -> None:
         """Close the connection. Can be called again."""
         with self._lock:
+            self._is_closed = True
             self._conn.close()
+
+    def _damaged(self, error: Exception) -> LibraryDamagedError:
+        return LibraryDamagedError(
+            f"{self.path} is damaged or no library ({error}); `repair` makes it anew from the files beside it"
+        )
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         """Raise the library's error for an SQLite error with an external cause. Re-raise others: they are our bugs."""
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
-        if primary == sqlite3.SQLITE_FULL:
+        if primary == sqlite3.SQLITE_FULL or (primary in _UNUSABLE and is_full(self.path.parent)):
             raise DiskFullError(
-                f"the disk that holds {self.path} is full; nothing was lost; free some space and try again"
+                f"the disk that holds {self.path} is full; nothing was lost; delete sessions or other files and try "
+                "again"
             ) from error
         if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise LibraryError(
                 f"another process kept {self.path} locked for {BUSY_TIMEOUT_S:.0f} s; try again"
             ) from error
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise self._damaged(error) from error
+        if primary == sqlite3.SQLITE_READONLY:
             raise LibraryError(
-                f"{self.path} is damaged or no library ({error}); restore it from a backup or choose another folder"
+                f"the library {self.path.parent} is read-only; it can be shown, but nothing can be added or changed; "
+                "use a copy of it, or --library with another folder"
             ) from error
         if primary in _UNUSABLE:
-            raise LibraryError(
-                f"cannot use {self.path}: {error}; check the folder's permissions and its disk"
-            ) from error
+            step = "check the disk" if primary == sqlite3.SQLITE_IOERR else "check the folder's permissions"
+            raise LibraryError(f"cannot use {self.path}: {error}; {step} and try again") from error
         if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
             raise LibraryError(f"the library {self.path} is closed; open it again") from error
         raise error
@@ -157,6 +231,11 @@ _UNUSABLE = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH,
 )
+
+
+def _text(data: bytes) -> str:
+    """Decode a text. A damaged one still decodes, and does not match the checksum of its row."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _applied_migrations(conn: sqlite3.Connection) -> set[str]:

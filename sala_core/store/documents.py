@@ -3,24 +3,25 @@
 import json
 import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import numpy as np
 import xxhash
 
-from sala_core.disk.files import checksum, publish, read_whole, stage_file
+from sala_core.disk.files import checksum, displace_folder, publish, read_whole, stage_file, storage_error
 from sala_core.disk.layout import decode_arrays, encode_arrays
 from sala_core.errors import CorruptStateError, LibraryError
 from sala_core.ingest.document import Document, EncodedDocument
-from sala_core.store.base import LibraryBase
 from sala_core.store.database import insert_row
+from sala_core.store.integrity.soundness import Soundness
 from sala_core.store.rows import DocumentRow
 from sala_core.store.streams import as_token_ids
 
 _FORMAT = "1"
 
 
-class Documents(LibraryBase):
+class Documents(Soundness):
     """The part of the library that stores documents."""
 
     def put_document(self, encoded: EncodedDocument, tokenizer_fingerprint: str) -> str:
@@ -37,7 +38,7 @@ class Documents(LibraryBase):
         document_id = digest.hexdigest()
         with self.database.write() as conn:
             known = self._mark_used(conn, document_id)
-        if known and self._is_whole(document_id):
+        if known and self.is_whole_document(document_id):
             return document_id
         with ExitStack() as stack:
             target = self.documents_folder / f"{document_id}.safetensors"
@@ -45,6 +46,7 @@ class Documents(LibraryBase):
             with self.database.write() as conn:
                 registered = self._mark_used(conn, document_id)
                 if known or not registered:
+                    _displace(target)
                     publish([staged])
                 if not registered:
                     _insert(conn, document_id, encoded, tokenizer_fingerprint, staged.num_bytes)
@@ -64,6 +66,12 @@ class Documents(LibraryBase):
                 [session_id],
             )
             return [_row(row) for row in rows]
+
+    def page_starts(self, document_id: str) -> tuple[int, ...]:
+        """Return the pages' character offsets as a document's row has them; () where an early version stored it."""
+        with self.database.read() as conn:
+            row = conn.execute("SELECT page_starts FROM documents WHERE id = ?", [document_id]).fetchone()
+        return tuple(json.loads(row["page_starts"])) if row and row["page_starts"] else ()
 
     def load_document(self, document_id: str) -> EncodedDocument:
         """Load a document and verify its checksum.
@@ -98,7 +106,39 @@ class Documents(LibraryBase):
             token_starts=arrays["token_starts"],
         )
 
-    def _is_whole(self, document_id: str) -> bool:
+    def document_tokens(self, document_id: str) -> np.ndarray:
+        """Return the token ids in a document's file, int32 [T], after its checksum is verified.
+
+        Needs no row. Raises CorruptStateError if the file is missing or damaged.
+        """
+        path = self.documents_folder / f"{document_id}.safetensors"
+        try:
+            data = read_whole(path, path.lstat().st_size)
+            if checksum(data) != document_id:
+                raise ValueError("its checksum does not match")
+            return np.asarray(decode_arrays(data)[0]["token_ids"])
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise CorruptStateError(f"its stored text cannot be used ({error}); read the file again") from error
+
+    def _fill_in(self, session_id: str) -> None:
+        """Complete the rows of documents that an earlier version stored. One with a damaged file stays as it is."""
+        with self.database.read() as conn:
+            rows = conn.execute(
+                "SELECT DISTINCT d.id FROM documents d JOIN parts p ON p.document_id = d.id"
+                " WHERE p.session_id = ? AND d.tokens_hash = ''",
+                [session_id],
+            ).fetchall()
+        for row in rows:
+            with suppress(CorruptStateError):
+                encoded = self.load_document(row["id"])
+                ids, pages = as_token_ids(encoded.token_ids), json.dumps(encoded.document.page_starts)
+                with self.database.write() as conn:
+                    conn.execute(
+                        "UPDATE documents SET page_starts = ?, tokens_hash = ? WHERE id = ?",
+                        [pages, checksum(ids.tobytes()), row["id"]],
+                    )
+
+    def is_whole_document(self, document_id: str) -> bool:
         """Whether the document's file exists and its checksum is the document's id."""
         path = self.documents_folder / f"{document_id}.safetensors"
         try:
@@ -110,6 +150,13 @@ class Documents(LibraryBase):
     def _mark_used(conn: sqlite3.Connection, document_id: str) -> bool:
         query = "UPDATE documents SET used_at = ? WHERE id = ?"
         return conn.execute(query, [time.time(), document_id]).rowcount > 0
+
+
+def _displace(target: Path) -> None:
+    try:
+        displace_folder(target)
+    except OSError as error:
+        raise storage_error(error, target) from error
 
 
 def _arrays(encoded: EncodedDocument) -> dict[str, np.ndarray]:
@@ -155,6 +202,8 @@ def _insert(
         "content_hash": document.content_hash,
         "tokenizer_fingerprint": tokenizer_fingerprint,
         "file_bytes": num_bytes,
+        "page_starts": json.dumps(document.page_starts),
+        "tokens_hash": checksum(as_token_ids(encoded.token_ids).tobytes()),
         "created_at": now,
         "used_at": now,
     }

@@ -3,6 +3,7 @@
 library.db       sessions, documents, token streams, messages, jobs and the list of checkpoints (SQLite)
 states/          segments and snapshots of the model's state
 documents/       texts with their token ids and source maps
+sessions/        a record of each session, from which its rows can be made anew
 locks/           one lock per session, held while it is written
 """
 
@@ -12,18 +13,30 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from sala_core.errors import LibraryError
+from sala_core.disk.files import storage_error
+from sala_core.errors import DiskFullError, LibraryError
 from sala_core.store.database import Database
 from sala_core.store.documents import Documents
+from sala_core.store.integrity import seal
+from sala_core.store.integrity.library_folder import (
+    DATABASE,
+    can_write,
+    free_reserve,
+    prepare_folder,
+    refuse_lost_database,
+)
 from sala_core.store.jobs import Jobs
 from sala_core.store.sessions import Sessions
+from sala_core.store.sources import Sources
 from sala_core.store.space import Space
 from sala_core.store.streams import Streams
 
+_LOCK = "library.lock"
 _OPEN_TIMEOUT_S = 30.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
-class Library(Sessions, Streams, Documents, Jobs, Space):
+class Library(Sessions, Streams, Documents, Sources, Jobs, Space):
     """An open library.
 
     Any thread may use it; other processes may have it open too. Example::
@@ -38,25 +51,75 @@ class Library(Sessions, Streams, Documents, Jobs, Space):
     def open(cls, folder: Path, *, max_state_bytes: int | None = None) -> Self:
         """Open the library in `folder`, or create one that only its owner can read.
 
-        max_state_bytes: quota for segments and snapshots; None for no quota. Raises LibraryError if the folder cannot
-        be used, the database is damaged, or a newer version of the program wrote it.
+        max_state_bytes: quota for segments and snapshots; None for the one that is kept in the library, if any. Raises
+        LibraryDamagedError if the database is damaged, or missing beside files that belong to it; LibraryError if the
+        folder cannot be used, is open to other users, or a newer version of the program wrote it.
         """
         try:
-            for path in (folder, folder / "states", folder / "documents", folder / "locks"):
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(folder / "locks" / "library.lock", timeout=_OPEN_TIMEOUT_S):
-                database = Database(folder / "library.db")
+            return cls._open(folder, max_state_bytes)
+        except DiskFullError:
+            if not free_reserve(folder):
+                raise
+            return cls._open(folder, max_state_bytes)
+
+    @classmethod
+    def open_to_read(cls, folder: Path) -> Self:
+        """Open the library, which may be on a disk or in a folder that this process cannot write to.
+
+        Everything can be read then, and every change raises LibraryError. What another process is just writing is not
+        seen. Raises as `open`.
+        """
+        if can_write(folder):
+            return cls.open(folder)
+        try:
+            refuse_lost_database(folder)
+            is_sealed = seal.check_seal(folder)
+        except OSError as error:
+            raise LibraryError(
+                f"cannot read the library {folder}: {error.strerror or error}; its owner has to allow it"
+            ) from error
+        library = cls(folder, Database(folder / DATABASE, read_only=True), None)
+        library._start(is_sealed=is_sealed)
+        return library
+
+    @classmethod
+    def _open(cls, folder: Path, max_state_bytes: int | None) -> Self:
+        try:
+            prepare_folder(folder)
+            with FileLock(folder / "locks" / _LOCK, timeout=_OPEN_TIMEOUT_S):
+                is_sealed = seal.check_seal(folder)
+                database = Database(folder / DATABASE, before_first_write=lambda: seal.break_seal(folder))
         except Timeout:
             raise LibraryError(f"another process is opening the library {folder}; try again") from None
         except OSError as error:
-            raise LibraryError(
-                f"cannot use {folder} as a library: {error.strerror or error}; choose another folder"
-            ) from error
-        return cls(folder, database, max_state_bytes)
+            raise _unusable(folder, error) from error
+        library = cls(folder, database, max_state_bytes)
+        library._start(is_sealed=is_sealed)
+        return library
+
+    def _start(self, *, is_sealed: bool) -> None:
+        try:
+            self.start(is_sealed=is_sealed)
+            if self.max_state_bytes is None:
+                self.max_state_bytes = self.quota()
+        except BaseException:
+            self.database.close()
+            raise
 
     def close(self) -> None:
-        """Close the database. Can be called again. All that was committed is on disk already."""
-        self.database.close()
+        """Close the database. Can be called again. All that was committed is on disk already.
+
+        The last process that closes it keeps its checksum, which the next one compares.
+        """
+        if self.database.read_only or self.database.is_closed:
+            self.database.close()
+            return
+        try:
+            with FileLock(self.locks_folder / _LOCK, timeout=_CLOSE_TIMEOUT_S):
+                self.database.close()
+                seal.seal(self.folder)
+        except (Timeout, OSError):  # the next start checks the database page by page instead
+            self.database.close()
 
     def __enter__(self) -> Self:
         """Return the library itself."""
@@ -67,3 +130,11 @@ class Library(Sessions, Streams, Documents, Jobs, Space):
     ) -> None:
         """Close the library."""
         self.close()
+
+
+def _unusable(folder: Path, error: OSError) -> LibraryError:
+    """The error for a folder that cannot become or be a library."""
+    full = storage_error(error, folder / DATABASE)
+    if isinstance(full, DiskFullError):
+        return full
+    return LibraryError(f"cannot use {folder} as a library: {error.strerror or error}; choose another folder")

@@ -7,15 +7,17 @@ beside it names the holder; it serves only for the error message.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
+from sala_core.disk.files import displace_folder, storage_error
 from sala_core.errors import SessionBusyError
 
+_ID_CHARS = 32
 _PATIENCE_S = 0.1
 """How long to wait for the lock: longer than `is_held` of another process takes to test it."""
 
@@ -26,11 +28,15 @@ def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None
 
     folder: where the lock files are. session_name: for the message.
     """
-    lock = FileLock(folder / f"{session_id}.lock")
+    path = folder / f"{session_id}.lock"
+    lock = FileLock(path)
     try:
+        displace_folder(path)
         lock.acquire(timeout=_PATIENCE_S, poll_interval=0.01)
     except Timeout:
         raise SessionBusyError(_describe(folder, session_id, session_name)) from None
+    except OSError as error:
+        raise storage_error(error, path) from error
     holder = _holder_file(folder, session_id)
     try:
         with suppress(OSError):
@@ -39,21 +45,31 @@ def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None
     finally:
         with suppress(OSError):
             holder.unlink(missing_ok=True)
-        lock.release()
+        with suppress(OSError):  # the system drops the lock with the process, at the latest
+            lock.release()
 
 
 def is_held(folder: Path, session_id: str) -> bool:
     """Whether any thread of any process holds the session's lock."""
     path = folder / f"{session_id}.lock"
-    if not path.exists():
+    if not path.is_file():
         return False
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
+        lock.release()
     except Timeout:
         return True
-    lock.release()
+    except OSError:  # not to be tested: as if it were held
+        return True
     return False
+
+
+def forget_unused_locks(folder: Path, session_ids: Collection[str]) -> None:
+    """Delete the lock files of sessions that are not among `session_ids`, unless they are held."""
+    for path in folder.glob("*.lock"):
+        if len(path.stem) == _ID_CHARS and path.stem not in session_ids and not is_held(folder, path.stem):
+            forget_lock(folder, path.stem)
 
 
 def forget_lock(folder: Path, session_id: str) -> None:

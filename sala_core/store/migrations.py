@@ -9,12 +9,19 @@ import sqlite3
 from sqlite_utils import Database as Tables
 from sqlite_utils import Migrations
 
+from sala_core.store.integrity.records import session_tables
+from sala_core.store.integrity.row_checksums import COVERED, triggers
+from sala_core.store.integrity.seal import SCHEMA, schema_checksum
+
 migrations = Migrations("sala-library")
 
 
 def apply_migrations(conn: sqlite3.Connection) -> None:
     """Bring the tables to this version. Each migration is one transaction."""
+    if conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'library'").fetchone():
+        conn.execute("DELETE FROM library WHERE key = ?", [SCHEMA])
     migrations.apply(Tables(conn, execute_plugins=False))
+    conn.execute("INSERT OR REPLACE INTO library (key, value) VALUES (?, ?)", [SCHEMA, schema_checksum(conn)])
 
 
 @migrations()
@@ -22,9 +29,55 @@ def m001_library(tables: Tables) -> None:
     """Create checkpoints, sessions, documents, token streams, messages and jobs, with full-text search over names
     and messages."""
     tables.executescript(_CHECKPOINTS + _SESSIONS + _STREAMS + _JOBS)
-    for table, column in (("sessions", "name"), ("documents", "name"), ("messages", "text")):
+    for table, column in _SEARCHED:
         tables.table(table).enable_fts([column], create_triggers=True, tokenize="trigram")
 
+
+@migrations()
+def m002_sources(tables: Tables) -> None:
+    """Create the files that documents came from, the documents that only earlier answers refer to, and the folders
+    that are watched. The origin of documents read before is unknown."""
+    tables.executescript(_SOURCES)
+
+
+@migrations()
+def m003_integrity(tables: Tables) -> None:
+    """Add checksums of rows, what a record of a session needs, and facts about the library itself."""
+    for statement in _INTEGRITY:
+        tables.execute(statement)
+    for table in COVERED:
+        tables.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
+        for statement in triggers(table):
+            tables.execute(statement)
+    for table in session_tables(tables.conn):
+        for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+            tables.execute(
+                f"CREATE TRIGGER {table}_revision_{event.lower()} AFTER {event} ON {table} BEGIN"
+                f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
+            )
+    tables.execute(
+        "CREATE TRIGGER sessions_revision AFTER UPDATE OF name, model, fingerprint ON sessions BEGIN"
+        " UPDATE sessions SET revision = revision + 1 WHERE id = NEW.id; END"
+    )
+    for table, column in _SEARCHED:
+        tables.execute(f"DROP TRIGGER {table}_au")  # it would run for a new checksum, before the row is in the index
+        tables.execute(
+            f"CREATE TRIGGER {table}_au AFTER UPDATE OF {column} ON {table} BEGIN"
+            f" INSERT INTO {table}_fts ({table}_fts, rowid, {column}) VALUES ('delete', OLD.rowid, OLD.{column});"
+            f" INSERT INTO {table}_fts (rowid, {column}) VALUES (NEW.rowid, NEW.{column}); END"
+        )
+
+
+_SEARCHED = (("sessions", "name"), ("documents", "name"), ("messages", "text"))
+_INTEGRITY = (
+    "ALTER TABLE sessions ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sessions ADD COLUMN bytes_written INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE documents ADD COLUMN page_starts TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE documents ADD COLUMN tokens_hash TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE library (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    "INSERT INTO library SELECT 'born_at', coalesce(min(created_at), unixepoch()) FROM sessions",
+)
+"""`born_at`: a file without a row that is older than the database was not left by it, and is never collected."""
 
 _CHECKPOINTS = """
 CREATE TABLE checkpoints (
@@ -129,4 +182,31 @@ CREATE TABLE jobs (
   updated_at REAL NOT NULL
 ) STRICT;
 CREATE INDEX jobs_session ON jobs(session_id, created_at);
+"""
+
+_SOURCES = """
+CREATE TABLE sources (
+  session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+  path TEXT NOT NULL,
+  root TEXT NOT NULL,
+  name TEXT NOT NULL,
+  content_hash TEXT NOT NULL,
+  num_bytes INTEGER NOT NULL,
+  mtime_ns INTEGER NOT NULL,
+  file_hash TEXT NOT NULL,
+  status TEXT NOT NULL,
+  num_changes INTEGER NOT NULL,
+  PRIMARY KEY (session_id, path)
+) STRICT;
+CREATE TABLE former_documents (
+  session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+  document_id TEXT NOT NULL REFERENCES documents(id),
+  PRIMARY KEY (session_id, document_id)
+) STRICT;
+CREATE INDEX former_documents_document ON former_documents(document_id);
+CREATE TABLE watched_folders (
+  session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+  root TEXT NOT NULL,
+  PRIMARY KEY (session_id, root)
+) STRICT;
 """

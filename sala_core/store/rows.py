@@ -14,6 +14,8 @@ from sala_core.events import Answer, AnswerStats, Evidence, PromptProgress, Read
 
 JobStatus = Literal["queued", "running", "done", "failed", "stopped", "interrupted"]
 JobKind = Literal["read", "reread", "ask"]
+SourceStatus = Literal["present", "gone", "unreadable", "removed"]
+"""Of a file when its folder was last read. "removed": the user took its document out of the session."""
 READING_KINDS: tuple[JobKind, ...] = ("read", "reread")
 """Kinds of jobs that end with a ReadReceipt; the others end with an Answer."""
 
@@ -36,6 +38,8 @@ class SessionRow:
     num_messages: int
     created_at: float
     updated_at: float
+    bytes_written: int = 0
+    """Bytes of state that were ever written to disk for the session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,33 @@ class DocumentRow:
     tokenizer_fingerprint: str
     file_bytes: int
     created_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRow:
+    """A file that a session has read, as it was then."""
+
+    path: str
+    """Absolute; the bare name for a file that came through the browser."""
+    root: str
+    """The file or folder that the user named; "" for a file that came through the browser."""
+    name: str
+    """Its name in the session. The document can still have an earlier one."""
+    content_hash: str
+    """Of its document (`Document.content_hash`)."""
+    num_bytes: int
+    mtime_ns: int
+    """-1 if size and time cannot tell whether the file has changed."""
+    file_hash: str
+    """xxh3-128 of the file's bytes; "" if unknown."""
+    status: SourceStatus = "present"
+    num_changes: int = 0
+    """How often a changed version of the file was read."""
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether the file came through the browser, which tells no path."""
+        return not self.root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +148,17 @@ class ReadRequest:
 
     kind: ClassVar[JobKind] = "read"
     paths: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    """Ids of documents to take out of the session."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
-        return {"paths": list(self.paths)}
+        return {"paths": list(self.paths), "remove": list(self.remove)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Missing keys get defaults, unknown ones are ignored."""
-        return cls(paths=tuple(map(str, raw.get("paths", ()))))
+        return cls(paths=tuple(map(str, raw.get("paths", ()))), remove=tuple(map(str, raw.get("remove", ()))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,30 @@
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from sala_core.disk.files import new_id
-from sala_core.errors import LibraryError, SessionExistsError
-from sala_core.store.base import SESSION_QUERY, LibraryBase, find_session, session_row
-from sala_core.store.checkpoints import Forest, delete_checkpoints, drop_rolling_snapshots
+from sala_core.errors import (
+    DiskFullError,
+    LibraryError,
+    SessionBusyError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from sala_core.store.base import SESSION_QUERY, find_session, session_row
+from sala_core.store.checkpoints import (
+    SEGMENT_SUFFIX,
+    SNAPSHOT_SUFFIX,
+    Forest,
+    delete_checkpoints,
+    drop_rolling_snapshots,
+)
 from sala_core.store.database import insert_row
+from sala_core.store.integrity.records import remove_records
+from sala_core.store.integrity.soundness import Soundness
 from sala_core.store.locks import forget_lock, hold_lock
 from sala_core.store.rows import SessionRow
+from sala_core.store.sources import SOURCE_COLUMNS
 
 _MAX_NAME_CHARS = 200
 _TRIGRAM_CHARS = 3
@@ -29,9 +44,17 @@ UNION SELECT session_id FROM messages WHERE instr(lower(text), lower(:word))
 UNION SELECT p.session_id FROM parts p JOIN documents d ON d.id = p.document_id
   WHERE instr(lower(d.name), lower(:word))
 """
+_SHARING_SESSION = """
+WITH RECURSIVE later(name) AS (
+  SELECT ?
+  UNION ALL
+  SELECT c.name FROM later JOIN checkpoints c ON c.parent = later.name
+)
+SELECT name FROM sessions WHERE head IN (SELECT name FROM later) AND id != ? ORDER BY updated_at DESC LIMIT 1
+"""
 
 
-class Sessions(LibraryBase):
+class Sessions(Soundness):
     """The part of the library that manages sessions."""
 
     def create_session(self, name: str, *, model: str, fingerprint: str) -> SessionRow:
@@ -97,10 +120,12 @@ class Sessions(LibraryBase):
             for table, columns in (
                 ("parts", "ordinal, kind, start_token, end_token, run, document_id, body_start, message_id"),
                 ("messages", "id, ordinal, role, text, thinking, status, evidence, stats, created_at"),
+                ("sources", SOURCE_COLUMNS),
+                ("former_documents", "document_id"),
             ):
                 conn.execute(
                     f"INSERT INTO {table} (session_id, {columns}) SELECT ?, {columns} FROM {table}"
-                    " WHERE session_id = ? ORDER BY ordinal",
+                    " WHERE session_id = ? ORDER BY rowid",
                     [fork_id, session.id],
                 )
             return find_session(conn, fork_id)
@@ -111,15 +136,45 @@ class Sessions(LibraryBase):
         Raises SessionNotFoundError; SessionBusyError if the session is locked for writing.
         """
         session = self.session(session_id)
-        with hold_lock(self.locks_folder, session.id, session.name):
+
+        def delete() -> tuple[list[str], list[str]]:
             with self.database.write() as conn:
-                session = find_session(conn, session.id)
-                states = _release_states(conn, session)
+                states = _release_states(conn, find_session(conn, session.id))
                 documents = _release_stream(conn, session.id)
+                remove_records(self.records_folder, session.id)  # before the commit: a crash must not bring it back
+            return states, documents
+
+        with self.room_to_delete(), self._held(session):
+            try:
+                states, documents = self.deleting(delete)
+            except DiskFullError:
+                self._free_states(session)
+                states, documents = delete()
             freed = self.remove_files([self.states_folder / name for name in states])
             freed += self.remove_files([self.documents_folder / name for name in documents])
         forget_lock(self.locks_folder, session.id)
         return freed
+
+    def delete_if_blank(self, session_id: str) -> bool:
+        """Delete a session that holds neither a document nor a message; return whether it did.
+
+        One that is locked for writing, or not there, is left alone.
+        """
+        try:
+            session = self.session(session_id)
+            with self._held(session):
+                with self.database.write() as conn:
+                    row = find_session(conn, session.id)
+                    if row.num_documents or row.num_messages:
+                        return False
+                    states = _release_states(conn, row)
+                    _release_stream(conn, row.id)
+                    remove_records(self.records_folder, row.id)
+                self.remove_files([self.states_folder / name for name in states])
+        except (SessionBusyError, SessionNotFoundError):
+            return False
+        forget_lock(self.locks_folder, session.id)
+        return True
 
     def drop_state(self, session_id: str) -> int:
         """Delete the part of a session's saved state that no other session shares; return the bytes freed.
@@ -128,10 +183,40 @@ class Sessions(LibraryBase):
         SessionNotFoundError; SessionBusyError if the session is locked for writing.
         """
         session = self.session(session_id)
-        with hold_lock(self.locks_folder, session.id, session.name):
+
+        def release() -> list[str]:
             with self.database.write() as conn:
-                states = _release_states(conn, find_session(conn, session.id))
-            return self.remove_files([self.states_folder / name for name in states])
+                return _release_states(conn, find_session(conn, session.id))
+
+        with self.room_to_delete(), self._held(session):
+            return self.remove_files([self.states_folder / name for name in self.deleting(release)])
+
+    @contextmanager
+    def _held(self, session: SessionRow) -> Iterator[None]:
+        """Hold the session's lock, also where a full disk has no room for its file."""
+        with ExitStack() as stack:
+            self.deleting(lambda: stack.enter_context(hold_lock(self.locks_folder, session.id, session.name)))
+            yield
+
+    def _free_states(self, session: SessionRow) -> None:
+        """Delete the files of the states that only this session needs, before their rows, to make room for deleting.
+
+        If that fails too, the session has lost nothing but time: its tokens are read again.
+        """
+        with self.database.read() as conn:
+            forest = Forest(conn)
+            heads = conn.execute("SELECT head FROM sessions WHERE id != ?", [session.id]).fetchall()
+        own = forest.with_ancestors([session.head]) - forest.with_ancestors([row["head"] for row in heads])
+        for name in forest.with_descendants(own):
+            for suffix in (SEGMENT_SUFFIX, SNAPSHOT_SUFFIX):
+                with suppress(OSError):
+                    (self.states_folder / (name + suffix)).unlink(missing_ok=True)
+
+    def session_that_shares(self, checkpoint: str, session_id: str) -> str | None:
+        """The name of another session whose state includes this checkpoint, the one used last; None if none does."""
+        with self.database.read() as conn:
+            row = conn.execute(_SHARING_SESSION, [checkpoint, session_id]).fetchone()
+        return None if row is None else str(row["name"])
 
     @contextmanager
     def lock_session(self, session_id: str) -> Iterator[SessionRow]:
@@ -142,6 +227,7 @@ class Sessions(LibraryBase):
         """
         session = self.session(session_id)
         with hold_lock(self.locks_folder, session.id, session.name):
+            self.check_session(session.id)
             yield self.session(session.id)
 
 
@@ -179,7 +265,12 @@ def _release_states(conn: sqlite3.Connection, session: SessionRow) -> list[str]:
 
 def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
     """Delete the session's rows, and the token runs and documents that only it uses; return the documents' files."""
-    documents = _column(conn, "SELECT DISTINCT document_id FROM parts WHERE session_id = ?", session_id)
+    documents = _column(
+        conn,
+        "SELECT document_id FROM parts WHERE session_id = ?1 UNION"
+        " SELECT document_id FROM former_documents WHERE session_id = ?1",
+        session_id,
+    )
     runs = _column(conn, "SELECT DISTINCT run FROM parts WHERE session_id = ?", session_id)
     conn.execute("DELETE FROM messages WHERE session_id = ?", [session_id])
     conn.execute("DELETE FROM sessions WHERE id = ?", [session_id])
@@ -188,7 +279,8 @@ def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
         [(run,) for run in runs],
     )
     conn.executemany(
-        "DELETE FROM documents WHERE id = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)",
+        "DELETE FROM documents WHERE id = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)"
+        " AND NOT EXISTS (SELECT 1 FROM former_documents WHERE document_id = documents.id)",
         [(document,) for document in documents],
     )
     conn.execute("PRAGMA incremental_vacuum")

@@ -6,7 +6,7 @@ its token ids and the model's fingerprint. Sessions that begin with the same tok
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,14 +14,26 @@ import numpy as np
 import xxhash
 from torch import Tensor
 
-from sala_core.disk.files import StagedFile, checksum, format_bytes, publish, read_whole, stage_file
+from sala_core.disk.files import (
+    StagedFile,
+    checksum,
+    displace_folder,
+    format_bytes,
+    publish,
+    read_whole,
+    stage_file,
+    storage_error,
+)
 from sala_core.disk.safetensors import decode_tensors, encode_tensors
 from sala_core.errors import CorruptStateError, DiskFullError, StateError, StateMismatchError
 from sala_core.store.checkpoints import (
+    BODY,
+    FORMAT,
     SEGMENT_SUFFIX,
     SNAPSHOT_SUFFIX,
     Forest,
     chain_of,
+    checkpoint_name,
     delete_checkpoints,
     drop_rolling_snapshots,
     find_checkpoint,
@@ -33,9 +45,6 @@ from sala_core.store.rows import CheckpointRow
 from sala_core.store.space import states_bytes
 from sala_core.store.streams import as_token_ids
 
-FORMAT = 1
-"""Version of the file format. States of other versions are refused."""
-
 
 class StateStore:
     """The checkpoints of one model in a library."""
@@ -44,6 +53,8 @@ class StateStore:
         """Store and load states of the model with this fingerprint. States of other models are refused."""
         self.library = library
         self.fingerprint = fingerprint
+        self.bytes_written = 0
+        """Bytes of all files that this object has written."""
 
     def name(self, parent: str | None, token_ids: np.ndarray) -> str:
         """Return the name of the checkpoint that adds `token_ids` to `parent`: 32 hexadecimal digits.
@@ -53,13 +64,17 @@ class StateStore:
         ids = as_token_ids(token_ids)
         if not ids.size:
             raise StateError("a checkpoint covers at least one token; none was given")
-        prefix = f"sala-checkpoint\0{FORMAT}\0{self.fingerprint}\0{parent or ''}\0"
-        return xxhash.xxh3_128_hexdigest(prefix.encode() + ids.tobytes())
+        return checkpoint_name(self.fingerprint, parent, ids)
 
     def has(self, name: str) -> bool:
-        """Whether the checkpoint is stored and belongs to this model."""
-        with self.library.database.read() as conn:
-            row = find_checkpoint(conn, name)
+        """Whether the checkpoint is stored and belongs to this model. One with a damaged row is discarded."""
+        try:
+            with self.library.database.read() as conn:
+                row = find_checkpoint(conn, name)
+        except CorruptStateError:
+            self.discard(name)
+            self.library.notices.append(f"the row of state {name} was damaged; what it held is read again")
+            return False
         return row is not None and row.fingerprint == self.fingerprint and row.format == FORMAT
 
     def checkpoint(self, name: str) -> CheckpointRow:
@@ -116,7 +131,7 @@ class StateStore:
         with ExitStack() as stack:
             staged = {
                 suffix: stack.enter_context(
-                    stage_file(self._path(name, suffix), encode_tensors(tensors, about | {"kind": _kind(suffix)}))
+                    stage_file(self._path(name, suffix), _encoded(tensors, about | {"kind": _kind(suffix)}))
                 )
                 for suffix, tensors in kinds.items()
             }
@@ -135,8 +150,9 @@ class StateStore:
     def load_snapshot(self, name: str) -> dict[str, Tensor]:
         """Load a checkpoint's snapshot like `load_segment`, and mark its whole chain as used."""
         with self.library.database.write() as conn:
-            row = self._find(conn, name)
+            self._find(conn, name)
             touch_chain(conn, name, time.time())
+            row = self._find(conn, name)
         return self._load(row, SNAPSHOT_SUFFIX, row.snapshot_bytes, row.snapshot_checksum)
 
     def discard(self, name: str) -> int:
@@ -151,6 +167,13 @@ class StateStore:
     def collect_garbage(self) -> int:
         """Call `Library.collect_garbage`, for the states of all models; return the bytes freed."""
         return self.library.collect_garbage()
+
+    @staticmethod
+    def _displace(target: Path) -> None:
+        try:
+            displace_folder(target)
+        except OSError as error:
+            raise storage_error(error, target) from error
 
     def _path(self, name: str, suffix: str) -> Path:
         return self.library.states_folder / (name + suffix)
@@ -188,11 +211,15 @@ class StateStore:
     def _check_quota(self, kinds: Mapping[str, Mapping[str, Tensor]], used: int) -> None:
         limit = self.library.max_state_bytes
         needed = sum(tensor.nbytes for tensors in kinds.values() for tensor in tensors.values())
+        if limit is not None and needed and used + needed > limit and limit >= needed:
+            self.library.make_room(limit - needed)
+            with self.library.database.read() as conn:
+                used = states_bytes(conn)
         if limit is not None and needed and used + needed > limit:
             raise DiskFullError(
                 f"{format_bytes(needed)} of state would not fit: the library's states use "
                 f"{format_bytes(used)} of the {format_bytes(limit)} allowed; nothing was "
-                "lost; delete sessions or raise the limit"
+                "lost; no other session has states that could make room: delete sessions, or raise the limit: `quota`"
             )
 
     def _commit(
@@ -208,7 +235,10 @@ class StateStore:
                 staged.pop(SEGMENT_SUFFIX, None)
                 if row.has_snapshot:
                     staged.pop(SNAPSHOT_SUFFIX, None)
+            for item in staged.values():
+                self._displace(item.target)
             publish(staged.values())
+            self.bytes_written += sum(item.num_bytes for item in staged.values())
             segment, snapshot = staged.get(SEGMENT_SUFFIX), staged.get(SNAPSHOT_SUFFIX)
             now = time.time()
             if segment is not None:
@@ -245,18 +275,30 @@ class StateStore:
             if checksum(data) != expected:
                 raise ValueError("its checksum does not match")
             tensors, metadata = decode_tensors(data)
+            metadata.pop(BODY, None)
             if metadata != self._metadata(row.name, row.parent, row.start, row.end) | {"kind": kind}:
                 raise ValueError("it describes another state")
         except (OSError, EOFError, ValueError) as error:
             with self.library.database.read() as conn:
-                if find_checkpoint(conn, row.name) != row and not path.exists():
-                    raise StateError(
-                        f"the {kind} of {row.name} was deleted just now; go on from an earlier one"
-                    ) from error
+                present = find_checkpoint(conn, row.name)
+            known = present and (present.snapshot_checksum if suffix == SNAPSHOT_SUFFIX else present.segment_checksum)
+            if known != expected:
+                raise StateError(f"the {kind} of {row.name} was deleted just now; go on from an earlier one") from error
             raise CorruptStateError(
                 f"{path.name} cannot be used ({error}); discard it and read again from the state before it"
             ) from error
         return tensors
+
+
+def _encoded(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Iterator[memoryview]:
+    """The file's bytes, with the checksum of everything behind the header in the header.
+
+    With it the row of a file can be made anew, if the database is lost.
+    """
+    digest = xxhash.xxh3_128()
+    for piece in list(encode_tensors(tensors, about))[1:]:
+        digest.update(piece)
+    return encode_tensors(tensors, {**about, BODY: digest.hexdigest()})
 
 
 def _kind(suffix: str) -> str:

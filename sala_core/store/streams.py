@@ -10,16 +10,19 @@ import xxhash
 
 from sala_core.errors import LibraryError, StateError
 from sala_core.events import AnswerStats, Evidence
-from sala_core.store.base import LibraryBase, find_session
+from sala_core.store.base import find_session
 from sala_core.store.checkpoints import drop_rolling_snapshots, find_checkpoint
 from sala_core.store.database import insert_row
+from sala_core.store.integrity.records import load_run
+from sala_core.store.integrity.row_checksums import is_sound
+from sala_core.store.integrity.soundness import LOST_MESSAGE, Soundness
 from sala_core.store.rows import MessageDraft, MessageRow, PartDraft, PartRow
 
-_ID_BYTES = 4
 
-
-class Streams(LibraryBase):
+class Streams(Soundness):
     """The part of the library that keeps the sessions' token streams and conversations."""
+
+    _last_run: tuple[str, np.ndarray] | None = None
 
     def append_parts(self, session_id: str, parts: Sequence[PartDraft]) -> None:
         """Append runs of tokens to the session's stream, all or none.
@@ -41,9 +44,10 @@ class Streams(LibraryBase):
             return [_part_row(row) for row in rows]
 
     def token_ids(self, session_id: str, start: int, end: int) -> np.ndarray:
-        """Return tokens [start, end) of the session's stream, int32 [end - start]. Reads only these from disk.
+        """Return tokens [start, end) of the session's stream, int32 [end - start].
 
-        Raises SessionNotFoundError; LibraryError if the range is not within the stream.
+        Raises SessionNotFoundError; LibraryError if the range is not within the stream; CorruptStateError if a run of
+        tokens does not match its hash.
         """
         with self.database.read() as conn:
             session = find_session(conn, session_id)
@@ -60,20 +64,33 @@ class Streams(LibraryBase):
             ).fetchall()
             for run, first, last in rows:
                 low, high = max(start, first), min(end, last)
-                with conn.blobopen("token_runs", "ids", run, readonly=True) as blob:
-                    blob.seek((low - first) * _ID_BYTES)
-                    data = blob.read((high - low) * _ID_BYTES)
-                ids[low - start : high - start] = np.frombuffer(data, dtype="<i4")
+                ids[low - start : high - start] = self._run(conn, run)[low - first : high - first]
         return ids
 
+    def _run(self, conn: sqlite3.Connection, row: int) -> np.ndarray:
+        """A run of tokens, int32 [n], verified. The last one stays in memory: a reading takes it in many slices."""
+        (key,) = conn.execute("SELECT hash FROM token_runs WHERE row = ?", [row]).fetchone()
+        if self._last_run is None or self._last_run[0] != key:
+            self._last_run = (key, load_run(conn, row))
+        return self._last_run[1]
+
     def messages(self, session_id: str) -> list[MessageRow]:
-        """Return the session's messages in order. Raises SessionNotFoundError."""
-        with self.database.read() as conn:
-            rows = conn.execute(
-                "SELECT * FROM messages WHERE session_id = ? ORDER BY ordinal",
-                [find_session(conn, session_id).id],
-            )
-            return [_message_row(row) for row in rows]
+        """Return the session's messages in order. Raises SessionNotFoundError.
+
+        Damaged ones are made anew from the session's record; if that is not possible, their text says so.
+        """
+        for is_last in (False, True):
+            with self.database.read() as conn:
+                session_id = find_session(conn, session_id).id
+                rows = conn.execute(
+                    "SELECT * FROM messages WHERE session_id = ? ORDER BY ordinal", [session_id]
+                ).fetchall()
+                sound = [is_sound("messages", row) for row in rows]
+                if all(sound) or is_last or self.database.read_only:
+                    each = zip(rows, sound, strict=True)
+                    return [_message_row(row) if is_whole else _lost_message(row) for row, is_whole in each]
+            self.notices += self.mend_session(session_id)
+        raise AssertionError("the second look returns")
 
     def commit_turn(
         self,
@@ -97,8 +114,17 @@ class Streams(LibraryBase):
             session_id = find_session(conn, session_id).id
             _append_parts(conn, session_id, parts)
             _append_messages(conn, session_id, messages)
-            dropped = _set_head(conn, session_id, head, position)
+            dropped = set_head(conn, session_id, head, position)
+            self._store_written(conn, session_id)
         self.remove_files([self.states_folder / name for name in dropped])
+
+    def count_written(self, session_id: str, num_bytes: int) -> None:
+        """Count bytes of state that were written for a session; they are stored when its head moves."""
+        self._written[session_id] = self._written.get(session_id, 0) + num_bytes
+
+    def _store_written(self, conn: sqlite3.Connection, session_id: str) -> None:
+        if written := self._written.pop(session_id, 0):
+            conn.execute("UPDATE sessions SET bytes_written = bytes_written + ? WHERE id = ?", [written, session_id])
 
     def set_head(self, session_id: str, head: str | None, position: int) -> None:
         """Make the checkpoint `head`, which ends at `position`, the session's state; None and 0 for no state.
@@ -107,7 +133,8 @@ class Streams(LibraryBase):
         the checkpoint does not exist, has no snapshot, belongs to another model or does not end at `position`.
         """
         with self.database.write() as conn:
-            dropped = _set_head(conn, find_session(conn, session_id).id, head, position)
+            dropped = set_head(conn, find_session(conn, session_id).id, head, position)
+            self._store_written(conn, session_id)
         self.remove_files([self.states_folder / name for name in dropped])
 
     def reset_session(
@@ -124,7 +151,7 @@ class Streams(LibraryBase):
         """
         with self.database.write() as conn:
             session_id = find_session(conn, session_id).id
-            dropped = _set_head(conn, session_id, None, 0)
+            dropped = set_head(conn, session_id, None, 0)
             conn.execute(
                 "UPDATE sessions SET model = ?, fingerprint = ? WHERE id = ?",
                 [model, fingerprint, session_id],
@@ -134,6 +161,34 @@ class Streams(LibraryBase):
                 _append_parts(conn, session_id, parts)
                 conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
         self.remove_files([self.states_folder / name for name in dropped])
+
+
+def replace_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[PartRow | PartDraft]) -> None:
+    """Give a session another stream: parts that it has, in any order, and new ones. What is left out is dropped.
+
+    The caller sets the head afterwards. Raises as `append_parts`.
+    """
+    stored = conn.execute("SELECT * FROM parts WHERE session_id = ? ORDER BY ordinal", [session_id]).fetchall()
+    same = 0
+    while same < min(len(parts), len(stored)) and getattr(parts[same], "ordinal", None) == same:
+        same += 1
+    conn.execute("DELETE FROM parts WHERE session_id = ? AND ordinal >= ?", [session_id, same])
+    position = stored[same - 1]["end_token"] if same else 0
+    for ordinal, part in enumerate(parts[same:], start=same):
+        if isinstance(part, PartDraft):
+            _append_parts(conn, session_id, [part])
+            position += len(part.token_ids)
+            continue
+        row = stored[part.ordinal]
+        length = row["end_token"] - row["start_token"]
+        kept = {name: row[name] for name in ("session_id", "kind", "run", "document_id", "body_start", "message_id")}
+        place = {"ordinal": ordinal, "start_token": position, "end_token": position + length}
+        insert_row(conn, "parts", kept | place)
+        position += length
+    conn.executemany(
+        "DELETE FROM token_runs WHERE row = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
+        [(row["run"],) for row in stored[same:]],
+    )
 
 
 def _append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[PartDraft]) -> None:
@@ -203,8 +258,17 @@ def _append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequen
         insert_row(conn, "messages", values)
 
 
-def _set_head(conn: sqlite3.Connection, session_id: str, head: str | None, position: int) -> list[str]:
-    """Move the head; return the names of the snapshot files that are no longer needed."""
+def set_head(conn: sqlite3.Connection, session_id: str, head: str | None, position: int) -> list[str]:
+    """Move the head; return the names of the snapshot files that are no longer needed.
+
+    Args:
+        conn: in a write transaction.
+        session_id: the session.
+        head: name of the checkpoint that the session then stands on; None for the beginning.
+        position: tokens that its state holds, where the checkpoint ends.
+
+    Raises StateError for a checkpoint that the session cannot stand on.
+    """
     session = find_session(conn, session_id)
     row = None if head is None else find_checkpoint(conn, head)
     end = row.end if row is not None else 0
@@ -239,6 +303,20 @@ def _part_row(row: sqlite3.Row) -> PartRow:
         document_id=row["document_id"],
         body_start=row["body_start"],
         message_id=row["message_id"],
+    )
+
+
+def _lost_message(row: sqlite3.Row) -> MessageRow:
+    """What is shown of a message whose row is damaged, and of which there is no other copy."""
+    return MessageRow(
+        id=str(row["id"]),
+        role=row["role"] if row["role"] in ("user", "assistant") else "assistant",
+        text=LOST_MESSAGE,
+        thinking="",
+        status="done",
+        evidence=(),
+        stats=None,
+        created_at=float(row["created_at"]),
     )
 
 

@@ -54,7 +54,7 @@ def _examine(opened: Library, *, quick: bool) -> Outcome:
     }
     if soundness != "ok" or foreign:
         reason = f"the database is damaged: SQLite says {soundness!r}, {foreign} rows refer to nothing"
-        return failed("library", reason, "restore library.db from a backup, or choose another --library", figures)
+        return failed("library", reason, "run `repair`, which makes it anew from the files", figures)
     if lost or wrong:
         reason = f"{lost} state files are missing and {wrong} have another size than the database says"
         return failed("library", reason, "run `read SESSION --again` for the sessions that do not open", figures)

@@ -254,7 +254,7 @@ def test_a_full_quota_is_refused_with_sizes_and_nothing_is_stored(tmp_path, save
     with Library.open(tmp_path / "small", max_state_bytes=3000) as library:
         small = StateStore(library, "model-a")
         first = save(into=small)
-        with pytest.raises(DiskFullError, match=r"4.1 KiB .* use 896 B of the 2\.9 KiB allowed"):
+        with pytest.raises(DiskFullError, match=r"4.1 KiB .* use 1.0 KiB of the 2\.9 KiB allowed"):
             save(first, num_tokens=64, into=small)
         assert {path.name for path in library.states_folder.iterdir()} == {
             first + SEGMENT_SUFFIX,
