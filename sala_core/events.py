@@ -14,6 +14,9 @@ from sala_core.ingest import SkippedFile
 ReadPhase = Literal["preparing", "restoring", "reading"]
 _READ_PHASES: Mapping[str, ReadPhase] = {phase: phase for phase in get_args(ReadPhase)}
 _QUESTION_PHASE = "question"
+_ASK_FROM_TOKENS = 32_768
+_ASK_FROM_PART = 10
+"""A user is asked where more tokens than these, and more than a tenth of the session, are read again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +95,52 @@ def progress_from_json(raw: Mapping[str, Any]) -> ReadProgress | PromptProgress 
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadPlan:
+    """What a reading is about to change in a session, and what that costs. Documents are told by name.
+
+    unchanged: number of files that are in the session as they are. moved: "old -> new" of files that were only renamed.
+    gone: files that are not there any more, and whose text stays. removed: documents that are taken out.
+    tokens: of the session afterwards. tokens_read: those that are then prefilled. tokens_new: those of them that belong
+    to new or changed documents; the others stand behind the first change, or are unread.
+    """
+
+    unchanged: int = 0
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    tokens: int = 0
+    tokens_read: int = 0
+    tokens_new: int = 0
+
+    @property
+    def tokens_again(self) -> int:
+        """Tokens that were part of the session before, and are prefilled."""
+        return self.tokens_read - self.tokens_new
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether so much is read again that a user should be asked."""
+        again = self.tokens_again
+        return bool(self.changed or self.removed) and again > _ASK_FROM_TOKENS and again * _ASK_FROM_PART > self.tokens
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Self:
+        """The record that `asdict` gives. Missing keys get defaults, unknown ones are ignored."""
+        names = {key: tuple(map(str, raw.get(key, ()))) for key in ("new", "changed", "moved", "gone", "removed")}
+        counts = {key: int(raw.get(key, 0)) for key in ("unchanged", "tokens", "tokens_read", "tokens_new")}
+        return cls(**names, **counts)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadReceipt:
     """The summary of a reading.
 
     files, pages, tokens: of all named files, the known ones too; tokens include each file's header. tokens_read: what
     the model has prefilled in this reading. tokens_reused: tokens of the session whose state was in memory or in the
-    library.
+    library; tokens_shared of them had only been read in another session, called `shared_with`. plan: what was to be
+    changed. is_declined: the user did not agree to the plan, and nothing was changed.
     """
 
     files: int
@@ -109,6 +152,10 @@ class ReadReceipt:
     skipped: tuple[SkippedFile, ...]
     warnings: tuple[str, ...]
     stopped: bool
+    tokens_shared: int = 0
+    shared_with: str = ""
+    plan: ReadPlan = ReadPlan()
+    is_declined: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
@@ -130,6 +177,10 @@ class ReadReceipt:
             skipped=tuple(SkippedFile.from_json(item) for item in raw.get("skipped", ())),
             warnings=tuple(map(str, raw.get("warnings", ()))),
             stopped=bool(raw.get("stopped", False)),
+            tokens_shared=int(raw.get("tokens_shared", 0)),
+            shared_with=str(raw.get("shared_with", "")),
+            plan=ReadPlan.from_json(raw.get("plan", {})),
+            is_declined=bool(raw.get("is_declined", False)),
         )
 
 
@@ -137,7 +188,9 @@ class ReadReceipt:
 class Evidence:
     """A passage of a document that the model attended to while it answered.
 
-    Lines and pages count from 1. score: the passage's share of the squared attention that all document tokens received.
+    Lines, pages and rows count from 1. score: the passage's share of the squared attention that all document tokens
+    received. rows: first and last row of a table, the header counted; None in other documents. header: the names of its
+    columns, also of a sheet.
     """
 
     document: str
@@ -147,10 +200,14 @@ class Evidence:
     line_end: int
     text: str
     score: float
+    rows: tuple[int, int] | None = None
+    header: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types."""
-        return asdict(self)
+        """The record as JSON types; without rows and header where it has none."""
+        raw = asdict(self)
+        rows, header = raw.pop("rows"), raw.pop("header")
+        return raw | ({"rows": list(rows)} if rows else {}) | ({"header": header} if rows or header else {})
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -163,6 +220,8 @@ class Evidence:
             line_end=int(raw.get("line_end", 1)),
             text=str(raw.get("text", "")),
             score=float(raw.get("score", 0)),
+            rows=(int(rows[0]), int(rows[1])) if (rows := raw.get("rows")) else None,
+            header=str(raw.get("header", "")),
         )
 
 

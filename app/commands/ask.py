@@ -117,6 +117,7 @@ def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
                 "line_end": item.line_end,
                 "text": item.text,
                 "score": item.score,
+                **({"rows": list(item.rows), "header": item.header} if item.rows else {}),
             }
             for item in answer.evidence
         ],
@@ -149,15 +150,16 @@ def answer_notes(answer: Answer) -> str:
     if answer.evidence:
         lines += ["", "Evidence:"]
     for rank, item in enumerate(answer.evidence, start=1):
-        where = place(item.page, item.line_start, item.line_end)
+        where = place(item.page, item.line_start, item.line_end, item.rows, item.document)
         lines += [
             f"{rank:3}. {item.document}, {where} (score {item.score:.3f})",
+            *([f"     Columns: {item.header}"] if item.header else []),
             f"     {_excerpt(item.text)}",
         ]
     if answer.quotations:
         lines += ["", "Quotations found word for word:"]
     for quotation in answer.quotations:
-        where = place(quotation.page, quotation.line_start, quotation.line_end)
+        where = place(quotation.page, quotation.line_start, quotation.line_end, document=quotation.document)
         lines.append(f"  “{_excerpt(quotation.text)}” {quotation.document}, {where}")
     seconds = answer.seconds_prefill + answer.seconds_decode
     lines += [

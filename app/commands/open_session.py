@@ -16,6 +16,7 @@ from app.grammar.parser import Arguments
 from sala_core.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
+    from sala_core.engine.engine import Engine
     from sala_core.session.session import Session
     from sala_core.store.library import Library
 
@@ -28,9 +29,18 @@ class OpenSession:
     seconds_load: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenLibrary:
+    """A library and a model, and the seconds that loading the model took."""
+
+    library: Library
+    engine: Engine
+    seconds_load: float
+
+
 @contextmanager
-def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenSession]:
-    """Open the library and the session with the requested model. Both are closed after the block.
+def open_library(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenLibrary]:
+    """Open the library and load the requested model. The library is closed after the block.
 
     A session that does not exist (without `create`) or is open elsewhere is refused before the model is loaded.
     Raises SalaError: SessionNotFoundError, SessionBusyError, or a ModelError.
@@ -42,15 +52,25 @@ def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterato
         _check_free(library, arguments.session, create=create)
         importing = time.monotonic()
         from sala_core import Engine
-        from sala_core.session.session import Session
 
         started += time.monotonic() - importing  # the import of torch is not part of `seconds_load`
         with LoadLines() as lines:
             engine = Engine.load(
                 arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
             )
-        with Session.open(library, engine, arguments.session, create=create) as session:
-            yield OpenSession(session=session, seconds_load=time.monotonic() - started)
+        yield OpenLibrary(library=library, engine=engine, seconds_load=time.monotonic() - started)
+        library.tidy()
+
+
+@contextmanager
+def open_session(arguments: Arguments, folder: Path, *, create: bool) -> Iterator[OpenSession]:
+    """Open library, model and session; all are closed after the block. Raises as `open_library`."""
+    with open_library(arguments, folder, create=create) as opened:
+        from sala_core.session.session import Session
+
+        started = time.monotonic()
+        with Session.open(opened.library, opened.engine, arguments.session, create=create) as session:
+            yield OpenSession(session=session, seconds_load=opened.seconds_load + time.monotonic() - started)
 
 
 def _check_free(library: Library, name: str, *, create: bool) -> None:

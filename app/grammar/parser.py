@@ -13,6 +13,10 @@ from app.grammar.bench import PARTS, BenchArguments, add_bench_options
 from app.grammar.doctor import DoctorArguments, add_doctor_options
 from app.grammar.download import DownloadArguments, add_download_options
 from app.grammar.eval import EvalArguments, add_eval_options
+from app.grammar.files import add_file_options, files_usage_error, split_sources
+from app.grammar.folders import add_change_options, add_remove_options, read_usage_error
+from app.grammar.library import add_quota_options, add_verify_options, verify_usage_error
+from app.grammar.portable import add_export_options, add_import_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
 from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE, THINKING_BUDGET
 from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
@@ -37,17 +41,42 @@ class Arguments:
     library: Path | None = None
     """Folder of the library; None means the user's data folder."""
     model: str = DEFAULT_MODEL
+    model_given: bool = False
+    """Whether the command line names the model."""
+    quota: int | None = 0
+    """Bytes that states may take; None for no quota, 0 to leave it as it is."""
     device: str = "auto"
     kv: Literal["auto", "bf16", "int8", "fp8"] = "auto"
     bos: Literal["auto", "on", "off"] = "auto"
     port: int | None = None
     """None means the default port, or a free port if the default port is in use."""
     browser: bool = True
+    window: bool = False
+    """Show the page in a native window instead of a browser."""
     session: str = ""
     new_session: str = ""
+    archive: Path | None = None
+    """The file that `export` writes, or `import` reads."""
+    with_state: bool = True
+    """Whether the model's state is written, or taken, with the session."""
     paths: tuple[Path, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """What `read` fetches from the network first."""
+    everything: bool = False
+    """Also read generated, minified and ignored files."""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    """Patterns of files, as in `.gitignore`."""
     again: bool = False
     """Read the session's stored texts again, for another model or a newer state format."""
+    drop_gone: bool = False
+    """Take out the texts of files that are not in their folder any more."""
+    watch: bool = False
+    """Go on reading what changes until Ctrl-C."""
+    documents: tuple[str, ...] = ()
+    """Names of documents, or the ends of their names."""
+    yes: bool = False
+    """Do not ask before much is read again, or something is fetched."""
     question: str = ""
     json: bool = False
     max_tokens: int | None = None
@@ -116,15 +145,20 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
     own, pytest_args = _split_pytest_arguments(list(argv))
     parser = build_parser(program)
     namespace = parser.parse_args(own)
+    namespace.model_given = namespace.model is not None
+    namespace.model = namespace.model or DEFAULT_MODEL
     if namespace.command in _RECORDS:
         setattr(namespace, namespace.command, _RECORDS[namespace.command](namespace))
     if usage_error := _usage_error(namespace):
+        parser.error(usage_error)
+    split_sources(namespace)
+    if namespace.command == "read" and (usage_error := files_usage_error(namespace)):
         parser.error(usage_error)
     if namespace.command is None:
         namespace.command = "page"
     names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
     values = {name: getattr(namespace, name) for name in names}
-    for name in ("paths", "operations", "cards"):
+    for name in ("paths", "addresses", "include", "exclude", "operations", "cards", "documents"):
         values[name] = tuple(values.get(name, ()))
     return Arguments(**{**values, "pytest_args": tuple(pytest_args)})
 
@@ -132,10 +166,14 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
 def _usage_error(namespace: argparse.Namespace) -> str | None:
     """Return what is wrong with options that are valid one by one, if anything."""
     command = namespace.command
-    if command is not None and (namespace.port is not None or not namespace.browser):
-        return f"--port and --no-browser belong to the page, not to {command}"
-    if command == "read" and not namespace.paths and not namespace.again:
-        return "read needs a PATH, or --again"
+    if command is not None and (namespace.port is not None or not namespace.browser or namespace.window):
+        return f"--port, --no-browser and --window belong to the page, not to {command}"
+    if namespace.window and not namespace.browser:
+        return "--window opens a window and --no-browser opens none; leave one out"
+    if command == "read" and (reason := read_usage_error(namespace)):
+        return reason
+    if command == "verify":
+        return verify_usage_error(namespace, model_given=namespace.model_given)
     if command == "quantize" and namespace.layout == "autogptq" and namespace.format == "gptq_v2":
         return "--layout autogptq needs --format gptq: AutoGPTQ reads no other format"
     if command == "bench" and namespace.what == "model" and (unknown := sorted(set(namespace.only) - set(PARTS))):
@@ -156,6 +194,7 @@ def build_parser(program: str = "launch.py") -> argparse.ArgumentParser:
         help=f"port of the page (default: {DEFAULT_PORT}, or a free one)",
     )
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
+    parser.add_argument("--window", action="store_true", help="open a native window, no browser (installs pywebview)")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     _add_session_commands(commands)
     _add_model_commands(commands)
@@ -166,8 +205,12 @@ def build_parser(program: str = "launch.py") -> argparse.ArgumentParser:
 def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     read = _command(commands, "read", "read files and folders into a session, creating it; run it again to continue")
     _add_session(read)
-    read.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a file or a folder")
+    add_file_options(read)
     read.add_argument("--again", action="store_true", help="read the session's stored texts again with this model")
+    add_change_options(read)
+    remove = _command(commands, "remove", "take documents out of a session, and read again what stands behind them")
+    _add_session(remove)
+    add_remove_options(remove)
 
     ask = _command(commands, "ask", "ask one question; prints the answer and its evidence")
     _add_session(ask)
@@ -193,6 +236,14 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     _add_session(fork)
     fork.add_argument("new_session", metavar="NEW", help="name of the copy")
     _add_session(_command(commands, "delete", "delete a session and what no other session uses"))
+    export = _command(commands, "export", "write a session to one file: texts, conversation, the model's state")
+    _add_session(export)
+    add_export_options(export)
+    add_import_options(_command(commands, "import", "take the session in a file into the library"))
+    verify = "check the library, or what one SESSION needs; with --model: all files of that model, by their checksums"
+    add_verify_options(_command(commands, "verify", verify))
+    _command(commands, "repair", "mend the library; makes its database anew from the files beside it if need be")
+    add_quota_options(_command(commands, "quota", "show or limit the disk space of saved states"))
 
 
 def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -210,7 +261,6 @@ def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     add_quantize_options(quantize)
     bench = _command(commands, "bench", "measure the kernels or the model on this machine; writes a CSV and plots")
     add_bench_options(bench)
-    _command(commands, "verify", "read all files of the model, and compare them with their checksums")
     evals = _command(commands, "eval", "evaluate a model, here or behind an endpoint, on long texts")
     add_eval_options(evals)
     doctor = _command(commands, "doctor", "examine machine, card and model; writes a report to attach to a bug report")
@@ -255,7 +305,7 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
     group.add_argument(
         "--model",
         metavar="NAME_OR_PATH",
-        default=argparse.SUPPRESS if suppress else DEFAULT_MODEL,
+        default=argparse.SUPPRESS if suppress else None,
         help="embedded, a folder, or the name of a downloaded model (default: embedded)",
     )
     group.add_argument(

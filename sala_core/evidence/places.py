@@ -149,6 +149,8 @@ def _evidence(span: DocumentSpan, start: int, end: int, score: float, lines: Sou
         page=place.page,
         line_start=place.line_start,
         line_end=place.line_end,
+        rows=place.rows,
+        header=place.header,
         text=_place_text(lines, place),
         score=round(score, 4),
     )

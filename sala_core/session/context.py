@@ -25,5 +25,5 @@ class SessionContext:
 
     def take_warnings(self) -> tuple[str, ...]:
         """The warnings since the last call. The list in `state` is empty afterwards."""
-        warnings, self.state.warnings = self.state.warnings, []
+        warnings, self.state.warnings = self.state.warnings + self.library.take_notices(), []
         return tuple(warnings)

@@ -8,12 +8,18 @@ from typing import Self
 
 from sala_core.engine.engine import Engine
 from sala_core.engine.generate import Token
+from sala_core.engine.release_memory import release_memory
 from sala_core.engine.sampling import SamplingParams
-from sala_core.errors import SessionNotFoundError, StateMismatchError
+from sala_core.errors import (
+    SalaError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StateMismatchError,
+)
 from sala_core.events import Answer, PromptProgress, ReadProgress, ReadReceipt
-from sala_core.ingest import Limits
+from sala_core.ingest import FileChoice, Limits
 from sala_core.session.context import SessionContext
-from sala_core.session.reading import Reading, retokenized_parts
+from sala_core.session.reading import Approve, Reading, ReadOrder, retokenized_parts
 from sala_core.session.state import SessionState
 from sala_core.session.stream import StreamWriter
 from sala_core.session.turn import Turn
@@ -52,6 +58,7 @@ class Session:
             state: of an earlier Session of the same session; None starts without one in memory.
         """
         self._lock = lock
+        self._is_new = self._read_nothing = False
         self.state = state or SessionState(library, engine, row.id)
         writer = StreamWriter(engine.tokenizer, engine.chat)
         self._context = SessionContext(
@@ -80,16 +87,21 @@ class Session:
 
         Raises SessionNotFoundError, SessionBusyError (another process or thread has it open).
         """
+        is_new = False
         try:
             row = library.session(name)
         except SessionNotFoundError:
             if not create:
                 raise
-            row = library.create_session(name, model=engine.name, fingerprint=engine.fingerprint)
+            try:
+                row, is_new = library.create_session(name, model=engine.name, fingerprint=engine.fingerprint), True
+            except SessionExistsError:  # another process has just begun to read into it: its lock says so
+                row = library.session(name)
         with ExitStack() as stack:
             row = stack.enter_context(library.lock_session(row.id))
             session = cls(library, engine, row, stack, state)
-            session._lock = stack.pop_all()
+            session.state.warnings += library.take_notices()
+            session._lock, session._is_new = stack.pop_all(), is_new
             return session
 
     def __enter__(self) -> Self:
@@ -101,9 +113,15 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Wait until everything that was read is on disk, then release the lock."""
+        """Wait until everything that was read is on disk, then release the lock.
+
+        A session that `open` has created, and into which nothing could be read, is deleted.
+        """
         self.state.settle()
         self._lock.close()
+        if self._is_new and self._read_nothing:
+            self._is_new = False
+            self._context.library.delete_if_blank(self._context.session_id)
 
     @property
     def row(self) -> SessionRow:
@@ -116,16 +134,52 @@ class Session:
         return self._context.engine.sampling_defaults
 
     def read(
-        self, paths: Sequence[Path], *, should_stop: Callable[[], bool] = never, limits: Limits | None = None
+        self,
+        paths: Sequence[Path],
+        *,
+        should_stop: Callable[[], bool] = never,
+        limits: Limits | None = None,
+        choice: FileChoice | None = None,
+        drop_gone: bool = False,
+        approve: Approve | None = None,
     ) -> Iterator[ReadProgress | ReadReceipt]:
         """Read files and folders into the session; the last event is the receipt.
 
-        A file that the session has already, with the same name and text, is not read again. So the same call continues
-        a reading that was stopped or killed. Without paths it continues whatever is unread. Raises IngestError for a
-        path that does not exist, StateMismatchError, DiskFullError, MemoryBudgetError.
+        A file that the session has already is not read again, so the same call continues a reading that was stopped or
+        killed. The text of a file that has changed since takes the place of the old one, which leaves the token stream;
+        what stands behind it is prefilled again. Without paths it continues whatever is unread.
+
+        Args:
+            paths: files and folders.
+            should_stop: ends the reading when it returns True.
+            limits: bounds on the files; None for the defaults.
+            choice: which files of a folder are wanted; None for the defaults.
+            drop_gone: take out the texts of files that are not in their folders any more.
+            approve: asked before anything is changed; None agrees.
+
+        Raises IngestError for a path that does not exist, StateMismatchError, DiskFullError, MemoryBudgetError.
         """
         self._check_model()
-        yield from Reading(self._context, limits).run(paths, should_stop)
+        order = ReadOrder(paths=tuple(paths), drop_gone=drop_gone, limits=limits, choice=choice or FileChoice())
+        try:
+            for event in Reading(self._context, order).run(should_stop, approve):
+                if isinstance(event, ReadReceipt):
+                    self._read_nothing = not event.stopped
+                yield event
+        except SalaError:
+            self._read_nothing = True
+            raise
+
+    def remove(
+        self, document_ids: Sequence[str], *, should_stop: Callable[[], bool] = never, approve: Approve | None = None
+    ) -> Iterator[ReadProgress | ReadReceipt]:
+        """Take documents out of the session, and prefill again what stands behind them; the last event is the receipt.
+
+        Ids that the session does not have are passed over. Earlier turns stay, with their evidence. Their files are not
+        read again with their folder, only by their own paths. Arguments and errors as for `read`.
+        """
+        self._check_model()
+        yield from Reading(self._context, ReadOrder(remove=tuple(document_ids))).run(should_stop, approve)
 
     def ask(
         self, question: str, sampling: SamplingParams | None = None, *, should_stop: Callable[[], bool] = never
@@ -151,16 +205,19 @@ class Session:
         finally:
             if not saved:
                 self.state.forget()
+            release_memory()
 
     def reset(self) -> None:
         """Hand the session to this engine's model; its next reading or question reads everything again.
 
-        The stored tokens stay where the tokenizer is the same. Otherwise they are made again from texts and messages.
+        The stored tokens stay where the tokenizer is the same and nothing is damaged. Otherwise they are made again
+        from texts and messages.
         """
         library, engine, session_id = self._context.library, self._context.engine, self._context.session_id
         documents = library.documents(session_id)
         own = engine.tokenizer.fingerprint
         same = all(row.tokenizer_fingerprint == own for row in documents) and bool(documents)
+        same = same and not library.is_session_damaged(session_id)
         library.reset_session(
             session_id,
             model=engine.name,

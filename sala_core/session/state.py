@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch import Tensor
 from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import HEADROOM_TOKENS, check_budget
 from sala_core.engine.speculation import DraftIndex
-from sala_core.errors import CorruptStateError
+from sala_core.errors import CorruptStateError, StateError, StateMismatchError
 from sala_core.events import ReadPhase, ReadProgress
 from sala_core.model.state import SalaState
+from sala_core.session.known_states import last_snapshot, snapshot_before
+from sala_core.session.read_ahead import read_ahead
 from sala_core.session.segment_writer import SegmentWriter
-from sala_core.session.stream import FileFinder, document_spans, segment_ends
-from sala_core.store import Library, PartRow
+from sala_core.session.stream import FileFinder, document_spans, is_fixed, segment_ends
+from sala_core.store import Library, PartRow, SessionRow
 from sala_core.store.states import StateStore
 
 _RATE_WINDOW_S = 10.0
@@ -26,8 +29,8 @@ class SessionState:
     """The model state of one session, in memory and on disk. The caller holds the session's lock.
 
     `state` is None until it is needed, and whenever it may differ from the checkpoint at the session's head.
-    tokens_read, tokens_reused, load_s: of the last `catch_up`. warnings: damage that was found on disk, and repaired by
-    reading again.
+    tokens_read, tokens_reused, load_s: of the last `catch_up`. tokens_shared: those of the reused ones that only
+    another session had read, `shared_with`. warnings: damage that was found on disk, and repaired by reading again.
     """
 
     def __init__(self, library: Library, engine: Engine, session_id: str) -> None:
@@ -41,6 +44,8 @@ class SessionState:
         self._drafts: DraftIndex | None = None
         self.tokens_read = 0
         self.tokens_reused = 0
+        self.tokens_shared = 0
+        self.shared_with = ""
         self.load_s = 0.0
         self.warnings: list[str] = []
 
@@ -54,7 +59,7 @@ class SessionState:
     def forget(self) -> None:
         """Drop the state in memory. The next `catch_up` restores it from disk."""
         self.settle()
-        self.state = None
+        self.state = self._drafts = None
 
     def settle(self) -> None:
         """Wait until all writes have ended. What could not be saved is not in the library, and is read again."""
@@ -79,9 +84,11 @@ class SessionState:
         files = FileFinder(document_spans(parts, self._library.documents(row.id)))
         meter = _Meter(files, row.num_tokens)
         started = time.monotonic()
-        self.tokens_read = 0
+        self.tokens_read = self.tokens_shared = 0
+        self.shared_with = ""
+        row = self._go_back(row, parts)
         if self._head != row.head:
-            self.forget()
+            self._rewind(row)
         check_budget(self._engine, row.num_tokens, state=self.state)
         if self.state is None:
             yield from self._restore(parts, row.num_tokens, meter)
@@ -151,11 +158,14 @@ class SessionState:
             parent=parent, token_ids=ids, start=start, segment=segment, snapshot=snapshot, keep=keep
         )
         assert stored == name
+        written, self._store.bytes_written = self._store.bytes_written, 0
+        self._library.count_written(self._session_id, written)
         if commit:
             self._library.set_head(self._session_id, name, start + len(ids))
 
     def _segment_ends(self, parts: Sequence[PartRow], start: int, end: int) -> list[tuple[int, bool]]:
-        return segment_ends(parts, start, end, chunk_tokens=self._engine.chunk_tokens)
+        changed = self._library.first_changed_token(self._session_id)
+        return segment_ends(parts, start, end, chunk_tokens=self._engine.chunk_tokens, first_changed=changed)
 
     def _restore(self, parts: Sequence[PartRow], num_tokens: int, meter: "_Meter") -> Iterator[ReadProgress]:
         """Rebuild the state from the last usable snapshot. Discards damaged checkpoints and tries earlier ones."""
@@ -163,21 +173,73 @@ class SessionState:
             name, position = self._last_snapshot(parts, num_tokens)
             state = self._engine.new_state()
             _reserve(state, num_tokens)
+            reading = name or ""
             try:
-                for checkpoint in self._store.chain(name) if name else []:
+                chain = self._store.chain(name) if name else []
+                for checkpoint, loading in read_ahead(chain, lambda row: self._store.load_segment(row.name)):
                     reading = checkpoint.name
-                    state.append_segment(self._store.load_segment(checkpoint.name), checkpoint.end)
+                    segment = loading.result()
+                    with _as_damage(checkpoint.name):
+                        state.append_segment(segment, checkpoint.end)
                     yield meter.progress("restoring", checkpoint.end)
                 if name:
-                    state.restore_snapshot(self._store.load_snapshot(name), position)
-            except CorruptStateError as error:
+                    snapshot = self._store.load_snapshot(name)
+                    with _as_damage(name):
+                        state.restore_snapshot(snapshot, position)
+            except StateError as error:
                 self.warnings.append(f"{error}; the damaged part is read again")
-                self._store.discard(reading)
+                if not isinstance(error, StateMismatchError):
+                    self._store.discard(reading)
+                if self._library.session(self._session_id).head == name:  # not discarded, or not there at all
+                    self._library.set_head(self._session_id, None, 0)
+                self._go_back(self._library.session(self._session_id), parts)
                 continue
-            if name != self._library.session(self._session_id).head:
+            row = self._library.session(self._session_id)
+            if name is not None and name != row.head:
+                self._note_shared(name, position - row.position)
+            if name != row.head:
                 self._library.set_head(self._session_id, name, position)
             self.state, self._head = state, name
             return
+
+    def _note_shared(self, name: str, num_tokens: int) -> None:
+        """Record whose checkpoint it is, if another session stands on it: tokens that are not read again."""
+        owner = self._library.session_that_shares(name, self._session_id)
+        if owner is not None:
+            self.shared_with, self.tokens_shared = owner, num_tokens
+
+    def _go_back(self, row: SessionRow, parts: Sequence[PartRow]) -> SessionRow:
+        """Move the head back to where an uninterrupted reading would have cut the stream, if more is to be read.
+
+        The tokens behind that place, fewer than a segment, are prefilled again in the chunks that they now belong to.
+        """
+        fixed = partial(is_fixed, parts, chunk_tokens=self._engine.chunk_tokens)
+        if row.position == row.num_tokens or fixed(row.position):
+            return row
+        name, position = snapshot_before(self._store, row.head, row.position, fixed)
+        self._library.set_head(row.id, name, position)
+        return self._library.session(row.id)
+
+    def _rewind(self, row: SessionRow) -> None:
+        """Bring the state in memory back to the session's head; drop it if it never was there."""
+        self.settle()
+        state, self._drafts = self.state, None
+        try:
+            if state is not None and row.head is None:
+                state.clear()
+                self._head = None
+                return
+            if state is not None and self._head is not None and row.head is not None:
+                chain = {each.name: each.end for each in self._store.chain(self._head)}
+                if chain.get(row.head) == row.position <= state.position:
+                    snapshot = self._store.load_snapshot(row.head)
+                    state.set_position(row.position)
+                    state.restore_snapshot(snapshot, row.position)
+                    self._head = row.head
+                    return
+        except StateError:
+            pass  # the state is restored from disk, which says what is damaged
+        self.forget()
 
     def _last_snapshot(self, parts: Sequence[PartRow], num_tokens: int) -> tuple[str | None, int]:
         """Name and end of the last stored checkpoint with a snapshot that fits the session's tokens.
@@ -185,17 +247,17 @@ class SessionState:
         It is the session's head, or a later checkpoint of another session with the same tokens.
         """
         row = self._library.session(self._session_id)
-        best, best_end = row.head, row.position
-        parent = row.head
-        start = row.position
-        for end, _ in self._segment_ends(parts, start, num_tokens):
-            parent = self._store.name(parent, self._library.token_ids(row.id, start, end))
-            if not self._store.has(parent):
-                break
-            if self._store.checkpoint(parent).has_snapshot:
-                best, best_end = parent, end
-            start = end
-        return best, best_end
+        ends = [end for end, _ in self._segment_ends(parts, row.position, num_tokens)]
+        return last_snapshot(self._store, row.head, row.position, ends, partial(self._library.token_ids, row.id))
+
+
+@contextmanager
+def _as_damage(name: str) -> Iterator[None]:
+    """Raise CorruptStateError for a checkpoint of this model that holds other tensors than the model makes."""
+    try:
+        yield
+    except StateMismatchError as error:
+        raise CorruptStateError(f"{name} holds other tensors than its model makes: {error}") from error
 
 
 def _reserve(state: SalaState, num_tokens: int) -> None:

@@ -72,28 +72,57 @@ class StreamWriter:
 
 
 def segment_ends(
-    parts: Sequence[PartRow], start: int, end: int, *, chunk_tokens: int = CHUNK_TOKENS
+    parts: Sequence[PartRow],
+    start: int,
+    end: int,
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+    first_changed: int | None = None,
 ) -> list[tuple[int, bool]]:
     """Where checkpoints end while tokens start ... end - 1 are prefilled, and whether each keeps its snapshot.
 
-    Checkpoints end at the multiples of SEGMENT_TOKENS, or of chunk_tokens where that is larger; at the end of each
-    document of at least SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than its prefill);
-    and at `end`. Snapshots are kept at `end`, at the ends of those documents and at multiples of SNAPSHOT_TOKENS.
+    Checkpoints end at the fixed places of the stream (`is_fixed`), and at `end`. Snapshots are kept at `end`, at the
+    last fixed place before it, from which a later reading goes on, at the ends of large documents, at multiples of
+    SNAPSHOT_TOKENS, and at the last checkpoint before the documents that have changed before: they are the most likely
+    to change again.
 
     Args:
         parts: the session's stream.
         start, end: the tokens to prefill.
         chunk_tokens: tokens per prefill chunk.
+        first_changed: where the first document begins that was changed and read again; None if there is none.
     """
-    books = {
-        part.end
-        for part in parts
-        if part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS and start < part.end <= end
-    }
+    books = {part.end for part in parts if _is_book(part)}
+    places = books | _turn_bounds(parts)
     segment = max(SEGMENT_TOKENS, chunk_tokens)
     grid = range((start // segment + 1) * segment, end + 1, segment)
-    ends = sorted({*grid, *books, end} - {start})
-    return [(at, at == end or at in books or at % SNAPSHOT_TOKENS == 0) for at in ends]
+    fixed = {*grid, *(at for at in places if start < at <= end)}
+    ends = sorted({*fixed, end} - {start})
+    stable = max((at for at in ends if at <= (first_changed or 0)), default=end)
+    kept = {end, stable, max(fixed, default=end)}
+    return [(at, at in kept or at in books or at % SNAPSHOT_TOKENS == 0) for at in ends]
+
+
+def is_fixed(parts: Sequence[PartRow], position: int, *, chunk_tokens: int = CHUNK_TOKENS) -> bool:
+    """Whether every reading of the stream ends a checkpoint at this position, however it is stopped and continued.
+
+    These are the multiples of SEGMENT_TOKENS, or of chunk_tokens where that is larger; the ends of documents of at
+    least SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than its prefill); and the
+    beginning and the end of every turn. A reading that begins at one of them gives the state of one that was never
+    stopped, bit for bit: it cuts the tokens into the same chunks.
+    """
+    if position % max(SEGMENT_TOKENS, chunk_tokens) == 0 or position in _turn_bounds(parts):
+        return True
+    return any(part.end == position and _is_book(part) for part in parts)
+
+
+def _is_book(part: PartRow) -> bool:
+    return part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS
+
+
+def _turn_bounds(parts: Sequence[PartRow]) -> set[int]:
+    """Where turns begin and end."""
+    return {part.start if part.kind == "user" else part.end for part in parts if part.kind in ("user", "assistant")}
 
 
 def document_spans(parts: Sequence[PartRow], documents: Sequence[DocumentRow]) -> list[DocumentSpan]:

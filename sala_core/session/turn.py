@@ -22,7 +22,9 @@ from sala_core.model.forward import AttentionTrace
 from sala_core.model.state import Mark, SalaState
 from sala_core.session.answer_text import AnswerText
 from sala_core.session.context import SessionContext
+from sala_core.session.folders.staleness import stale_notes
 from sala_core.session.stream import document_spans
+from sala_core.session.text_mending import load_text
 from sala_core.store import MessageDraft, PartDraft
 
 _CACHED_SOURCE_MAPS = 32
@@ -128,11 +130,13 @@ class Turn:
         content, end = decoded.content, decoded.end
         text = content.without_copies(end.repeated_chars if end else 0).strip()
         evidence = find_evidence(self._trace, spans, self._start, context.engine.model.layout, source_map)
+        quotations = verify_quotations(text, _by_evidence(spans, evidence), source_map)
+        shown = {item.document_id for item in evidence} | {item.document_id for item in quotations}
         return Answer(
             text=text,
             thinking=content.thinking.strip(),
             evidence=evidence,
-            quotations=verify_quotations(text, _by_evidence(spans, evidence), source_map),
+            quotations=quotations,
             tokens_reused=context.state.tokens_reused,
             tokens_read=context.state.tokens_read + len(self._prompt.token_ids),
             tokens_generated=len(decoded.ids),
@@ -141,7 +145,7 @@ class Turn:
             seconds_decode=decoded.ended - (decoded.first or decoded.ended),
             finish_reason=end.reason if end else "stopped",
             model=context.engine.name,
-            warnings=context.take_warnings(),
+            warnings=(*context.take_warnings(), *stale_notes(context.library, context.session_id, shown)),
             think=self._sampling.think,
             thinking_budget=self._sampling.thinking_budget if context.engine.thinks else None,
             tokens_thinking=decoded.tokens_thinking,
@@ -184,11 +188,12 @@ class _Sources:
     def _load(self, document_id: str) -> SourceMap | None:
         """A document's source map; None, and a warning, where its stored text is damaged."""
         try:
-            encoded = self._context.library.load_document(document_id)
+            encoded = load_text(self._context, document_id)
         except CorruptStateError as error:
             self._context.state.warnings.append(str(error))
             return None
-        return SourceMap(encoded.document.text, encoded.document.page_starts, encoded.token_starts)
+        document = encoded.document
+        return SourceMap(document.text, document.page_starts, encoded.token_starts, media_type=document.media_type)
 
 
 @dataclass(kw_only=True)

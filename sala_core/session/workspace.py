@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -14,9 +15,10 @@ from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import MAX_TOKENS, tokens_that_fit
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import IngestError, LibraryError, ModelError, SalaError, SessionBusyError
-from sala_core.events import DeviceNote, KernelProgress, LoadEvent
+from sala_core.events import DeviceNote, KernelProgress, LoadEvent, ReadReceipt
 from sala_core.model.checkpoint import EMBEDDED
 from sala_core.model.state import KvKind
+from sala_core.session.folders.watchers import Watchers
 from sala_core.session.job_runner import Event, JobRunner, JobView, Task
 from sala_core.session.session import Session
 from sala_core.session.state import SessionState
@@ -26,6 +28,7 @@ from sala_core.text.stream_start import BosChoice
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
 """How long the files of an unfinished reading are kept."""
 _INCOMING = "incoming"
+_MAX_REASONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +106,12 @@ class Workspace:
         self._device_note = ""
         self._kernels: KernelProgress | None = None
         self._held: tuple[str, SessionState] | None = None
+        self._nothing_read: dict[str, str] = {}
         self._runner = JobRunner(self.library, library_folder / "logs")
         self._runner.call(self._load)
         self._runner.call(self._tidy)
+        self.watchers = Watchers(self.library, self.submit_read, self._is_active)
+        self.watchers.resume()
 
     def model_info(self) -> ModelInfo:
         """The model, and whether it is ready."""
@@ -159,12 +165,47 @@ class Workspace:
         request = ReadRequest(paths=tuple(map(str, paths)))
 
         def work(task: Task) -> Generator[Event, None, None]:
-            with self._open(session_id) as session:
-                yield from session.read(paths, should_stop=task.should_stop)
+            try:
+                with self._open(session_id) as session:
+                    yield from session.read(paths, should_stop=task.should_stop)
+            except IngestError:
+                self._runner.call(partial(self._drop_blank, session_id, task))
+                raise
+            if isinstance(task.result, ReadReceipt) and not (task.result.files or task.result.stopped):
+                self._runner.call(partial(self._drop_blank, session_id, task))
             if not task.should_stop():
                 self._drop_uploads(paths)
 
         return self._runner.submit(session_id, request, work)
+
+    def submit_remove(self, session_id: str, document_ids: Sequence[str]) -> str:
+        """Queue the removal of documents from a session, and return the job's id.
+
+        What stands behind them is read again. Raises SessionBusyError.
+        """
+        self._check_idle(session_id)
+
+        def work(task: Task) -> Generator[Event, None, None]:
+            with self._open(session_id) as session:
+                yield from session.remove(document_ids, should_stop=task.should_stop)
+
+        return self._runner.submit(session_id, ReadRequest(remove=tuple(document_ids)), work)
+
+    def removal_cost(self, session_id: str, document_id: str) -> int:
+        """How many tokens are read again at most if a document is removed: those behind it, and up to the last state
+        that is kept before it. Raises SessionNotFoundError."""
+        parts = self.library.parts(session_id)
+        start = next((part.start for part in parts if part.document_id == document_id), None)
+        if start is None:
+            return 0
+        row, end = self.library.session(session_id), parts[-1].end
+        length = sum(part.end - part.start for part in parts if part.document_id == document_id)
+        known = self.library.last_kept_token(row.head, start) if row.head else 0
+        return end - length - known
+
+    def take_nothing_read(self, session_id: str) -> str:
+        """Why a session that a reading had begun is gone: nothing could be read. "" if that is not so."""
+        return self._nothing_read.pop(session_id, "")
 
     def new_upload_folder(self) -> Path:
         """A new folder beside the library, to be filled and given to `submit_read` as `owned_folder`.
@@ -246,6 +287,7 @@ class Workspace:
 
     def close(self) -> None:
         """Stop all jobs, save what is read, and close the library."""
+        self.watchers.close()
         self._runner.close()
         shutil.rmtree(self._incoming, ignore_errors=True)
         self.library.close()
@@ -268,13 +310,31 @@ class Workspace:
 
     def _tidy(self) -> None:
         """Free what crashes and unfinished readings have left: unused states, texts, uploads."""
-        self.library.collect_garbage()
+        self.library.tidy()
         sessions = {row.id for row in self.library.sessions()}
         known = {*sessions, _INCOMING}  # another process with this library may be receiving an upload
         oldest = time.time() - _UPLOAD_AGE_S
         for folder in self._uploads.glob("*/*"):
             if folder != self._incoming and (folder.parent.name not in known or _changed_at(folder) < oldest):
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _drop_blank(self, session_id: str, task: Task) -> None:
+        """Delete a session whose only reading has read nothing, and keep the reason for the page."""
+        receipt = task.result
+        try:
+            job = self.library.job(task.row.id)
+            if len(self.library.jobs(session_id)) > 1 or not self.library.delete_if_blank(session_id):
+                return
+        except LibraryError:
+            return
+        skipped = receipt.skipped if isinstance(receipt, ReadReceipt) else ()
+        reasons = [job.error] if job.error else [f"{item.name}: {item.reason}" for item in skipped]
+        more = f" and {len(reasons) - _MAX_REASONS:,} more" if len(reasons) > _MAX_REASONS else ""
+        why = "; ".join(reasons[:_MAX_REASONS]) + more or "there is no file that can be read"
+        self._nothing_read[session_id] = f"Nothing was read. {why}"
+
+    def _is_active(self, session_id: str) -> bool:
+        return self.active_job(session_id) is not None
 
     def _check_idle(self, session_id: str) -> None:
         if self.active_job(session_id) is not None:

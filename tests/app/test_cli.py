@@ -95,7 +95,7 @@ class FakeSession:
     def __exit__(self, *error):
         self.calls.append("closed")
 
-    def read(self, paths, *, should_stop):
+    def read(self, paths, *, should_stop, **options):
         self.calls.append(("read", [str(path) for path in paths]))
         yield from self._play(should_stop)
 

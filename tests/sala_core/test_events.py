@@ -10,6 +10,7 @@ from sala_core.events import (
     Evidence,
     PromptProgress,
     Quotation,
+    ReadPlan,
     ReadProgress,
     ReadReceipt,
     progress_from_json,
@@ -29,7 +30,10 @@ PROMPT_PROGRESS = '{"phase": "question", "tokens_done": 17, "tokens_total": 17}'
 RECEIPT = (
     '{"files": 1, "pages": 0, "tokens": 34352, "tokens_read": 34377, "tokens_reused": 0, "seconds": 3.87722168099981, '
     '"skipped": [{"name": "files/x.bin", "path": "/books/files/x.bin", "reason": "binary, not text"}], '
-    '"warnings": ["a.pdf: page 3: no text (scanned?)"], "stopped": false}'
+    '"warnings": ["a.pdf: page 3: no text (scanned?)"], "stopped": false, "tokens_shared": 512, '
+    '"shared_with": "other", '
+    '"plan": {"unchanged": 7, "new": [], "changed": ["b.txt"], "moved": ["c.txt -> d.txt"], "gone": ["e.txt"], '
+    '"removed": [], "tokens": 40000, "tokens_read": 34377, "tokens_new": 377}, "is_declined": false}'
 )
 EVIDENCE = (
     '{"document": "files/common-sense.txt", "document_id": "dbb0f9cabdcd7b7fc435385babc6f52b", "page": null, '
@@ -59,7 +63,7 @@ ANSWER = f'{{"text": "Him.", "thinking": "Hm.", "evidence": [{EVIDENCE}], {STATS
         (Quotation, QUOTATION),
         (AnswerStats, STATS),
         (Answer, ANSWER),
-        (ReadRequest, '{"paths": ["/books"]}'),
+        (ReadRequest, '{"paths": ["/books"], "remove": ["dbb0f9ca"]}'),
         (RereadRequest, '{"paths": []}'),
         (AskRequest, '{"question": "Who stole the tarts?"}'),
     ],
@@ -67,6 +71,12 @@ ANSWER = f'{{"text": "Him.", "thinking": "Hm.", "evidence": [{EVIDENCE}], {STATS
 def test_stored_json_reads_back_and_is_written_the_same(record, text):
     assert json.dumps(record.from_json(json.loads(text)).to_json()) == text
     assert record.from_json(json.loads(text) | {"a key of a later version": 1}) == record.from_json(json.loads(text))
+
+
+def test_a_receipt_of_an_early_version_has_no_plan():
+    raw = {"files": 1, "tokens": 9, "tokens_read": 9, "seconds": 0.5, "skipped": [], "warnings": [], "stopped": False}
+    receipt = ReadReceipt.from_json(raw)
+    assert (receipt.plan, receipt.shared_with, receipt.is_declined) == (ReadPlan(), "", False)
 
 
 def test_progress_is_recognized_by_its_phase():

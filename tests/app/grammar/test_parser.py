@@ -17,6 +17,17 @@ def test_without_a_command_it_is_the_page():
     [
         (["read", "s", "--again"], {"command": "read", "session": "s", "paths": (), "again": True}),
         (["read", "s", "a", "b c"], {"command": "read", "session": "s", "paths": (Path("a"), Path("b c"))}),
+        (
+            ["read", "s", "a", "https://example.com/x", "git@example.com:o/n.git", "C:\\a", "./https:/x", "a:b"],
+            {
+                "paths": (Path("a"), Path("C:\\a"), Path("./https:/x"), Path("a:b")),
+                "addresses": ("https://example.com/x", "git@example.com:o/n.git"),
+            },
+        ),
+        (
+            ["read", "s", "a", "--all", "--include", "*.js", "--include", "dist/", "--exclude", "*.log"],
+            {"everything": True, "include": ("*.js", "dist/"), "exclude": ("*.log",)},
+        ),
         (["ask", "s", "why?"], {"command": "ask", "session": "s", "question": "why?", "json": False}),
         (
             ["ask", "s", "why?", "--json", "--max-tokens", "5", "--temperature", "0", "--seed", "7"],
@@ -68,6 +79,7 @@ def test_common_options_stand_before_or_after_every_command(command):
         ["ask", "s"],
         ["ask", "s", " "],
         ["read", "s"],
+        ["read", "s", "https://example.com", "--watch"],
         ["read", " ", "p"],
         ["ask", "s", "q", "--max-tokens", "0"],
         ["ask", "s", "q", "--temperature", "-1"],

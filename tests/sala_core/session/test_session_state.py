@@ -90,7 +90,9 @@ def test_what_is_in_memory_already_needs_no_further_memory(engine, library, writ
         last(session.read([write_book("long.txt", 150, 1)]))
         free = memory_for(engine, 1000)
         monkeypatch.setattr(memory_plan.psutil, "virtual_memory", lambda: free)
-        assert last(session.read([write_book("short.txt", 20, 2)])).tokens_read < 1000
+        before = session.state.state
+        assert last(session.read([write_book("short.txt", 20, 2)])).tokens_read == session.row.num_tokens > 1000
+        assert session.state.state is before, "its memory is used again, and it begins again at a fixed place"
         session.state.forget()
         with pytest.raises(MemoryBudgetError):
             list(session.ask("Who came?", GREEDY))

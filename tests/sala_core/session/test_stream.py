@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sala_core.evidence.places import DocumentSpan
 from sala_core.model.fingerprint import CHUNK_TOKENS
-from sala_core.session.stream import SEGMENT_TOKENS, SNAPSHOT_TOKENS, FileFinder, segment_ends
+from sala_core.session.stream import SEGMENT_TOKENS, SNAPSHOT_TOKENS, FileFinder, is_fixed, segment_ends
 from sala_core.store import PartRow
 
 LENGTHS = st.one_of(
@@ -57,9 +57,13 @@ def test_checkpoints_cover_the_reading_and_end_at_the_right_tokens(parts, data):
     assert all(b - a <= SEGMENT_TOKENS for a, b in zip(edges, ends, strict=False))
     books = {row.end for row in rows if row.kind == "document" and row.end - row.start >= SNAPSHOT_TOKENS}
     grid = {at for at in range(0, end + 1, SEGMENT_TOKENS) if at > start}
-    assert set(ends) - {end} == (grid | {at for at in books if start < at <= end}) - {end}
+    turns = {row.start for row in rows if row.kind == "user"} | {row.end for row in rows if row.kind == "assistant"}
+    fixed = grid | {at for at in books | turns if start < at <= end}
+    assert set(ends) - {end} == fixed - {end}
+    assert all(is_fixed(rows, at) for at in fixed)
+    assert is_fixed(rows, end) == (end % SEGMENT_TOKENS == 0 or end in books | turns)
     for at, kept in found:
-        assert kept == (at == end or at in books or at % SNAPSHOT_TOKENS == 0)
+        assert kept == (at in (end, max(fixed, default=end)) or at in books or at % SNAPSHOT_TOKENS == 0)
 
 
 @settings(max_examples=50, deadline=None)
@@ -74,7 +78,7 @@ def test_a_reading_stopped_at_a_checkpoint_continues_with_the_same_ones(start, l
 def test_a_stop_between_checkpoints_costs_at_most_one_more():
     rows = stream_of([("document", 3 * SEGMENT_TOKENS)])
     stopped = segment_ends(rows, 0, SEGMENT_TOKENS + 100)
-    assert stopped == [(SEGMENT_TOKENS, False), (SEGMENT_TOKENS + 100, True)]
+    assert stopped == [(SEGMENT_TOKENS, True), (SEGMENT_TOKENS + 100, True)]
     assert segment_ends(rows, SEGMENT_TOKENS + 100, 3 * SEGMENT_TOKENS)[0] == (2 * SEGMENT_TOKENS, False)
 
 

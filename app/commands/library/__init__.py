@@ -1,0 +1,1 @@
+"""Commands that check, mend and limit the library as a whole."""
