@@ -75,10 +75,31 @@ def ago(timestamp: float, now: float | None = None) -> str:
     return f"{moment.tm_mday} {time.strftime('%b %Y', moment)}"
 
 
-def place(page: int | None, line_start: int, line_end: int) -> str:
-    """Write the place of a passage: 'page 3, lines 12–14', or 'line 7' if the document has no pages."""
+_PAGE_WORDS = {
+    **dict.fromkeys(("pptx", "pptm", "ppsx", "ppsm", "potx", "potm", "odp", "otp", "fodp"), "slide"),
+    **dict.fromkeys(("xlsx", "xlsm", "xltx", "xltm", "ods", "ots", "fods"), "sheet"),
+}
+"""Suffix of a document -> what its pages are called."""
+
+
+def place(
+    page: int | None, line_start: int, line_end: int, rows: tuple[int, int] | None = None, document: str = ""
+) -> str:
+    """Write the place of a passage: 'page 3, lines 12–14', 'slide 3, line 40', 'line 7' if the document has no pages.
+
+    Args:
+        page: None in a document without pages.
+        line_start, line_end: of the passage.
+        rows: first and last row of a table, which take the place of the lines.
+        document: its name, which tells whether its pages are slides or sheets.
+    """
+    if rows is not None:
+        return f"row {count(rows[0])}" if rows[0] == rows[1] else f"rows {count(rows[0])}–{count(rows[1])}"
     lines = f"line {count(line_start)}" if line_start == line_end else f"lines {count(line_start)}–{count(line_end)}"
-    return lines if page is None else f"page {count(page)}, {lines}"
+    if page is None:
+        return lines
+    word = _PAGE_WORDS.get(document.lower().rpartition(".")[2], "page")
+    return f"{word} {count(page)}, {lines}"
 
 
 def thought_for(seconds: float | None, ended_by: str = "") -> str:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 # soon as anything else runs on the machine, and next to a web server something always does.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# oneDNN keeps the compiled code of every shape of matrices that it has multiplied, and torch's layer above it keeps a
+# second list; 1,024 entries each by default, some 300 KB an entry. Questions have ever new lengths, so both lists grew
+# with every question. A reading or an answer uses fewer than 64 shapes at a time.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "64")
+
 __all__ = ["Engine", "Finished", "PromptProgress", "SalaError", "SalaState", "SamplingParams", "Token"]
 
 _EXPORTS = {

@@ -16,13 +16,16 @@
     │   └── TrainError
     ├── MemoryBudgetError
     ├── IngestError
+    │   └── FetchError
     ├── StateError
     │   ├── StateMismatchError
     │   └── CorruptStateError
     ├── LibraryError
+    │   ├── LibraryDamagedError
     │   ├── SessionNotFoundError
     │   ├── SessionExistsError
     │   ├── SessionBusyError
+    │   ├── ArchiveError
     │   └── DiskFullError
     ├── EvalError
     ├── BenchError
@@ -104,6 +107,10 @@ class IngestError(SalaError):
     """A file cannot be read as a document. The message is the reason shown to the user."""
 
 
+class FetchError(IngestError):
+    """An address cannot be fetched as requested."""
+
+
 class StateError(SalaError):
     """A model state cannot be saved or restored."""
 
@@ -120,6 +127,10 @@ class LibraryError(SalaError):
     """The library on disk cannot serve the request."""
 
 
+class LibraryDamagedError(LibraryError):
+    """The database is missing, damaged or older than the files beside it. `repair` makes it anew from them."""
+
+
 class SessionNotFoundError(LibraryError):
     """No session has this name."""
 
@@ -130,6 +141,10 @@ class SessionExistsError(LibraryError):
 
 class SessionBusyError(LibraryError):
     """Another process holds the session for writing."""
+
+
+class ArchiveError(LibraryError):
+    """A `.sala` file cannot be written, or what it holds cannot be taken in."""
 
 
 class DiskFullError(LibraryError):

@@ -40,6 +40,7 @@ OUTSIDE_THE_ERROR_TREE = {
     "sala_core.bench.child.ChildOutOfMemory": "a measurement process ran out of memory; the run records it and goes on",
     "sala_core.evals.endpoint._Busy": "the server is busy; the request is sent again",
     "sala_core.ingest.parser_process.ReadingStoppedError": "ends a reading that was asked to stop",
+    "sala_core.ingest.parsers.ocr.tesseract.RecognitionError": "a page is not recognized; the receipt tells why",
     "sala_core.ingest.parsers.result.ParseError": "crosses from a parser to its process, which reports it as text",
     "sala_core.model.chunk_pipeline.PipelineAborted": "wakes the threads that wait for one that failed",
     "sala_core.quantize.solver.QuantizeStopped": "ends a run that was asked to stop",

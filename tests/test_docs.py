@@ -112,6 +112,17 @@ def test_the_core_readme_names_functions_that_their_modules_define(root):
     assert wrong == []
 
 
+def test_every_promise_on_security_names_tests_that_exist(root):
+    text = (root / ".github" / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.partition("## What is protected")[2].partition("\nNetwork:")[0].split("\n- **")[1:]
+    assert len(promises) > 8
+    assert [promise.partition(".")[0] for promise in promises if "tests/" not in promise] == []
+    for name in re.findall(r"`(tests/[\w/]+\.py::\w+)`", text):
+        file, _, test = name.partition("::")
+        assert (root / file).exists(), name
+        assert test in definitions(root / file), name
+
+
 def test_the_readme_is_short(root):
     assert len((root / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
 

@@ -157,7 +157,7 @@ class Endpoint:
             raise _Busy(f"cannot be reached ({reason})", 0.0) from error
         try:
             answer = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._malformed(raw.decode("utf-8", "replace")) from error
         if not isinstance(answer, dict):
             raise self._malformed(raw.decode("utf-8", "replace"))

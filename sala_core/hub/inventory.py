@@ -207,7 +207,7 @@ def _ends_where_its_header_says(file: Path) -> bool:
             header = json.loads(stream.read(length)) if length <= _MAX_HEADER_BYTES else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return bool(ends) and 8 + length + max(ends) == file.stat().st_size
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return False
 
 

@@ -75,7 +75,7 @@ def _shard_names(index: Path) -> list[str]:
     try:
         content: Any = json.loads(index.read_text(encoding="utf-8"))
         names = sorted({str(name) for name in content["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index.name} of the model has no weight_map") from error
     for name in names:
         if PurePosixPath(name).name != name or not name.endswith(".safetensors"):

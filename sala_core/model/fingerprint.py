@@ -16,8 +16,10 @@ STATE_FORMAT = 1
 
 CHUNK_TOKENS = 1024
 """Tokens per prefill chunk on a CPU; on a card, this times a power of two. Chunks end at multiples of their length, so
-that calls which end there give the same state, bit for bit, as one call. A call that ends between two multiples cuts a
-chunk in two; the sums then have another order, and the state differs by rounding."""
+that calls which end there give the same state, bit for bit, as one call, with any number of CPU threads. A call that
+ends between two multiples cuts a chunk in two; the sums then have another order, and the state differs by rounding. A
+session therefore never goes on between two multiples, except where every reading of its stream cuts it
+(`sala_core.session.stream.is_fixed`)."""
 
 _IMPLIED = {"attn_qk_norm": False}
 """Config fields that are left out of the fingerprint at this value. States saved before a field existed imply it."""

@@ -91,7 +91,7 @@ def read_journal(root: Path) -> dict[str, Any] | None:
         content = json.loads((root / UNFINISHED / JOURNAL).read_text(encoding="utf-8"))
         texts = isinstance(content["name"], str) and isinstance(content["revision"], str)
         return content if texts and isinstance(content["digests"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

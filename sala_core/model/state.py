@@ -204,6 +204,12 @@ class SalaState:
             cache.set_length(position)
         self.position = position
 
+    @torch.inference_mode()
+    def clear(self) -> None:
+        """Make the state that of no tokens. Its memory stays reserved."""
+        self.set_position(0)
+        self.linear_states.zero_()
+
     def mark(self) -> "Mark":
         """Remember the present position and linear states, for `Mark.rewind`."""
         return Mark(self)

@@ -31,7 +31,7 @@ def read_state(state: SalaState, file: Path, fingerprint: str) -> SalaState:
     damaged.
     """
     try:
-        data = read_whole(file, file.stat().st_size)
+        data = read_whole(file.resolve(), file.stat().st_size)
     except (OSError, EOFError) as error:
         raise CorruptStateError(f"cannot read the state {file}: {error}") from error
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]

@@ -107,7 +107,7 @@ def _spaced_rows(stream: np.ndarray, prefix: np.ndarray, samples: int, longest: 
 
 def _choose_files(paths: Sequence[Path], enough_bytes: int) -> list[Path]:
     """The files under `paths`; from a large collection every n-th file, so that about `enough_bytes` remain."""
-    files = [file for file in walk(paths, Limits()) if not isinstance(file, SkippedFile)]
+    files = [file for file in walk(paths, Limits(), open_archives=False) if not isinstance(file, SkippedFile)]
     step = max(1, min(sum(file.num_bytes for file in files) // enough_bytes, len(files) // 16))
     return [Path(file.path) for file in files[::step]]
 
