@@ -206,7 +206,7 @@ class ParserProcess:
         last_deadline = deadline + limits.max_ocr_s
         while True:
             try:
-                reply = child.replies.get(timeout=_POLL_S)
+                reply = child.replies.get(timeout=min(_POLL_S, max(0.0, deadline - time.monotonic())))
                 if not (reply.header and reply.header.get("is_progress")):
                     return (reply.header, reply.text) if reply.header else ({"is_dead": True}, b"")
                 deadline = min(time.monotonic() + limits.max_parse_s, last_deadline)

@@ -140,7 +140,7 @@ class Reading:
         context, document = self._context, item.document
         if not self._survey.add(document):
             return
-        self._files += 1
+        self._files += document.media_type != TREE_MEDIA_TYPE
         self._pages += len(document.page_starts)
         self._warnings += [f"{document.name}: {warning}" for warning in document.warnings]
         self._warnings += _replaced(document, context.engine.tokenizer)
@@ -168,7 +168,7 @@ class Reading:
     def _count(self, rows: Sequence[DocumentRow]) -> None:
         """Count documents that are in the session as they are, once for each file."""
         lengths = self._lengths()
-        self._files += len(rows)
+        self._files += sum(row.media_type != TREE_MEDIA_TYPE for row in rows)
         self._pages += sum(row.num_pages for row in rows)
         self._tokens += sum(lengths[row.id] for row in rows)
         if self._order.paths:

@@ -60,7 +60,7 @@ def refuse_lost_database(folder: Path) -> None:
 
 def can_write(folder: Path) -> bool:
     """Whether the library in `folder` can be changed by this process. True where there is none."""
-    if not (folder / DATABASE).exists():
+    if not os.path.exists(folder / DATABASE):  # also where the folder may not be entered, which opening then reports
         return True
     return all(os.access(path, os.W_OK) for path in (folder, folder / DATABASE))
 

@@ -181,11 +181,12 @@ def read_more(window, tmp_path):
     window.upload(write_pdf(tmp_path / "report.pdf"))
     assert "3 pages" in receipt(window, "1 file · 3 pages")
     window.read_path(str(write_code(tmp_path / "project")))
-    expect(window.page.locator("#documents li")).to_have_count(4, timeout=_PATIENCE_S * 1000)
+    expect(window.page.locator("#documents li")).to_have_count(5, timeout=_PATIENCE_S * 1000)
     shown = receipt(window, "2 files ·")
     assert "project/.env" in shown
     assert "project/build" in shown
-    assert window.documents() == ["novel.txt", "report.pdf", "project/.gitignore", "project/src/main.py"]
+    code = ["project (files)", "project/src/main.py", "project/.gitignore"]
+    assert window.documents() == ["novel.txt", "report.pdf", *code]
 
 
 def ask_and_see_evidence(window):
@@ -195,7 +196,7 @@ def ask_and_see_evidence(window):
     wait_for(lambda: len(window.live_text()) > len(early), "more of the answer")
     window.wait_answers(1, _PATIENCE_S)
     assert window.evidence()
-    assert all(re.search(r"novel\.txt|report\.pdf|project/", place) for place in window.evidence())
+    assert all(re.search(r"novel\.txt|report\.pdf|project[/ ]", place) for place in window.evidence())
     assert any(re.search(r"lines? \d+", place) for place in window.evidence())
 
 

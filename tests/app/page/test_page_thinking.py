@@ -40,12 +40,13 @@ def test_thinking_is_collapsed_and_timed_while_it_goes_on_and_afterwards(thinker
     thinker.wait_answers(1)
     for _ in range(2):
         thought = page.locator("#history .thinking")
+        words = thought.get_by_text("Perhaps 0 carriages")
         expect(thought).to_have_count(1)
         expect(thought).to_contain_text(re.compile(r"Thought for \d s, up to its limit"))
-        expect(page.get_by_text("Perhaps 0 carriages")).to_be_hidden()
-        expect(page.get_by_text("because the model only repeated itself")).to_be_visible()
+        expect(words).to_be_hidden()
+        expect(page.locator("#history .ending")).to_contain_text("because the model only repeated itself")
         thought.locator("summary").click()
-        expect(page.get_by_text("Perhaps 0 carriages")).to_be_visible()
+        expect(words).to_be_visible()
         thinker.reload()
 
 
