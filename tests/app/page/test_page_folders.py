@@ -195,7 +195,8 @@ def test_a_refusal_is_shown_with_its_reason(window, workspace, tmp_path):
     words = '{"detail": "the library\'s <b>disk</b> is full"}'
     window.page.evaluate(
         """words => { const real = window.fetch; window.fetch = (to, how) => how && how.method === "POST"
-           && String(to).endsWith("api/uploads") ? Promise.resolve(new Response(words, {status: 507})) : real(to, how); }""",
+           && String(to).endsWith("api/uploads")
+           ? Promise.resolve(new Response(words, {status: 507})) : real(to, how); }""",
         words,
     )
     window.drop(folder)

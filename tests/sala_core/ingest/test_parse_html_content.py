@@ -116,6 +116,7 @@ def test_list_items_keep_their_numbers(markup: str, text: str) -> None:
         ("<tr><th rowspan=2>pier<th colspan=2>price<tr><th>day<th>night<tr><td rowspan=2>north<td>4<td>7<tr><td>5<td>8",
          "pier | price | price\npier | day | night\nnorth | 4 | 7\nnorth | 5 | 8"),
         ("<tr><td colspan=2>sum<td>9<tr><td>a<td>b<td>c", "sum |  | 9\na | b | c"),
+        ("<tr><th colspan=2>Fares<tr><th rowspan=2>pier<th>day<tr><th>night", "Fares |\npier | day\npier | night"),
         ("<tr><td rowspan=0>r<td>1<tr><td>2<tr><td>3", "r | 1\nr | 2\nr | 3"),
         ("<tr><td>a<br>b<td><p>c<p>d<tr><td><ul><li>e<li>f</ul><td>g", "a b | c d\n- e - f | g"),
         ("<tr><td>a<td><table><tr><td>1<td>2<tr><td>3<td>4</table><td>b", "a | 1, 2; 3, 4 | b"),
@@ -126,6 +127,14 @@ def test_list_items_keep_their_numbers(markup: str, text: str) -> None:
 )  # fmt: skip
 def test_cells_stay_under_their_headings(rows: str, text: str) -> None:
     assert html_to_text(f"<table>{rows}</table>") == text + "\n"
+
+
+def test_one_cell_of_several_lines_does_not_cost_the_other_rows_their_columns() -> None:
+    rows = [f"<tr><td>{number}<td>{number * number}" for number in range(1, 10)]
+    block = "<tr><td>code<td><pre>one\n  two</pre>"
+    expected = "".join(f"{number} | {number * number}\n" for number in range(1, 10)) + "code\n\none\n  two\n"
+    assert html_to_text(f"<table>{''.join(rows)}{block}</table>") == expected
+    assert html_to_text(f"<table>{rows[0]}{block}</table>") == "1\n1\ncode\n\none\n  two\n"
 
 
 def test_preformatted_text_is_exact() -> None:

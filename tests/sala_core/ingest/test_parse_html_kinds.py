@@ -34,6 +34,14 @@ from sala_core.ingest.parsers.result import ParseError, ParseLimits
         ("see <a href='#c1'>1</a>, (<a href='#e2'>2</a>), Fig.&nbsp;<a href='#f3'>3</a>", "see 1, (2), Fig. 3"),
         ("word<label class='margin-toggle'></label><input type=checkbox class=margin-toggle>"
          "<span class=sidenote>Note.</span> next", "word Note. next"),
+        ("<dl class='footnote brackets'><dt class=label><span>1</span><span>(<a href='#a'>1</a>,<a href='#b'>2</a>)"
+         "</span></dt><dd><p>One.</p></dd><dt><a href='#c'>2</a></dt><dd><p>Two.</p></dd></dl>",
+         "[1] One.\n[2] Two."),
+        ("<aside class=footnote><span class=label>[<a href='#a'>1</a>]</span><p>One.</p></aside>"
+         "<aside class=footnote><p>a</p><p>b</p></aside>", "[1] One.\n\na\n\nb"),
+        ("<aside class=footnote><span class=label>[1]</span> Loose <b>words</b>.</aside>"
+         "<dl class=footnote><dt>(a)</dt><dt>2</dt><dd>Two<ul><li>x</ul></dd><dt>3</dt></dl>",
+         "[1] Loose words.\n\n[(a)]\n[2] Two\n\n- x\n\n[3]"),
         # what stands in the text only for the screen or the printed book
         ("some<span class=pagenum>[Pg 12]</span>thing", "something"),
         ("har<span epub:type=pagebreak>12</span>bour<span role=doc-pagebreak>xiv</span>", "harbour"),
@@ -83,6 +91,11 @@ from sala_core.ingest.parsers.result import ParseError, ParseLimits
         # pictures and drawings
         ("The number <img alt='x^2'>is <img alt=Pier>four, <img alt='“T'>he", "The number x^2 is Pier four, “The"),
         ("<img title='A map'> <img alt='' title=no>", "A map"),
+        ("<figure><img alt='A map'><figcaption>A <b>map</b></figcaption></figure><img alt='A map'>", "A map\n\nA map"),
+        # blocks of code beside each other, and the button that copies them
+        ("<pre><code>import os;</code><code>require('os');</code><button>copy</button></pre>",
+         "import os;\nrequire('os'); copy"),
+        ("<pre><code>one\n</code><code>two</code> <button>copy</button></pre>", "one\ntwo copy"),
         ("<img alt=A class=lazy><noscript><img alt=A></noscript><noscript><p>no</p><img alt='A chart'></noscript>",
          "A A chart"),
         ("<svg><text><tspan x=0 dy=1em>line one</tspan><tspan x=0 dy=1em>two</tspan></text></svg>", "line one two"),

@@ -149,6 +149,10 @@ def test_a_saved_page_is_read_without_its_pictures(parse: Any) -> None:
             "<v Ann>R&amp;D <00:02.000><c.red>is</c> 5 < 6\n",
             "00:01.000 --> 00:03.000\nAnn: R&D is 5 < 6\n",
         ),
+        (
+            "WEBVTT\n   \n  \n6e2b/12-0\n0:0:0.0 --> 0:1:3.54\n<v Ann>At nine.</v>\n",
+            "0:0:0.0 --> 0:1:3.54\nAnn: At nine.\n",
+        ),
         ("no times here\n", "no times here\n"),
     ],
 )

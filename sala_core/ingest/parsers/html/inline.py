@@ -25,6 +25,7 @@ class InlineRenderer:
         self.language = ""
         self.is_heading = False
         self.last_alt = ""
+        self.caption = ""  # of the present figure
         self.num_cells = 0
         self.num_pre = 0
         self.num_quotes = 0
@@ -119,6 +120,8 @@ class InlineRenderer:
     def _picture(self, element: Element) -> None:
         alt = element.get("alt") if "alt" in element.attributes else element.get("title") or element.get("aria-label")
         self.last_alt = alt = " ".join(alt.split())
+        if alt == self.caption:
+            return
         if len(alt) == 1 or _LETTERS.fullmatch(alt):
             # the first letter of a chapter, or a letter that the font does not have
             self.writer.words(alt)
@@ -162,7 +165,7 @@ class InlineRenderer:
             self.writer.line()
 
     def _button(self, element: Element) -> None:
-        if self.writer.is_in_word:
+        if self.writer.is_in_word or (self.num_pre and self.writer.is_after_sign):
             self.writer.space()
         self.render(element.children)
         self.writer.pad()

@@ -62,6 +62,8 @@ class Renderer(InlineRenderer):
             else:
                 if node.name == "img" and index and _is_picture(nodes[index - 1]):
                     self.writer.space()
+                if node.name == "code" and self.num_pre and index and _is_code(nodes[index - 1]):
+                    self.writer.line()
                 self._element(node)
         self._depth -= 1
 
@@ -189,6 +191,38 @@ class Renderer(InlineRenderer):
         self.render(element.children)
         self.writer.line(2 if is_paragraph else 1)
 
+    def _figure(self, element: Element) -> None:
+        """A picture whose alternative text is its caption is described once."""
+        children = (child for child in element.children if isinstance(child, Element))
+        caption = next((child for child in children if child.name == "figcaption"), None)
+        outer, self.caption = self.caption, " ".join(caption.text().split()) if caption else ""
+        self._block(element)
+        self.caption = outer
+
+    def _definitions(self, element: Element) -> None:
+        """Terms and what they mean, or an aside. Notes of docutils are either: each begins with its number."""
+        is_note = not {"footnote", "citation"}.isdisjoint(element.get("class").split())
+        if not is_note or not any(map(_is_note_label, element.children)):
+            self._block(element)
+            return
+        self.writer.line(2 if element.name == "dl" else 1)
+        label, outer = "", self.writer.waiting_mark
+        for child in [*element.children, None]:
+            if child is None or _is_note_label(child):
+                if label and self.writer.waiting_mark not in ("", outer):  # a note without words
+                    self.writer.restore_mark(outer)
+                    self.writer.words(label)
+                self.writer.line()
+            if isinstance(child, Element) and _is_note_label(child):
+                label = re.sub(r"(?<=\S)\s*\(.*", "", " ".join(child.text().split()))  # links back to the text
+                label = label if label.startswith("[") or not label else f"[{label}]"
+                self.writer.mark(f"{label} " if label else "")
+            elif child is not None:
+                self.num_items += 1
+                self.render([child])
+                self.num_items -= 1
+        self.writer.line(2 if element.name == "dl" else 1)
+
     def _heading(self, element: Element) -> None:
         self.has_blocks = True
         mark = self.writer.waiting_mark
@@ -311,6 +345,18 @@ def _is_picture(node: Element | str) -> bool:
     return isinstance(node, Element) and node.name == "img" and len(node.get("alt")) > 1
 
 
+def _is_note_label(node: Element | str) -> bool:
+    """Whether it is the number of a note as docutils marks it."""
+    if isinstance(node, str):
+        return False
+    return node.name == "dt" or (node.name == "span" and "label" in node.get("class").split())
+
+
+def _is_code(node: Element | str) -> bool:
+    """Whether it is a block of code; inside `pre` another one beside it is its other version, or the next line."""
+    return isinstance(node, Element) and node.name == "code"
+
+
 _HANDLERS: dict[str, Callable[[Renderer, Element], None]] = {
     **{name: Renderer._heading for name in HEADINGS},
     **{name: Renderer._list for name in ("ol", "ul", "menu", "dir")},
@@ -320,11 +366,14 @@ _HANDLERS: dict[str, Callable[[Renderer, Element], None]] = {
     **{name: Renderer._choice for name in ("select", "datalist")},
     **{name: Renderer._gauge for name in ("meter", "progress")},
     "a": Renderer._link,
+    "aside": Renderer._definitions,
     "br": Renderer._line_break,
     "button": Renderer._button,
+    "dl": Renderer._definitions,
     "epub:switch": Renderer._switch,
     "head": Renderer._head,
     "iframe": Renderer._frame,
+    "figure": Renderer._figure,
     "frame": Renderer._frame,
     "img": Renderer._picture,
     "input": Renderer._input,

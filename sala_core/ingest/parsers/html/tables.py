@@ -70,8 +70,8 @@ def _span(cell: Element, name: str, least: int) -> int:
 def lay_out(rows: list[list[Cell]], texts: list[list[str]]) -> list[list[str]]:
     """Return one list of texts per row, in which every text stands in its column.
 
-    A text that spans rows is repeated in each, as is a heading (`th`) in the columns that it spans; other cells that
-    span columns are followed by empty ones. rows, texts: the same cells.
+    A text that spans rows is repeated in each, as is a heading (`th`) in the columns that it spans, unless it is alone
+    in its row; other cells that span columns are followed by empty ones. rows, texts: the same cells.
     """
     max_columns = _max_columns(rows)
     num_left = 1000 + 20 * sum(len(row) for row in rows)  # cells: spans must not fill the memory
@@ -80,12 +80,13 @@ def lay_out(rows: list[list[Cell]], texts: list[list[str]]) -> list[list[str]]:
     for index, (row, row_texts) in enumerate(zip(rows, texts, strict=True)):
         line: list[str] = []
         next_spanning: dict[int, tuple[int, str]] = {}
+        is_title = len(row) == 1 and not spanning
         for cell, text in zip(row, row_texts, strict=True):
             while len(line) in spanning:
                 line.append(spanning[len(line)][1])
             num_rows = min(cell.num_rows or len(rows), len(rows) - index) - 1
             for offset in range(min(cell.num_columns, max_columns) if num_left > 0 else 1):
-                shown = text if offset == 0 or cell.element.name == "th" else ""
+                shown = text if offset == 0 or (cell.element.name == "th" and not is_title) else ""
                 if num_rows > 0 and num_left > 0:
                     next_spanning[len(line)] = (num_rows, shown if len(shown) <= _MAX_REPEATED_CHARS else "")
                 line.append(shown)

@@ -35,6 +35,11 @@ class Writer:
         return bool(self._pieces) and not self._newlines and not self._space and self._pieces[-1][-1].isalnum()
 
     @property
+    def is_after_sign(self) -> bool:
+        """Whether the last thing written in the present line was no white space."""
+        return bool(self._pieces) and not self._newlines and not self._space and not self._pieces[-1][-1].isspace()
+
+    @property
     def is_after_digit(self) -> bool:
         """Whether the last thing written was a digit, with no space after it."""
         return self.is_in_word and self._pieces[-1][-1].isdigit()

@@ -6,6 +6,7 @@ from ..html.tree import Element
 from .omml import math_element
 from .package import Package
 from .render import element
+from .sheets.number_format import is_date_format, shown_number
 from .xml_tree import Node
 
 Inline = list[Element | str]
@@ -90,12 +91,14 @@ def chart(root: Node) -> Inline:
         content.append(element("p", f"Chart: {words}"))
     columns: list[tuple[str, dict[int, str]]] = []
     categories: dict[int, str] = {}
+    is_1904 = any(node.get("val", "1") in ("1", "true") for node in root.all("c:date1904"))
     for series in root.below("c:ser"):
         name = series.child("c:tx")
         values = series.child("c:val") or series.child("c:yVal")
         keys = series.child("c:cat") or series.child("c:xVal")
-        columns.append((_series_name(name) if name else "", _points(values) if values else {}))
-        for index, key in (_points(keys) if keys else {}).items():
+        shown = _points(values, is_1904=is_1904) if values else {}
+        columns.append((_series_name(name) if name else "", shown))
+        for index, key in (_points(keys, is_1904=is_1904) if keys else {}).items():
             categories.setdefault(index, key)
     indexes = sorted({index for _, values in columns for index in values} | set(categories))
     if columns and indexes and len(columns) * len(indexes) <= _MAX_CELLS:
@@ -129,25 +132,32 @@ def _series_name(node: Node) -> str:
     return " ".join(filter(None, (v.text() for v in node.below("c:v")))) or _all_text(node)
 
 
-def _points(node: Node) -> dict[int, str]:
+def _points(node: Node, *, is_1904: bool) -> dict[int, str]:
     """Index -> stored value; the levels of a category of several levels are joined."""
     points: dict[int, str] = {}
     caches = list(node.below("c:lvl")) or list(node.below("c:strCache", "c:numCache", "c:strLit", "c:numLit"))
     for cache in reversed(caches):
+        code = cache.child("c:formatCode")
         for point in cache.all("c:pt"):
             value = point.child("c:v")
             index = int(point.get("idx")) if point.get("idx").isdigit() else len(points)
             if value is not None:
-                points[index] = f"{points[index]} {_number(value.text())}" if index in points else _number(value.text())
+                text = value.text()
+                if cache.name in ("c:numCache", "c:numLit"):
+                    text = _number(text, point.get("formatCode") or (code.text() if code else ""), is_1904=is_1904)
+                points[index] = f"{points[index]} {text}" if index in points else text
     return points
 
 
-def _number(text: str) -> str:
-    """0.30000000000000004 -> 0.3: a chart stores its values as they are computed."""
+def _number(text: str, code: str, *, is_1904: bool) -> str:
+    """A date as its format shows it; 0.30000000000000004 -> 0.3, because a chart stores its values as computed."""
     try:
-        return f"{float(text):.15g}" if len(text) > 16 else text
+        value = float(text)
     except ValueError:
         return text
+    if is_date_format(code):
+        return shown_number(value, code, is_1904=is_1904)
+    return f"{value:.15g}" if len(text) > 16 or text.endswith(".0") else text
 
 
 def diagram(root: Node) -> Inline:

@@ -6,7 +6,7 @@ from html import unescape
 from ..charset import decode_plain
 from ..result import Parsed, ParseError, ParseLimits
 
-_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{2}[.,]\d{1,3}"
+_TIME = r"(?:\d{1,3}:)?\d{1,2}:\d{1,2}[.,]\d{1,3}"
 _TIMING = re.compile(rf"^\s*({_TIME})\s*-->\s*({_TIME})")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s++([^>]{1,200})>")
 _MARKUP = re.compile(
@@ -31,7 +31,8 @@ def parse_subtitles(path: str, limits: ParseLimits) -> Parsed:
     is_vtt = text.startswith("WEBVTT")
     lines: list[str] = []
     for block in re.split(r"\n[ \t]*\n", text.strip("\n")):
-        lines += _block_lines(block.strip("\n").split("\n"), is_vtt)
+        if filled := [line for line in block.split("\n") if line.strip()]:
+            lines += _block_lines(filled, is_vtt)
     return Parsed(text="\n".join(lines).strip("\n") + "\n", warnings=notes)
 
 

@@ -175,6 +175,7 @@ class OdfReader:
                 count = min(int(repeated), _REPEATED_CELLS) if repeated.isdigit() else 1
                 made.children += [element(name, *content, **spans) for _ in range(max(count, 1))]
             rows.append(made)
+        _drop_empty_columns(rows)
         return element("table", *rows)
 
     def _inline(self, parent: Node, form: Format) -> Blocks:
@@ -314,6 +315,25 @@ def _rows(node: Node, is_header: bool) -> list[tuple[Node, bool]]:
         elif child.name in ("table:table-header-rows", "table:table-rows", "table:table-row-group"):
             rows += _rows(child, is_header or child.name == "table:table-header-rows")
     return rows
+
+
+def _drop_empty_columns(rows: list[Element]) -> None:
+    """Drop the cells to the right of all content: a row of an embedded sheet ends with all columns of the sheet."""
+    filled = 0
+    for row in rows:
+        column = 0
+        for cell in row.children:
+            column += _num_columns(cell)
+            filled = max(filled, column) if isinstance(cell, Element) and cell.children else filled
+    for row in rows:
+        width = sum(map(_num_columns, row.children))
+        while width > filled and (last := row.children[-1]) and isinstance(last, Element) and not last.children:
+            width -= _num_columns(row.children.pop())
+
+
+def _num_columns(cell: Element | str) -> int:
+    spanned = cell.get("colspan") if isinstance(cell, Element) else ""
+    return int(spanned) if spanned.isdigit() else 1
 
 
 def _is_shown(piece: Element | str) -> bool:

@@ -1,8 +1,11 @@
 """Rich Text Format (.rtf) to text (RTF specification 1.9.1): every story that a reader sees, no pictures or objects."""
 
+import re
+
 from ...html.math import lowered, raised
 from ...result import Parsed, ParseError, ParseLimits, normalize_text
 from ..formats import Format
+from ..numbering import number_text
 from ..package import merged_notes
 from ..render import element, render
 from ..symbols import is_symbol_font, symbol_text
@@ -15,6 +18,11 @@ from .words import BREAKS, CHARACTERS, ENTERED, SKIPPED, STORIES, heading_of
 _WHAT = "a Rich Text document"
 _MAX_DEPTH = 2000
 _NOTE_MARK = "\ufdd1"  # the number of a note whose kind is not known yet; no text holds this character
+
+_NOTE_FORMAT = re.compile("s?(a?)ftnn(ar|alc|auc|rlc|ruc|chi)")  # of the document or of a section
+_NOTE_NUMBERS = {
+    "alc": "lowerLetter", "auc": "upperLetter", "rlc": "lowerRoman", "ruc": "upperRoman", "chi": "chicago",
+}  # fmt: skip
 
 
 def parse_rtf(path: str, limits: ParseLimits) -> Parsed:
@@ -57,6 +65,7 @@ class _Reader:
         self._mark = ""
         self._row = RowDefinition()
         self._num_notes = {"Footnote": 0, "Endnote": 0}
+        self._note_formats: dict[str, str] = {}
         self._is_endnote = False
         self._author = ""
         self._margins: dict[str, None] = {}
@@ -171,6 +180,8 @@ class _Reader:
             self._is_endnote = True
         elif word in ("fftype", "ffres", "ffdefres"):
             self._form[word] = number or 0
+        elif match := _NOTE_FORMAT.fullmatch(word):
+            self._note_formats["Endnote" if match[1] else "Footnote"] = _NOTE_NUMBERS.get(match[2], "decimal")
         elif not (self._row.word(word, number or 0) or self._fonts.document_word(word, number or 0)):
             state.word(word, number)
 
@@ -331,6 +342,6 @@ class _Reader:
         if not self._story.replace_last(_NOTE_MARK, ""):
             return ""
         self._num_notes[kind] += 1
-        label = str(self._num_notes[kind])
+        label = number_text(self._num_notes[kind], self._note_formats.get(kind, "decimal"))
         self._story.add(f"[{label}]", Format())
         return label

@@ -61,6 +61,11 @@ def shown_number(value: float, code: str, *, is_1904: bool = False) -> str:
     return _number(abs(value), tokens, section, sign)
 
 
+def is_date_format(code: str) -> bool:
+    """Whether a format code shows a number as a date or a time."""
+    return code not in ("", "General", "@") and any(k in ("date", "elapsed") for k, _ in _tokens(_sections(code)[0]))
+
+
 def shown_text(text: str, code: str) -> str:
     """Return a text as a cell with this format code shows it."""
     sections = _sections(code)

@@ -232,6 +232,24 @@ def test_charts_and_diagrams_are_read(parse: Callable[..., Parsed]) -> None:
     assert parse(packed(files), ".docx").text == "Chart: Sales\n\n | North\nQ1 | 1.5\nQ2 | 2\n\n- Plan\n- Build\n"
 
 
+def test_charts_show_dates_as_dates_and_keep_names_that_look_like_numbers(parse: Callable[..., Parsed]) -> None:
+    def cache(tag: str, kind: str, code: str, *points: str) -> str:
+        shown = "".join(f'<c:pt idx="{i}"><c:v>{v}</c:v></c:pt>' for i, v in enumerate(points))
+        return f"<c:{tag}><c:{kind}Ref><c:{kind}Cache><c:formatCode>{code}</c:formatCode>{shown}</c:{kind}Cache></c:{kind}Ref></c:{tag}>"
+
+    def text(keys: str, values: str, head: str = "") -> str:
+        chart = f"<c:chartSpace {NAMESPACES}>{head}<c:chart><c:ser><c:tx><c:v>N</c:v></c:tx>{keys}{values}</c:ser></c:chart></c:chartSpace>"
+        data = word(p('<w:r><w:drawing><c:chart r:id="c"/></w:drawing></w:r>'), {}, {"c": ("chart", "c.xml")})
+        return str(parse(packed({**_unpacked(data), "word/c.xml": chart}), ".docx").text)
+
+    values = cache("val", "num", "0%", "32.0", "0.30000000000000004")
+    assert text(cache("cat", "num", "m/d/yy", "37261.0", "37262"), values) == " | N\n1/5/02 | 32\n1/6/02 | 0.3\n"
+    names = cache("cat", "str", "", "2.0", "12345678901234567890")
+    assert text(names, values) == " | N\n2.0 | 32\n12345678901234567890 | 0.3\n"
+    dates = cache("cat", "num", "yyyy", "0", "366")
+    assert text(dates, values, '<c:date1904 val="1"/>') == " | N\n1904 | 32\n1905 | 0.3\n"
+
+
 def test_pages_are_those_that_word_laid_out(parse: Callable[..., Parsed]) -> None:
     broken = "<w:r><w:lastRenderedPageBreak/></w:r>"
     body = p(r("One.")) + p(broken + r("Two, ") + broken + r("three.")) + p(broken) + p(r("Four."))

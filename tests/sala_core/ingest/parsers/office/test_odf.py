@@ -77,6 +77,17 @@ def test_lists_headings_and_tables(parse: Callable[..., Parsed]) -> None:
     )
 
 
+def test_empty_columns_to_the_right_of_all_cells_are_left_out(parse: Callable[..., Parsed]) -> None:
+    def row(*texts: str) -> str:
+        cells = "".join(
+            f"<table:table-cell>{f'<text:p>{text}</text:p>' if text else ''}</table:table-cell>" for text in texts
+        )
+        return f'<table:table-row>{cells}<table:table-cell table:number-columns-repeated="1021"/></table:table-row>'
+
+    content = f"<table:table>{row('a', 'b', 'c')}{row('1', '', '')}{row('', '', '')}{row('4', '', '6')}</table:table>"
+    assert parse(odf(content), ".odt").text == "a | b | c\n1 |  |\n4 |  | 6\n"
+
+
 def test_deleted_words_are_told_apart(parse: Callable[..., Parsed]) -> None:
     changes = '<text:tracked-changes><text:changed-region text:id="c1"><text:deletion><text:p>old</text:p></text:deletion></text:changed-region></text:tracked-changes>'
     assert (

@@ -89,6 +89,13 @@ def test_notes_comments_and_margins(parse: Callable[..., Parsed]) -> None:
     )
 
 
+def test_notes_are_numbered_as_the_document_says(parse: Callable[..., Parsed]) -> None:
+    notes = rb"\aftnnrlc a{\super\chftn{\footnote\chftn One.}} b{\super\chftn{\footnote\ftnalt\chftn End.}} \sectd\sftnnalc c{\super\chftn{\footnote\chftn Two.}}\par"
+    assert parse(HEAD + notes + b"}", ".rtf").text == (
+        "a[1] b[i] c[b]\n\n[Footnote 1: One.]\n\n[Endnote i: End.]\n\n[Footnote b: Two.]\n"
+    )
+
+
 def test_a_cut_file_is_read_to_its_end(parse: Callable[..., Parsed]) -> None:
     parsed = parse(HEAD + rb"\b words {\i and more", ".rtf")
     assert parsed.text == "words and more\n"
