@@ -12,7 +12,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _PRIVATE = re.compile(r"[\uf020-\uf0ff]{4,}")  # symbol fonts: a byte in the private use area; single ones are bullets
 _OT1 = {"\x0b": "ff", "\x0c": "fi", "\r": "fl", "\x0e": "ffi", "\x0f": "ffl"}  # codes of TeX's text fonts
 _MIN_LETTERS = 20  # fewer do not show whether they are a language
-
+MONOSPACED = re.compile(r"Mono(?:space)?(?![a-z])|Courier|Consolas|Menlo|Inconsolata")
 
 _TYPE3 = re.compile(r"Type3 \((\d+) 0 R\)")
 DIFFERENCES = re.compile(r"/Differences\s*\[([^\]]*)\]")

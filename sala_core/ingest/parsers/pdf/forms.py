@@ -36,7 +36,9 @@ def read_fields(page: pymupdf.Page, lines: list[Line], matrix: pymupdf.Matrix) -
             continue
         label = _label(widget)
         if kind in _BUTTONS:
-            is_on = value not in (None, False, "", "Off") and (value is True or value == widget.on_state())
+            is_on = value not in (None, False, "", "Off") and (
+                value is True or value == widget.on_state() or _appearance(page, widget) == value
+            )
             if kind == mupdf.PDF_WIDGET_TYPE_RADIOBUTTON:
                 label += _choice(widget, label)
             fields.append(f"[{'x' if is_on else ' '}] {label}")
@@ -62,6 +64,11 @@ def _label(widget: pymupdf.Widget) -> str:
 def _is_hidden(page: pymupdf.Page, widget: pymupdf.Widget) -> bool:
     kind, flags = page.parent.xref_get_key(widget.xref, "F")
     return kind == "int" and bool(int(flags) & _IS_HIDDEN)
+
+
+def _appearance(page: pymupdf.Page, widget: pymupdf.Widget) -> str:
+    """The state that a button is drawn in: some files give it a name that differs from those of its drawings."""
+    return str(page.parent.xref_get_key(widget.xref, "AS")[1]).removeprefix("/")
 
 
 def _choice(widget: pymupdf.Widget, label: str) -> str:

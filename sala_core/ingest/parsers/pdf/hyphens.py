@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 _HYPHEN = "-\u00ad\u2010"
 _FIRST = re.compile(rf"(?:^|(?<=[\s(\[„“”\"'«‘’/—–]))([^\W\d_]{{2,}})([{_HYPHEN}])$")
+_INSIDE = re.compile(r"(?:^|(?<=[\s(\[„“”\"'«‘’/—–]))([^\W\d_]{2,})\u00ad([^\W\d_]+)")  # in a cell of a table
 _SECOND = re.compile(r"([^\W\d_]+)([^\s]*)(?:\s|$)")
 _UNKNOWN = "?"
 _MAX_SEARCHES = 200
@@ -39,7 +40,7 @@ def join_words(pages: list[list[str]]) -> None:
         if not second[1][0].islower() or first[1].isupper():
             continue
         if words is None:  # made once a divided word is found
-            words = _Words("\n".join(line for lines in pages for line in lines).lower())
+            words = _Words.of(pages)
         hyphen = _hyphen_of(first[1].lower(), second[1].lower(), first[2], words)
         if hyphen is None:
             continue
@@ -52,10 +53,31 @@ def join_words(pages: list[list[str]]) -> None:
             num_dropped += 1
         pages[page][number] = text[:-1] + hyphen + second[1] + second[2]
         pages[next_page][next_number] = below[second.end() :]
+    _join_cells(pages, words)
+
+
+def _join_cells(pages: list[list[str]], words: "_Words | None") -> None:
+    """Do the same for words that are divided inside a line, in a cell of a table; a doubtful hyphen stays."""
+    for lines in pages:
+        for number, text in enumerate(lines):
+            if "\u00ad" not in text:
+                continue
+            words = known = words or _Words.of(pages)
+
+            def joined(match: re.Match[str], known: _Words = known) -> str:
+                hyphen = _hyphen_of(match[1].lower(), match[2].lower(), "-", known)
+                return match[1] + ("- " if hyphen is None else hyphen.replace(_UNKNOWN, "-")) + match[2]
+
+            lines[number] = _INSIDE.sub(joined, text)
 
 
 class _Words:
     """How often words occur in a text: found one by one, all counted once many are asked for."""
+
+    @classmethod
+    def of(cls, pages: list[list[str]]) -> "_Words":
+        """The words of the lines of pages, those that are divided inside a line as if it ended there."""
+        return cls("\n".join(line for lines in pages for line in lines).lower().replace("\u00ad", "-\n"))
 
     def __init__(self, text: str) -> None:
         self._text = text

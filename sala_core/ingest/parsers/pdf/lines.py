@@ -9,11 +9,11 @@ from typing import Any
 import pymupdf
 
 from .bidi import RIGHT_TO_LEFT, Glyph, is_right_to_left, logical_order
-from .fonts import name_unknown, unnamed_fonts
+from .fonts import MONOSPACED, name_unknown, unnamed_fonts
 from .hidden import hide_unseen
-from .quick import Box, FontNames, box_lines, column_lines, plain_html
-from .raised import main_span, spans_text
-from .symbols import name_symbols
+from .quick import Box, FontNames, box_lines, column_lines, has_underscores, plain_html
+from .raised import main_baseline, main_span, spans_text
+from .symbols import PRIVATE_SIGNS, name_symbols, name_underscores
 
 # without ligatures: the vocabulary of a model has "fi", not U+FB01
 _FLAGS = (pymupdf.TEXTFLAGS_TEXT & ~pymupdf.TEXT_PRESERVE_LIGATURES) | pymupdf.TEXT_COLLECT_VECTORS
@@ -21,16 +21,17 @@ _MOST = 0.8  # of the characters of a page
 _SPACES = re.compile(r"[ \t]{2,}")
 _SYMBOLS = str.maketrans(
     {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "➢", "\uf0fc": "✓", "\uf02d": "-", "\u00ad": "-", "\u00a0": " "}
+    | PRIVATE_SIGNS
 )
 _SOFT_HYPHEN = "\u00ad"  # at the end of a line it divides a word; elsewhere a page shows it as a hyphen
-_ODD = re.compile(r"[\u00a0\u00ad\uf000-\uf0ff]")
+_ODD = re.compile(r"[\u00a0\u00ad\uf000-\uf0ff\uf6d9-\uf8fe]")
 
 
 @dataclass(kw_only=True, slots=True, eq=False)  # not frozen: one for every line, and freezing triples its time
 class Line:
     """One line of text. Its box is in points from the top left corner of the page; size is that of most characters.
 
-    baseline: its height where the line begins.
+    baseline: the height of most of its characters, of a rotated line where it begins.
     is_level: written from left to right or right to left, not rotated. is_vertical: the font writes downwards.
     char_width: of each character in a font with characters of one width, otherwise 0.
     """
@@ -84,7 +85,12 @@ def read_lines(
         matrix, box = turned(page, turn)
         return _read_closely(page, page.get_textpage(flags=_FLAGS, matrix=matrix, clip=box), turn, with_characters)
     textpage = page.get_textpage(flags=_FLAGS)
-    if fonts is None or not fonts.are_complete(page) or (html := plain_html(textpage)) is None:
+    if (
+        fonts is None
+        or not fonts.are_complete(page)
+        or (html := plain_html(textpage)) is None
+        or (fonts.has_tex and has_underscores(textpage))
+    ):
         return _read_closely(page, textpage, turn, with_characters)
     if (column := column_lines(textpage, html)) is not None:
         return _plain_page(textpage, [_column_line(line) for line in column], is_in_order=True)
@@ -129,7 +135,7 @@ def _column_line(line: tuple[str, float, float, float]) -> Line:
 def _quick_line(line: dict[str, Any]) -> Line:
     """A line of a plain page, from MuPDF's JSON."""
     box, text, font = line["bbox"], line["text"], line["font"]
-    is_monospaced = font["family"] == "monospace"
+    is_monospaced = font["family"] == "monospace" or MONOSPACED.search(font["name"]) is not None
     width = box["w"] / 100
     return Line(
         text=_clean(text, is_monospaced=is_monospaced),
@@ -152,6 +158,7 @@ def _read_closely(page: pymupdf.Page, textpage: pymupdf.TextPage, turn: int, wit
     spans = [span for line in found for span in line["spans"]]
     fonts = {span["font"] for span in spans}
     name_symbols(spans, fonts)
+    name_underscores(found, drawn)
     num_unknown, is_guessed = name_unknown(spans, unnamed_fonts(page, fonts))
     num_hidden = hide_unseen(page, spans, content["blocks"])
     raw: list[dict[str, Any]] = []
@@ -248,15 +255,17 @@ def _line(line: dict[str, Any], raw: dict[str, Any] | None, *, is_rtl_page: bool
     if raw and RIGHT_TO_LEFT.search(text):
         text = _logical(raw, is_rtl_page=is_rtl_page)
     x0, y0, x1, y1 = line["bbox"]
-    is_monospaced = bool(spans[0]["flags"] & pymupdf.TEXT_FONT_MONOSPACED)
+    font = spans[0]
+    # some files do not say it of a font
+    is_monospaced = bool(font["flags"] & pymupdf.TEXT_FONT_MONOSPACED) or MONOSPACED.search(font["font"]) is not None
     return Line(
         text=_clean(text, is_monospaced=is_monospaced),
         x0=x0,
         y0=y0,
         x1=x1,
         y1=y1,
-        size=spans[0]["size"] if len(spans) == 1 else main_span(spans)["size"],
-        baseline=spans[0]["origin"][1],
+        size=(size := spans[0]["size"] if len(spans) == 1 else main_span(spans)["size"]),
+        baseline=spans[0]["origin"][1] if spans[0]["size"] == size or cos < 0.99 else main_baseline(spans, size),
         is_level=cos > 0.99 and not line["wmode"],
         is_vertical=bool(line["wmode"]),
         char_width=(x1 - x0) / len(text) if text and is_monospaced else 0.0,
@@ -328,6 +337,9 @@ def _copy_names(known: dict[str, Any], raw: dict[str, Any]) -> None:
         raw_span["text"] = text
         if not text:
             raw_span["chars"] = []
+        elif text[-1] == "_" and len(text) == len(raw_span["chars"]) + 1:  # drawn behind it
+            last = raw_span["chars"][-1]
+            raw_span["chars"].append({**last, "bbox": (last["bbox"][2], *span["bbox"][1:])})
         if len(text) == len(raw_span["chars"]):
             for char, name in zip(raw_span["chars"], text, strict=True):
                 char["c"] = name

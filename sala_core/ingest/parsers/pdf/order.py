@@ -11,10 +11,11 @@ from .lines import Line
 from .raised import raised
 from .scattered import in_place
 
-_CJK = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
+CJK = re.compile("[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff9f\U00020000-\U0003ffff]")
 _MIN_ROWS = 3  # that stand side by side, to be called columns
 _MIN_WORDS = 3  # in the middle line of every column: shorter ones are the cells of a table
 _MAX_INDENT = 24  # spaces: more are another column or a centered line
+_COMMENTS = ("//", "#", ";", "--", "/*", "(*", "%")
 _MIN_CHARS = 8  # the same for scripts without spaces
 
 
@@ -138,7 +139,7 @@ def _columns(rows: list[list[Line]], first: int) -> tuple[list[Line], int]:
         num_pairs += len(row) > 1
     if num_pairs < _MIN_ROWS:
         return [], 0
-    if not all(map(_is_prose, columns, spans)):
+    if not all(map(_is_prose, columns, spans)) or any(map(_are_comments, columns[1:])):
         return [_cells(row, spans) for row in rows[first : first + num_rows]], num_rows
     if is_right_to_left("".join(line.text for column in columns for line in column)):
         columns.reverse()
@@ -170,9 +171,15 @@ def _is_prose(column: list[Line], span: tuple[float, float]) -> bool:
     if len(column) < _MIN_ROWS:
         return False
     words = median(len(line.text.split()) for line in column)
-    chars = median(len(_CJK.findall(line.text)) for line in column)
+    chars = median(len(CJK.findall(line.text)) for line in column)
     width = median(line.x1 - line.x0 for line in column)
     return (words >= _MIN_WORDS or chars >= _MIN_CHARS) and width >= 0.5 * (span[1] - span[0])
+
+
+def _are_comments(column: list[Line]) -> bool:
+    """Whether the lines of a column are comments on the code beside them."""
+    num_marked = sum([line.char_width > 0 and line.text.startswith(_COMMENTS) for line in column])
+    return num_marked > 0.8 * len(column)
 
 
 def _join_vertical(lines: list[Line]) -> list[Line]:
@@ -193,7 +200,7 @@ def _join_vertical(lines: list[Line]) -> list[Line]:
 
 
 def _is_single(line: Line) -> bool:
-    return len(line.text) == 1 and _CJK.match(line.text) is not None
+    return len(line.text) == 1 and CJK.match(line.text) is not None
 
 
 def _is_stacked(lines: list[Line]) -> bool:

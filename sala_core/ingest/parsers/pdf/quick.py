@@ -8,22 +8,25 @@ tables. For a page whose lines stand below each other, HTML and the text alone a
 import json
 import re
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import pymupdf
 from pymupdf import mupdf
 
 from .bidi import RIGHT_TO_LEFT
-from .fonts import DIFFERENCES, GLYPH
+from .fonts import DIFFERENCES, GLYPH, MONOSPACED
+from .symbols import is_underscore
 
 _SCALE = 100.0  # JSON has whole numbers only
+_MAX_BLOCKS = 1000
 _MAX_VECTORS = 200  # lines and rectangles: each costs time
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in points from the top left corner of the page
 _ODD = (b"color:#ffffff", b"<sup>", b"ingdings", b"Dingbats", b"Symbol", b"Type3")
 _SIZE = re.compile(rb"font-size:([\d.]+)pt")
 _PLACE = re.compile(rb"<p style=\"top:([-\d.]+)pt;left:([-\d.]+)pt;line-height:([\d.]+)pt\">")
-_TEX_FONT = re.compile(r"(?:^|\+)(?:CM|LM|MSAM|MSBM|SF)[A-Za-z]+\d+$")
+_TEX_FONT = re.compile(r"(?:^|\+)(?!CMEX)(?:CM|LM|MSAM|MSBM|SF)[A-Za-z]+\d+$")
+_MONOSPACED = re.compile(MONOSPACED.pattern.encode())
 _SMALL = 0.88  # of the size of most characters of a line
 _NO_CHARACTER = 0xFFFD
 _ODD_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufffd\ue000-\uf8ff]")
@@ -49,7 +52,7 @@ def column_lines(textpage: pymupdf.TextPage, html: bytes) -> list[tuple[str, flo
 
     html: from `plain_html`.
     """
-    if b"<tt>" in html:
+    if b"<tt>" in html or _MONOSPACED.search(html):
         return None
     places = [(float(left), float(top), float(size)) for top, left, size in _PLACE.findall(html)]
     if any([below[1] - above[1] < 0.5 * below[2] for above, below in pairwise(places)]):
@@ -94,6 +97,18 @@ def _vectors(textpage: pymupdf.TextPage) -> list[Box]:
     return [(box.x0, box.y0, box.x1, box.y1) for box in boxes]
 
 
+def has_underscores(textpage: pymupdf.TextPage) -> bool:
+    """Return whether a page without large drawings has anything that may be an underscore.
+
+    textpage: read with vectors.
+    """
+    for block in islice(textpage.this, _MAX_BLOCKS):
+        box = block.m_internal.bbox
+        if block.m_internal.type == mupdf.FZ_STEXT_BLOCK_VECTOR and is_underscore((box.x0, box.y0, box.x1, box.y1)):
+            return True
+    return False
+
+
 def _is_plain(text: str) -> bool:
     """Whether all characters are known, and none is of a right-to-left script."""
     if not text.isprintable() and _ODD_CHARACTER.search(text):
@@ -102,12 +117,16 @@ def _is_plain(text: str) -> bool:
 
 
 class FontNames:
-    """Which fonts of a document name their characters: by a map to Unicode, or by the names of their glyphs."""
+    """Which fonts of a document name their characters: by a map to Unicode, or by the names of their glyphs.
+
+    has_tex: whether fonts of TeX were among those asked for.
+    """
 
     def __init__(self, document: pymupdf.Document) -> None:
         self._document = document
         self._known: dict[int, bool] = {}
         self._known_resources: dict[tuple[str, ...], bool] = {}
+        self.has_tex = False
 
     def are_complete(self, page: pymupdf.Page) -> bool:
         """Return whether all fonts of a page do, also those of the forms that it shows."""
@@ -121,6 +140,7 @@ class FontNames:
     def _are_complete(self, page: int) -> bool:
         for xref, _, kind, name, _, encoding, *_ in self._document.get_page_fonts(page):
             if xref not in self._known:
+                self.has_tex = self.has_tex or _TEX_FONT.search(name) is not None
                 self._known[xref] = self._is_named(xref, kind, name, encoding)
             if not self._known[xref]:
                 return False

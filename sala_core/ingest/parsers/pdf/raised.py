@@ -10,18 +10,19 @@ _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉�
 _CAN_RAISE = re.compile(r"[0-9+\-−=()ni]+(?:[,;*] ?[0-9]+)*")
 _LAST_WORD = re.compile(r"[^\W_]+$|\S$")
 _CAN_LOWER = re.compile(r"[0-9+\-−=()]+")
-_EXPONENT = re.compile(r"[+\-−]?[\w.,/+\-−]+")
+_EXPONENT = re.compile(r"(?=.*\w)[+\-−]?[\w.,;/+\-−*∗†‡]+")
+_MARKS = frozenset(",;*∗†‡")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th|er|re|r|e|o|a|º|ª|ème|ère|ers|mo|ma|me|lle|tm|sm)s?", re.IGNORECASE)
 
 
 def main_span(spans: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the span of the size that most characters have."""
+    """Return the span of the size that takes most of the area: the `10` of `10⁻²⁴`, though its exponent is longer."""
     num_chars: dict[float, int] = defaultdict(int)
     for span in spans:
         num_chars[span["size"]] += len(span["text"])
     if len(num_chars) == 1:
         return spans[0]
-    size = max(num_chars, key=lambda size: num_chars[size] * size)
+    size = max(num_chars, key=lambda size: num_chars[size] * size * size)
     return next(span for span in spans if span["size"] == size)
 
 
@@ -35,8 +36,9 @@ def spans_text(spans: list[dict[str, Any]], *, is_level: bool) -> str:
         if not is_level or len({round(span["origin"][1]) for span in spans}) == 1:
             return "".join([span["text"] for span in spans])
         return _raised_digits(spans)
-    main = main_span(spans)
-    size, baseline = main["size"], main["origin"][1]
+    size = main_span(spans)["size"]
+    baseline = main_baseline(spans, size)
+    spans = _joined(spans, size)
     pieces: list[str] = []
     for number, span in enumerate(spans):
         text = span["text"]
@@ -54,6 +56,41 @@ def spans_text(spans: list[dict[str, Any]], *, is_level: bool) -> str:
         if text:
             pieces.append(text)
     return "".join(pieces)
+
+
+def main_baseline(spans: list[dict[str, Any]], size: float) -> float:
+    """Return the height of most characters of a size: signs of sums and roots hang below a height of their own.
+
+    A span that begins with the space behind such a sign, or behind a raised character, has the height of what is
+    before it, but its box ends below its own characters.
+    """
+    num_chars: dict[float, int] = defaultdict(int)
+    for span in spans:
+        if span["size"] == size and not span["char_flags"] & _IS_SYNTHETIC:
+            height = span["origin"][1]
+            if span["text"][:1] == " ":
+                foot = span["bbox"][3] + span["descender"] * size
+                height = foot if foot > height + 0.12 * size else height
+            num_chars[height] += len(span["text"].strip())
+    return max(num_chars, key=lambda height: (num_chars[height], height)) if num_chars else spans[0]["origin"][1]
+
+
+def _joined(spans: list[dict[str, Any]], size: float) -> list[dict[str, Any]]:
+    """Join small spans at one height around commas and stars, as in the `a,b,*` behind the name of an author."""
+    joined = spans[:1]
+    for span in spans[1:]:
+        last = joined[-1]
+        if (
+            max(last["size"], span["size"]) < 0.88 * size
+            and abs(last["origin"][1] - span["origin"][1]) < 0.05 * size
+            and not (last["char_flags"] | span["char_flags"]) & _IS_SYNTHETIC
+            and (span["text"].strip() in _MARKS or last["text"].strip()[-1:] in _MARKS)
+        ):
+            box = (*last["bbox"][:2], *span["bbox"][2:])
+            joined[-1] = {**last, "text": last["text"] + span["text"], "bbox": box}
+        else:
+            joined.append(span)
+    return joined
 
 
 def _raised_digits(spans: list[dict[str, Any]]) -> str:

@@ -1,10 +1,14 @@
-"""Characters of the fonts Symbol, Wingdings and ZapfDingbats, whose codes are read as letters or private characters.
+"""Characters of symbol fonts, whose codes are read as letters or private characters: Symbol, Wingdings, signs of TeX.
+
+TeX also draws underscores as rules.
 
 Sources: the encodings of Symbol and ZapfDingbats (ISO 32000-1, annexes D.5 and D.6); for ZapfDingbats that is not
-embedded, MuPDF gives the numbers of glyphs of the font that it takes instead.
+embedded, MuPDF gives the numbers of glyphs of the font that it takes instead; the encoding OMX of TeX's large signs
+(D. E. Knuth, The TeXbook, appendix F).
 """
 
-from collections.abc import Iterable, Set
+import re
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 _DINGBATS = dict(
@@ -29,6 +33,27 @@ _WINGDINGS = {
     0xF0: "⇨", 0xF1: "⇧", 0xF2: "⇩", 0xF3: "⇔", 0xF4: "⇕", 0xFB: "✗", 0xFC: "✓", 0xFD: "☒", 0xFE: "☑",
 }  # fmt: skip
 _CIRCLED = {**{0x80 + n: chr(0x245F + n) for n in range(1, 11)}, **{0x8B + n: chr(0x2775 + n) for n in range(1, 11)}}
+# private characters of the Adobe Glyph List (corporate use): signs, and pieces of large brackets
+PRIVATE_SIGNS = {
+    **dict(zip("\uf6d9\uf6da\uf6db\uf8e8\uf8e9\uf8ea", "©®™®©™", strict=True)),
+    **dict(zip("\uf8e5\uf8e6\uf8e7", "‾⏐⎯", strict=True)),
+    **dict(zip(map(chr, range(0xF8EB, 0xF8FF)), "⎛⎜⎝⎡⎢⎣⎧⎨⎩⎪⎮⎞⎟⎠⎤⎥⎦⎫⎬⎭", strict=True)),
+}
+_MAX_UNDERSCORES = 500  # on a page: more are a drawing
+_IS_CID = 128  # FZ_STEXT_UNICODE_IS_CID: the code stands for an unknown character
+_TEX_SIGNS = re.compile(r"(?:^|\+)CMEX\d+$")
+_TEX = dict(
+    zip(
+        [*range(0x01, 0x50), *range(0x50, 0x62), *range(0x68, 0x75)],
+        ")[]⌊⌋⌈⌉{}⟨⟩|‖/\\()()[]⌊⌋⌈⌉{}⟨⟩/\\()[]⌊⌋⌈⌉{}⟨⟩/\\/\\⎛⎞⎡⎤⎣⎦⎢⎥⎧⎫⎩⎭⎨⎬⎪⏐⎝⎠⎜⎟⟨⟩⨆⨆∮∮⨀⨀⨁⨁⨂⨂"
+        "∑∏∫⋃⋂⊎⋀⋁∑∏∫⋃⋂⊎⋀⋁∐∐[]⌊⌋⌈⌉{}√√√√⎷",
+        strict=True,
+    )
+)
+# a family of publishers' fonts whose signs have the names of letters
+_PUBLISHER_SIGNS = re.compile(r"(?:^|\+)Adv(?:MacMthSy|P4C4E74)")
+_PUBLISHER = {0x02: "−", 0x03: "×", 0xBC: "=", 0xF0: "(", 0xFE: "+", 0xDE: ")"}
+_PUBLISHER_DEGREE = re.compile(r"(?:^|\+)AdvEls-ent5$")
 
 
 def name_symbols(spans: Iterable[dict[str, Any]], fonts: Set[str]) -> None:
@@ -36,6 +61,8 @@ def name_symbols(spans: Iterable[dict[str, Any]], fonts: Set[str]) -> None:
 
     spans: as in PyMuPDF's `dict`. fonts: the names of all of their fonts.
     """
+    if any(font.startswith(("CMEX", "Adv")) for font in fonts):
+        _name_signs(spans)
     if not any("ingdings" in font or "Dingbats" in font or "Symbol" in font for font in fonts):
         return
     for span in spans:
@@ -47,6 +74,55 @@ def name_symbols(spans: Iterable[dict[str, Any]], fonts: Set[str]) -> None:
             span["text"] = _translated(span["text"], _DINGBATS, plain=True)
         elif "Symbol" in font and not span["text"].isascii():
             span["text"] = _translated(span["text"], _SYMBOL, plain=False)
+
+
+def is_underscore(box: Sequence[float]) -> bool:
+    """Whether a box (x0, y0, x1, y1, in points) has the shape of an underscore that TeX draws."""
+    return 1.5 < box[2] - box[0] < 12 and 0 < box[3] - box[1] < 1.2
+
+
+def name_underscores(lines: Sequence[dict[str, Any]], drawn: Iterable[Sequence[float]]) -> None:
+    """Put `_` where a short rule stands at the foot of a line, between or behind its characters, in place.
+
+    lines: as in PyMuPDF's `dict`. drawn: boxes of lines and rectangles, in points.
+    """
+    rules = sorted(tuple(box) for box in drawn if is_underscore(box))
+    for line in lines if 0 < len(rules) <= _MAX_UNDERSCORES else ():
+        size, foot = line["spans"][0]["size"], line["spans"][0]["origin"][1]
+        beside = [
+            rule
+            for rule in rules
+            if abs((rule[1] + rule[3]) / 2 - foot) < 0.12 * size and 0.25 * size < rule[2] - rule[0] < 0.5 * size
+        ]
+        if not beside or line["dir"][0] < 0.99:
+            continue
+        for span in line["spans"]:
+            x0, _, x1, _ = span["bbox"]
+            inside = [rule for rule in beside if x0 - 0.1 * size <= rule[0] and rule[2] <= x1 + 0.1 * size]
+            if inside and span["text"] == " ":
+                before, after = inside[0][0] - x0 > 0.2 * size, x1 - inside[-1][2] > 0.2 * size
+                span["text"] = " " * before + "_" * len(inside) + " " * after
+        for rule in beside:
+            last, x1 = line["spans"][-1], line["bbox"][2]
+            if -0.1 * size < rule[0] - x1 < 0.2 * size and last["text"].strip():
+                last["text"] += "_"
+                last["bbox"] = (*last["bbox"][:2], rule[2], last["bbox"][3])
+                line["bbox"] = (*line["bbox"][:2], rule[2], line["bbox"][3])
+
+
+def _name_signs(spans: Iterable[dict[str, Any]]) -> None:
+    for span in spans:
+        font = span["font"]
+        if _TEX_SIGNS.search(font):
+            table = _TEX if span["char_flags"] & _IS_CID else {}
+        elif _PUBLISHER_SIGNS.search(font):
+            table = _PUBLISHER
+        else:
+            table = {ord("1"): "°"} if _PUBLISHER_DEGREE.search(font) else {}
+        text = span["text"]
+        if table and all(ord(char) in table or char == " " for char in text):
+            span["text"] = text.translate(table)
+            span["char_flags"] &= ~_IS_CID
 
 
 def _translated(text: str, table: dict[int, str], *, plain: bool) -> str:

@@ -1,5 +1,6 @@
 """Ruled tables of PDF pages: one row a line, cells separated by ` | `."""
 
+import re
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ import pymupdf
 
 from .bidi import is_right_to_left
 from .lines import Line, PageLines, line_inside, turned
-from .order import in_reading_order
+from .order import CJK, in_reading_order
 from .quick import Box
 
 pymupdf.no_recommend_layout()  # otherwise the first search prints an advertisement
 
+_DIVIDED = re.compile(r"[^\W\d_][-\u00ad\u2010]$")
 _MIN_LINES = 4  # of text on a page with a table
 _MIN_EDGE = 6.0  # points: shorter ones are underlines and dots
 _GRID = 4.0  # points: edges nearer to each other are one
@@ -116,6 +118,7 @@ def _table_lines(found: PageLines, table: _Table, numbers: list[int]) -> list[Li
     raws = [found.raw[number] for number in numbers]
     rows: list[Line] = []
     held: Counter[str] = Counter()
+    num_cells = 0  # with text, in one row: a drawing has no two
     is_rtl = is_right_to_left("".join(line.text for line in lines))
     for cells in table.rows:
         texts: list[str] = []
@@ -125,12 +128,29 @@ def _table_lines(found: PageLines, table: _Table, numbers: list[int]) -> list[Li
         for box in cells:
             parts = [line_inside(raw, box) for raw in beside if _overlaps(raw["bbox"], box)] if box else []
             held.update("".join(characters for _, characters in parts))
-            texts.append(" ".join(line.text for line in in_reading_order([line for line, _ in parts if line])))
+            texts.append(_cell_text(in_reading_order([line for line, _ in parts if line])))
         if is_rtl:
             texts.reverse()
         if any(texts):
+            num_cells = max(num_cells, sum(map(bool, texts)))
             rows.append(replace(lines[0], text=" | ".join(texts), x0=table.box[0], x1=table.box[2], y0=top, y1=bottom))
     all_characters = Counter(char for raw in raws for span in raw["spans"] for char in span["text"])
     for space in " \u00a0":
         del held[space], all_characters[space]
-    return rows if held == all_characters else lines
+    return rows if held == all_characters and num_cells > 1 else lines
+
+
+def _cell_text(lines: list[Line]) -> str:
+    """The lines of a cell as one; a word that is divided between them has U+00AD, which `join_words` takes out.
+
+    Code, in a font of one width, keeps its hyphens. Chinese and Japanese have no spaces between lines.
+    """
+    text = ""
+    for line in lines:
+        if _DIVIDED.search(text) and line.text[:1].islower():
+            text = text[:-1] + ("-" if line.char_width else "\u00ad") + line.text
+        else:
+            is_cjk = CJK.match(text[-1:]) and CJK.match(line.text)
+            is_address = text.endswith(("http:", "https:")) and line.text.startswith("//")
+            text += ("" if is_cjk or is_address or not text else " ") + line.text
+    return text

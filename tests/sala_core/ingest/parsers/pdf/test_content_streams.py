@@ -127,7 +127,12 @@ def test_forms_inside_pages_are_read(read: Read, resources: str) -> None:
 
 @pytest.mark.parametrize(
     ("font", "code", "text"),
-    [("ZapfDingbats", "l3n", "●✓■"), ("Wingdings-Regular", "l", "●"), ("Symbol", "abm", "αβµ")],
+    [
+        ("ZapfDingbats", "l3n", "●✓■"),
+        ("Wingdings-Regular", "l", "●"),
+        ("Symbol", "abm", "αβµ"),
+        ("Symbol", "\\322\\323\\324 \\352", "®©™ ⎢"),
+    ],
 )
 def test_symbol_fonts_show_symbols_and_not_letters(read: Read, font: str, code: str, text: str) -> None:
     symbols = f"<</Type/Font/Subtype/Type1/BaseFont/{font}>>"
