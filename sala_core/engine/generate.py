@@ -94,6 +94,8 @@ class Answering:
         self._decoder: Decoder | None = None
         self._draft_length = DraftLength()
         self._forced: list[int] = []  # tokens that are emitted next, whatever the model would choose
+        self._is_forced = False  # whether the pending token is the last of these
+        self._follows_quotation = False  # whether the pending token is the model's first one after a quotation
         self._answer_start = 0  # number of tokens before the answer itself: those of its thinking
         self._thinking_end: ThinkingEnd = ""
         self._detector = RepetitionDetector()
@@ -122,10 +124,16 @@ class Answering:
                 elif pending in self._ends:
                     reason = "stop"
                     break
+                opens = self._opens_quotation(pending)
+                if self._follows_quotation and self._params.only_quotes and not opens:
+                    reason = "stop"
+                    break
                 run = self._fitting_decoder(decoder)
-                if self._opens_quotation(pending):
+                if opens:
                     self._forced = self._next_quotation(pending)
-                pending = yield from (self._force if self._forced else self._decode_step)(run, pending)
+                self._follows_quotation = False
+                forces = self._forced or self._is_forced
+                pending = yield from (self._force if forces else self._decode_step)(run, pending)
                 if self._streamer.stopped:
                     reason = "stop_string"
                     break
@@ -187,6 +195,8 @@ class Answering:
         decoder.discard_trace()  # tokens of a quotation attend to its source, and to whatever resembles it
         if closes and not self._forced:
             self._begin_answer(len(self._ids))
+        self._is_forced = bool(self._forced)
+        self._follows_quotation = not closes and not self._forced
         following = self._forced.pop(0) if self._forced else chosen[-1]
         self._sampler.accept([*forced, following])
         return following
@@ -198,7 +208,7 @@ class Answering:
         self._detector, self._repeated = RepetitionDetector(), 0
 
     def _opens_quotation(self, pending: int) -> bool:
-        if self._quoting is None or self._forced or self._streamer.thinking:
+        if self._quoting is None or self._forced or self._is_forced or self._streamer.thinking:
             return False
         return self._quoting.opens_quotation(pending)
 

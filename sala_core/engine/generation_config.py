@@ -7,7 +7,9 @@ _MAX_TOKENS_OF_THINKERS = 4096
 """Default limit of an answer after thinking. Models that think write long, structured answers; the limit is only a
 guard, because an answer that repeats itself is ended as such."""
 
-_TAKEN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "thinking_budget", "verbatim")
+_TAKEN = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "thinking_budget", "verbatim", "only_quotes",
+)  # fmt: skip
 _WITHOUT_EFFECT = frozenset(
     {
         "_from_model_config", "transformers_version", "trust_remote_code",  # about the file itself

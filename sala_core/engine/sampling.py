@@ -41,6 +41,7 @@ class SamplingParams:
         stop_repetition: end thinking or an answer that only repeats itself.
         stop: strings that end the answer and are not part of it.
         verbatim: quote word for word: each quotation is the document sentence that received the most attention.
+        only_quotes: end a verbatim answer after a quotation, unless another one follows: for models that only find.
     """
 
     temperature: float = 0.9
@@ -55,6 +56,7 @@ class SamplingParams:
     stop_repetition: bool = True
     stop: tuple[str, ...] = ()
     verbatim: bool = False
+    only_quotes: bool = False
 
     @classmethod
     def from_generation_config(cls, raw: Mapping[str, Any], *, thinks: bool = False) -> "SamplingParams":
@@ -87,6 +89,7 @@ class SamplingParams:
         _require("think", self.think, self.think in (None, True, False), "true, false or None")
         _require("seed", self.seed, self.seed is None or 0 <= self.seed < 2**63, "None or 0 to 2^63 - 1")
         _require("verbatim", self.verbatim, isinstance(self.verbatim, bool), "true or false")
+        _require("only_quotes", self.only_quotes, isinstance(self.only_quotes, bool), "true or false")
         valid = isinstance(self.stop, tuple) and all(isinstance(text, str) and text for text in self.stop)
         _require("stop", self.stop, valid, "a tuple of strings that are not empty")
 
