@@ -18,16 +18,6 @@ LIMITS = ParseLimits(max_text_bytes=1 << 20, max_unpacked_bytes=1 << 20)
 Read = Callable[[pymupdf.Document], Parsed]
 
 
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    def read_document(document: pymupdf.Document) -> Parsed:
-        path = tmp_path / "x.pdf"
-        document.save(path)
-        return parse_pdf(str(path), LIMITS)
-
-    return read_document
-
-
 def new_page() -> tuple[pymupdf.Document, pymupdf.Page]:
     document = pymupdf.open()
     return document, document.new_page()

@@ -11,7 +11,6 @@ from sala_core.ingest.parsers.pdf.hyphens import join_words
 from sala_core.ingest.parsers.pdf.lines import read_lines
 from sala_core.ingest.parsers.pdf.order import in_reading_order, without_blank_lines
 from sala_core.ingest.parsers.pdf.quick import FontNames
-from sala_core.ingest.parsers.pdf.reader import parse_pdf
 from sala_core.ingest.parsers.result import Parsed, ParseLimits
 
 LIMITS = ParseLimits(max_text_bytes=1 << 20, max_unpacked_bytes=1 << 20)
@@ -20,16 +19,6 @@ PROSE = ["The keeper of the ferry lives in Lime", "Street. He walks to the pier 
 OTHER = ["The lamp number is four seven one one.", "It hangs in the shed behind the pier, by",
          "the old rope and the two red oars of the", "brother, who never comes to the ferry."]  # fmt: skip
 Read = Callable[[pymupdf.Document], Parsed]
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    def read_document(document: pymupdf.Document) -> Parsed:
-        path = tmp_path / "x.pdf"
-        document.save(path)
-        return parse_pdf(str(path), LIMITS)
-
-    return read_document
 
 
 def new_page() -> tuple[pymupdf.Document, pymupdf.Page]:

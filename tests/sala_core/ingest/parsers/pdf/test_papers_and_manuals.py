@@ -1,7 +1,6 @@
 """What papers, manuals and forms have: signs of formulas, code, underscores that are drawn, cells, boxes to tick."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pymupdf
@@ -9,22 +8,11 @@ import pytest
 
 from sala_core.ingest.parsers.pdf.hyphens import join_words
 from sala_core.ingest.parsers.pdf.raised import spans_text
-from sala_core.ingest.parsers.pdf.reader import parse_pdf
 from sala_core.ingest.parsers.pdf.symbols import name_symbols, name_underscores
 from sala_core.ingest.parsers.result import Parsed, ParseLimits
 
 LIMITS = ParseLimits(max_text_bytes=1 << 20, max_unpacked_bytes=1 << 20)
 Read = Callable[[pymupdf.Document], Parsed]
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    def read_document(document: pymupdf.Document) -> Parsed:
-        path = tmp_path / "x.pdf"
-        document.save(path)
-        return parse_pdf(str(path), LIMITS)
-
-    return read_document
 
 
 def new_page() -> tuple[pymupdf.Document, pymupdf.Page]:
