@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import xxhash
 
 from sala_core.errors import LibraryError, StateError
 from sala_core.events import AnswerStats, Evidence
 from sala_core.store.base import find_session
 from sala_core.store.checkpoints import drop_rolling_snapshots, find_checkpoint
 from sala_core.store.database import insert_row
-from sala_core.store.integrity.records import load_run
+from sala_core.store.integrity.records import load_run, store_run
 from sala_core.store.integrity.row_checksums import is_sound
 from sala_core.store.integrity.soundness import LOST_MESSAGE, Soundness
 from sala_core.store.rows import MessageDraft, MessageRow, PartDraft, PartRow
@@ -207,7 +206,7 @@ def _append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[Par
             "kind": part.kind,
             "start_token": position,
             "end_token": position + len(ids),
-            "run": _store_run(conn, ids),
+            "run": store_run(conn, ids),
             "document_id": part.document_id,
             "body_start": part.body_start,
             "message_id": part.message_id,
@@ -230,32 +229,25 @@ def as_token_ids(token_ids: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ids, dtype="<i4")
 
 
-def _store_run(conn: sqlite3.Connection, ids: np.ndarray) -> int:
-    data = ids.tobytes()
-    key = xxhash.xxh3_128_hexdigest(data)
-    known = conn.execute("SELECT row FROM token_runs WHERE hash = ?", [key]).fetchone()
-    if known is not None:
-        return int(known["row"])
-    return insert_row(conn, "token_runs", {"hash": key, "ids": data})
-
-
 def _append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequence[MessageDraft]) -> None:
     (count,) = conn.execute("SELECT count(*) FROM messages WHERE session_id = ?", [session_id]).fetchone()
     now = time.time()
     for ordinal, message in enumerate(messages, start=count):
-        values = {
-            "session_id": session_id,
-            "id": message.id,
-            "ordinal": ordinal,
-            "role": message.role,
-            "text": message.text,
-            "thinking": message.thinking,
-            "status": message.status,
-            "evidence": json.dumps([item.to_json() for item in message.evidence]),
-            "stats": json.dumps(message.stats.to_json() if message.stats is not None else {}),
-            "created_at": now,
-        }
+        values = {"session_id": session_id, "ordinal": ordinal, "created_at": now, **message_columns(message)}
         insert_row(conn, "messages", values)
+
+
+def message_columns(message: MessageDraft | MessageRow) -> dict[str, str]:
+    """What a row of `messages` says of the message itself: not its session, its place and its time."""
+    return {
+        "id": message.id,
+        "role": message.role,
+        "text": message.text,
+        "thinking": message.thinking,
+        "status": message.status,
+        "evidence": json.dumps([item.to_json() for item in message.evidence]),
+        "stats": json.dumps(message.stats.to_json() if message.stats is not None else {}),
+    }
 
 
 def set_head(conn: sqlite3.Connection, session_id: str, head: str | None, position: int) -> list[str]:

@@ -21,8 +21,9 @@ from sala_core.store.database import insert_row
 from sala_core.store.library import Library
 from sala_core.store.portable.container import SESSION, TOKENS, Archive
 from sala_core.store.portable.records import Checkpoint, PortableSession
-from sala_core.store.rows import MessageRow, PartDraft
+from sala_core.store.rows import PartDraft
 from sala_core.store.states import StateStore
+from sala_core.store.streams import message_columns
 
 _ID_BYTES = 4
 
@@ -250,19 +251,7 @@ def _add_session(
             if document_id not in in_stream:
                 insert_row(conn, "former_documents", {"session_id": row.id, "document_id": document_id})
         for ordinal, message in enumerate(session.messages):
-            insert_row(conn, "messages", {"session_id": row.id, "ordinal": ordinal, **_message_columns(message)})
+            own = {"session_id": row.id, "ordinal": ordinal, "created_at": message.created_at}
+            insert_row(conn, "messages", {**own, **message_columns(message)})
         if head is not None:
             library.set_head(row.id, head, position)
-
-
-def _message_columns(message: MessageRow) -> dict[str, object]:
-    return {
-        "id": message.id,
-        "role": message.role,
-        "text": message.text,
-        "thinking": message.thinking,
-        "status": message.status,
-        "evidence": json.dumps([item.to_json() for item in message.evidence]),
-        "stats": json.dumps(message.stats.to_json() if message.stats is not None else {}),
-        "created_at": message.created_at,
-    }
