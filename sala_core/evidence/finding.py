@@ -1,0 +1,209 @@
+"""Answers of a model that only finds: a sentence of the documents, or the nearest passages, said to be no more."""
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sala_core.events import Evidence, Quotation
+from sala_core.finder.question import parse_question
+from sala_core.finder.ranking import Finder, Found, fitted
+from sala_core.finder.text_index import fold
+from sala_core.ingest import SourceMap
+
+NOT_FOUND = "I did not find a sentence that answers this."
+NEAREST = f"{NOT_FOUND} The nearest passages:"
+NO_WORDS = f"{NOT_FOUND} None of its words stands in what was read."
+WHAT_IT_CAN_DO = (
+    "I find sentences in what was read: ask about something that it tells, such as a person, a place, a number or a "
+    "reason, and name it."
+)
+NOTHING_READ = "Nothing is read in this session yet: add a file or a folder, then ask about it."
+
+_WORD = re.compile(r"[^\W_]+")
+_MARKS = (('"', '"'), ("“", "”"), ("«", "»"))
+_MAX_PLACES = 8
+_NEAREST_SHOWN = 3
+_EQUALS_SHOWN = 4
+"""Sentences that have all words of the question are given together, as where there are several facts."""
+
+_MAX_CHARS = 600
+"""Longer sentences, as of tables, are quoted up to a word before this."""
+
+_MAX_EVIDENCE_CHARS = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundAnswer:
+    """What was found. confidence: the chance that the first quotation answers the question, 0 ... 1."""
+
+    text: str
+    evidence: tuple[Evidence, ...]
+    quotations: tuple[Quotation, ...]
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchedDocument:
+    """A document, of which the first `num_tokens` tokens are read. lines: its map; None where its text is lost."""
+
+    document_id: str
+    name: str
+    num_tokens: int
+    lines: Callable[[], SourceMap | None]
+
+    def text(self) -> str:
+        """The characters that are read; "" where the text is lost."""
+        lines = self.lines()
+        if lines is None or not self.num_tokens:
+            return ""
+        return lines.text(lines.place_of_chars(0, lines.place(0, self.num_tokens - 1).char_end))
+
+
+class DocumentFinder:
+    """Finds sentences in the documents of a session."""
+
+    def __init__(self, documents: Sequence[SearchedDocument]) -> None:
+        """Nothing is loaded until `prepare`, or the first question."""
+        self._documents = documents
+
+    def prepare(self) -> Finder:
+        """Index the texts. The last index is kept in memory, for whoever asks about the same documents next."""
+        key = tuple((each.document_id, each.num_tokens) for each in self._documents)
+        return _LAST.get(key, lambda: Finder([each.text() for each in self._documents]))
+
+    def answer(self, question: str, *, before: str = "") -> FoundAnswer:
+        """Answer a question. before: the turn before it, for a question that refers back to it.
+
+        A sentence is given as the answer where that is right in four of five cases (`Fitted.threshold`).
+        """
+        if not self._documents:
+            return _only_text(NOTHING_READ)
+        if parse_question(question).is_empty:
+            return _only_text(WHAT_IT_CAN_DO)
+        findings = self.prepare().find(question, _MAX_PLACES, before=before)
+        if not findings.sentences:
+            return _only_text(NO_WORDS)
+        is_sure = findings.confidence >= fitted().threshold
+        first, others = findings.sentences[:1], findings.sentences[1:]
+        equal = first + tuple(each for each in others if each.has_all_words and first[0].has_all_words)
+        shown = equal[:_EQUALS_SHOWN] if is_sure else findings.sentences[: max(_NEAREST_SHOWN, len(equal))]
+        quotations = tuple(each for found in shown if (each := self._quotation(found)) is not None)
+        if not quotations:
+            return _only_text(NO_WORDS)
+        if is_sure:
+            text = "\n\n".join(_quoted(each.text) for each in quotations)
+        else:
+            head = _nearest(question, findings.absent_names)
+            text = "\n".join([head, "", *(f"{i}. {_quoted(each.text)}" for i, each in enumerate(quotations, 1))])
+        return FoundAnswer(
+            text=text,
+            evidence=self._evidence(findings.sentences),
+            quotations=quotations,
+            confidence=round(findings.confidence, 4),
+        )
+
+    def passages(self, words: str, limit: int) -> tuple[Evidence, ...]:
+        """The places that answer a question, or fit some words, best first."""
+        if not self._documents:
+            return ()
+        return self._evidence(self.prepare().find(words, limit).sentences)
+
+    def _quotation(self, found: Found) -> Quotation | None:
+        document = self._documents[found.text]
+        if (lines := document.lines()) is None:
+            return None
+        place = lines.place_of_chars(found.start, found.end)
+        text = lines.text(place)
+        if len(text) > _MAX_CHARS:
+            place = lines.place_of_chars(found.start, found.start + _word_end(text, _MAX_CHARS))
+            text = lines.text(place)
+        return Quotation(
+            text=_unquoted(" ".join(text.split())),
+            document=document.name,
+            document_id=document.document_id,
+            page=place.page,
+            line_start=place.line_start,
+            line_end=place.line_end,
+        )
+
+    def _evidence(self, sentences: Sequence[Found]) -> tuple[Evidence, ...]:
+        """The places of the sentences, each with its neighbors."""
+        places = []
+        for found in sentences:
+            document = self._documents[found.text]
+            if (lines := document.lines()) is None:
+                continue
+            around = lines.place_of_chars(*found.context)
+            text = lines.whole_lines(around)
+            if len(text) > _MAX_EVIDENCE_CHARS:
+                around = lines.place_of_chars(found.start, found.end)
+                text = lines.text(around)[:_MAX_EVIDENCE_CHARS]
+            places.append(
+                Evidence(
+                    document=document.name,
+                    document_id=document.document_id,
+                    page=around.page,
+                    line_start=around.line_start,
+                    line_end=around.line_end,
+                    rows=around.rows,
+                    header=around.header,
+                    text=text,
+                    score=round(found.share, 4),
+                )
+            )
+        return tuple(places)
+
+
+class _LastFinder:
+    """The finder that was made last. A thread that asks while another one makes it waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[tuple[str, int], ...] | None = None
+        self._finder: Finder | None = None
+
+    def get(self, key: tuple[tuple[str, int], ...], make: Callable[[], Finder]) -> Finder:
+        """The finder of some documents."""
+        with self._lock:
+            if self._finder is None or self._key != key:
+                self._finder, self._key = None, None  # not two indexes in memory at once
+                self._finder, self._key = make(), key
+            return self._finder
+
+
+_LAST = _LastFinder()
+
+
+def _nearest(question: str, absent: Sequence[str]) -> str:
+    """The sentence above the nearest passages: it names what stands nowhere, as the question has it."""
+    spelled = [word for word in dict.fromkeys(_WORD.findall(question)) if fold(word) in absent]
+    if not spelled:
+        return NEAREST
+    names = ", ".join(f"“{word}”" for word in spelled)
+    return f"{NOT_FOUND} Nowhere in the text: {names}. The nearest passages:"
+
+
+def _quoted(text: str) -> str:
+    """A text in quotation marks that it does not have itself, where there are such."""
+    opening, closing = next((pair for pair in _MARKS if not set(pair) & set(text)), _MARKS[0])
+    return f"{opening}{text}{closing}"
+
+
+def _unquoted(text: str) -> str:
+    """A sentence that is one speech, without its own quotation marks."""
+    for opening, closing in _MARKS:
+        inside = text[1:-1]
+        if text.startswith(opening) and text.endswith(closing) and not {opening, closing} & set(inside):
+            return inside
+    return text
+
+
+def _word_end(text: str, limit: int) -> int:
+    """Where the last word before `limit` characters ends; `limit` where there is none."""
+    cut = text.rfind(" ", 0, limit)
+    return cut if cut > 0 else limit
+
+
+def _only_text(text: str) -> FoundAnswer:
+    return FoundAnswer(text=text, evidence=(), quotations=(), confidence=0.0)

@@ -1,0 +1,46 @@
+"""The index of a session's documents, made while its state is restored: neither waits for the other."""
+
+import threading
+from functools import lru_cache, partial
+
+from sala_core.engine.sampling import SamplingParams
+from sala_core.errors import SalaError
+from sala_core.evidence.finding import DocumentFinder, SearchedDocument
+from sala_core.ingest import SourceMap
+from sala_core.session.context import SessionContext
+from sala_core.session.stream import document_spans
+
+
+def index_ahead(context: SessionContext, sampling: SamplingParams) -> None:
+    """Begin to index the documents on a thread of its own, where only a finder answers and the state is on disk.
+
+    A text that is damaged ends the thread; the turn mends it, and indexes the documents itself.
+    """
+    if not sampling.finds or context.state.state is not None:
+        return
+    library, session_id = context.library, context.session_id
+
+    @lru_cache(1)
+    def load(document_id: str) -> SourceMap:
+        encoded = library.load_document(document_id)
+        return SourceMap(encoded.document.text, (), encoded.token_starts)
+
+    finder = DocumentFinder(
+        [
+            SearchedDocument(
+                document_id=span.document_id,
+                name=span.name,
+                num_tokens=span.end - span.start,
+                lines=partial(load, span.document_id),
+            )
+            for span in document_spans(library.parts(session_id), library.documents(session_id))
+        ]
+    )
+    threading.Thread(target=_prepare, args=(finder,), name="index", daemon=True).start()
+
+
+def _prepare(finder: DocumentFinder) -> None:
+    try:
+        finder.prepare()
+    except SalaError:
+        return  # the question finds the same, and says so

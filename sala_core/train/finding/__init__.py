@@ -1,0 +1,1 @@
+"""Fits the finder: word vectors and relations, then the ranking of sentences and its confidence."""
