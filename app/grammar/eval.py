@@ -3,14 +3,17 @@
 import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from app.grammar.ranges import EVAL_MAX_TOKENS
 from app.grammar.values import THINK_HELP, VERBATIM_HELP, lengths, names, number_above, seed, whole_number
 
-SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl")
+SUITES = ("ruler", "mrcr", "nolima", "quote", "absent", "ppl", "natural")
+HALVES = ("open", "untouched")
 _EPILOG = """Writes SUITE.jsonl (every sample), SUITE.csv (the means) and SUITE.png into the folder of --out. Run the
 same command again to continue a run that was stopped or killed; with more samples or lengths it adds the new ones.
-With --endpoint, --model is the name that the server knows the model by."""
+With --endpoint, --model is the name that the server knows the model by. natural asks the finder, with
+which a model that only finds answers, beside a plain word search; it needs the folders of its texts (--text)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class EvalArguments:
     shared: int
     text: tuple[Path, ...]
     """Empty: the program's own text."""
+    half: Literal["open", "untouched"]
+    """Of the questions of natural."""
     max_tokens: int | None
     verbatim: bool | None
     think: bool | None
@@ -44,6 +49,8 @@ class EvalArguments:
 
     def usage_error(self, *, model_is_default: bool) -> str | None:
         """The message for options that contradict each other; None if they are valid."""
+        if self.suite == "natural" and (self.endpoint or self.tasks or self.verbatim is not None):
+            return "natural takes --text, --half and --out alone: it asks the finder, no model"
         if self.suite == "ppl" and self.endpoint:
             return "ppl needs the probabilities of every token, which a chat endpoint does not give"
         if self.suite == "ppl" and self.tasks:
@@ -108,6 +115,7 @@ def _add_sample_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text files that questions are asked about and needles are planted in (default: the program's own text)",
     )
+    parser.add_argument("--half", choices=HALVES, default=HALVES[0], help="of the questions of natural (default: open)")
     parser.add_argument(
         "--max-tokens",
         type=whole_number(*EVAL_MAX_TOKENS),

@@ -7,12 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from sala_core.disk.files import new_id
 from sala_core.engine.engine import Engine
 from sala_core.engine.generate import Finished, Token
 from sala_core.engine.memory_budget import check_budget
 from sala_core.engine.sampling import SamplingParams
 from sala_core.evals.records import EvidenceRank, Question, Reading, Reply
 from sala_core.events import PromptProgress
+from sala_core.evidence.finding import DocumentFinder, SearchedDocument
 from sala_core.evidence.places import DocumentSpan, find_evidence
 from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import SourceMap
@@ -42,7 +44,8 @@ class LocalModel:
         Args:
             engine: the model.
             max_tokens: limit of every answer, without its thinking; None takes each task's own.
-            verbatim: whether quotations are copied word for word from the document; None takes the model's default.
+            verbatim: whether quotations are copied word for word from the document. None: as the program answers, that
+                is by the model's default, and with the finder for a model that only finds.
             think: whether the model thinks before it answers; None as the model has it.
 
         Raises TokenizerError if the model has no chat template, SettingsError for thinking that it cannot do,
@@ -52,6 +55,7 @@ class LocalModel:
         self.name = engine.name
         self.max_tokens = max_tokens
         self.verbatim = engine.sampling_defaults.verbatim if verbatim is None else verbatim
+        self.finds = verbatim is None and self.verbatim and engine.sampling_defaults.only_quotes
         self.think = think
         self._tokenizer, self._chat = engine.tokenizer, engine.chat
         self._generation_prompt = self._chat.generation_prompt(think)
@@ -61,7 +65,7 @@ class LocalModel:
 
     def identity(self) -> dict[str, str]:
         """The settings that name the model. Samples of other ones are not mixed with these."""
-        quotations = {"quotations": "verbatim"} if self.verbatim else {}
+        quotations = {"quotations": "found" if self.finds else "verbatim"} if self.verbatim else {}
         thinking = {"thinking": "on" if self.think else "off"} if self.think is not None and self._chat.thinks else {}
         return {"model": self.name, "fingerprint": self.engine.fingerprint, **quotations, **thinking}
 
@@ -105,6 +109,12 @@ class LocalModel:
         span = DocumentSpan(
             document_id=_DOCUMENT_ID, name=_DOCUMENT_ID, start=text_start, end=text_start + len(token_starts)
         )
+        if source_map is not None and self.finds:
+            searched = SearchedDocument(
+                document_id=new_id(), name=_DOCUMENT_ID, num_tokens=len(token_starts), lines=lambda: source_map
+            )
+            yield from self._found(searched, questions, len(ids), read_s, should_stop)
+            return
         for question in questions:
             trace = AttentionTrace() if source_map else None
             quoting = self._quoting(span, state.position, source_map) if source_map and self.verbatim else None
@@ -147,6 +157,34 @@ class LocalModel:
                 )
         return None
 
+    def _found(
+        self,
+        document: SearchedDocument,
+        questions: Sequence[Question],
+        position: int,
+        read_s: float,
+        should_stop: Callable[[], bool],
+    ) -> Iterator[Reply]:
+        """The replies of a model that only finds, as the program gives them."""
+        finder, source_map = DocumentFinder([document]), document.lines()
+        assert source_map is not None
+        for question in questions:
+            if should_stop():
+                return
+            started = time.monotonic()
+            found = finder.answer(question.text)
+            places = [(item.line_start, item.line_end) for item in found.evidence]
+            yield Reply(
+                text=found.text,
+                reason="stop",
+                prompt_tokens=position + self.text_tokens(question.text),
+                answer_tokens=self.text_tokens(found.text),
+                seconds=time.monotonic() - started,
+                read_s=read_s,
+                evidence=_rank_of_needles(places, source_map, question) if question.needles else None,
+            )
+            read_s = 0.0
+
     def _sampling(self, question: Question) -> SamplingParams:
         return SamplingParams(temperature=0, max_tokens=self.max_tokens or question.max_tokens, think=self.think)
 
@@ -158,14 +196,7 @@ class LocalModel:
     ) -> EvidenceRank:
         """Compare the lines of the ranked places with the lines of the needles. `turn_start`: the question's token."""
         places = find_evidence(trace, [span], turn_start, self.engine.model.layout, lambda _: source_map)
-        needles = [source_map.place_of_chars(start, end) for start, end in question.needles]
-        hits = [
-            {i for i, n in enumerate(needles) if p.line_start <= n.line_end and p.line_end >= n.line_start}
-            for p in places
-        ]
-        rank = next((i for i, needles_here in enumerate(hits, 1) if needles_here), None)
-        in_first = set().union(*hits[:_FIRST_PLACES])
-        return EvidenceRank(rank=rank, share=len(in_first) / len(needles))
+        return _rank_of_needles([(item.line_start, item.line_end) for item in places], source_map, question)
 
     def _prompt(self, reading: Reading) -> tuple[np.ndarray, int, np.ndarray]:
         """(token ids of all messages, token where the document's text starts, first character of each of its tokens).
@@ -187,3 +218,15 @@ class LocalModel:
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.encode_content(text))
+
+
+def _rank_of_needles(places: Sequence[tuple[int, int]], source_map: SourceMap, question: Question) -> EvidenceRank:
+    """Where the question's needles are among ranked places. places: first and last line of each."""
+    needles = [source_map.place_of_chars(start, end) for start, end in question.needles]
+    hits = [
+        {i for i, needle in enumerate(needles) if first <= needle.line_end and last >= needle.line_start}
+        for first, last in places
+    ]
+    rank = next((i for i, needles_here in enumerate(hits, 1) if needles_here), None)
+    in_first = set().union(*hits[:_FIRST_PLACES])
+    return EvidenceRank(rank=rank, share=len(in_first) / len(needles))

@@ -13,7 +13,8 @@ _ABSENT = re.compile(
     r"|(is|are|was|were) ?(not|n't|never) "
     r"(in the|said|mentioned|given|stated|specified|provided|found|named|told|included|present)"
     r"|(can ?not|can't|could not) be (found|determined|answered|known)"
-    r"|(no|any) (mention|information|answer|record|reference)\b|nothing is said|not enough information|unknown",
+    r"|(no|any) (mention|information|answer|record|reference)\b|nothing is said|not enough information|unknown"
+    r"|did not find",
     re.IGNORECASE,
 )
 

@@ -1,6 +1,7 @@
 """A local model: each question starts from the same state, evidence is ranked, and losses need no large matrices."""
 
 import math
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ from scripted_model import script_model
 from sala_core import Engine
 from sala_core.errors import SettingsError
 from sala_core.evals import LocalModel, TextSource
-from sala_core.evals.records import EvalProgress, Reply
+from sala_core.evals.records import EvalProgress, EvidenceRank, Message, Question, Reading, Reply
 from sala_core.evals.suites.perplexity import bins, measure_losses, summarize_losses
 from sala_core.events import PromptProgress
 
@@ -194,3 +195,22 @@ def test_thinking_is_switched_and_counted_apart_from_the_answer(make, thinker, m
 def test_a_model_that_cannot_think_refuses_to(model):
     with pytest.raises(SettingsError, match="does not think"):
         LocalModel(model.engine, think=True)
+
+
+def test_a_model_that_only_finds_is_measured_as_the_program_answers(talking_engine, monkeypatch):
+    found = replace(talking_engine.sampling_defaults, verbatim=True, only_quotes=True)
+    monkeypatch.setattr(talking_engine, "sampling_defaults", found, raising=False)
+    text = "Nobody came. The ferryman of Tavelun is called Osrik. It rained."
+    start = text.index("Osrik")
+    needle = (start, start + 5)
+    asked = "What is the ferryman of Tavelun called?"
+    question = Question(text=asked, gold=("Osrik",), max_tokens=8, needles=(needle,))
+    message = Message(role="user", text=text, document="text")
+
+    model = LocalModel(talking_engine)
+    (reply,) = replies(model, Reading(messages=(message,), questions=(question,), system="Answer."))
+
+    assert reply.text == '"The ferryman of Tavelun is called Osrik."'
+    assert reply.evidence == EvidenceRank(rank=1, share=1.0)
+    assert model.identity()["quotations"] == "found"
+    assert LocalModel(talking_engine, verbatim=True).identity()["quotations"] == "verbatim"

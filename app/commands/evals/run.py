@@ -26,6 +26,10 @@ def evaluate(arguments: Arguments, _folder: Path) -> int:
     """Run the suite. Returns 0, or 128 plus the number of the signal that stopped it. Raises SalaError."""
     options = arguments.eval
     assert options is not None
+    if options.suite == "natural":
+        from app.commands.evals.natural import natural
+
+        return natural(options)
     from sala_core.evals import EvalDone, EvalPlan, SampleDone, TextSource
     from sala_core.evals import evaluate as run
 

@@ -1,0 +1,1 @@
+"""`eval`: long-context suites on a model, and natural questions to the finder."""
