@@ -1,0 +1,1 @@
+"""What can be done with each turn, and what a question waits for."""
