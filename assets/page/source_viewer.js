@@ -1,0 +1,388 @@
+"use strict";
+// "Source": the document behind a passage, beside the conversation. Quotation marks, places of evidence, cells of the
+// attention map and the list of sources open it; it never leaves the session.
+(() => {
+  const SEARCH_MS = 200;
+  const SESSION = "#session-id :is(textarea, input)";
+  const sessionId = () => document.querySelector(SESSION)?.value ?? "";
+  const element = (name, properties = {}, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+  const button = (words, className, label = words) => {
+    const made = element("button", { type: "button", className }, words);
+    if (label !== words) made.setAttribute("aria-label", label);
+    if (label !== words) made.title = label;
+    return made;
+  };
+
+  async function fetchJson(path, options = {}) {
+    const response = await fetch(`api/sources/${path}`, { cache: "no-store", ...options }).catch(() => null);
+    if (response === null) throw new Error("The program does not answer.");
+    const found = await response.json().catch(() => ({}));
+    if (!response.ok || found.error) throw new Error(found.error ?? `The program refused this (${response.status}).`);
+    return found;
+  }
+
+  const turns = new Map();
+  function fetchTurn(session, message) {
+    const path = `turns/${encodeURIComponent(session)}/${encodeURIComponent(message)}`;
+    if (!turns.has(path)) {
+      const asked = fetchJson(path);
+      asked.catch(() => turns.delete(path));
+      turns.set(path, asked);
+    }
+    return turns.get(path);
+  }
+
+  // The panel. `parts` are its controls; `now` is what it shows.
+
+  let parts = null;
+  let now = null;
+  let view = null;
+  let wantsText = false; // the user has chosen "Text" for documents that have pages
+  let opened = 0; // counts what was opened, so that a late answer to an earlier click changes nothing
+  let asked = null; // what was asked for last, also while it is on its way
+  let before = null;
+
+  function build(home) {
+    const made = element("section", { className: "source" });
+    made.setAttribute("aria-label", "Source");
+    parts = {
+      section: made,
+      name: element("h2", { className: "source-name" }),
+      where: element("p", { className: "source-where" }),
+      close: button("×", "source-close", "Close source"),
+      map: element("div", { className: "source-map" }),
+      previous: button("‹", "step", "Previous evidence"),
+      next: button("›", "step", "Next evidence"),
+      count: element("span", { className: "source-count" }),
+      pages: button("Pages", "choice"),
+      text: button("Text", "choice"),
+      back: button("‹", "step", "Previous page"),
+      forward: button("›", "step", "Next page"),
+      page: element("span", { className: "source-count" }),
+      headings: element("select", { className: "source-headings" }),
+      search: element("input", { type: "search", placeholder: "Search in this document", autocomplete: "off" }),
+      hits: element("span", { className: "source-count" }),
+      earlier: button("‹", "step", "Previous match"),
+      later: button("›", "step", "Next match"),
+      open: button("Open original", "source-open"),
+      note: element("p", { className: "source-note" }),
+      body: element("div", { className: "source-body", tabIndex: 0 }),
+    };
+    parts.search.setAttribute("aria-label", "Search in this document");
+    parts.headings.setAttribute("aria-label", "Headings");
+    parts.note.setAttribute("role", "status");
+    parts.body.setAttribute("role", "document");
+    const group = (className, ...children) => element("div", { className }, ...children);
+    parts.evidence = group("source-group", parts.previous, parts.count, parts.next);
+    parts.choice = group("source-group choices", parts.pages, parts.text);
+    parts.found = group("source-group", parts.hits, parts.earlier, parts.later);
+    const pager = group("source-group", parts.back, parts.page, parts.forward);
+    made.append(
+      element("header", { className: "source-head" }, group("source-title", parts.name, parts.where), parts.close),
+      parts.map,
+      group("source-bar", parts.evidence, pager, parts.choice, parts.headings, parts.open),
+      group("source-bar source-finder", parts.search, parts.found),
+      parts.note,
+      parts.body,
+    );
+    home.append(made);
+    connect();
+    clear();
+  }
+
+  function connect() {
+    parts.close.addEventListener("click", close);
+    parts.previous.addEventListener("click", () => step(-1));
+    parts.next.addEventListener("click", () => step(1));
+    parts.back.addEventListener("click", () => turnPage(-1));
+    parts.forward.addEventListener("click", () => turnPage(1));
+    parts.pages.addEventListener("click", () => choose(false));
+    parts.text.addEventListener("click", () => choose(true));
+    parts.headings.addEventListener("change", () => goToHeading());
+    parts.earlier.addEventListener("click", () => goToHit(-1));
+    parts.later.addEventListener("click", () => goToHit(1));
+    parts.open.addEventListener("click", openOriginal);
+    let timer = 0;
+    parts.search.addEventListener("input", () => {
+      window.clearTimeout(timer);
+      timer = window.setTimeout(search, SEARCH_MS);
+    });
+    parts.search.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      window.clearTimeout(timer);
+      if (now?.query === parts.search.value.trim()) goToHit(event.shiftKey ? -1 : 1);
+      else search();
+    });
+    parts.section.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation();
+      if (event.target === parts.search && parts.search.value !== "") {
+        parts.search.value = "";
+        search();
+      } else close();
+    });
+  }
+
+  // The panel is built once its place is there, and cleared when another session is open.
+  function ready() {
+    const home = document.getElementById("source");
+    if (home !== null && (parts === null || !parts.section.isConnected)) build(home);
+    if (now !== null && now.session !== sessionId()) clear();
+  }
+
+  function clear() {
+    opened += 1;
+    view?.end();
+    view = now = null;
+    parts.section.classList.add("empty");
+    parts.name.textContent = "";
+    parts.note.textContent = "Open a quotation, a place of evidence or a source: it is shown here.";
+  }
+
+  function close() {
+    const back = before;
+    clear();
+    window.salaLayout?.show(back?.panel ?? "evidence");
+    if (back?.focus?.isConnected) back.focus.focus();
+  }
+
+  // What is asked for: {message, key} a place of an answer; {message, cell} a cell of its map; {document} a source.
+  async function open(wanted) {
+    ready();
+    if (parts === null) return;
+    const number = (opened += 1);
+    asked = wanted;
+    const session = sessionId();
+    const isHere = parts.section.contains(document.activeElement);
+    const panel = window.salaLayout?.shown?.() ?? "evidence";
+    if (panel !== "source") before = { panel, focus: document.activeElement };
+    window.salaLayout?.show("source");
+    parts.section.classList.remove("empty");
+    parts.section.setAttribute("aria-busy", "true");
+    try {
+      const turn = wanted.message ? await fetchTurn(session, wanted.message) : null;
+      const place = turn?.places.find(({ key }) => key === wanted.key) ?? null;
+      const id = place?.document_id ?? wanted.cell?.document_id ?? wanted.document;
+      const [facts, found] = await Promise.all([factsOf(session, id), spanOf(session, wanted, place)]);
+      if (number !== opened) return;
+      await show({ session, wanted, turn, place, facts, span: found.span, cell: found.cell ?? null, hits: [], hit: -1 });
+      if (!isHere) parts.body.focus({ preventScroll: true });
+    } catch (error) {
+      if (number === opened) fail(error);
+    } finally {
+      if (number === opened) parts.section.removeAttribute("aria-busy");
+    }
+  }
+
+  const factsOf = (session, id) =>
+    now !== null && now.session === session && now.facts.id === id
+      ? now.facts
+      : fetchJson(`documents/${encodeURIComponent(id)}?session=${encodeURIComponent(session)}`);
+
+  function spanOf(session, wanted, place) {
+    const [message, document] = [wanted.message, wanted.cell?.document_id].map((one) => encodeURIComponent(one ?? ""));
+    if (place !== null) return fetchJson(`turns/${encodeURIComponent(session)}/${message}/places/${place.key}`);
+    if (wanted.cell) return fetchJson(`documents/${document}/tokens/${wanted.cell.token}`);
+    return { span: null };
+  }
+
+  function fail(error) {
+    view?.end();
+    view = now = null;
+    parts.note.textContent = error.message;
+  }
+
+  async function show(next) {
+    const isSame = now !== null && view !== null && now.facts === next.facts;
+    now = next;
+    const { facts, place } = now;
+    parts.name.textContent = facts.name;
+    parts.name.title = facts.name;
+    parts.where.textContent = whereWords();
+    parts.body.setAttribute("aria-label", `Text of ${facts.name}`);
+    parts.choice.hidden = !facts.has_pictures;
+    parts.open.hidden = !facts.can_open;
+    parts.evidence.hidden = now.turn === null;
+    if (now.turn !== null) {
+      const at = now.turn.places.indexOf(place);
+      parts.count.textContent = place === null ? "Evidence" : `${kindOf(place)} ${place.rank} of ${numOf(place.kind)}`;
+      parts.previous.disabled = at <= 0;
+      parts.next.disabled = at === now.turn.places.length - 1;
+    }
+    drawMap();
+    listHeadings();
+    if (!isSame) {
+      parts.search.value = "";
+      makeView();
+    }
+    showHits();
+    await mark();
+  }
+
+  const kindOf = ({ kind }) => (kind === "quotation" ? "Quotation" : "Evidence");
+  const numOf = (wanted) => now.turn.places.filter(({ kind }) => kind === wanted).length;
+
+  function whereWords() {
+    const { place, wanted, facts } = now;
+    if (place !== null) return place.kind === "quotation" ? `Word for word, ${place.where}` : place.where;
+    if (wanted.cell) return wanted.cell.where;
+    const { length } = facts.page_rows;
+    return length > 0 ? counted(length, facts.page_word) : counted(facts.num_lines, "line");
+  }
+
+  const counted = (number, noun) => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
+
+  function drawMap() {
+    parts.map.replaceChildren();
+    if (now.turn === null || now.turn.map === null) return;
+    const { message } = now.wanted;
+    const current = now.cell ?? (now.wanted.cell ? now.turn.map.indexOf(now.wanted.cell) : null);
+    const options = { current, isBrief: true, open: (cell) => open({ message, cell }) };
+    parts.map.append(window.salaAttentionMap(now.turn.map, options));
+  }
+
+  function listHeadings() {
+    const { headings } = now.facts;
+    parts.headings.hidden = headings.length < 2;
+    if (parts.headings.facts === now.facts) return;
+    parts.headings.facts = now.facts;
+    parts.headings.replaceChildren(
+      element("option", { value: "", textContent: "Contents" }),
+      ...headings.map(([row, level, words]) =>
+        element("option", { value: String(row), textContent: `${"\u2003".repeat(level - 1)}${words}` }),
+      ),
+    );
+  }
+
+  function goToHeading() {
+    const row = parts.headings.value;
+    parts.headings.value = "";
+    if (row === "" || now === null) return;
+    if (!(view instanceof window.salaSourceText)) choose(true, { move: false });
+    view.showRow(Number(row), 0.02);
+  }
+
+  function makeView() {
+    view?.end();
+    const { facts, session } = now;
+    const address = (path) => `documents/${encodeURIComponent(facts.id)}/${path}`;
+    const query = `session=${encodeURIComponent(session)}`;
+    const withSession = (path) => `${address(path)}${path.includes("?") ? "&" : "?"}${query}`;
+    const isText = wantsText || !facts.has_pictures;
+    parts.text.setAttribute("aria-pressed", String(isText));
+    parts.pages.setAttribute("aria-pressed", String(!isText));
+    const get = (path) => fetchJson(withSession(path));
+    view = isText
+      ? new window.salaSourceText(parts.body, facts, (path) => fetchJson(address(path)), follow)
+      : new window.salaSourcePages(parts.body, facts, get, (path) => `api/sources/${withSession(path)}`, follow);
+    parts.body.scrollTop = 0;
+    follow();
+  }
+
+  async function choose(text, { move = true } = {}) {
+    if (now === null) return;
+    const page = view?.pageInView() ?? 1;
+    wantsText = text;
+    makeView();
+    if (now.span === null && now.hit < 0) {
+      if (move && now.facts.page_rows.length > 0) await view.showPage(page);
+    } else await mark({ move });
+  }
+
+  // Marks the passage and the hit of the search, and moves to the one chosen last.
+  async function mark({ move = true } = {}) {
+    const shown = now;
+    const marks = shown.span === null ? [] : [{ ...shown.span, kind: "passage" }];
+    if (shown.hit >= 0) marks.push({ ...shown.hits[shown.hit], kind: "hit" });
+    let note = shown.facts.note;
+    if (shown.place !== null && shown.span === null)
+      note = "This passage cannot be placed in the text as it is stored, so nothing is marked.";
+    parts.note.textContent = note;
+    try {
+      const unplaced = await view.mark(marks, { move });
+      if (now === shown && unplaced) parts.note.textContent = unplaced;
+    } catch (error) {
+      if (now === shown) parts.note.textContent = error.message;
+    }
+    follow();
+  }
+
+  function step(by) {
+    const { places } = now.turn;
+    const at = places.findIndex(({ key }) => key === asked.key) + by;
+    if (at >= 0 && at < places.length) open({ message: now.wanted.message, key: places[at].key });
+  }
+
+  // The page that is in view.
+  function follow() {
+    if (now === null || view === null) return;
+    const { length } = now.facts.page_rows;
+    if (length === 0) {
+      parts.page.textContent = "";
+      parts.back.disabled = parts.forward.disabled = false;
+      return;
+    }
+    const page = Math.max(1, view.pageInView());
+    parts.page.textContent = `${page} of ${length}`;
+    parts.back.disabled = page <= 1;
+    parts.forward.disabled = page >= length;
+  }
+
+  function turnPage(by) {
+    if (view === null) return;
+    const { length } = now.facts.page_rows;
+    if (length === 0) view.turn(by);
+    else view.showPage(Math.max(1, Math.min(length, view.pageInView() + by)));
+  }
+
+  async function search() {
+    const shown = now;
+    if (shown === null) return;
+    const query = parts.search.value.trim();
+    Object.assign(shown, { query, hits: [], hit: -1, total: 0 });
+    if (query !== "") {
+      const path = `documents/${encodeURIComponent(shown.facts.id)}/search?query=${encodeURIComponent(query.slice(0, 200))}`;
+      const found = await fetchJson(path).catch(() => ({ hits: [], total: 0 }));
+      if (now !== shown || parts.search.value.trim() !== query) return;
+      Object.assign(shown, found);
+      const page = view.pageInView?.() ?? 0;
+      const row = view.rowInView?.() ?? shown.facts.page_rows[page - 1] ?? 0;
+      shown.hit = shown.hits.findIndex((hit) => hit.row_start >= row);
+      if (shown.hit < 0 && shown.hits.length > 0) shown.hit = 0;
+    }
+    showHits();
+    await mark({ move: shown.hit >= 0 });
+  }
+
+  function showHits() {
+    const { hits, hit, total } = now;
+    const isAsked = parts.search.value.trim() !== "";
+    const words = hits.length === 0 ? "none" : `${(hit + 1).toLocaleString("en-US")} of ${total.toLocaleString("en-US")}`;
+    parts.hits.textContent = isAsked ? words : "";
+    parts.found.hidden = !isAsked;
+    parts.earlier.disabled = parts.later.disabled = hits.length < 2;
+  }
+
+  function goToHit(by) {
+    if (now === null || now.hits.length === 0) return;
+    now.hit = (now.hit + by + now.hits.length) % now.hits.length;
+    showHits();
+    mark();
+  }
+
+  async function openOriginal() {
+    const path = `documents/${encodeURIComponent(now.facts.id)}/open?session=${encodeURIComponent(now.session)}`;
+    try {
+      parts.note.textContent = (await fetchJson(path, { method: "POST" })).done;
+    } catch (error) {
+      parts.note.textContent = error.message;
+    }
+  }
+
+  window.salaSource = { open, close, ready, fetchTurn, sessionId };
+})();

@@ -1,0 +1,1 @@
+"""Pages of a PDF for the source viewer: as pictures, and where a passage stands on them."""
