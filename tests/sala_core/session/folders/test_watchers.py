@@ -94,7 +94,7 @@ def test_a_reading_of_nothing_leaves_no_session_and_says_why(start, tmp_path):
         session = workspace.new_session(path.name)
         workspace.submit_read(session.id, [path])
         until(lambda: not workspace.library.sessions())
-        words = until(lambda found=session.id: workspace.take_nothing_read(found))
+        words = until(lambda found=session.id: workspace.readings.take_nothing_read(found))
         assert words.startswith("Nothing was read. ")
 
 

@@ -1,0 +1,1 @@
+"""What will be read: files are counted, shown and chosen before a reading begins."""
