@@ -88,9 +88,7 @@ def hub_errors(name: str, revision: str | None = None) -> Iterator[None]:
         ) from error
 
 
-_LOG_IN = (
-    "create a token in your account's settings and run the command again with HF_TOKEN=... or after `hf auth login`"
-)
+_LOG_IN = "create a token in your account's settings on the hub, set HF_TOKEN to it, and start the program again"
 
 
 def _http_error(name: str, error: HfHubHTTPError) -> DownloadError:

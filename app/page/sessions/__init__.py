@@ -1,0 +1,1 @@
+"""Sessions beside the conversation: the bin, pins, hits of a search."""

@@ -1,0 +1,1 @@
+"""“Settings”: what is kept, where, and the form for it."""
