@@ -1,5 +1,5 @@
 "use strict";
-// The address and title of the window follow the open session; sources can be removed. Escape hides a form, or presses Stop.
+// The address and title of the window follow the open session; sources can be removed.
 (() => {
   const heading = () => document.querySelector("#title h1");
 
@@ -16,24 +16,33 @@
     if (document.title !== words) document.title = words;
   }
 
-  // Each source gets a button that asks whether to remove it.
-  let numRemovals = 0;
-  function addRemoveButtons() {
+  // Each source gets a button that asks whether to remove it, or takes it back while it waits; one that has changed on
+  // disk gets another that reads it again. The program is told by a hidden field.
+  let numPresses = 0;
+  function addButton(item, words, wanted) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "remove-source";
+    button.textContent = words;
+    button.setAttribute("aria-label", `${words} ${item.querySelector(".doc").textContent}`);
+    button.addEventListener("click", () => {
+      const box = document.querySelector("#remove-target textarea, #remove-target input");
+      if (box === null) return;
+      box.value = `${wanted}:${++numPresses}`;
+      box.dispatchEvent(new Event("input", { bubbles: true }));
+    });
+    item.append(button);
+  }
+
+  function addSourceButtons() {
+    const named = (item, prefix) => [...item.classList].find((name) => name.startsWith(prefix));
     for (const item of document.querySelectorAll("#documents li.source:not(:has(button))")) {
-      const id = [...item.classList].find((name) => name.startsWith("id-")).slice(3);
-      const button = document.createElement("button");
-      button.type = "button";
-      button.className = "remove-source";
-      button.textContent = "Remove";
-      button.setAttribute("aria-label", `Remove ${item.querySelector(".doc").textContent}`);
-      button.addEventListener("click", () => {
-        const box = document.querySelector("#remove-target textarea, #remove-target input");
-        if (box === null) return;
-        box.value = `${id}:${++numRemovals}`;
-        box.dispatchEvent(new Event("input", { bubbles: true }));
-      });
-      item.append(button);
+      const id = named(item, "id-").slice(3);
+      if (item.classList.contains("is-changed")) addButton(item, "Read again", `again-${id}`);
+      addButton(item, "Remove", id);
     }
+    for (const item of document.querySelectorAll("#documents li.waits:not(:has(button))"))
+      addButton(item, "Remove", named(item, "job-"));
   }
 
   let isDue = false;
@@ -43,29 +52,7 @@
     window.requestAnimationFrame(() => {
       isDue = false;
       followTitle();
-      addRemoveButtons();
+      addSourceButtons();
     });
   }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });
-
-  // A passage of evidence that is opened scrolls to its own lines among those around them.
-  document.addEventListener(
-    "toggle",
-    (event) => {
-      const context = event.target.open ? event.target.querySelector(".context") : null;
-      const hit = context === null ? null : context.querySelector(".line-hit");
-      if (hit !== null) context.scrollTop = hit.offsetTop - context.offsetTop - 40;
-    },
-    true,
-  );
-
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    const form = event.target.closest?.(".form-row, .form-card") ?? null;
-    if (form !== null) {
-      [...form.querySelectorAll("button")].at(-1).click();
-      return;
-    }
-    const stop = document.querySelector("#stop:not([disabled])");
-    if (stop !== null && stop.offsetParent !== null) stop.click();
-  });
 })();

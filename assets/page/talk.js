@@ -1,14 +1,14 @@
 "use strict";
 // The conversation. The program sends finished HTML as text in a hidden element (`.carrier`); this shows it, and
 // replaces only what has changed: a selection, an opened part and a scrolled code block survive. Nothing outside of
-// ELEMENTS is shown. "Copy" copies, a mark of a quotation opens its place, KaTeX sets the formulas.
+// ELEMENTS is shown. "Copy" copies, KaTeX sets the formulas. Places open in source_viewer.js.
 (() => {
   const ELEMENTS = {
     A: ["href", "rel", "target", "title", "data-host"],
-    ARTICLE: ["class"],
+    ARTICLE: ["class", "data-message"],
     BLOCKQUOTE: [],
     BR: [],
-    BUTTON: ["class", "type", "title", "data-copy", "data-document", "data-place"],
+    BUTTON: ["class", "type", "title", "aria-label", "data-copy", "data-passage", "data-action", "data-turn", "data-question"],
     CODE: [],
     DEL: [],
     DETAILS: ["class"],
@@ -111,22 +111,26 @@
   }
 
   const shownHtml = new WeakMap();
-  function show(id) {
-    const home = document.getElementById(id);
-    if (home === null) return;
-    let view = home.querySelector(":scope > .talk");
-    if (view === null) {
-      view = Object.assign(document.createElement("section"), { className: "talk" });
-      view.setAttribute("aria-label", LABELS[id]);
-      home.append(view);
-    }
-    const html = home.querySelector(".carrier")?.textContent ?? "";
+  function fill(view, html) {
     if (shownHtml.get(view) === html) return;
     shownHtml.set(view, html);
     const template = document.createElement("template");
     template.innerHTML = html;
     clean(template.content);
     patch(view, template.content);
+  }
+
+  function show(id) {
+    const home = document.getElementById(id);
+    if (home === null) return;
+    let view = home.querySelector(":scope > .talk:not(.earlier)");
+    if (view === null) {
+      view = Object.assign(document.createElement("section"), { className: "talk" });
+      view.setAttribute("aria-label", LABELS[id]);
+      home.append(view);
+    }
+    const html = home.querySelector(".carrier")?.textContent ?? "";
+    fill(view, html);
   }
 
   // A change of what is shown is no reason to show it again.
@@ -146,19 +150,10 @@
     window.setTimeout(() => (button.textContent = words), COPIED_MS);
   }
 
-  function openPlace({ document: name, place }) {
-    const places = [...document.querySelectorAll("#evidence .place")];
-    const from = places.filter((one) => one.querySelector(".doc")?.textContent === name);
-    const found = from.find((one) => one.querySelector(".where")?.textContent === place) ?? from[0];
-    if (found !== undefined) found.open = true;
-    (found ?? document.getElementById("evidence"))?.scrollIntoView({ block: "nearest" });
-    found?.querySelector("summary").focus();
-  }
-
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.(".talk button") ?? null;
-    if (button === null) return;
-    if (button.matches(".copy")) copy(button);
-    else if (button.matches(".mark")) openPlace(button.dataset);
+    const button = event.target.closest?.(".talk button.copy") ?? null;
+    if (button !== null) copy(button);
   });
+
+  window.salaTalk = { fill };
 })();

@@ -3,7 +3,6 @@
 (() => {
   const BATCH_BYTES = 8 << 20;
   const BATCH_FILES = 256;
-  const RETRY_MS = 1000;
 
   class Canceled extends Error {}
 
@@ -223,27 +222,10 @@
     }
 
     async read() {
-      for (;;) {
-        const { status, answer } = await call("POST", `/${this.id}/read`, { unreadable: this.unreadable });
-        this.check();
-        if (status === 200) {
-          this.id = null;
-          return setUploadTarget(answer.session);
-        }
-        if (status !== 202) throw new Error(answer.detail ?? `It was refused (${status}).`);
-        this.card.show("Copied", "It is read as soon as this session is free.", 1);
-        await new Promise((resolve) => window.setTimeout(resolve, RETRY_MS));
-        this.check();
-      }
+      const { plan } = await need("POST", `/${this.id}/read`, { unreadable: this.unreadable });
+      this.id = null;
+      window.salaPlan.open(plan);
     }
-  }
-
-  let numUploads = 0;
-  function setUploadTarget(session) {
-    const box = document.querySelector("#upload-target textarea, #upload-target input");
-    if (box === null) return;
-    box.value = `${session}:${++numUploads}`;
-    box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   const running = new Set();

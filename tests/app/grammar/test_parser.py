@@ -112,6 +112,14 @@ def test_bf16_means_the_models_own_format_of_keys_and_values():
     ]
 
 
+def test_the_format_of_keys_and_values_at_rest_is_an_option_of_every_command():
+    assert parse([]).kv_at_rest == parse(["sessions"]).kv_at_rest == "same"
+    assert parse(["--kv-at-rest", "int8", "read", "s", "x"]).kv_at_rest == "int8"
+    assert parse(["ask", "s", "q", "--kv-at-rest", "int8"]).kv_at_rest == "int8"
+    with pytest.raises(SystemExit):
+        parse(["--kv-at-rest", "fp8"])
+
+
 def test_the_token_at_a_sessions_start_is_chosen_by_the_settings_or_by_the_user():
     assert [parse(["--bos", choice]).bos_choice for choice in ("auto", "on", "off")] == ["auto", True, False]
     assert parse(["ask", "s", "q"]).bos_choice == "auto"

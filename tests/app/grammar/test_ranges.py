@@ -6,14 +6,12 @@ import pytest
 
 from app.grammar.parser import parse
 from app.grammar.ranges import (
-    COMMAND_MAX_TOKENS,
-    COMMAND_TEMPERATURE,
     EVAL_MAX_TOKENS,
-    PAGE_MAX_TOKENS,
-    PAGE_TEMPERATURE,
-    PAGE_TOP_P,
+    MAX_TOKENS,
     SEED,
+    TEMPERATURE,
     THINKING_BUDGET,
+    TOP_P,
 )
 from app.page.answer_settings import AnswerSettings
 from sala_core import SamplingParams
@@ -30,12 +28,10 @@ def outside(allowed):
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("temperature", COMMAND_TEMPERATURE),
-        ("temperature", PAGE_TEMPERATURE),
-        ("top_p", PAGE_TOP_P),
-        ("max_tokens", COMMAND_MAX_TOKENS),
+        ("temperature", TEMPERATURE),
+        ("top_p", TOP_P),
+        ("max_tokens", MAX_TOKENS),
         ("max_tokens", EVAL_MAX_TOKENS),
-        ("max_tokens", PAGE_MAX_TOKENS),
         ("thinking_budget", THINKING_BUDGET),
         ("seed", SEED),
     ],
@@ -54,9 +50,9 @@ def test_the_engine_takes_no_other_seeds():
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
-        ("temperature", PAGE_TEMPERATURE),
-        ("top_p", PAGE_TOP_P),
-        ("max_tokens", PAGE_MAX_TOKENS),
+        ("temperature", TEMPERATURE),
+        ("top_p", TOP_P),
+        ("max_tokens", MAX_TOKENS),
         ("thinking_budget", THINKING_BUDGET),
         ("seed", SEED),
     ],
@@ -72,8 +68,9 @@ def test_the_page_accepts_its_range_and_nothing_outside(name, allowed):
 @pytest.mark.parametrize(
     ("command", "option", "allowed"),
     [
-        (["ask", "novel", "Who?"], "--temperature", COMMAND_TEMPERATURE),
-        (["ask", "novel", "Who?"], "--max-tokens", COMMAND_MAX_TOKENS),
+        (["ask", "novel", "Who?"], "--temperature", TEMPERATURE),
+        (["ask", "novel", "Who?"], "--top-p", TOP_P),
+        (["ask", "novel", "Who?"], "--max-tokens", MAX_TOKENS),
         (["ask", "novel", "Who?"], "--thinking-budget", THINKING_BUDGET),
         (["ask", "novel", "Who?"], "--seed", SEED),
         (["eval", "ruler"], "--max-tokens", EVAL_MAX_TOKENS),

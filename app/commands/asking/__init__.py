@@ -1,0 +1,1 @@
+"""`ask` with a list of questions."""

@@ -1,0 +1,1 @@
+"""A conversation in one file, with evidence and places: Markdown, HTML without scripts, or JSON."""

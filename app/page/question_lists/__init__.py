@@ -1,0 +1,1 @@
+"""Question lists as the user meets them: as tables in files, and in the page."""

@@ -1,0 +1,1 @@
+"""First questions about documents, from their names, headings, definitions and symbols. No model is needed."""
