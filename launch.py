@@ -34,8 +34,11 @@ def main(argv: list[str]) -> int:
     if code is not None:
         return code
     from app.cli import run
+    from app.setup.collector import leave_to_the_system
 
-    return run(arguments)
+    code = run(arguments)
+    leave_to_the_system()
+    return code
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import tomllib
-import urllib.request
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +78,8 @@ def index_of(build: TorchBuild) -> str | None:
 
 def answers(index: str, seconds: float = _ANSWER_S) -> bool:
     """Whether a package index answers a request for torch's page within `seconds`, its name looked up included."""
+    import urllib.request  # takes longer to load than all else that a start with a finished installation needs
+
     answered = threading.Event()
 
     def ask() -> None:
@@ -96,6 +96,8 @@ def answers(index: str, seconds: float = _ANSWER_S) -> bool:
 
 def requirement(pyproject: Path) -> str:
     """Return the requirement of torch in `pyproject.toml`. Raises OSError, ValueError, KeyError."""
+    import tomllib
+
     dependencies: list[str] = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
     return next(line for line in dependencies if re.match(r"torch\b(?![-_.])", line))
 

@@ -70,10 +70,12 @@ def stage_file(target: Path, pieces: Iterable[memoryview]) -> Iterator[StagedFil
         yield StagedFile(path=temporary, target=target, num_bytes=num_bytes, checksum=digest.hexdigest())
 
 
-def publish(staged: Iterable[StagedFile]) -> None:
+def publish(staged: Iterable[StagedFile], *, replaces: bool = False) -> None:
     """Rename staged files of one folder to their targets and fsync the folder.
 
     No row may name the targets yet: they are deleted again if the folder's fsync fails. Raises as `stage_file`.
+
+    replaces: the targets take the place of earlier files, and stay then: each is one or the other, and whole.
     """
     done: list[StagedFile] = []
     try:
@@ -81,9 +83,9 @@ def publish(staged: Iterable[StagedFile]) -> None:
             os.replace(item.path, item.target)
             done.append(item)
         for folder in {item.target.parent for item in done}:
-            _fsync_folder(folder)
+            sync_folder(folder)
     except OSError as error:
-        for item in done:
+        for item in () if replaces else done:
             _forget(item.target)
         raise storage_error(error, item.target, item.num_bytes) from error
 
@@ -91,14 +93,15 @@ def publish(staged: Iterable[StagedFile]) -> None:
 def write_file(target: Path, pieces: Iterable[memoryview], *, mode: int = 0o600) -> None:
     """Write one file, whole or not at all, in place of an earlier one. mode: its permission bits.
 
-    If the folder's fsync fails, the file is deleted. Raises as `stage_file`.
+    If the folder's fsync fails, the file is deleted, unless it took the place of another. Raises as `stage_file`.
     """
     with stage_file(target, pieces) as staged:
+        replaces = target.is_file()
         try:
             os.chmod(staged.path, mode)
         except OSError as error:
             raise storage_error(error, target, staged.num_bytes) from error
-        publish([staged])
+        publish([staged], replaces=replaces)
 
 
 def read_whole(path: Path, num_bytes: int) -> memoryview:
@@ -133,6 +136,15 @@ def open_regular(path: Path) -> int:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return descriptor
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder and those above it, durably, unless they are there. mode: permission bits. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent, mode)
+        folder.mkdir(mode=mode, exist_ok=True)
+        with suppress(PermissionError):  # a folder above can be one that may be entered and not read
+            sync_folder(folder.parent)
 
 
 def displace_folder(target: Path) -> None:
@@ -180,8 +192,11 @@ def _fsync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _fsync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows has no folder fsync; NTFS journals the rename itself."""
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable: those of new and renamed files, and that deleted ones are gone. Raises OSError.
+
+    Windows has no folder fsync; NTFS journals the rename itself.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -65,6 +65,15 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extent:
+    """One array of a file: its spec, and where its bytes are behind the header."""
+
+    spec: Spec
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """One array of a file: its spec and its bytes in C order."""
 
@@ -99,25 +108,43 @@ def decode_blocks(data: memoryview) -> tuple[dict[str, Block], dict[str, str]]:
     Every size and offset is compared with the bytes that are there before an array is made. Raises ValueError if the
     bytes are not in this layout.
     """
+    start = body_start(data, len(data))
+    places, metadata = decode_header(data[8:start], len(data) - start)
+    body = data[start:]
+    return {name: Block(spec=at.spec, data=body[at.start : at.end]) for name, at in places.items()}, metadata
+
+
+def body_start(beginning: memoryview | bytes, num_bytes: int) -> int:
+    """Return where the arrays begin in a file. Raises ValueError for a header that is empty or longer than the file.
+
+    beginning: the file's first 8 bytes or more. num_bytes: length of the file.
+    """
+    size = int.from_bytes(beginning[:8], "little")
+    if not 0 < size <= num_bytes - 8:
+        raise ValueError(f"no safetensors layout: a header of {size:,} bytes in a file of {num_bytes:,}")
+    return 8 + size
+
+
+def decode_header(text: memoryview | bytes, num_bytes: int) -> tuple[dict[str, Extent], dict[str, str]]:
+    """Return where each array is, and the metadata. Raises ValueError if the text is no header for such a body.
+
+    text: the header, without its length. num_bytes: length of what follows the header.
+    """
     try:
-        size = int.from_bytes(data[:8], "little")
-        if not 0 < size <= len(data) - 8:
-            raise ValueError(f"no safetensors layout: a header of {size:,} bytes in a file of {len(data):,}")
-        header = json.loads(bytes(data[8 : 8 + size]))
+        header = json.loads(bytes(text))
         metadata = {str(key): str(value) for key, value in header.pop(_METADATA, {}).items()}
-        body = data[8 + size :]
-        return {name: _block(body, **entry) for name, entry in header.items()}, metadata
+        return {name: _extent(num_bytes, **entry) for name, entry in header.items()}, metadata
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no safetensors layout: {error}") from error
 
 
-def _block(body: memoryview, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Block:
+def _extent(num_bytes: int, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Extent:
     start, end = data_offsets
     spec = Spec(dtype=dtype, shape=tuple(shape))
     is_shape = all(isinstance(extent, int) and 0 <= extent <= _MAX_EXTENT for extent in shape)
-    if not is_shape or not 0 <= start <= end <= len(body) or end - start != spec.num_bytes:
-        raise ValueError(f"no safetensors layout: {dtype} {shape} at bytes {start} to {end} of {len(body)}")
-    return Block(spec=spec, data=body[start:end])
+    if not is_shape or not 0 <= start <= end <= num_bytes or end - start != spec.num_bytes:
+        raise ValueError(f"no safetensors layout: {dtype} {shape} at bytes {start} to {end} of {num_bytes}")
+    return Extent(spec=spec, start=start, end=end)
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> Iterator[memoryview]:

@@ -48,6 +48,28 @@ def decode_tensors(data: memoryview) -> tuple[dict[str, Tensor], dict[str, str]]
     return {name: _tensor(block) for name, block in blocks.items()}, metadata
 
 
+def spec_of(tensor: Tensor) -> Spec:
+    """What a header says about a tensor. Raises ValueError for a dtype that is not in `_DTYPES`."""
+    if tensor.dtype not in _NAMES:
+        raise ValueError(f"cannot store a tensor of {tensor.dtype}")
+    return Spec(dtype=_NAMES[tensor.dtype], shape=tuple(tensor.shape))
+
+
+def memory_of(tensor: Tensor) -> list[memoryview]:
+    """The writable memory of a CPU tensor in C order, in as few pieces as are contiguous.
+
+    tensor: of any shape; a slice of rows of [heads, rows, d] gives one piece a head. Raises ValueError if the elements
+    of the last dimension do not follow each other.
+    """
+    if not tensor.numel():
+        return []
+    if tensor.is_contiguous():
+        return [tensor.detach().reshape(-1).view(torch.uint8).numpy().data]
+    if tensor.dim() < 2:
+        raise ValueError("the last dimension of the tensor is not contiguous")
+    return [piece for part in tensor for piece in memory_of(part)]
+
+
 def _tensor(block: Block) -> Tensor:
     dtype = _DTYPES[block.spec.dtype]
     if not block.data:

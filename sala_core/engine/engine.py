@@ -31,7 +31,7 @@ from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question, que
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.model.config import SalaConfig
-from sala_core.model.fingerprint import state_fingerprint
+from sala_core.model.fingerprint import KV_AT_REST, KvAtRest, at_rest_fingerprint, state_fingerprint
 from sala_core.model.forward import AttentionTrace, SalaModel
 from sala_core.model.state import KvKind, SalaState
 from sala_core.model.state_file import read_state, write_state
@@ -84,6 +84,7 @@ class Engine:
         self.size = ModelSize.of(model.config, model.weights, model.dtype)
         self.chunk_tokens = chunk_tokens or device_settings(self.size, model.device, model.kv).chunk_tokens
         self.device_note = ""  # of `DeviceChoice`
+        self.kv_at_rest: KvAtRest = "same"  # of new sessions; one that was read in another format keeps that
         self._folder = folder
         self._tokenizer = tokenizer
         self._dense_below = dense_below
@@ -98,6 +99,7 @@ class Engine:
         *,
         kv: KvKind | Literal["auto"] = "auto",
         bos: BosChoice = "auto",
+        kv_at_rest: KvAtRest = "same",
         reference_dense_len: bool = False,
         report: Callable[[LoadEvent], None] = lambda event: None,
     ) -> "Engine":
@@ -110,6 +112,7 @@ class Engine:
                 bfloat16.
             kv: number format of keys and values. "auto" depends on the size of the card, and is "plain" on the CPU.
             bos: whether streams begin with the tokenizer's `<s>`. "auto" as its settings ask. States differ.
+            kv_at_rest: how new sessions store keys and values. "int8" changes nothing where memory has int8 or fp8.
             reference_dense_len: switch to full attention by `dense_len`, as the reference code does. For parity tests
                 only: a state then depends on how the ids were split into calls.
             report: receives what the user should know about the device, and the progress of compiling kernels.
@@ -120,8 +123,7 @@ class Engine:
         choice = choose_device(device)
         if choice.note:
             report(DeviceNote(text=choice.note))
-        place = choice.device
-        raw = load_config_json(folder)
+        place, raw = choice.device, load_config_json(folder)
         config = SalaConfig.from_dict(raw)
         torch_dtype = resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
         check_weights_fit(folder, config, place, torch_dtype)
@@ -132,7 +134,7 @@ class Engine:
         tokenizer = Tokenizer.from_folder(folder, bos=bos) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
         engine = cls(model, name=str(name_or_path), folder=folder, tokenizer=tokenizer, dense_below=dense_below)
-        engine.device_note = choice.note
+        engine.device_note, engine.kv_at_rest = choice.note, kv_at_rest
         compile_kernels(model, engine.chunk_tokens, report)
         return engine
 
@@ -168,14 +170,26 @@ class Engine:
             raise ModelError(f"generation_config.json of {self.name}: {error}") from error
 
     @cached_property
-    def fingerprint(self) -> str:
-        """What saved states are bound to. Raises ModelError for a model that was not loaded from a folder."""
+    def own_fingerprint(self) -> str:
+        """What states in memory are bound to. Raises ModelError for a model that was not loaded from a folder."""
         if self._folder is None:
             raise ModelError(f"{self.name} was not loaded from a folder, so its states cannot be saved")
-        own = self._tokenizer.fingerprint if self._tokenizer else ""
-        return state_fingerprint(
-            self._folder, self.config, self.model.dtype, own, kv=self.model.kv, chunk_tokens=self.chunk_tokens
-        )
+        own, size = self._tokenizer.fingerprint if self._tokenizer else "", self.chunk_tokens
+        return state_fingerprint(self._folder, self.config, self.model.dtype, own, kv=self.model.kv, chunk_tokens=size)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the stored states of new sessions are bound to. Raises as `own_fingerprint`."""
+        return at_rest_fingerprint(self.own_fingerprint, self.kv_at_rest, self.model.kv)
+
+    def at_rest(self, fingerprint: str) -> KvAtRest | None:
+        """How keys and values are stored in states of this fingerprint; None if this engine cannot continue them."""
+        return dict(zip(self.stored_fingerprints[::-1], KV_AT_REST[::-1], strict=True)).get(fingerprint)
+
+    @property
+    def stored_fingerprints(self) -> list[str]:
+        """Those of all states that this engine can continue, one for each of KV_AT_REST."""
+        return [at_rest_fingerprint(self.own_fingerprint, kind, self.model.kv) for kind in KV_AT_REST]
 
     def new_state(self) -> SalaState:
         """An empty state."""
@@ -316,18 +330,15 @@ class Engine:
         return known[1]
 
     def save_state(self, state: SalaState, file: str | Path) -> None:
-        """Write the whole state to one file, atomically. Raises DiskFullError, LibraryError.
-
-        For callers of this package. Sessions store their states piece by piece instead (`sala_core.store`).
-        """
-        write_state(state, Path(file), self.fingerprint)
+        """Write a whole state to one file, atomically; sessions do not use it. Raises DiskFullError, LibraryError."""
+        write_state(state, Path(file), self.own_fingerprint)
 
     def load_state(self, file: str | Path) -> SalaState:
         """Read a state that `save_state` wrote, bit for bit.
 
         Raises StateMismatchError for another model, dtype or format, CorruptStateError for damaged bytes.
         """
-        return read_state(self.new_state(), Path(file), self.fingerprint)
+        return read_state(self.new_state(), Path(file), self.own_fingerprint)
 
     def _ids(self, ids: Ids) -> Tensor:
         tensor = torch.as_tensor(ids, dtype=torch.int64).to(self.model.device).reshape(-1)

@@ -41,7 +41,8 @@ class SamplingParams:
         stop_repetition: end thinking or an answer that only repeats itself.
         stop: strings that end the answer and are not part of it.
         verbatim: quote word for word: each quotation is the document sentence that received the most attention.
-        only_quotes: end a verbatim answer after a quotation, unless another one follows: for models that only find.
+        only_quotes: the model only finds: with verbatim quotations, a finder writes its answers (`finds`); elsewhere a
+            verbatim answer ends after a quotation, unless another one follows.
     """
 
     temperature: float = 0.9
@@ -57,6 +58,11 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     verbatim: bool = False
     only_quotes: bool = False
+
+    @property
+    def finds(self) -> bool:
+        """Whether a finder answers, and the model only reads question and answer."""
+        return self.verbatim and self.only_quotes
 
     @classmethod
     def from_generation_config(cls, raw: Mapping[str, Any], *, thinks: bool = False) -> "SamplingParams":

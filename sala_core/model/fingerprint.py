@@ -3,8 +3,10 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import torch
+import xxhash
 
 from sala_core.model.checkpoint import weight_files
 from sala_core.model.config import SalaConfig
@@ -20,6 +22,11 @@ that calls which end there give the same state, bit for bit, as one call, with a
 ends between two multiples cuts a chunk in two; the sums then have another order, and the state differs by rounding. A
 session therefore never goes on between two multiples, except where every reading of its stream cuts it
 (`sala_core.session.stream.is_fixed`)."""
+
+KvAtRest = Literal["same", "int8"]
+"""Number format of keys and values in stored states: that of the memory, or one byte per number with a scale."""
+
+KV_AT_REST: tuple[KvAtRest, ...] = ("same", "int8")
 
 _IMPLIED = {"attn_qk_norm": False}
 """Config fields that are left out of the fingerprint at this value. States saved before a field existed imply it."""
@@ -59,3 +66,19 @@ def state_fingerprint(
     if kv != "plain":
         facts["kv"] = kv
     return digest_weights(json.dumps(facts, sort_keys=True).encode(), weight_files(folder))
+
+
+def at_rest_fingerprint(own: str, kv_at_rest: KvAtRest, kv: KvKind) -> str:
+    """The fingerprint of a model's states that are stored in one format: the model's own if that is as in memory.
+
+    They differ because states do: keys and values are rounded in memory too when they are stored, so that a state is
+    the same whether it was stored and loaded or not.
+
+    Args:
+        own: `state_fingerprint` of the model.
+        kv_at_rest: number format of stored keys and values.
+        kv: of those in memory. One byte per number is stored as it is.
+    """
+    if kv_at_rest == "same" or kv != "plain":
+        return own
+    return xxhash.xxh3_128_hexdigest(f"sala-kv-at-rest\0{kv_at_rest}\0{own}")

@@ -227,7 +227,7 @@ class SalaState:
         return copy
 
     def segment(self, start: int, end: int) -> dict[str, Tensor]:
-        """Rows that tokens start ... end - 1 added to the sparse layers, as views.
+        """Rows that tokens start ... end - 1 add to the sparse layers, as views; allocated rows may be unwritten.
 
         `k.{layer}`, `v.{layer}`: [kv heads, end - start, d]. `k_scale.{layer}`, `v_scale.{layer}`, if quantized:
         [kv heads, end - start] fp32. `k1.{layer}`, `k2.{layer}`: [kv heads, windows, d], the windows that these
@@ -261,6 +261,14 @@ class SalaState:
                     )
                 parts[part] = saved
             buffer.append_parts(parts)
+
+    def accept_rows(self, end: int) -> None:
+        """Count the rows that were written into `segment(..., end)` as appended. Otherwise as `append_segment`.
+
+        Raises ValueError beyond the capacity.
+        """
+        for cache in self.sparse.values():
+            cache.set_length(end)
 
     def snapshot(self) -> dict[str, Tensor]:
         """The linear states, `state.{layer}`: [H, K, V] fp32, as views."""

@@ -55,7 +55,7 @@ def control_description(files: TokenizerFiles) -> dict[str, Any]:
 
     Raises TokenizerError for a kind of tokenizer that could lose text.
     """
-    control = copy.deepcopy(dict(files.description))
+    control = dict(files.description)
     control["truncation"] = control["padding"] = None
     model = control.get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
@@ -63,7 +63,7 @@ def control_description(files: TokenizerFiles) -> dict[str, Any]:
         raise TokenizerError(f"tokenizers of type {kind!r} are not supported, only BPE")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise TokenizerError("BPE with subword prefixes or suffixes is not supported")
-    model["dropout"] = None
+    control["model"] = {**model, "dropout": None}
     added = [dict(token) for token in control.get("added_tokens") or []]
     known = {token["id"] for token in added}
     for text_id, token in (files.settings.get("added_tokens_decoder") or {}).items():
@@ -79,8 +79,8 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
     It has no added tokens, no vocabulary entry of an added token and no merges through such an entry, no
     post-processor, and adds no space in front.
     """
-    content = copy.deepcopy(dict(control))
-    model = content["model"]
+    content = dict(control)  # only what changes is copied: a vocabulary and its merges can have a million parts
+    model = content["model"] = dict(control["model"])
     banned_ids = {token["id"] for token in content["added_tokens"]}
     banned_text = {token["content"] for token in content["added_tokens"]}
     gone = {text for text, i in model["vocab"].items() if i in banned_ids or text in banned_text}
@@ -89,6 +89,7 @@ def content_description(control: Mapping[str, Any]) -> dict[str, Any]:
     model["unk_token"] = None
     content["added_tokens"], content["post_processor"] = [], None
     content["normalizer"] = _without_prepend(content.get("normalizer"))
+    content["pre_tokenizer"] = copy.deepcopy(content.get("pre_tokenizer"))
     for part in _walk(content.get("pre_tokenizer")):
         if part["type"] == "Metaspace":
             part["prepend_scheme"] = "never"
@@ -129,9 +130,10 @@ def token_bytes(control: Mapping[str, Any]) -> list[bytes]:
         if not byte_level:
             byte = alphabet.get(text)
             pieces[token_id] = text.replace(_SPACE, " ").encode() if byte is None else bytes([byte])
-        elif all(char in alphabet for char in text):
-            pieces[token_id] = bytes(alphabet[char] for char in text)
-        else:
+            continue
+        try:
+            pieces[token_id] = bytes(map(alphabet.__getitem__, text))
+        except KeyError:  # letters outside the alphabet
             pieces[token_id] = text.encode()
     for token_id, text in added.items():
         pieces[token_id] = text.encode()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
-from sala_kernels.block_attention import cpu, reference
+from sala_kernels.block_attention import cpu, cpu_dense, reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
 from sala_kernels.positions import MAX_TOKENS, Position, check_position
@@ -62,6 +62,8 @@ def block_attention(
         from sala_kernels.block_attention import kernels
 
         return kernels.block_attention(q, k, v, chosen, position=position, scale=scale, layout=layout, mass=mass)
+    if backend != "reference" and chosen is None and q.shape[0] <= MAX_TOKENS and k.shape[1] >= cpu_dense.MIN_KEYS:
+        return cpu_dense.block_attention(q, k, v, position=int(position), scale=scale, mass=mass)
     implementation = reference if backend == "reference" or q.shape[0] <= MAX_TOKENS else cpu
     return implementation.block_attention(
         q, k, v, chosen, position=int(position), scale=scale, layout=layout, mass=mass

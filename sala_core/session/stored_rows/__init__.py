@@ -1,0 +1,1 @@
+"""Keys and values between a state's rows and the files of the library."""
