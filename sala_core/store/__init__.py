@@ -26,6 +26,7 @@ from sala_core.store.rows import (
     SourceStatus,
     Usage,
 )
+from sala_core.store.turns.operations import TurnChange, TurnRow
 
 __all__ = [
     "READING_KINDS",
@@ -48,5 +49,7 @@ __all__ = [
     "SessionRow",
     "SourceRow",
     "SourceStatus",
+    "TurnChange",
+    "TurnRow",
     "Usage",
 ]

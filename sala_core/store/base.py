@@ -17,8 +17,9 @@ SESSION_QUERY = """
 SELECT s.*,
   coalesce((SELECT max(end_token) FROM parts WHERE session_id = s.id), 0) AS num_tokens,
   (SELECT count(DISTINCT document_id) FROM parts WHERE session_id = s.id) AS num_documents,
-  (SELECT count(*) FROM messages WHERE session_id = s.id) AS num_messages
-FROM sessions s
+  (SELECT count(*) FROM messages WHERE session_id = s.id) AS num_messages,
+  coalesce(k.pinned, 0) AS pinned, k.binned_at, k.former_name, coalesce(k.system_prompt, '') AS system_prompt
+FROM sessions s LEFT JOIN session_marks k ON k.session_id = s.id
 """
 
 
@@ -91,7 +92,7 @@ def session_row(row: sqlite3.Row) -> SessionRow:
     """Convert one row of SESSION_QUERY to its record."""
     return SessionRow(
         id=row["id"],
-        name=row["name"],
+        name=row["name"] if row["binned_at"] is None else row["former_name"],
         model=row["model"],
         fingerprint=row["fingerprint"],
         head=row["head"],
@@ -102,4 +103,7 @@ def session_row(row: sqlite3.Row) -> SessionRow:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         bytes_written=row["bytes_written"],
+        pinned=bool(row["pinned"]),
+        binned_at=row["binned_at"],
+        system_prompt=row["system_prompt"],
     )

@@ -1,5 +1,6 @@
 """One SQLite connection, shared by several threads. It has only whole transactions and raises the library's errors."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +19,7 @@ MIN_SQLITE = (3, 38, 0)
 
 BUSY_TIMEOUT_S = 30.0
 
-MIGRATIONS = frozenset(("m001_library", "m003_integrity", "m002_sources"))
+MIGRATIONS = frozenset(("m001_library", "m003_integrity", "m002_sources", "m004_turns", "m005_sessions"))
 """Names of all migrations in `sala_core.store.migrations`. That module is loaded only to apply one: it needs
 sqlite-utils, which loads pandas."""
 
@@ -102,6 +103,8 @@ class Database:
             return
         if not applied:
             self._conn.execute("PRAGMA auto_vacuum = INCREMENTAL")  # would write to a database that has it
+        if self._conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            self._prepare_write()  # the first of these changes the database then
         for pragma in _PRAGMAS:
             self._conn.execute(pragma)
         if applied != MIGRATIONS:
@@ -192,36 +195,54 @@ class Database:
             self._conn.close()
 
     def _damaged(self, error: Exception) -> LibraryDamagedError:
-        return LibraryDamagedError(
-            f"{self.path} is damaged or no library ({error}); `repair` makes it anew from the files beside it"
-        )
+        return _damaged(error, self.path)
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         """Raise the library's error for an SQLite error with an external cause. Re-raise others: they are our bugs."""
-        code = getattr(error, "sqlite_errorcode", None)
-        primary = None if code is None else code & 0xFF
-        if primary == sqlite3.SQLITE_FULL or (primary in _UNUSABLE and is_full(self.path.parent)):
-            raise DiskFullError(
-                f"the disk that holds {self.path} is full; nothing was lost; delete sessions or other files and try "
-                "again"
-            ) from error
-        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LibraryError(
-                f"another process kept {self.path} locked for {BUSY_TIMEOUT_S:.0f} s; try again"
-            ) from error
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise self._damaged(error) from error
-        if primary == sqlite3.SQLITE_READONLY:
-            raise LibraryError(
-                f"the library {self.path.parent} is read-only; it can be shown, but nothing can be added or changed; "
-                "use a copy of it, or --library with another folder"
-            ) from error
-        if primary in _UNUSABLE:
-            step = "check the disk" if primary == sqlite3.SQLITE_IOERR else "check the folder's permissions"
-            raise LibraryError(f"cannot use {self.path}: {error}; {step} and try again") from error
-        if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
-            raise LibraryError(f"the library {self.path} is closed; open it again") from error
-        raise error
+        known = library_error(error, self.path, read_only=self.read_only)
+        if known is None:
+            raise error
+        raise known from error
+
+
+def library_error(error: sqlite3.Error, path: Path, *, read_only: bool = False) -> LibraryError | None:
+    """Return the library's error for an SQLite error with an external cause; None for another one.
+
+    path: of the database. read_only: whether it was opened only to be read.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_FULL or (primary in _UNUSABLE and is_full(path.parent)):
+        return DiskFullError(
+            f"the disk that holds {path} is full; nothing was lost; delete sessions or other files and try again"
+        )
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LibraryError(f"another process kept {path} locked for {BUSY_TIMEOUT_S:.0f} s; try again")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(error, path)
+    if primary == sqlite3.SQLITE_READONLY:
+        return LibraryError(
+            f"the library {path.parent} is read-only; it can be shown, but nothing can be added or changed; "
+            "use a copy of it, or --library with another folder"
+        )
+    if primary in _UNUSABLE:
+        step = "check the folder's permissions" if _is_refused(path, read_only=read_only) else "check the disk"
+        return LibraryError(f"cannot use {path}: {error}; {step} and try again")
+    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
+        return LibraryError(f"the library {path} is closed; open it again")
+    return None
+
+
+def _damaged(error: Exception, path: Path) -> LibraryDamagedError:
+    return LibraryDamagedError(
+        f"{path} is damaged or no library ({error}); `repair` makes it anew from the files beside it"
+    )
+
+
+def _is_refused(path: Path, *, read_only: bool) -> bool:
+    """Whether this process lacks a right to the database or its folder."""
+    there = [each for each in (path.parent, path) if each.exists()]
+    return not all(os.access(each, os.R_OK if read_only else os.R_OK | os.W_OK) for each in there)
 
 
 _UNUSABLE = (

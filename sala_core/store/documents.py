@@ -152,6 +152,39 @@ class Documents(Soundness):
         return conn.execute(query, [time.time(), document_id]).rowcount > 0
 
 
+def decode_document(data: memoryview) -> tuple[EncodedDocument, str]:
+    """Return the document in a library's file, checked, and the fingerprint of the tokenizer that made its tokens.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError if it is none.
+    """
+    arrays, metadata = decode_arrays(data)
+    about = json.loads(metadata["document"])
+    text = arrays["text"].tobytes().decode()
+    starts, pages, ids = arrays["token_starts"], arrays["page_starts"], arrays["token_ids"]
+    for offsets in (starts, pages):
+        if offsets.ndim != 1 or offsets.dtype != np.int64 or (np.diff(offsets) < 0).any():
+            raise ValueError("its offsets are not in order")
+        if offsets.size and not 0 <= offsets[0] <= offsets[-1] <= len(text):
+            raise ValueError("its offsets are outside its text")
+    if ids.dtype != np.int32 or ids.shape != starts.shape:
+        raise ValueError("its tokens have no places")
+    name, num_bytes, warnings = about["name"], about["num_bytes"], about["warnings"]
+    if not isinstance(name, str) or not isinstance(num_bytes, int) or not 0 <= num_bytes < 1 << 62:
+        raise ValueError("its name or size cannot be")
+    if about["content_hash"] != Document.hash_of(name, text):
+        raise ValueError("its text is not the one that was read")
+    document = Document(
+        name=name,
+        media_type=str(about["media_type"]),
+        num_bytes=num_bytes,
+        text=text,
+        page_starts=tuple(pages.tolist()),
+        warnings=tuple(map(str, warnings)),
+        content_hash=about["content_hash"],
+    )
+    return EncodedDocument(document=document, token_ids=ids, token_starts=starts), metadata["tokenizer_fingerprint"]
+
+
 def _displace(target: Path) -> None:
     try:
         displace_folder(target)

@@ -26,6 +26,7 @@ from sala_core.store.rows import (
 
 _CLOCK_SLACK_S = 2.0
 """A process's start time is computed from the boot time, which moves a little when the clock is set."""
+_NOBODY = 0
 _REQUESTS = {record.kind: record for record in (ReadRequest, RereadRequest, AskRequest)}
 
 
@@ -100,6 +101,19 @@ class Jobs(LibraryBase):
             )
             return [_row(row) for row in rows]
 
+    def last_answers(self, limit: int) -> list[Answer]:
+        """Return the answers of the jobs that ended last, the oldest first; at most `limit`."""
+        query = "SELECT * FROM jobs WHERE kind = 'ask' AND status = 'done' ORDER BY updated_at DESC, rowid DESC LIMIT ?"
+        with self.database.read() as conn:
+            results = [_row(row).result for row in conn.execute(query, [limit]).fetchall()]
+        return [result for result in reversed(results) if isinstance(result, Answer)]
+
+    def release_job(self, job_id: str) -> None:
+        """Leave a job without an owner, for `recover_jobs`: this process ends before it. Raises as `update_job`."""
+        with self.database.write() as conn:
+            conn.execute("UPDATE jobs SET owner_pid = ?, owner_started = 0 WHERE id = ?", [_NOBODY, job_id])
+            _find(conn, job_id)
+
     def recover_jobs(self) -> list[JobRow]:
         """Mark queued and running jobs whose process has ended as interrupted, and return them."""
         with self.database.write() as conn:
@@ -115,6 +129,8 @@ class Jobs(LibraryBase):
 
 
 def _is_alive(pid: int, started: float) -> bool:
+    if pid == _NOBODY:
+        return False
     try:
         return abs(psutil.Process(pid).create_time() - started) <= _CLOCK_SLACK_S
     except psutil.NoSuchProcess:

@@ -7,6 +7,7 @@ sessions/        a record of each session, from which its rows can be made anew
 locks/           one lock per session, held while it is written
 """
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,17 +27,21 @@ from sala_core.store.integrity.library_folder import (
     refuse_lost_database,
 )
 from sala_core.store.jobs import Jobs
-from sala_core.store.sessions import Sessions
+from sala_core.store.listing.bin import Bin
+from sala_core.store.listing.hits import Hits
+from sala_core.store.listing.marks import Marks
+from sala_core.store.listing.sizes import Sizes
 from sala_core.store.sources import Sources
 from sala_core.store.space import Space
 from sala_core.store.streams import Streams
+from sala_core.store.turns.operations import Turns
 
 _LOCK = "library.lock"
 _OPEN_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
 
 
-class Library(Sessions, Streams, Documents, Sources, Jobs, Space):
+class Library(Bin, Turns, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs, Space):
     """An open library.
 
     Any thread may use it; other processes may have it open too. Example::
@@ -105,6 +110,13 @@ class Library(Sessions, Streams, Documents, Sources, Jobs, Space):
         except BaseException:
             self.database.close()
             raise
+
+    def tidy(self) -> None:
+        """Empty the bin of what is too old, then as `Space.tidy`. A failure does not concern work that is done."""
+        if not self.is_behind and not self.database.read_only:
+            with suppress(LibraryError):
+                self.empty_bin()
+        super().tidy()
 
     def close(self) -> None:
         """Close the database. Can be called again. All that was committed is on disk already.

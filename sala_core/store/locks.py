@@ -11,10 +11,9 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
-from sala_core.disk.files import displace_folder, storage_error
+from sala_core.disk.files import displace_folder, open_regular, storage_error
 from sala_core.errors import SessionBusyError
 
 _ID_CHARS = 32
@@ -40,6 +39,7 @@ def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None
     holder = _holder_file(folder, session_id)
     try:
         with suppress(OSError):
+            holder.unlink(missing_ok=True)  # of one that was killed, or no file: opening a pipe would wait
             holder.write_text(json.dumps({"pid": os.getpid(), "since": time.time()}))
         yield
     finally:
@@ -66,10 +66,19 @@ def is_held(folder: Path, session_id: str) -> bool:
 
 
 def forget_unused_locks(folder: Path, session_ids: Collection[str]) -> None:
-    """Delete the lock files of sessions that are not among `session_ids`, unless they are held."""
-    for path in folder.glob("*.lock"):
-        if len(path.stem) == _ID_CHARS and path.stem not in session_ids and not is_held(folder, path.stem):
-            forget_lock(folder, path.stem)
+    """Delete the lock files of sessions that are not among `session_ids`, and the names of holders that were killed.
+
+    Those of locks that are held stay.
+    """
+    ids = {path.stem for pattern in ("*.lock", "*.holder") for path in folder.glob(pattern)}
+    for session_id in ids:
+        if len(session_id) != _ID_CHARS or is_held(folder, session_id):
+            continue
+        if session_id in session_ids:
+            with suppress(OSError):
+                _holder_file(folder, session_id).unlink(missing_ok=True)
+        else:
+            forget_lock(folder, session_id)
 
 
 def forget_lock(folder: Path, session_id: str) -> None:
@@ -84,17 +93,13 @@ def _holder_file(folder: Path, session_id: str) -> Path:
 
 
 def _describe(folder: Path, session_id: str, session_name: str) -> str:
-    """The message for a session that is held, with the holder if it is known."""
+    """The message for a session that is in use, with what uses it and since when, where that is known."""
     try:
-        holder = json.loads(_holder_file(folder, session_id).read_text())
+        with os.fdopen(open_regular(_holder_file(folder, session_id)), "rb") as file:
+            holder = json.loads(file.read())
         pid, since = int(holder["pid"]), float(holder["since"])
     except (OSError, ValueError, KeyError, TypeError):
-        return f"session {session_name!r} is held for writing by another process; close it there or wait"
-    if pid == os.getpid():
-        who = f"this process ({pid})"
-    elif psutil.pid_exists(pid):
-        who = f"process {pid}"
-    else:
-        who = "another process"
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-    return f"session {session_name!r} is held for writing by {who} since {started}; close it there or wait"
+        return f"session {session_name!r} is in use by another window or command; wait until that is done, or stop it"
+    who = "this program" if pid == os.getpid() else "another window or command"
+    started = time.strftime("%H:%M:%S", time.localtime(since))
+    return f"session {session_name!r} is in use by {who} since {started}; wait until that is done, or stop it"

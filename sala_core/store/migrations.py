@@ -45,7 +45,7 @@ def m003_integrity(tables: Tables) -> None:
     """Add checksums of rows, what a record of a session needs, and facts about the library itself."""
     for statement in _INTEGRITY:
         tables.execute(statement)
-    for table in COVERED:
+    for table in (name for name in COVERED if name in tables.table_names()):
         tables.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
         for statement in triggers(table):
             tables.execute(statement)
@@ -65,6 +65,32 @@ def m003_integrity(tables: Tables) -> None:
             f"CREATE TRIGGER {table}_au AFTER UPDATE OF {column} ON {table} BEGIN"
             f" INSERT INTO {table}_fts ({table}_fts, rowid, {column}) VALUES ('delete', OLD.rowid, OLD.{column});"
             f" INSERT INTO {table}_fts (rowid, {column}) VALUES (NEW.rowid, NEW.{column}); END"
+        )
+
+
+@migrations()
+def m004_turns(tables: Tables) -> None:
+    """Create the versions of turns that are not shown."""
+    tables.execute(_HIDDEN_TURNS)
+    for statement in triggers("hidden_turns"):
+        tables.execute(statement)
+    for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+        tables.execute(
+            f"CREATE TRIGGER hidden_turns_revision_{event.lower()} AFTER {event} ON hidden_turns BEGIN"
+            f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
+        )
+
+
+@migrations()
+def m005_sessions(tables: Tables) -> None:
+    """Create what a user has set for a session: pinned, in the bin, its own system prompt."""
+    tables.execute(_MARKS)
+    for statement in triggers("session_marks"):
+        tables.execute(statement)
+    for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
+        tables.execute(
+            f"CREATE TRIGGER session_marks_revision_{event.lower()} AFTER {event} ON session_marks BEGIN"
+            f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
         )
 
 
@@ -208,5 +234,29 @@ CREATE TABLE watched_folders (
   session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
   root TEXT NOT NULL,
   PRIMARY KEY (session_id, root)
+) STRICT;
+"""
+
+_HIDDEN_TURNS = """
+CREATE TABLE hidden_turns (
+  session_id TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+  id TEXT NOT NULL,
+  parent TEXT NOT NULL,
+  created_at REAL NOT NULL,
+  hidden_order INTEGER NOT NULL,
+  content TEXT NOT NULL,
+  checksum TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (session_id, id)
+) STRICT;
+"""
+
+_MARKS = """
+CREATE TABLE session_marks (
+  session_id TEXT PRIMARY KEY REFERENCES sessions(id) ON DELETE CASCADE,
+  pinned INTEGER NOT NULL DEFAULT 0,
+  binned_at REAL,
+  former_name TEXT NOT NULL DEFAULT '',
+  system_prompt TEXT NOT NULL DEFAULT '',
+  checksum TEXT NOT NULL DEFAULT ''
 ) STRICT;
 """

@@ -40,6 +40,12 @@ class SessionRow:
     updated_at: float
     bytes_written: int = 0
     """Bytes of state that were ever written to disk for the session."""
+    pinned: bool = False
+    """Whether it stands at the top of the list."""
+    binned_at: float | None = None
+    """When it was moved to the bin; None if it is not in it. `name` is the name that it had."""
+    system_prompt: str = ""
+    """The user's own; "" for the program's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +156,20 @@ class ReadRequest:
     paths: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     """Ids of documents to take out of the session."""
+    left_out: tuple[str, ...] | None = None
+    """Names of files that are not wanted, where the user has chosen among all; None where nobody has chosen."""
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types."""
-        return {"paths": list(self.paths), "remove": list(self.remove)}
+        """The record as JSON types; `left_out` only where somebody has chosen."""
+        chosen = {"left_out": list(self.left_out)} if self.left_out is not None else {}
+        return {"paths": list(self.paths), "remove": list(self.remove), **chosen}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Missing keys get defaults, unknown ones are ignored."""
-        return cls(paths=tuple(map(str, raw.get("paths", ()))), remove=tuple(map(str, raw.get("remove", ()))))
+        paths, remove = (tuple(map(str, raw.get(key, ()))) for key in ("paths", "remove"))
+        left_out = raw.get("left_out")
+        return cls(paths=paths, remove=remove, left_out=None if left_out is None else tuple(map(str, left_out)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +194,25 @@ class AskRequest:
 
     kind: ClassVar[JobKind] = "ask"
     question: str = ""
+    instead_of: str | None = None
+    """Id of an earlier question or answer, of which this becomes another version."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Answer settings that replace the model's own."""
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types."""
-        return {"question": self.question}
+        """The record as JSON types; without what it does not set."""
+        version = {} if self.instead_of is None else {"instead_of": self.instead_of}
+        return {"question": self.question, **version, **({"changes": dict(self.changes)} if self.changes else {})}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Missing keys get defaults, unknown ones are ignored."""
-        return cls(question=str(raw.get("question", "")))
+        version = raw.get("instead_of")
+        return cls(
+            question=str(raw.get("question", "")),
+            instead_of=None if version is None else str(version),
+            changes=dict(raw.get("changes") or {}),
+        )
 
 
 JobRequest = ReadRequest | RereadRequest | AskRequest

@@ -22,7 +22,7 @@ from sala_core.store.checkpoints import (
     drop_rolling_snapshots,
 )
 from sala_core.store.database import insert_row
-from sala_core.store.integrity.records import remove_records
+from sala_core.store.integrity.records import drop_unused_runs, remove_records
 from sala_core.store.integrity.soundness import Soundness
 from sala_core.store.locks import forget_lock, hold_lock
 from sala_core.store.rows import SessionRow
@@ -50,8 +50,10 @@ WITH RECURSIVE later(name) AS (
   UNION ALL
   SELECT c.name FROM later JOIN checkpoints c ON c.parent = later.name
 )
-SELECT name FROM sessions WHERE head IN (SELECT name FROM later) AND id != ? ORDER BY updated_at DESC LIMIT 1
+SELECT name FROM sessions WHERE head IN (SELECT name FROM later) AND id != ?
+  AND id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL) ORDER BY updated_at DESC LIMIT 1
 """
+_IN_BIN = "session {!r} is in the bin; `restore` brings it back, `delete --now` removes it for good"
 
 
 class Sessions(Soundness):
@@ -76,19 +78,32 @@ class Sessions(Soundness):
             insert_row(conn, "sessions", values)
             return find_session(conn, session_id)
 
-    def session(self, name_or_id: str) -> SessionRow:
-        """Return one session by its id or name. Raises SessionNotFoundError."""
+    def session(self, name_or_id: str, *, in_bin: bool = False) -> SessionRow:
+        """Return one session by its id or name. Raises SessionNotFoundError.
+
+        in_bin: also one that is in the bin, by its id.
+        """
         with self.database.read() as conn:
-            return find_session(conn, name_or_id)
+            row = conn.execute("SELECT 1 FROM session_marks WHERE former_name = ?", [name_or_id]).fetchone()
+            try:
+                session = find_session(conn, name_or_id)
+            except SessionNotFoundError:
+                if row is None:
+                    raise
+                raise SessionNotFoundError(_IN_BIN.format(name_or_id)) from None
+        if session.binned_at is not None and not in_bin:
+            raise SessionNotFoundError(_IN_BIN.format(session.name))
+        return session
 
     def sessions(self, search: str | None = None) -> list[SessionRow]:
-        """Return all sessions, the most recently used first.
+        """Return all sessions that are not in the bin: the pinned ones, then the most recently used first.
 
         search: only sessions that contain each of its words in their name, a document's name or a message. Case is
         ignored, and a word matches within longer words. Any text is a valid search; white space finds all sessions.
         """
         with self.database.read() as conn:
-            rows = conn.execute(f"{SESSION_QUERY} ORDER BY s.updated_at DESC, s.row DESC").fetchall()
+            listed = f"{SESSION_QUERY} WHERE k.binned_at IS NULL"
+            rows = conn.execute(f"{listed} ORDER BY pinned DESC, s.updated_at DESC, s.row DESC").fetchall()
             for word in (search or "").replace("\0", " ").split():
                 matching = _sessions_with(conn, word)
                 rows = [row for row in rows if row["id"] in matching]
@@ -122,6 +137,8 @@ class Sessions(Soundness):
                 ("messages", "id, ordinal, role, text, thinking, status, evidence, stats, created_at"),
                 ("sources", SOURCE_COLUMNS),
                 ("former_documents", "document_id"),
+                ("session_marks", "system_prompt"),
+                ("hidden_turns", "id, parent, created_at, hidden_order, content"),
             ):
                 conn.execute(
                     f"INSERT INTO {table} (session_id, {columns}) SELECT ?, {columns} FROM {table}"
@@ -130,16 +147,20 @@ class Sessions(Soundness):
                 )
             return find_session(conn, fork_id)
 
-    def delete_session(self, session_id: str) -> int:
+    def delete_session(self, session_id: str, *, only_in_bin: bool = False) -> int:
         """Delete a session, its messages, its jobs, and all files that no other session uses; return the bytes freed.
 
-        Raises SessionNotFoundError; SessionBusyError if the session is locked for writing.
+        only_in_bin: leave one that was brought back from the bin. Raises SessionNotFoundError; SessionBusyError if the
+        session is locked for writing.
         """
-        session = self.session(session_id)
+        session = self.session(session_id, in_bin=True)
 
         def delete() -> tuple[list[str], list[str]]:
             with self.database.write() as conn:
-                states = _release_states(conn, find_session(conn, session.id))
+                row = find_session(conn, session.id)
+                if only_in_bin and row.binned_at is None:
+                    raise SessionNotFoundError(f"session {row.name!r} is not in the bin any more")
+                states = _release_states(conn, row)
                 documents = _release_stream(conn, session.id)
                 remove_records(self.records_folder, session.id)  # before the commit: a crash must not bring it back
             return states, documents
@@ -274,10 +295,7 @@ def _release_stream(conn: sqlite3.Connection, session_id: str) -> list[str]:
     runs = _column(conn, "SELECT DISTINCT run FROM parts WHERE session_id = ?", session_id)
     conn.execute("DELETE FROM messages WHERE session_id = ?", [session_id])
     conn.execute("DELETE FROM sessions WHERE id = ?", [session_id])
-    conn.executemany(
-        "DELETE FROM token_runs WHERE row = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
-        [(run,) for run in runs],
-    )
+    drop_unused_runs(conn, runs)
     conn.executemany(
         "DELETE FROM documents WHERE id = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE document_id = documents.id)"
         " AND NOT EXISTS (SELECT 1 FROM former_documents WHERE document_id = documents.id)",

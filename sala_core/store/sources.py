@@ -11,6 +11,7 @@ from sala_core.store.checkpoints import chain_of
 from sala_core.store.database import insert_row
 from sala_core.store.rows import DocumentRow, PartDraft, PartRow, SourceRow
 from sala_core.store.streams import replace_parts, set_head
+from sala_core.store.turns.tree import cited_by, hidden_turns
 
 SOURCE_COLUMNS = "path, root, name, content_hash, num_bytes, mtime_ns, file_hash, status, num_changes"
 _MAX_LISTED = 20
@@ -33,6 +34,11 @@ class Sources(LibraryBase):
                 [find_session(conn, session_id).id],
             )
             return [SourceRow(**row) for row in rows]
+
+    def file_hashes(self) -> set[str]:
+        """Return the hashes of all files that any session has read, also of sessions in the bin."""
+        with self.database.read() as conn:
+            return {row["file_hash"] for row in conn.execute("SELECT DISTINCT file_hash FROM sources")}
 
     def put_sources(self, session_id: str, sources: Sequence[SourceRow]) -> None:
         """Make these the session's files, and leave its stream as it is. Raises SessionNotFoundError."""
@@ -113,10 +119,11 @@ class Sources(LibraryBase):
         return max((row.end for row in chain if row.has_snapshot and row.end <= position), default=0)
 
     def watched_folders(self, session_id: str | None = None) -> list[tuple[str, str]]:
-        """Return (session id, path) of the folders that are watched, of one session or of all."""
+        """Return (session id, path) of the folders that are watched, of one session or of all, without the bin."""
         with self.database.read() as conn:
             rows = conn.execute(
                 "SELECT session_id, root FROM watched_folders WHERE session_id = coalesce(?, session_id)"
+                " AND session_id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL)"
                 " ORDER BY session_id, root",
                 [session_id],
             )
@@ -170,15 +177,16 @@ def _keep_cited(conn: sqlite3.Connection, session_id: str, document_ids: set[str
     """Keep those of these documents that answers of the session refer to."""
     if not document_ids:
         return
-    rows = conn.execute("SELECT evidence, stats FROM messages WHERE session_id = ?", [session_id])
-    cited = {str(item.get("document_id")) for row in rows for item in _cited(row)}
+    rows = conn.execute("SELECT evidence, stats FROM messages WHERE session_id = ?", [session_id]).fetchall()
+    hidden = [each for turn in hidden_turns(conn, session_id) for each in cited_by(turn)]
+    cited = {str(item.get("document_id")) for row in (*rows, *hidden) for item in _cited(row)}
     conn.executemany(
         "INSERT OR IGNORE INTO former_documents (session_id, document_id) VALUES (?, ?)",
         [(session_id, document_id) for document_id in sorted(document_ids & cited)],
     )
 
 
-def _cited(message: sqlite3.Row) -> list[dict[str, Any]]:
+def _cited(message: sqlite3.Row | dict[str, Any]) -> list[dict[str, Any]]:
     """The passages that an answer refers to, as JSON objects: its evidence and its quotations."""
     return [*json.loads(message["evidence"]), *(json.loads(message["stats"]).get("quotations") or ())]
 

@@ -11,7 +11,7 @@ from sala_core.disk.files import TEMPORARY_SUFFIX
 from sala_core.errors import LibraryError, StateError
 from sala_core.store.base import find_session
 from sala_core.store.checkpoints import SNAPSHOT_SUFFIX, Forest, chain_of, delete_checkpoints, is_registered
-from sala_core.store.integrity.records import remove_records, revisions
+from sala_core.store.integrity.records import drop_unused_runs, remove_records, revisions
 from sala_core.store.integrity.soundness import Soundness
 from sala_core.store.locks import forget_unused_locks, is_held
 from sala_core.store.rows import Usage
@@ -22,6 +22,9 @@ _UNNEEDED_DOCUMENT = (
 )
 INTERVAL_TOKENS = 65_536
 """A quota never leaves more tokens than these between a turn and the snapshot before it."""
+
+_JOURNALS = ("-journal", "-wal", "-shm")
+"""What SQLite adds to the name of a database that is being written: here, of its copy."""
 
 GARBAGE_AGE_S = 3600.0
 """Younger files and rows can belong to work in progress that has not yet registered them."""
@@ -40,10 +43,12 @@ class Space(Soundness):
         kept = [size for path, size, _ in _files(self.folder) if path.name.startswith("library.")]
         kept += [size for _, size, _ in _files(self.records_folder)]
         present = sum(size for _, size, _ in _files(self.states_folder) + _files(self.documents_folder))
+        kept_files = self.folder / "originals"
+        originals = sum(size for _, size, _ in _files(kept_files)) if kept_files.is_dir() else 0
         return Usage(
             segments_bytes=segments,
             snapshots_bytes=snapshots,
-            documents_bytes=documents,
+            documents_bytes=documents + originals,
             database_bytes=sum(kept),
             stray_bytes=max(0, present - segments - snapshots - documents),
         )
@@ -147,7 +152,7 @@ class Space(Soundness):
                 files = [self.states_folder / name for name in names]
                 unneeded = conn.execute(f"DELETE FROM documents WHERE {_UNNEEDED_DOCUMENT} RETURNING id", [oldest])
                 files += [self.documents_folder / f"{row['id']}.safetensors" for row in unneeded.fetchall()]
-                conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
+                drop_unused_runs(conn)
                 conn.execute("PRAGMA incremental_vacuum")
                 forget_unused_locks(self.locks_folder, [row["id"] for row in conn.execute("SELECT id FROM sessions")])
             return files
@@ -161,7 +166,10 @@ class Space(Soundness):
         return the bytes freed."""
         freed = 0
         for path, size, changed in _files(self.folder) + _files(self.records_folder):
-            if path.name.endswith(TEMPORARY_SUFFIX) and changed <= oldest:
+            is_temporary = path.name.endswith(
+                (TEMPORARY_SUFFIX, *(TEMPORARY_SUFFIX + journal for journal in _JOURNALS))
+            )
+            if is_temporary and changed <= oldest:
                 with suppress(OSError):
                     path.unlink()
                     freed += size

@@ -7,7 +7,7 @@ its token ids and the model's fingerprint. Sessions that begin with the same tok
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,9 @@ from sala_core.disk.files import (
     stage_file,
     storage_error,
 )
-from sala_core.disk.safetensors import decode_tensors, encode_tensors
+from sala_core.disk.layout import Spec
+from sala_core.disk.safetensors import decode_tensors, encode_tensors, memory_of, spec_of
+from sala_core.disk.scatter import read_into
 from sala_core.errors import CorruptStateError, DiskFullError, StateError, StateMismatchError
 from sala_core.store.checkpoints import (
     BODY,
@@ -147,6 +149,26 @@ class StateStore:
         row = self.checkpoint(name)
         return self._load(row, SEGMENT_SUFFIX, row.segment_bytes, row.segment_checksum)
 
+    def load_segment_into(self, row: CheckpointRow, out: Mapping[str, Tensor]) -> None:
+        """Read a checkpoint's segment straight into tensors, and verify its checksum. For several threads at once.
+
+        Args:
+            row: of the checkpoint, from `chain`.
+            out: CPU tensors of the segment's names, shapes and dtypes. What they hold is undefined if this raises.
+
+        Raises as `load_segment`, and CorruptStateError if the file holds other tensors than `out`.
+        """
+        expected = {name: spec_of(tensor) for name, tensor in out.items()}
+
+        def place(found: Mapping[str, Spec]) -> dict[str, list[memoryview]]:
+            if found != expected:
+                raise ValueError("it holds other tensors than its model makes")
+            return {name: memory_of(tensor) for name, tensor in out.items()}
+
+        with self._damage_of(row, SEGMENT_SUFFIX, row.segment_checksum) as path:
+            digest, metadata = read_into(path, row.segment_bytes, place)
+            self._check(row, SEGMENT_SUFFIX, digest == row.segment_checksum, metadata)
+
     def load_snapshot(self, name: str) -> dict[str, Tensor]:
         """Load a checkpoint's snapshot like `load_segment`, and mark its whole chain as used."""
         with self.library.database.write() as conn:
@@ -266,18 +288,33 @@ class StateStore:
 
     def _load(self, row: CheckpointRow, suffix: str, num_bytes: int, expected: str | None) -> dict[str, Tensor]:
         """Read one file of a checkpoint and check length, checksum and metadata. expected: checksum in the row."""
-        kind = _kind(suffix)
+        with self._damage_of(row, suffix, expected) as path:
+            data = read_whole(path, num_bytes)
+            is_sound = checksum(data) == expected
+            tensors, metadata = decode_tensors(data) if is_sound else ({}, {})
+            self._check(row, suffix, is_sound, metadata)
+        return tensors
+
+    def _check(self, row: CheckpointRow, suffix: str, is_sound: bool, metadata: dict[str, str]) -> None:
+        """Raise ValueError unless a file's checksum and metadata are those of its checkpoint."""
+        if not is_sound:
+            raise ValueError("its checksum does not match")
+        found = {key: value for key, value in metadata.items() if key != BODY}
+        if found != self._metadata(row.name, row.parent, row.start, row.end) | {"kind": _kind(suffix)}:
+            raise ValueError("it describes another state")
+
+    @contextmanager
+    def _damage_of(self, row: CheckpointRow, suffix: str, expected: str | None) -> Iterator[Path]:
+        """Give the path of a checkpoint's file to a block that reads it, and raise what its errors mean.
+
+        expected: checksum in the row. Raises StateError for a file that is not stored, or was deleted meanwhile;
+        CorruptStateError for any other that the block cannot read.
+        """
+        kind, path = _kind(suffix), self._path(row.name, suffix)
         if expected is None:
             raise StateError(f"state {row.name} has no {kind}; go on from an earlier one")
-        path = self._path(row.name, suffix)
         try:
-            data = read_whole(path, num_bytes)
-            if checksum(data) != expected:
-                raise ValueError("its checksum does not match")
-            tensors, metadata = decode_tensors(data)
-            metadata.pop(BODY, None)
-            if metadata != self._metadata(row.name, row.parent, row.start, row.end) | {"kind": kind}:
-                raise ValueError("it describes another state")
+            yield path
         except (OSError, EOFError, ValueError) as error:
             with self.library.database.read() as conn:
                 present = find_checkpoint(conn, row.name)
@@ -287,7 +324,6 @@ class StateStore:
             raise CorruptStateError(
                 f"{path.name} cannot be used ({error}); discard it and read again from the state before it"
             ) from error
-        return tensors
 
 
 def _encoded(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> Iterator[memoryview]:

@@ -12,10 +12,11 @@ from sala_core.events import AnswerStats, Evidence
 from sala_core.store.base import find_session
 from sala_core.store.checkpoints import drop_rolling_snapshots, find_checkpoint
 from sala_core.store.database import insert_row
-from sala_core.store.integrity.records import load_run, store_run
+from sala_core.store.integrity.records import drop_unused_runs, load_run, store_run
 from sala_core.store.integrity.row_checksums import is_sound
 from sala_core.store.integrity.soundness import LOST_MESSAGE, Soundness
 from sala_core.store.rows import MessageDraft, MessageRow, PartDraft, PartRow
+from sala_core.store.turns.tree import HiddenTurn, find_turn, hide_from, put_hidden, shown_turns, stored_parts
 
 
 class Streams(Soundness):
@@ -30,7 +31,7 @@ class Streams(Soundness):
         """
         with self.database.write() as conn:
             session_id = find_session(conn, session_id).id
-            _append_parts(conn, session_id, parts)
+            append_parts(conn, session_id, parts)
             _mark_updated(conn, session_id)
 
     def parts(self, session_id: str) -> list[PartRow]:
@@ -40,7 +41,7 @@ class Streams(Soundness):
                 "SELECT * FROM parts WHERE session_id = ? ORDER BY ordinal",
                 [find_session(conn, session_id).id],
             )
-            return [_part_row(row) for row in rows]
+            return [part_row(row) for row in rows]
 
     def token_ids(self, session_id: str, start: int, end: int) -> np.ndarray:
         """Return tokens [start, end) of the session's stream, int32 [end - start].
@@ -98,6 +99,8 @@ class Streams(Soundness):
         messages: Sequence[MessageDraft],
         head: str | None,
         position: int,
+        *,
+        instead_of: str | None = None,
     ) -> None:
         """Append a turn's parts and messages and move the session's head, in one transaction.
 
@@ -106,13 +109,17 @@ class Streams(Soundness):
             parts: the turn's tokens.
             messages: the question and the answer.
             head, position: as `set_head` takes them.
+            instead_of: id of the turn of which this is another version: it is hidden, with what follows it. No document
+                may stand behind it. None: the turn follows the last one.
 
         Raises as `append_parts` and `set_head`; nothing is changed then.
         """
         with self.database.write() as conn:
             session_id = find_session(conn, session_id).id
-            _append_parts(conn, session_id, parts)
-            _append_messages(conn, session_id, messages)
+            if instead_of is not None:
+                hide_from(conn, session_id, find_turn(shown_turns(stored_parts(conn, session_id)), instead_of))
+            append_parts(conn, session_id, parts)
+            append_messages(conn, session_id, messages)
             dropped = set_head(conn, session_id, head, position)
             self._store_written(conn, session_id)
         self.remove_files([self.states_folder / name for name in dropped])
@@ -137,7 +144,13 @@ class Streams(Soundness):
         self.remove_files([self.states_folder / name for name in dropped])
 
     def reset_session(
-        self, session_id: str, *, model: str, fingerprint: str, parts: Sequence[PartDraft] | None = None
+        self,
+        session_id: str,
+        *,
+        model: str,
+        fingerprint: str,
+        parts: Sequence[PartDraft] | None = None,
+        hidden: Sequence[HiddenTurn] = (),
     ) -> None:
         """Hand a session to another model. Its state is dropped, its conversation stays.
 
@@ -145,6 +158,7 @@ class Streams(Soundness):
             session_id: which session.
             model, fingerprint: of the new model.
             parts: the whole stream, tokenized for the new model; None keeps the stored one.
+            hidden: the versions of turns that are not shown, tokenized for it too. Without parts they stay as they are.
 
         Raises as `append_parts`.
         """
@@ -157,8 +171,11 @@ class Streams(Soundness):
             )
             if parts is not None:
                 conn.execute("DELETE FROM parts WHERE session_id = ?", [session_id])
-                _append_parts(conn, session_id, parts)
-                conn.execute("DELETE FROM token_runs WHERE NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)")
+                append_parts(conn, session_id, parts)
+                conn.execute("DELETE FROM hidden_turns WHERE session_id = ?", [session_id])
+                for turn in hidden:
+                    put_hidden(conn, session_id, turn)
+                drop_unused_runs(conn)
         self.remove_files([self.states_folder / name for name in dropped])
 
 
@@ -175,7 +192,7 @@ def replace_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[Par
     position = stored[same - 1]["end_token"] if same else 0
     for ordinal, part in enumerate(parts[same:], start=same):
         if isinstance(part, PartDraft):
-            _append_parts(conn, session_id, [part])
+            append_parts(conn, session_id, [part])
             position += len(part.token_ids)
             continue
         row = stored[part.ordinal]
@@ -184,13 +201,11 @@ def replace_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[Par
         place = {"ordinal": ordinal, "start_token": position, "end_token": position + length}
         insert_row(conn, "parts", kept | place)
         position += length
-    conn.executemany(
-        "DELETE FROM token_runs WHERE row = ? AND NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)",
-        [(row["run"],) for row in stored[same:]],
-    )
+    drop_unused_runs(conn, [row["run"] for row in stored[same:]])
 
 
-def _append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[PartDraft]) -> None:
+def append_parts(conn: sqlite3.Connection, session_id: str, parts: Sequence[PartDraft]) -> None:
+    """Append runs of tokens to a session's stream, in a write transaction. Raises as `Streams.append_parts`."""
     ordinal, position = conn.execute(
         "SELECT count(*), coalesce(max(end_token), 0) FROM parts WHERE session_id = ?", [session_id]
     ).fetchone()
@@ -229,7 +244,8 @@ def as_token_ids(token_ids: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ids, dtype="<i4")
 
 
-def _append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequence[MessageDraft]) -> None:
+def append_messages(conn: sqlite3.Connection, session_id: str, messages: Sequence[MessageDraft]) -> None:
+    """Append messages to a session's conversation, in a write transaction."""
     (count,) = conn.execute("SELECT count(*) FROM messages WHERE session_id = ?", [session_id]).fetchone()
     now = time.time()
     for ordinal, message in enumerate(messages, start=count):
@@ -286,7 +302,8 @@ def _exists(conn: sqlite3.Connection, table: str, key: str) -> bool:
     return conn.execute(f"SELECT 1 FROM {table} WHERE id = ?", [key]).fetchone() is not None
 
 
-def _part_row(row: sqlite3.Row) -> PartRow:
+def part_row(row: sqlite3.Row) -> PartRow:
+    """Convert one row of the table `parts` to its record."""
     return PartRow(
         ordinal=row["ordinal"],
         kind=row["kind"],

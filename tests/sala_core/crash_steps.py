@@ -1,75 +1,48 @@
 """Processes that end, as by kill -9, at a step of an operation on a library; run by test_crash_steps.py.
 
-Reads lines `OPERATION STEP FOLDER` and forks a process for each, so that the modules are imported once. Steps are the
-calls of the system and the transactions that the operation makes, counted from 1. Prints `killed` or `done`.
+Reads lines `STEP FOLDER OPERATION` and forks a process for each, so that the modules are imported once. Steps are the
+calls of the system, those of SQLite among them, and the transactions that the operation makes, counted from 1. Prints
+`killed`, or `done` and how many there were.
 """
 
+import itertools
 import os
 import sqlite3
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import made_library
-
-from sala_core.store import Library
-from sala_core.store.integrity.repair import repair_library
-from sala_core.store.states import StateStore
+from library_operations import run
+from sqlite_calls import GO_ON, watched
 
 CALLS = ("write", "fsync", "replace", "rename", "unlink", "open", "mkdir")
 STATEMENTS = ("BEGIN", "COMMIT")
 KILLED = 77
+_FIRST_ID = 0xA0000000000000000000000000000000
 
 
-def turn(library: Library) -> None:
-    """Add a turn, with its state."""
-    with library.lock_session("tale"):
-        made_library.add_turn(library, StateStore(library, made_library.FINGERPRINT), "Later.")
+def same_ids(patch: Any = None) -> None:
+    """Let this process choose the same new ids as any other that does the same.
+
+    patch: pytest's monkeypatch, which takes that back; None for a process that ends.
+    """
+    numbers = itertools.count(_FIRST_ID)
+    (setattr if patch is None else patch.setattr)(uuid, "uuid4", lambda: uuid.UUID(int=next(numbers)))
 
 
-def read(library: Library) -> None:
-    """Store a text."""
-    library.put_document(made_library.encoded("Another text.\n"), "tokenizer-a")
+def end_at(step: int, seen: list[int]) -> Callable[..., int]:
+    """End this process without any cleaning up at the given step. Returns what watches SQLite's calls.
 
+    seen: counts the steps in its only element.
+    """
 
-def evict(library: Library) -> None:
-    """Drop all states, and what nothing needs."""
-    library.evict(0)
-    library.collect_garbage(min_age_s=0)
-
-
-LIBRARY_WORK: dict[str, Callable[[Library], object]] = {
-    "open": lambda library: None,
-    "read": read,
-    "turn": turn,
-    "fork": lambda library: library.fork_session("tale", "third"),
-    "rename": lambda library: library.rename_session("tale", "tale of two"),
-    "delete": lambda library: library.delete_session("tale"),
-    "evict": evict,
-    "copy": lambda library: library.keep_copy(),
-}
-
-
-def run(operation: str, folder: Path) -> None:
-    """Do one operation. `repair` and `migrate` are given a library that needs it."""
-    if operation == "repair":
-        for _ in repair_library(folder):
-            pass
-        return
-    with Library.open(folder) as library:
-        LIBRARY_WORK.get(operation, LIBRARY_WORK["open"])(library)
-
-
-def end_at(step: int) -> None:
-    """End this process without any cleaning up at the given step."""
-    seen = [0]
-
-    def count(statement: str = "BEGIN") -> None:
-        if statement.split(None, 1)[0] in STATEMENTS:
-            seen[0] += 1
-            if seen[0] == step:
-                os._exit(KILLED)
+    def count(*_: object) -> int:
+        seen[0] += 1
+        if seen[0] == step:
+            os._exit(KILLED)
+        return GO_ON
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -78,31 +51,45 @@ def end_at(step: int) -> None:
 
         return call
 
+    def count_statement(statement: str) -> None:
+        if statement.split(None, 1)[0] in STATEMENTS:
+            count()
+
     real_connect = sqlite3.connect
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = real_connect(*arguments, **options)
-        connection.set_trace_callback(count)
+        connection.set_trace_callback(count_statement)
         return connection
 
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
     sqlite3.connect = connect  # type: ignore[assignment]
+    return count
+
+
+def run_until(step: int, operation: str, folder: Path) -> None:
+    """Do an operation, and end this process: at a step of it, or with 0 after it."""
+    same_ids()
+    seen, write = [0], os.write
+    with watched(end_at(step, seen)):
+        run(operation, folder)
+    write(sys.stdout.fileno(), f"done {seen[0]}\n".encode())
+    os._exit(0)
 
 
 def main() -> None:
     """Serve lines until there are no more."""
     for line in sys.stdin:
-        operation, step, folder = line.split()
+        step, folder, operation = line.rstrip("\n").split(" ", 2)
         child = os.fork()
         if child == 0:
-            end_at(int(step))
-            run(operation, Path(folder))
-            os._exit(0)
+            run_until(int(step), operation, Path(folder))
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
-        sys.stdout.write({KILLED: "killed", 0: "done"}.get(code, f"failed {code}") + "\n")
-        sys.stdout.flush()
+        if code != 0:
+            sys.stdout.write("killed\n" if code == KILLED else f"failed {code}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A small library with every kind of file: two sessions that share a text and states, a conversation, a copy."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from sala_core.store.states import StateStore
 
 FINGERPRINT = "model-a"
 TEXT = "It was the best of times,\nit was the worst of times.\n"
+_LARGEST_STATE_BYTES = 20_000
+"""Larger files of this library are its database and the copy of it, under whatever names."""
 TURN = np.array([1, 2, 3, 4, 5], dtype=np.int32)
 
 
@@ -73,18 +76,40 @@ def encoded(text: str = TEXT) -> EncodedDocument:
     return EncodedDocument(document=document, token_ids=ids, token_starts=np.arange(len(ids), dtype=np.int64))
 
 
-def content(folder: Path) -> dict[str, object]:
-    """All that a library holds, without times: equal for libraries that hold the same."""
+def content(folder: Path, *, with_texts: bool = True) -> dict[str, object]:
+    """All that a library holds, without times: equal for libraries that hold the same.
+
+    with_texts: load the texts too, which raises CorruptStateError for a damaged one.
+    """
     with Library.open(folder) as library:
         found: dict[str, object] = {}
-        for row in library.sessions():
+        binned = {f"{row.name}, in the bin": row for row in library.sessions_in_bin()}
+        for name, row in ({row.name: row for row in library.sessions()} | binned).items():
             ids = library.token_ids(row.id, 0, row.num_tokens)
             messages = [(message.id, message.role, message.text) for message in library.messages(row.id)]
             parts = [(part.kind, part.start, part.end, part.document_id) for part in library.parts(row.id)]
-            found[row.name] = (row.id, row.model, row.head, row.position, ids.tolist(), messages, parts)
-        documents = library.documents(library.session("tale").id)
-        found["texts"] = [library.load_document(row.id).document for row in documents]
+            hidden = [(turn.id, turn.parent, turn.content) for turn in library.hidden_turns(row.id)]
+            found[name] = (row.id, row.model, row.head, row.position, ids.tolist(), messages, parts, hidden)
+        if not with_texts:
+            return found
+        names = {each.id for row in library.sessions() for each in library.documents(row.id)}
+        found["texts"] = [library.load_document(name).document for name in sorted(names)]
         return found
+
+
+def linked_copy(folder: Path, target: Path) -> Path:
+    """A copy of a closed library whose files are links: all but databases are replaced when they are changed."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder, target, symlinks=True, copy_function=_link)
+    return target
+
+
+def _link(source: str, target: str) -> None:
+    is_changed_in_place = os.path.getsize(source) > _LARGEST_STATE_BYTES
+    if os.path.isfile(source) and is_changed_in_place:
+        shutil.copyfile(source, target)
+    else:
+        os.link(source, target, follow_symlinks=False)
 
 
 def copy_of(folder: Path, target: Path) -> Path:

@@ -5,7 +5,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from sala_core.disk.files import storage_error
+from sala_core.disk.files import make_folder, storage_error
 from sala_core.errors import LibraryDamagedError, LibraryError
 
 DATABASE = "library.db"
@@ -34,7 +34,7 @@ def prepare_folder(folder: Path) -> None:
         )
     refuse_lost_database(folder)
     for path in (folder, *(folder / name for name in FOLDERS)):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path, 0o700)
         _make_private(path, 0o700)
     if is_new:
         with suppress(FileExistsError):

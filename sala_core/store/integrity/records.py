@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from sala_core.disk.files import checksum, displace_folder, open_regular, read_whole, storage_error, write_file
+from sala_core.disk.files import (
+    checksum,
+    displace_folder,
+    open_regular,
+    read_whole,
+    storage_error,
+    sync_folder,
+    write_file,
+)
 from sala_core.errors import CorruptStateError
 from sala_core.store.integrity.row_checksums import COVERED, is_sound
 
@@ -69,18 +77,21 @@ def record_path(folder: Path, session_id: str, revision: int) -> Path:
 
 
 def remove_records(folder: Path, session_id: str, *, below: int | None = None) -> None:
-    """Delete the records of a session; below: only those of earlier revisions.
+    """Delete the records of a session, durably; below: only those of earlier revisions.
 
     Raises LibraryError if one cannot be deleted: it would bring a deleted session back.
     """
-    for revision in revisions(folder).get(session_id, []):
-        if below is None or revision < below:
+    doomed = [each for each in revisions(folder).get(session_id, []) if below is None or each < below]
+    path = folder
+    try:
+        for revision in doomed:
             path = record_path(folder, session_id, revision)
-            try:
-                displace_folder(path)
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise storage_error(error, path) from error
+            displace_folder(path)
+            path.unlink(missing_ok=True)
+        if below is None and doomed:
+            sync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def write_record(conn: sqlite3.Connection, folder: Path, session_id: str) -> int:
@@ -125,7 +136,10 @@ def read_record(path: Path) -> SessionRecord:
             raise ValueError(f"its format is {about['format']}")
         if about["checksum"] != checksum(body):
             raise ValueError("its checksum does not match")
-        return SessionRecord(**json.loads(body))
+        record = SessionRecord(**json.loads(body))
+        if record_path(path.parent, record.id, record.revision) != path:
+            raise ValueError("it is the record of another session, or of an earlier form")
+        return record
     except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptStateError(f"the record {path.name} cannot be used ({error}); `repair` writes it again") from error
 
@@ -208,6 +222,15 @@ def store_run(conn: sqlite3.Connection, ids: np.ndarray) -> int:
     if known["ids"] != data:
         conn.execute("UPDATE token_runs SET ids = ? WHERE row = ?", [data, known["row"]])
     return int(known["row"])
+
+
+def drop_unused_runs(conn: sqlite3.Connection, rows: Iterable[object] | None = None) -> None:
+    """Delete runs of tokens that no part has, in a write transaction. rows: only those among them; None for all."""
+    unused = "NOT EXISTS (SELECT 1 FROM parts WHERE run = token_runs.row)"
+    if rows is None:
+        conn.execute(f"DELETE FROM token_runs WHERE {unused}")
+    else:
+        conn.executemany(f"DELETE FROM token_runs WHERE row = ? AND {unused}", [(row,) for row in rows])
 
 
 def session_tables(conn: sqlite3.Connection) -> list[str]:

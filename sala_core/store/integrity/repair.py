@@ -10,15 +10,16 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sala_core.disk.files import checksum, open_regular, read_whole, storage_error
+from sala_core.disk.files import checksum, open_regular, read_whole, storage_error, sync_folder, write_file
 from sala_core.disk.layout import decode_arrays, decode_blocks
 from sala_core.errors import LibraryDamagedError, LibraryError, SalaError, SessionBusyError
 from sala_core.store.checkpoints import BODY, FORMAT, SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
-from sala_core.store.database import Database
+from sala_core.store.database import Database, library_error
 from sala_core.store.integrity import seal
 from sala_core.store.integrity.library_folder import DATABASE, FOLDERS, prepare_folder
 from sala_core.store.integrity.records import latest_record, restore_record, revisions
-from sala_core.store.integrity.soundness import UNFINISHED_REPAIR
+from sala_core.store.integrity.salvage import salvage_sessions
+from sala_core.store.integrity.soundness import UNFINISHED_REPAIR, rebuild_search
 from sala_core.store.library import Library
 from sala_core.store.locks import is_held
 
@@ -40,7 +41,7 @@ def repair_library(folder: Path) -> Iterator[str]:
         with FileLock(folder / "locks" / "library.lock", timeout=1.0):
             _refuse_open_library(folder)
             problem = _problem(folder)
-            (folder / seal.SEAL).unlink(missing_ok=True)
+            seal.break_seal(folder)
             if problem:
                 yield f"{DATABASE}: {problem}"
                 yield from _replace_database(folder)
@@ -51,10 +52,16 @@ def repair_library(folder: Path) -> Iterator[str]:
         raise SessionBusyError(f"another process is opening the library {folder}; try again") from None
     except OSError as error:
         raise storage_error(error, folder / DATABASE) from error
+    except sqlite3.Error as error:
+        raise library_error(error, folder / DATABASE) or error from error
     with closing(_open_marked(folder)) as library:
-        yield from _mend(library, rebuilt=bool(problem))
+        with library.database.read() as conn:
+            (damaged,) = conn.execute("SELECT value FROM library WHERE key = ?", [UNFINISHED_REPAIR]).fetchone()
+        yield from _mend(library, damaged)
         with library.database.write() as conn:
             conn.execute("DELETE FROM library WHERE key = ?", [UNFINISHED_REPAIR])
+        if seal.sound_copy(folder) is None:
+            seal.forget_copy(folder)
         library.keep_copy()
 
 
@@ -78,8 +85,7 @@ def _problem(folder: Path) -> str:
             problem = database.outside(seal.check_pages)
             if not problem:
                 with database.write() as conn:
-                    for table in ("sessions", "documents", "messages"):
-                        conn.execute(f"INSERT INTO {table}_fts ({table}_fts) VALUES ('rebuild')")
+                    rebuild_search(conn)
             return problem
     except LibraryDamagedError as error:
         return str(error.__cause__ or error)
@@ -88,9 +94,12 @@ def _problem(folder: Path) -> str:
 
 
 def _mark(folder: Path) -> None:
-    """Note in the database that a repair is under way, so that an interrupted one is not taken for sound."""
+    """Note in the database that a repair is under way, so that an interrupted one is not taken for sound.
+
+    The note of one that was interrupted stays: it names the database that was moved aside.
+    """
     with closing(Database(folder / DATABASE)) as database, database.write() as conn:
-        conn.execute("INSERT OR REPLACE INTO library (key, value) VALUES (?, '1')", [UNFINISHED_REPAIR])
+        conn.execute("INSERT OR IGNORE INTO library (key, value) VALUES (?, '')", [UNFINISHED_REPAIR])
 
 
 def _replace_database(folder: Path) -> Iterator[str]:
@@ -104,14 +113,18 @@ def _replace_database(folder: Path) -> Iterator[str]:
         address = f"{copy.absolute().as_uri()}?immutable=1"
         with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(new)) as target:
             source.backup(target)
+    aside = f"library.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     with closing(Database(new)) as database, database.write() as conn:
         conn.execute("UPDATE library SET value = ? WHERE key = 'born_at'", [repr(time.time())])
-        conn.execute("INSERT OR REPLACE INTO library (key, value) VALUES (?, '1')", [UNFINISHED_REPAIR])
-    aside = f"library.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        conn.execute("INSERT OR REPLACE INTO library (key, value) VALUES (?, ?)", [UNFINISHED_REPAIR, f"{aside}.db"])
+    with closing(Database(new)) as database:  # closing does this too, but says nothing if it fails
+        database.outside(lambda conn: conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
     for part in reversed(_PARTS):  # the database last: its journal must never be applied to another one
         with suppress(FileNotFoundError):
             os.rename(f"{folder / DATABASE}{part}", folder / f"{aside}.db{part}")
+    sync_folder(folder)  # a power cut must not keep the new database beside the journal of the damaged one
     os.rename(new, folder / DATABASE)
+    sync_folder(folder)
     if (folder / f"{aside}.db").exists():
         yield f"the damaged database is kept as {aside}.db"
     if copy is not None:
@@ -129,21 +142,24 @@ def _open_marked(folder: Path) -> Library:
     return library
 
 
-def _mend(library: Library, *, rebuilt: bool) -> Iterator[str]:
+def _mend(library: Library, damaged: str) -> Iterator[str]:
+    """damaged: name of the database that was moved aside; "" where it was not necessary."""
     yield from _mend_rows(library)
     yield from _take_up_records(library)
+    if damaged and (library.folder / damaged).is_file():
+        yield from salvage_sessions(library, library.folder / damaged)
     yield from _take_up_states(library)
     library.adopt_heads()
     with library.database.read() as conn:
         rows = conn.execute("SELECT id, name, head, position FROM sessions ORDER BY name").fetchall()
         known = {row["id"] for row in conn.execute("SELECT id FROM documents")}
-    if rebuilt:
+    if damaged:
         yield from _write_texts(library, known)
     library.is_behind = False
     for row in rows:
         with suppress(SalaError):
             library.rewrite_record(row["id"])
-        session = library.session(row["id"])
+        session = library.session(row["id"], in_bin=True)
         yield f"session {row['name']!r}: {session.num_tokens:,} tokens, {session.position:,} of them saved as state"
 
 
@@ -266,5 +282,5 @@ def _write_texts(library: Library, known: set[str]) -> Iterator[str]:
         target.mkdir(mode=0o700, exist_ok=True)
         file = target / f"{path.stem[:8]}-{Path(name).name or 'text'}"
         if not file.exists():
-            file.write_bytes(arrays["text"].tobytes())
+            write_file(file, [memoryview(arrays["text"].tobytes())])
         yield f"the text of {name!r} belongs to no known session; it is in {target} to be read again"

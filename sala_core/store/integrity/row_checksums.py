@@ -21,6 +21,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "parts": (
         "session_id", "ordinal", "kind", "start_token", "end_token", "run", "document_id", "body_start", "message_id",
     ),
+    "hidden_turns": ("session_id", "id", "parent", "created_at", "hidden_order", "content"),
+    "session_marks": ("session_id", "pinned", "binned_at", "former_name", "system_prompt"),
     "checkpoints": (
         "name", "parent", "fingerprint", "format", "start_token", "end_token", "keep", "segment_bytes",
         "segment_checksum", "snapshot_bytes", "snapshot_checksum",

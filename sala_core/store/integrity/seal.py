@@ -6,10 +6,11 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
-from sala_core.disk.files import open_regular, write_file
+from sala_core.disk.files import displace_folder, open_regular, sync_folder, write_file
 from sala_core.errors import LibraryDamagedError, LibraryError
 from sala_core.store.integrity.library_folder import DATABASE
 from sala_core.store.integrity.row_checksums import define_function, row_checksum
@@ -22,12 +23,13 @@ _COPIED = "library.copy.json"
 _QUICK_BYTES = 64 << 20
 """A larger database is checked without comparing its indexes with its tables, which takes seconds."""
 _READ_BYTES = 1 << 20
+_MAX_JSON_BYTES = 4096
 _COPY_AGE_S = 600.0
 
 
 def seal(folder: Path) -> None:
     """Keep the checksum of the database, if its last connection is closed. Does nothing where it is kept already."""
-    if (folder / SEAL).exists() or (folder / f"{DATABASE}-wal").exists():
+    if (folder / SEAL).exists() or _has_journal(folder):
         return
     with suppress(OSError, LibraryError):
         digest = digest_file(folder / DATABASE)
@@ -39,14 +41,10 @@ def break_seal(folder: Path) -> None:
     """Delete the checksum before the first change, durably: a crash must not leave one that is out of date."""
     path = folder / SEAL
     if path.exists():
+        displace_folder(path)
         with suppress(FileNotFoundError):
             path.unlink()
-        if os.name != "nt":
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_folder(folder)
 
 
 def check_seal(folder: Path) -> bool:
@@ -55,13 +53,12 @@ def check_seal(folder: Path) -> bool:
     Raises LibraryDamagedError if they differ: nothing of this program has written it since. Raises OSError.
     """
     try:
-        with os.fdopen(open_regular(folder / SEAL), "rb") as file:
-            kept = json.loads(file.read(4096))
-            expected = (int(kept["size"]), str(kept["checksum"]))
+        kept = _read_json(folder / SEAL)
+        expected = (int(kept["size"]), str(kept["checksum"]))
     except (OSError, ValueError, KeyError, TypeError):
         return False
     database = folder / DATABASE
-    if (folder / f"{DATABASE}-wal").exists():  # a process has it open, or was killed: SQLite's own checks apply
+    if _has_journal(folder):  # a process has it open, or was killed: SQLite's own checks apply
         return False
     if (database.stat().st_size, digest_file(database)) != expected:
         raise LibraryDamagedError(
@@ -69,6 +66,11 @@ def check_seal(folder: Path) -> bool:
             "nothing was changed; `repair` compares it with the files beside it and mends it"
         )
     return True
+
+
+def _has_journal(folder: Path) -> bool:
+    """Whether a change of the database is in a file beside it."""
+    return any((folder / f"{DATABASE}{suffix}").exists() for suffix in ("-wal", "-journal"))
 
 
 def check_pages(conn: sqlite3.Connection) -> str:
@@ -97,7 +99,7 @@ def keep_copy(conn: sqlite3.Connection, folder: Path) -> bool:
     database, target = folder / DATABASE, folder / COPY
     state = [database.stat().st_size, database.stat().st_mtime_ns]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads((folder / _COPIED).read_text())
+        kept = _read_json(folder / _COPIED)
         if target.is_file() and (kept["of"] == state or time.time() - target.stat().st_mtime < _COPY_AGE_S):
             return False
     temporary = folder / f"{COPY}.tmp"
@@ -117,19 +119,36 @@ def keep_copy(conn: sqlite3.Connection, folder: Path) -> bool:
             os.close(descriptor)
             known = [digest_file(temporary), *([digest_file(target)] if target.is_file() else [])]
         about = json.dumps({"of": state, "checksums": known})  # first: a crash in between leaves the earlier copy
+        displace_folder(folder / _COPIED)
         write_file(folder / _COPIED, [memoryview(about.encode())])
+        displace_folder(target)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return True
 
 
+def forget_copy(folder: Path) -> None:
+    """Let the next call of `keep_copy` make one. Raises OSError."""
+    displace_folder(folder / _COPIED)
+    (folder / _COPIED).unlink(missing_ok=True)
+
+
 def sound_copy(folder: Path) -> Path | None:
     """The copy of the database, if it is what was kept; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if digest_file(folder / COPY) in json.loads((folder / _COPIED).read_text())["checksums"]:
+        if digest_file(folder / COPY) in _read_json(folder / _COPIED)["checksums"]:
             return folder / COPY
     return None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A small JSON object. Raises OSError, also for a pipe, which would never answer; ValueError."""
+    with os.fdopen(open_regular(path), "rb") as file:
+        raw = json.loads(file.read(_MAX_JSON_BYTES))
+    if not isinstance(raw, dict):
+        raise ValueError("it is no object")
+    return raw
 
 
 def digest_file(path: Path) -> str:

@@ -92,7 +92,7 @@ class Soundness(LibraryBase):
         """Return the ids of the sessions of which something in the database is damaged."""
         found = {
             row[0]
-            for table in ("parts", "messages")
+            for table in ("parts", "messages", "session_marks", "hidden_turns")
             for damaged in damaged_rows(conn, table)
             for row in conn.execute(f"SELECT session_id FROM {table} WHERE rowid = ?", [damaged])
         }
@@ -127,6 +127,9 @@ class Soundness(LibraryBase):
                     return True
             if damaged_rows(conn, "sessions", "id = ?", [session_id]):
                 return True
+            for table in ("session_marks", "hidden_turns"):
+                if damaged_rows(conn, table, "session_id = ?", [session_id]):
+                    return True
             named = "SELECT document_id FROM parts WHERE session_id = ?"
             if damaged_rows(conn, "documents", f"id IN ({named})", [session_id]):
                 return True
@@ -159,8 +162,7 @@ class Soundness(LibraryBase):
                 ]
             lost = restore_record(conn, record, self.document_tokens)
             _adopt_head(conn, session_id)
-            for table in _SEARCHED:
-                conn.execute(f"INSERT INTO {table}_fts ({table}_fts) VALUES ('rebuild')")
+            rebuild_search(conn)
         name = record.session["name"]
         notes = [f"session {name!r} was damaged in the database, and was made anew from its record"]
         if row is not None and row["revision"] > record.revision:
@@ -192,7 +194,10 @@ class Soundness(LibraryBase):
                 conn.execute("UPDATE messages SET text = ?, thinking = '' WHERE rowid = ?", [LOST_MESSAGE, row])
                 conn.execute("UPDATE messages SET evidence = '[]', stats = '{}' WHERE rowid = ?", [row])
                 notes.append("a message is lost: it was damaged, and there is no other copy of it")
-            for table in ("parts", "sessions", "documents"):
+            hidden = damaged_rows(conn, "hidden_turns")
+            conn.executemany("DELETE FROM hidden_turns WHERE rowid = ?", [(row,) for row in hidden])
+            notes += ["a hidden version of a turn is lost: it was damaged, and there is no other copy"] * len(hidden)
+            for table in ("parts", "sessions", "documents", "session_marks"):
                 for row in damaged_rows(conn, table):
                     column = COVERED[table][0]
                     conn.execute(f"UPDATE {table} SET {column} = {column} WHERE rowid = ?", [row])
@@ -256,11 +261,25 @@ class Soundness(LibraryBase):
         return [conn.execute("SELECT id FROM documents WHERE rowid = ?", [row]).fetchone()["id"] for row in rows]
 
 
+def rebuild_search(conn: sqlite3.Connection) -> None:
+    """Make the indexes of the search anew, in a write transaction."""
+    for table in _SEARCHED:
+        conn.execute(f"INSERT INTO {table}_fts ({table}_fts) VALUES ('rebuild')")
+
+
 def _adopt_head(conn: sqlite3.Connection, session_id: str) -> None:
-    """Let a session stand on the longest chain of checkpoints whose names are the hashes of its own tokens."""
+    """Let a session stand on the longest state that fits its tokens."""
+    best = longest_state(conn, session_id)
+    conn.execute("UPDATE sessions SET head = ?, position = ? WHERE id = ?", [*best, session_id])
+
+
+def longest_state(conn: sqlite3.Connection, session_id: str) -> tuple[str | None, int]:
+    """The last checkpoint with a snapshot on the longest chain whose names are the hashes of a session's own tokens,
+    and where it ends; None and 0 where there is none."""
     session = conn.execute("SELECT fingerprint FROM sessions WHERE id = ?", [session_id]).fetchone()
     ids = _stream(conn, session_id)
-    parent, position, best = None, 0, (None, 0)
+    parent, position = None, 0
+    best: tuple[str | None, int] = (None, 0)
     while position < len(ids):
         children = conn.execute(
             "SELECT * FROM checkpoints WHERE parent IS ? AND fingerprint = ? AND start_token = ? AND end_token <= ?"
@@ -277,7 +296,7 @@ def _adopt_head(conn: sqlite3.Connection, session_id: str) -> None:
         parent, position = fits[0]["name"], fits[0]["end_token"]
         if fits[0]["snapshot_checksum"] is not None:
             best = (parent, position)
-    conn.execute("UPDATE sessions SET head = ?, position = ? WHERE id = ?", [*best, session_id])
+    return best
 
 
 def _stream(conn: sqlite3.Connection, session_id: str) -> np.ndarray:

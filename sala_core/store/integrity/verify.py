@@ -52,7 +52,7 @@ def verify_library(
         session: name or id; None for the whole library.
         should_stop: is asked before each check.
     """
-    row = None if session is None else library.session(session)
+    row = None if session is None else library.session(session, in_bin=True)
     checks = _row_checks(library, row.id if row else None) + _file_checks(library, row.id if row else None)
     for done, check in enumerate(checks, start=1):
         if should_stop():
@@ -154,7 +154,7 @@ def _rows(library: Library, table: str) -> str:
 
 def _session(library: Library, session_id: str) -> str:
     try:
-        row = library.session(session_id)
+        row = library.session(session_id, in_bin=True)
         if library.is_session_damaged(session_id):
             return "rows of it do not match their checksum"
         with library.database.read() as conn:

@@ -4,26 +4,25 @@ An import that is stopped or killed leaves no session. The same command then fin
 are stored already, and goes on behind them.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from sala_core.disk.layout import decode_arrays
 from sala_core.disk.safetensors import decode_tensors
 from sala_core.errors import ArchiveError, SessionExistsError, SessionNotFoundError
-from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.store.checkpoints import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from sala_core.store.database import insert_row
+from sala_core.store.documents import decode_document
 from sala_core.store.library import Library
 from sala_core.store.portable.container import SESSION, TOKENS, Archive
 from sala_core.store.portable.records import Checkpoint, PortableSession
 from sala_core.store.rows import PartDraft
 from sala_core.store.states import StateStore
 from sala_core.store.streams import message_columns
+from sala_core.store.turns.tree import put_hidden
 
 _ID_BYTES = 4
 
@@ -48,6 +47,7 @@ def import_session(
     *,
     name: str | None = None,
     fingerprint: str | None = None,
+    others: Collection[str] = (),
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
     """Take a session in. Its state is taken only if it is of the model with this fingerprint; the rest always is.
@@ -57,6 +57,7 @@ def import_session(
         source: the file.
         name: what the session is called here; None for its own name.
         fingerprint: of the model in use; None leaves the state out.
+        others: further fingerprints of states that it can continue.
         report: called with (members so far, members in all).
 
     Raises ArchiveError if the file is damaged, incomplete or no such file; SessionExistsError if the name is taken;
@@ -73,9 +74,9 @@ def import_session(
             report(number + 1, total)
         notes: list[str] = []
         parent, head, position = None, None, 0
-        is_other = fingerprint is not None and fingerprint != session.fingerprint
+        is_other = fingerprint is not None and session.fingerprint not in (fingerprint, *others)
         if fingerprint is not None and session.checkpoints and not is_other:
-            store = StateStore(library, fingerprint)
+            store = StateStore(library, session.fingerprint)
             done = len(session.documents)
             for checkpoint in session.checkpoints:
                 try:
@@ -140,7 +141,7 @@ def _take_document(
     """
     data = archive.load(f"documents/{document_id}.safetensors")
     try:
-        encoded = _decode_document(data)
+        encoded, _ = decode_document(data)
         for part in session.parts:
             start = part.start + part.body_start
             own = tokens[start : min(start + encoded.num_tokens, part.end)]
@@ -150,36 +151,6 @@ def _take_document(
         raise ArchiveError(f"the text {document_id} cannot be used ({error}); export the session again") from error
     if library.put_document(encoded, tokenizer) != document_id:
         raise ArchiveError(f"the text {encoded.document.name!r} is not the one that the session names; export it again")
-
-
-def _decode_document(data: memoryview) -> EncodedDocument:
-    """The document in a library's file. Raises ValueError, KeyError or TypeError if it is none."""
-    arrays, metadata = decode_arrays(data)
-    about = json.loads(metadata["document"])
-    text = arrays["text"].tobytes().decode()
-    starts, pages, ids = arrays["token_starts"], arrays["page_starts"], arrays["token_ids"]
-    for offsets in (starts, pages):
-        if offsets.ndim != 1 or offsets.dtype != np.int64 or (np.diff(offsets) < 0).any():
-            raise ValueError("its offsets are not in order")
-        if offsets.size and not 0 <= offsets[0] <= offsets[-1] <= len(text):
-            raise ValueError("its offsets are outside its text")
-    if ids.dtype != np.int32 or ids.shape != starts.shape:
-        raise ValueError("its tokens have no places")
-    name, num_bytes, warnings = about["name"], about["num_bytes"], about["warnings"]
-    if not isinstance(name, str) or not isinstance(num_bytes, int) or not 0 <= num_bytes < 1 << 62:
-        raise ValueError("its name or size cannot be")
-    if about["content_hash"] != Document.hash_of(name, text):
-        raise ValueError("its text is not the one that was read")
-    document = Document(
-        name=name,
-        media_type=str(about["media_type"]),
-        num_bytes=num_bytes,
-        text=text,
-        page_starts=tuple(pages.tolist()),
-        warnings=tuple(map(str, warnings)),
-        content_hash=about["content_hash"],
-    )
-    return EncodedDocument(document=document, token_ids=ids, token_starts=starts)
 
 
 def _take_checkpoint(
@@ -253,5 +224,7 @@ def _add_session(
         for ordinal, message in enumerate(session.messages):
             own = {"session_id": row.id, "ordinal": ordinal, "created_at": message.created_at}
             insert_row(conn, "messages", {**own, **message_columns(message)})
+        for turn in session.hidden:
+            put_hidden(conn, row.id, turn)
         if head is not None:
             library.set_head(row.id, head, position)

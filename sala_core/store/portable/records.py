@@ -9,6 +9,7 @@ from typing import Any, Self
 from sala_core.errors import ArchiveError
 from sala_core.events import AnswerStats, Evidence
 from sala_core.store.rows import MessageRow, PartRow
+from sala_core.store.turns.tree import HiddenTurn, hidden_from_json, hidden_to_json
 
 _KINDS = ("system", "document", "user", "assistant")
 _ROLES = ("user", "assistant")
@@ -42,6 +43,8 @@ class PortableSession:
     parts: tuple[PartRow, ...]
     messages: tuple[MessageRow, ...]
     checkpoints: tuple[Checkpoint, ...]
+    hidden: tuple[HiddenTurn, ...] = ()
+    """Versions of turns that are not shown."""
 
     @property
     def num_tokens(self) -> int:
@@ -58,6 +61,7 @@ class PortableSession:
             "parts": [asdict(part) for part in self.parts],
             "messages": [_message_object(message) for message in self.messages],
             "checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints],
+            "hidden_turns": [hidden_to_json(turn) for turn in self.hidden],
         }
 
     @classmethod
@@ -72,6 +76,7 @@ class PortableSession:
                 parts=tuple(_part(number, item) for number, item in enumerate(raw["parts"])),
                 messages=tuple(_message(item) for item in raw["messages"]),
                 checkpoints=tuple(_checkpoint(item) for item in raw["checkpoints"]),
+                hidden=tuple(hidden_from_json(item) for item in raw.get("hidden_turns", ())),
             )
             made._check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -87,6 +92,7 @@ class PortableSession:
         if self.num_tokens >= _MAX_TOKENS or (self.checkpoints and self.checkpoints[-1].end > self.num_tokens):
             raise ValueError(f"{self.num_tokens:,} tokens")
         known, messages = {name for name, _ in self.documents}, [message.id for message in self.messages]
+        messages += [str(message["id"]) for turn in self.hidden for message in turn.messages]
         if len(known) != len(self.documents) or len(set(messages)) != len(messages):
             raise ValueError("an id stands there twice")
         for part in self.parts:

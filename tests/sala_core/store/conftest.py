@@ -1,11 +1,13 @@
 """An empty library, a store of states in it, and small states to save."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sqlite_calls import GO_ON, SKIP, find_vfs, watched
 
 from sala_core.ingest.document import Document, EncodedDocument
 from sala_core.store import Library, PartDraft
@@ -82,3 +84,14 @@ def encoded() -> Callable[..., EncodedDocument]:
         )
 
     return encode
+
+
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What only checks a library need not wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    if find_vfs() is None:
+        yield
+        return
+    with watched(lambda call, *_: SKIP if call == "sync" else GO_ON):
+        yield

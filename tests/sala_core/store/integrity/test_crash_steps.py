@@ -3,38 +3,31 @@
 import os
 import subprocess
 import sys
-import tarfile
+import time
 from pathlib import Path
 
 import pytest
-from made_library import content, copy_of, make_library
+from library_check import settled
+from library_operations import CHANGES_NOTHING, OPERATIONS, STARTS, make_starts
+from made_library import copy_of
+from sqlite_calls import need_vfs
 
-from sala_core.errors import LibraryDamagedError
-from sala_core.store import Library
-from sala_core.store.integrity.repair import repair_library
-from sala_core.store.integrity.verify import verify_library
+from app.cli import run
+from app.grammar.parser import parse
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork")
 
 SCRIPT = Path(__file__).parents[2] / "crash_steps.py"
-FIRST_SCHEMA = Path(__file__).with_name("first-schema.tar.xz")
-FEW_KILLS = 20
-STRIDE = 4
-"""The short form kills at every fourth step, `--kills` above 20 at every step."""
+SHORT_KILLS = 4
+"""Kills for each operation in the short form, spread over its steps. `--kills` above 20 kills at every step, up to that
+many times for each operation."""
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Operation -> the library that it starts from."""
-    base = tmp_path_factory.mktemp("start")
-    make_library(base / "whole")
-    lost = copy_of(base / "whole", base / "lost")
-    for path in lost.glob("library.*"):
-        if path.name.startswith("library.db") or "copy" in path.name:
-            path.unlink()
-    with tarfile.open(FIRST_SCHEMA) as archive:
-        archive.extractall(base / "first", filter="data")
-    return {"repair": lost, "migrate": base / "first", "": base / "whole"}
+def starts(tmp_path_factory):
+    """Start -> the folder with the library that operations start from."""
+    need_vfs()
+    return make_starts(tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture(scope="module")
@@ -56,67 +49,66 @@ def processes():
 
 
 def kill(processes, operation, step, folder):
-    processes.stdin.write(f"{operation} {step} {folder}\n")
+    processes.stdin.write(f"{step} {folder} {operation}\n")
     processes.stdin.flush()
-    return processes.stdout.readline().strip()
-
-
-def without_state(found):
-    """Content without heads: which states are there is not part of what was said."""
-    return {name: (*row[:2], *row[4:]) if isinstance(row, tuple) else row for name, row in found.items()}
-
-
-def settled(folder):
-    """Open, and repair first if that is asked for; what a library holds then, after all checks."""
-    try:
-        Library.open(folder).close()
-    except LibraryDamagedError:
-        list(repair_library(folder))
-    with Library.open(folder) as library:
-        assert library.take_notices() == []
-        assert [each for each in verify_library(library) if each.problem] == []
-        library.collect_garbage(min_age_s=0)
-        assert library.usage().stray_bytes == 0
-        known = {row.id for row in library.sessions()} | {"library"}
-        assert {path.stem for path in library.locks_folder.glob("*.lock")} <= known
-    assert not [path for path in folder.rglob("*.tmp")], "half-written files are collected"
-    return without_state(content_of(folder))
-
-
-def content_of(folder):
-    with Library.open(folder) as library:
-        if "tale" not in {row.name for row in library.sessions()}:
-            return {row.name: (row.id, len(library.messages(row.id))) for row in library.sessions()}
-    return content(folder)
+    answer = processes.stdout.readline().strip()
+    assert answer == "killed" or answer.startswith("done "), f"{operation}, step {step}: {answer}"
+    return answer
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_kill_at_every_step_leaves_the_old_or_the_new(operation, starts, processes, tmp_path, pytestconfig):
+    start = starts[STARTS.get(operation, "whole")]
+    whole = copy_of(start, tmp_path / "done")
+    steps = int(kill(processes, operation, 0, whole / "library").removeprefix("done "))
+    new = settled(whole / "library")
+    old = new if operation in CHANGES_NOTHING else settled(copy_of(start, tmp_path / "old") / "library")
+    made = (whole / "made.sala").read_bytes() if operation == "export" else None
+    kills = pytestconfig.getoption("--kills")
+    kills = SHORT_KILLS if kills <= 20 else min(kills, steps)
+    for step in sorted({1 + round(number * (steps - 1) / max(kills - 1, 1)) for number in range(kills)}):
+        case = copy_of(start, tmp_path / "killed")
+        assert kill(processes, operation, step, case / "library") == "killed"
+        assert settled(case / "library") in (old, new), f"{operation}, step {step}"
+        if made is not None and (case / "made.sala").exists():
+            assert (case / "made.sala").read_bytes() == made, f"{operation}, step {step}"
+    print(f"{operation}: {kills} kills, {steps} steps")
+
+
 @pytest.mark.parametrize(
-    "operation", ["open", "read", "turn", "fork", "rename", "delete", "evict", "copy", "migrate", "repair"]
+    "next_command", [["fork", "copy", "third"], ["delete", "copy", "--now"], ["export", "copy", "x.sala"]]
 )
-def test_a_kill_at_every_step_leaves_the_old_or_the_new(operation, start, processes, tmp_path, pytestconfig):
-    origin = start.get(operation, start[""])
-    whole = copy_of(origin, tmp_path / "done")
-    assert kill(processes, operation, 0, whole) == "done"
-    new = settled(whole)
-    old = new if operation in ("migrate", "repair") else settled(copy_of(origin, tmp_path / "old"))
-    names = {"turn": "tale", "fork": "third", "rename": "tale of two"}
-    stride = STRIDE if pytestconfig.getoption("--kills") <= FEW_KILLS else 1
-    kills = 0
-    for step in range(1, 2000, stride):
-        folder = copy_of(origin, tmp_path / "killed")
-        if kill(processes, operation, step, folder) == "done":
+def test_what_a_killed_process_left_is_collected_by_the_next_command(starts, tmp_path, monkeypatch, next_command):
+    case = copy_of(starts["whole"], tmp_path / "case")
+    folder = case / "library"
+    left = [
+        folder / "states" / ("0" * 32 + ".segment.safetensors"),
+        folder / "documents" / f".{'1' * 32}.tmp",
+        folder / "sessions" / f".{'2' * 32}.tmp",
+        folder / "library.copy.db.tmp",
+        folder / "library.copy.db.tmp-journal",
+        folder / "locks" / ("3" * 32 + ".lock"),
+        folder / "locks" / ("4" * 32 + ".holder"),
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+        os.utime(path, (time.time() + 7200, time.time() + 7200))
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + 4 * 3600)
+    monkeypatch.chdir(case)
+    assert run(parse([*next_command, "--library", str(folder)], program="sala")) == 0
+    assert [path.name for path in left if path.exists()] == []
+
+
+def test_what_a_killed_export_left_is_collected_by_the_next_one(starts, processes, tmp_path):
+    case = copy_of(starts["whole"], tmp_path / "case")
+    steps = int(kill(processes, "export", 0, case / "library").removeprefix("done "))
+    for step in range(steps - 1, 0, -1):
+        copy_of(starts["whole"], case)
+        kill(processes, "export", step, case / "library")
+        if left := list(case.glob(".*.tmp")):
             break
-        kills += 1
-        found = settled(folder)
-        if operation in ("turn", "fork"):  # ids are made anew each time
-            found, expected = sizes(found), (sizes(old), sizes(new))
-        else:
-            expected = (old, new)
-        assert found in expected, f"{operation}, step {step}, {names.get(operation)}"
-    assert kills > 0, "no step was ever reached"
-    print(f"{operation}: {kills} kills")
-
-
-def sizes(found):
-    return {name: [len(each) for each in row if isinstance(each, list)] for name, row in found.items() if row}
+    for path in left:
+        os.utime(path, (1, 1))
+    assert kill(processes, "export", 0, case / "library").startswith("done ")
+    assert sorted(path.name for path in case.iterdir()) == ["given.sala", "library", "made.sala"]

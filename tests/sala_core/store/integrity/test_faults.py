@@ -1,6 +1,7 @@
 """Every system call that fails gives one error of ours, loses nothing, and deleting is always possible."""
 
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,112 +11,147 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_library import FINGERPRINT, TURN, add_turn, content, copy_of, encoded, make_library, save
+from crash_steps import same_ids
+from library_check import settled
+from library_operations import CHANGES_NOTHING, OPERATIONS, STARTS, make_starts, run
+from made_library import FINGERPRINT, content, copy_of, encoded, make_library, save
+from sqlite_calls import GO_ON, need_vfs, watched
 
 from sala_core.errors import DiskFullError, LibraryError, SalaError
 from sala_core.store import Library
 from sala_core.store.integrity import library_folder
-from sala_core.store.integrity.repair import repair_library
-from sala_core.store.integrity.verify import verify_library
 from sala_core.store.states import StateStore
 
-CALLS = ("write", "fsync", "replace", "rename", "unlink", "open", "chmod")
+CALLS = ("write", "fsync", "replace", "rename", "unlink", "open", "chmod", "mkdir", "flock")
+SQLITE_CALLS = {"write": 778, "sync": 1034, "truncate": 1546, "delete": 2570, "open": 14}
+"""Call of SQLite -> the result code for a failing disk."""
+SQLITE_FULL = 13
+FULL_CALLS = ("write", "open", "sqlite write")
+"""Calls that fail on a full disk, from the first failure on."""
+DELETE = ("delete", "bin", "empty bin", "delete turn", "evict")
+"""Operations that have to succeed on a full disk."""
+SHORT_FAILURES = 2
+"""The short form lets one more call of each kind than these fail, spread over all; `--kills` above 20 every one."""
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def starts(tmp_path_factory):
+    """Start -> the folder with the library that operations start from."""
+    need_vfs()
+    return make_starts(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def whole(starts):
     """A sound, closed library."""
-    folder = tmp_path_factory.mktemp("whole") / "library"
-    make_library(folder)
-    return folder
+    return starts["whole"] / "library"
 
 
 @contextmanager
 def failing(monkeypatch, call, number, code):
-    """Let the call with this number of os.`call` fail, and every later one of a full disk. Yields how many came."""
-    real, seen = getattr(os, call), [0]
+    """Let the call with this number fail, and every later one of a full disk, until the library deletes a file.
+
+    Yields how many came.
+    """
+    seen, freed, real_unlink = [0], [], os.unlink
+
+    def fails():
+        seen[0] += 1
+        is_full = code == errno.ENOSPC and seen[0] > number > 0 and call in FULL_CALLS
+        return seen[0] == number or (is_full and not freed)
+
+    def unlink(path, *arguments, **options):
+        real_unlink(path, *arguments, **options)
+        if not str(path).endswith(".tmp"):
+            freed.append(path)
+
+    def watch(name, *_):
+        if call != f"sqlite {name}" or not fails():
+            return GO_ON
+        return SQLITE_FULL if code == errno.ENOSPC else SQLITE_CALLS[name]
+
+    module = fcntl if call == "flock" else os
+    real = None if call.startswith("sqlite") else getattr(module, call)
 
     def sometimes(*arguments, **options):
-        seen[0] += 1
-        if seen[0] == number or (code == errno.ENOSPC and seen[0] > number and call in ("write", "open")):
+        is_for_reading = call == "open" and not arguments[1] & os.O_CREAT
+        if not (is_for_reading and code == errno.ENOSPC) and fails():
             raise OSError(code, os.strerror(code))
         return real(*arguments, **options)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, call, sometimes)
+    with monkeypatch.context() as patched, watched(watch):
+        same_ids(patched)
+        if call in FULL_CALLS:
+            patched.setattr(os, "unlink", unlink)
+        if real is not None:
+            patched.setattr(module, call, sometimes)
         yield seen
 
 
-def read(folder):
-    with Library.open(folder) as library:
-        library.put_document(encoded("Another text.\n"), "tokenizer-a")
+def failure_of(operation, case):
+    """Do an operation; the error of ours that it ends with, or None. Any other fails the test."""
+    try:
+        run(operation, case / "library")
+    except SalaError as error:
+        return error
+    return None
 
 
-def turn(folder):
-    with Library.open(folder) as library, library.lock_session("tale"):
-        add_turn(library, StateStore(library, FINGERPRINT), "Later.")
-
-
-def fork(folder):
-    with Library.open(folder) as library:
-        library.fork_session("tale", "third")
-
-
-def delete(folder):
-    with Library.open(folder) as library:
-        library.delete_session("tale")
-
-
-def evict(folder):
-    with Library.open(folder) as library:
-        library.evict(0)
-        library.collect_garbage(min_age_s=0)
-
-
-OPERATIONS = {"read": read, "turn": turn, "fork": fork, "delete": delete, "evict": evict, "repair": repair_library}
-
-
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
 def test_every_failing_call_gives_one_error_of_ours_and_leaves_a_sound_library(
-    whole, tmp_path, monkeypatch, operation, code
+    starts, tmp_path, monkeypatch, unsynced, pytestconfig, operation, code
 ):
-    failures = 0
-    for call in CALLS:
-        for number in range(1, 200):
-            folder = copy_of(whole, tmp_path / "library")
-            error = None
-            with failing(monkeypatch, call, number, code) as seen:
-                try:
-                    for _ in OPERATIONS[operation](folder) or ():
-                        pass
-                except SalaError as caught:
-                    error = caught
-            if seen[0] < number:
-                break
-            if error is not None:
-                failures += 1
-                assert code == errno.EIO or "permission" not in str(error), error
-                assert code == errno.EIO or isinstance(error, DiskFullError) or call not in ("write", "fsync"), error
-            if operation == "repair" and error is not None:
-                list(repair_library(folder))
-            with Library.open(folder) as library:
-                wrong = [each for each in verify_library(library) if each.problem]
-                assert [each for each in wrong if each.kind != "record"] == [], (call, number)
-            content_is_whole(folder, operation)
-    assert failures > 0 or operation in ("delete", "evict"), "nothing has failed"
+    start = starts[STARTS.get(operation, "whole")]
+    done = copy_of(start, tmp_path / "done")
+    with failing(monkeypatch, "write", 0, errno.EIO):
+        assert failure_of(operation, done) is None
+    new = settled(done / "library")
+    old = new if operation in CHANGES_NOTHING else settled(copy_of(start, tmp_path / "old") / "library")
+    failures, wrong = 0, []
+    calls = [*CALLS, *(f"sqlite {name}" for name in SQLITE_CALLS)]
+    if code == errno.ENOSPC:
+        calls = [*FULL_CALLS, "fsync", "replace"]
+    for call in calls:
+        with failing(monkeypatch, call, 0, errno.EIO) as seen:
+            assert failure_of(operation, copy_of(start, tmp_path / "library")) is None
+        for number in chosen(seen[0], pytestconfig.getoption("--kills")):
+            case = copy_of(start, tmp_path / "library")
+            with failing(monkeypatch, call, number, code):
+                error = failure_of(operation, case)
+            failures += error is not None
+            if problem := what_is_wrong(operation, case, error, code, old=old, new=new):
+                wrong.append(f"{call} {number} of {seen[0]}: {problem}; said: {error!r}")
+    assert not wrong, "\n".join(wrong)
+    print(f"{operation}: {failures} errors")
 
 
-def content_is_whole(folder, operation):
-    """What the operation does not touch is there, and what it does is there or not, but not in part."""
-    with Library.open(folder) as library:
-        names = {row.name for row in library.sessions()}
-        assert "copy" in names
-        assert operation == "delete" or "tale" in names
-        for name in names:
-            row = library.session(name)
-            assert len(library.token_ids(row.id, 0, row.num_tokens)) in (66, 66 + len(TURN))
-            assert len(library.messages(row.id)) in (2, 4)
+def what_is_wrong(operation, case, error, code, *, old, new):
+    """Whether an operation that ended with this error, or with none, did or said something wrong; "" if not."""
+    said = str(error or "")
+    if "permission" in said or "Errno" in said:
+        return "no clear message"
+    if error is not None and code == errno.ENOSPC and not isinstance(error, DiskFullError):
+        return "a full disk is not called full"
+    if error is not None and code == errno.ENOSPC and operation in DELETE:
+        return "deleting is not possible on a full disk"
+    if error is not None and (case / "made.sala").exists():
+        return "a file of the operation that failed is there"
+    try:
+        found = settled(case / "library")
+    except (AssertionError, SalaError) as problem:
+        return f"not sound: {problem!r}"
+    return "" if found == (new if error is None else old) else "neither as before nor as after"
+
+
+def chosen(total, kills):
+    """Which of so many calls fail."""
+    if kills > 20:
+        return range(1, total + 1)
+    if not total:
+        return []
+    return sorted({1 + round(each * (total - 1) / SHORT_FAILURES) for each in range(SHORT_FAILURES + 1)})
 
 
 @pytest.mark.parametrize("operation", ["delete", "drop", "evict", "collect"])

@@ -9,7 +9,7 @@ from made_library import FINGERPRINT, add_turn, content, copy_of, make_library
 
 from sala_core.errors import LibraryDamagedError, LibraryError, SessionBusyError
 from sala_core.store import Library
-from sala_core.store.integrity import seal
+from sala_core.store.integrity import repair, seal
 from sala_core.store.integrity.records import revisions
 from sala_core.store.integrity.repair import repair_library
 from sala_core.store.integrity.verify import verify_library
@@ -172,3 +172,74 @@ def test_a_copy_is_kept_once_for_each_change_and_only_of_a_sound_database(folder
     with sqlite3.connect(folder / "library.db") as conn:
         assert not seal.keep_copy(conn, folder)
     assert (folder / seal.COPY).read_bytes() == kept
+
+
+def tear(folder, name, *, with_copy=False):
+    """Damage the first page of a table or an index, and lose all copies of its rows but, if asked, the database's."""
+    path = folder / "library.db"
+    with sqlite3.connect(path) as conn:
+        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [name]).fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    copies = [] if with_copy else [*folder.glob("library.copy*")]
+    for old in [*(folder / "sessions").iterdir(), folder / seal.SEAL, *copies]:
+        old.unlink()
+    data = bytearray(path.read_bytes())
+    data[size * (page - 1) : size * page] = b"\xff" * size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("torn", ["jobs", "sessions_head", "messages_fts_data", "documents"])
+def test_rows_without_record_and_copy_are_salvaged_from_the_damaged_database(folder, torn):
+    before = content(folder)
+    tear(folder, torn)
+    with pytest.raises(LibraryDamagedError, match="repair"):
+        Library.open(folder)
+    said = list(repair_library(folder))
+    assert content(folder) == before
+    assert faults(folder) == []
+    assert sum("was made anew from the rows" in line for line in said) == 2
+
+
+@pytest.mark.parametrize("torn", ["sessions", "messages", "parts", "token_runs"])
+def test_what_can_be_known_of_a_session_is_kept_and_the_rest_is_said(folder, torn):
+    before = content(folder)["tale"]
+    tear(folder, torn)
+    said = list(repair_library(folder))
+    assert faults(folder) == []
+    assert any(("tokens of a part" if torn == "token_runs" else f"not all rows of {torn}") in line for line in said)
+    after = {name: row for name, row in content(folder).items() if name != "texts"}
+    assert len(after) == 2
+    for name, (_, model, _, position, tokens, messages, parts, _) in after.items():
+        if torn == "sessions":
+            assert (name[:9], model, position) == ("recovered", "unknown", 0)
+        if torn == "messages":
+            assert (messages, position) == ([], len(tokens))
+        else:
+            assert messages == before[5]
+        if torn == "token_runs":
+            assert [part[3] for part in parts] == [before[6][1][3]], "its text has the tokens of its own"
+        elif torn != "parts":
+            assert (tokens, parts) == (before[4], before[6])
+
+
+def test_a_later_form_in_a_damaged_database_is_taken_if_it_is_whole(folder):
+    with Library.open(folder) as library:
+        add_turn(library, StateStore(library, FINGERPRINT), "Later.")
+    before = content(folder)
+    tear(folder, "sessions_head", with_copy=True)
+    said = list(repair_library(folder))
+    assert content(folder) == before, "the copy does not have the last turn"
+    assert any("was made anew from its copy" in line for line in said)
+
+
+def test_an_interrupted_repair_salvages_when_it_is_run_again(folder, monkeypatch):
+    before = content(folder)
+    tear(folder, "sessions_head")
+    with monkeypatch.context() as patched:
+        patched.setattr(repair, "_mend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            list(repair_library(folder))
+    with pytest.raises(LibraryDamagedError, match="interrupted"):
+        Library.open(folder)
+    list(repair_library(folder))
+    assert content(folder) == before
