@@ -8,16 +8,21 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 
 from app.grammar.parser import Arguments, parse
+from app.page.settings.stored import chosen_library, load_program
+from app.setup import collector
 from app.setup.environment import SetupError
 from app.setup.packaged import enter_packaged
 from sala_core.assets import APP_NAME, IN_CHECKOUT
 from sala_core.errors import SalaError
 
+_WITH_MODEL = ("page", "read", "remove", "ask", "import")
+"""Commands that load the model that is chosen in "Settings"."""
 _BROKEN_PIPE = 128 + 13  # as shells report SIGPIPE
 
 
@@ -30,7 +35,10 @@ def main() -> int:
     except SetupError as error:
         _print_error(str(error))
         return 1
-    return run(arguments) if code is None else code
+    if code is None:
+        code = run(arguments)
+        collector.leave_to_the_system()
+    return code
 
 
 def run(arguments: Arguments) -> int:
@@ -52,21 +60,32 @@ def run(arguments: Arguments) -> int:
 
 
 def library_folder(arguments: Arguments) -> Path:
-    """Return the folder of the library: the one given, or the user's data folder."""
-    chosen = arguments.library or platformdirs.user_data_path(APP_NAME, appauthor=False)
+    """Return the folder of the library: the one given, the one chosen in "Settings", or the user's data folder."""
+    chosen = arguments.library or chosen_library() or platformdirs.user_data_path(APP_NAME, appauthor=False)
     return chosen.expanduser().absolute()
+
+
+def with_kept(arguments: Arguments, folder: Path) -> Arguments:
+    """Return the arguments with what the library's "Settings" keep, where the command line names nothing else."""
+    kept = load_program(folder)
+    names = ("model", "device", "kv", "kv_at_rest")
+    chosen = {name: getattr(kept, name) for name in names if name not in arguments.given}
+    return replace(arguments, **chosen)
 
 
 def _dispatch(arguments: Arguments) -> int:
     """Import the module of the command and run it. `sessions` must not wait seconds for the imports of the page."""
     folder = library_folder(arguments)
+    if arguments.command in _WITH_MODEL:
+        arguments = with_kept(arguments, folder)
     match arguments.command:
         case "page":
             from app.server.entrance import enter_running
 
             if enter_running(arguments, folder):
                 return 0
-            from app.server.app import serve
+            with collector.importing():
+                from app.server.app import serve
 
             return serve(arguments, folder)
         case "read":
@@ -81,6 +100,10 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.ask import ask
 
             return ask(arguments, folder)
+        case "find":
+            from app.commands.asking.find import find
+
+            return find(arguments, folder)
         case "kernels":
             from app.commands.kernels import kernels
 
@@ -94,7 +117,7 @@ def _dispatch(arguments: Arguments) -> int:
 
             return bench(arguments, folder)
         case "eval":
-            from app.commands.eval import evaluate
+            from app.commands.evals.run import evaluate
 
             return evaluate(arguments, folder)
         case "verify" if arguments.model_given:
@@ -121,6 +144,14 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.library.portable import import_session
 
             return import_session(arguments, folder)
+        case "turns":
+            from app.commands.library.turns import turns
+
+            return turns(arguments, folder)
+        case "fork" if arguments.at is not None:
+            from app.commands.library.turns import branch
+
+            return branch(arguments, folder)
         case "models":
             from app.commands.models import models
 

@@ -9,6 +9,8 @@ _THINKING_ENDS = {
     "repetition": ", until it only repeated itself",
     "open": ", not to its end",
 }
+BIN_DAYS = 30
+"""How long a deleted session is kept; `sala_core.store.listing.bin` deletes it then."""
 _BYTE_UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -55,6 +57,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest // 60} min"
 
 
+def saved_reading(seconds: float) -> str:
+    """Write how much reading was saved: 'saved 41 minutes of reading'; '' for less than five seconds."""
+    if seconds < 5:
+        return ""
+    if seconds < 60:
+        return f"saved {round(seconds)} seconds of reading"
+    minutes = round(seconds / 60)
+    return f"saved {plural(minutes, 'minute') if minutes < 120 else plural(round(minutes / 60), 'hour')} of reading"
+
+
 def ago(timestamp: float, now: float | None = None) -> str:
     """Write the time from a Unix time to `now`: 'just now', '5 min ago', 'yesterday', '3 Nov 2025'.
 
@@ -75,6 +87,16 @@ def ago(timestamp: float, now: float | None = None) -> str:
     return f"{moment.tm_mday} {time.strftime('%b %Y', moment)}"
 
 
+def days_left(binned_at: float, now: float | None = None) -> str:
+    """Write how long a session stays in the bin: 'kept for 12 more days', 'deleted for good today'.
+
+    binned_at: when it was deleted, Unix time. now: Unix time; None means the current time.
+    """
+    elapsed = (time.time() if now is None else now) - binned_at
+    days = int((BIN_DAYS * 86_400 - elapsed) // 86_400)
+    return f"kept for {plural(days, 'more day')}" if days > 0 else "deleted for good today"
+
+
 _PAGE_WORDS = {
     **dict.fromkeys(("pptx", "pptm", "ppsx", "ppsm", "potx", "potm", "odp", "otp", "fodp"), "slide"),
     **dict.fromkeys(("xlsx", "xlsm", "xltx", "xltm", "ods", "ots", "fods"), "sheet"),
@@ -82,24 +104,32 @@ _PAGE_WORDS = {
 """Suffix of a document -> what its pages are called."""
 
 
+def page_word(document: str) -> str:
+    """What the pages of a document are called: "page", "slide" or "sheet". document: its name."""
+    return _PAGE_WORDS.get(document.lower().rpartition(".")[2], "page")
+
+
 def place(
     page: int | None, line_start: int, line_end: int, rows: tuple[int, int] | None = None, document: str = ""
 ) -> str:
-    """Write the place of a passage: 'page 3, lines 12–14', 'slide 3, line 40', 'line 7' if the document has no pages.
+    """Write the place of a passage: 'page 3', 'slide 3', 'sheet 2, lines 12–14', 'line 7' without pages.
+
+    Lines are counted in the text as it was read, so they say nothing of a page or slide as it is seen.
 
     Args:
         page: None in a document without pages.
         line_start, line_end: of the passage.
         rows: first and last row of a table, which take the place of the lines.
-        document: its name, which tells whether its pages are slides or sheets.
+        document: its name, which tells what its pages are; lines are written too where it does not.
     """
     if rows is not None:
         return f"row {count(rows[0])}" if rows[0] == rows[1] else f"rows {count(rows[0])}–{count(rows[1])}"
     lines = f"line {count(line_start)}" if line_start == line_end else f"lines {count(line_start)}–{count(line_end)}"
     if page is None:
         return lines
-    word = _PAGE_WORDS.get(document.lower().rpartition(".")[2], "page")
-    return f"{word} {count(page)}, {lines}"
+    word = page_word(document)
+    is_seen = word == "slide" or document.lower().endswith(".pdf")
+    return f"{word} {count(page)}" if is_seen else f"{word} {count(page)}, {lines}"
 
 
 def thought_for(seconds: float | None, ended_by: str = "") -> str:

@@ -16,7 +16,9 @@
     │   └── TrainError
     ├── MemoryBudgetError
     ├── IngestError
-    │   └── FetchError
+    │   ├── FetchError
+    │   └── UnreadableError
+    │       └── PasswordError
     ├── StateError
     │   ├── StateMismatchError
     │   └── CorruptStateError
@@ -32,8 +34,10 @@
     ├── KernelReportError
     ├── DoctorError
     ├── SettingsError
+    ├── QuestionListError
     └── UploadError
-        └── UploadGoneError
+        ├── UploadGoneError
+        └── PlanGoneError
 
 A message says what failed, shows the value that caused it, and gives the next step.
 
@@ -111,6 +115,14 @@ class FetchError(IngestError):
     """An address cannot be fetched as requested."""
 
 
+class UnreadableError(IngestError):
+    """A document's format is known, and its text cannot be read."""
+
+
+class PasswordError(UnreadableError):
+    """A document is encrypted, and no password was given, or a wrong one."""
+
+
 class StateError(SalaError):
     """A model state cannot be saved or restored."""
 
@@ -171,9 +183,17 @@ class SettingsError(SalaError):
     """An answer setting has an invalid value. The message names the setting and its valid values."""
 
 
+class QuestionListError(SalaError):
+    """A list of questions cannot be read, or its answers cannot go where they were to go."""
+
+
 class UploadError(SalaError):
     """An upload is invalid or exceeds its limits."""
 
 
 class UploadGoneError(UploadError):
     """The upload does not exist, or the server has dropped it."""
+
+
+class PlanGoneError(UploadError):
+    """The plan of a reading does not exist, or was dropped or read already."""

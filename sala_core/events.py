@@ -6,9 +6,10 @@ missing ones the value that the page shows for "unknown".
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from sala_core.attention_map import AttentionMap
 from sala_core.ingest import SkippedFile
 
 ReadPhase = Literal["preparing", "restoring", "reading"]
@@ -186,11 +187,11 @@ class ReadReceipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """A passage of a document that the model attended to while it answered.
+    """A passage of a document that the model attended to while it answered, or that the finder ranked.
 
     Lines, pages and rows count from 1. score: the passage's share of the squared attention that all document tokens
-    received. rows: first and last row of a table, the header counted; None in other documents. header: the names of its
-    columns, also of a sheet.
+    received, or of the finder's chance that it answers. rows: first and last row of a table, the header counted; None
+    in other documents. header: the names of its columns, also of a sheet.
     """
 
     document: str
@@ -272,13 +273,17 @@ class AnswerStats:
     tokens_thinking: int = 0
     seconds_thinking: float | None = None
     thinking_end: str = ""
+    attention_map: AttentionMap | None = None
+    document_tokens_read: int | None = None
+    read_so_far: tuple[int, int] | None = None
+    confidence: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types."""
-        return asdict(self) | {
-            "quotations": [item.to_json() for item in self.quotations],
-            "warnings": list(self.warnings),
-        }
+        """The record as JSON types; without the last four fields where they are None."""
+        raw = asdict(self) | {"quotations": [item.to_json() for item in self.quotations], "warnings": [*self.warnings]}
+        rare = {name: raw.pop(name) for name in ("attention_map", "document_tokens_read", "read_so_far", "confidence")}
+        rare["read_so_far"] = None if self.read_so_far is None else list(self.read_so_far)
+        return raw | {name: value for name, value in rare.items() if value is not None}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -299,6 +304,10 @@ class AnswerStats:
             tokens_thinking=int(raw.get("tokens_thinking", 0)),
             seconds_thinking=_optional_float(raw.get("seconds_thinking")),
             thinking_end=str(raw.get("thinking_end", "")),
+            attention_map=AttentionMap.from_json(raw.get("attention_map")),
+            document_tokens_read=_optional_int(raw.get("document_tokens_read")),
+            read_so_far=(int(so_far[0]), int(so_far[1])) if (so_far := raw.get("read_so_far")) else None,
+            confidence=_optional_float(raw.get("confidence")),
         )
 
 
@@ -311,7 +320,7 @@ class Answer:
     the limit of thinking, None for a model that cannot think. tokens_thinking, seconds_thinking, thinking_end: of the
     thinking; 0, None and "" if there was none (`sala_core.engine.generate.ThinkingEnd`; "" as well if the answer was
     stopped after it). With finish_reason "repetition", `text` and the session's stream are without the copies at its
-    end. warnings: damage that was found on the way, and what was done about it.
+    end. warnings: damage that was found on the way, and what was done about it. attention_map: None if none was seen.
     """
 
     text: str
@@ -332,27 +341,18 @@ class Answer:
     tokens_thinking: int = 0
     seconds_thinking: float | None = None
     thinking_end: str = ""
+    attention_map: AttentionMap | None = None
+    document_tokens_read: int | None = None
+    """Tokens of documents that were prefilled for another version of a turn; None for a first version."""
+    read_so_far: tuple[int, int] | None = None
+    """Tokens that were read when this was answered during a reading, and those of the session; None otherwise."""
+    confidence: float | None = None
+    """Of a model that only finds: the chance that its first quotation answers the question, 0 ... 1; None otherwise."""
 
     @property
     def stats(self) -> AnswerStats:
         """What a message keeps beside text, thinking and evidence."""
-        return AnswerStats(
-            quotations=self.quotations,
-            tokens_reused=self.tokens_reused,
-            tokens_read=self.tokens_read,
-            tokens_generated=self.tokens_generated,
-            seconds_load=self.seconds_load,
-            seconds_prefill=self.seconds_prefill,
-            seconds_decode=self.seconds_decode,
-            finish_reason=self.finish_reason,
-            model=self.model,
-            warnings=self.warnings,
-            think=self.think,
-            thinking_budget=self.thinking_budget,
-            tokens_thinking=self.tokens_thinking,
-            seconds_thinking=self.seconds_thinking,
-            thinking_end=self.thinking_end,
-        )
+        return AnswerStats(**{each.name: getattr(self, each.name) for each in fields(AnswerStats)})
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON types."""
@@ -363,25 +363,15 @@ class Answer:
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote."""
         stats = AnswerStats.from_json(raw)
+        known = {each.name: getattr(stats, each.name) for each in fields(stats)}
+        known = {"tokens_generated": 0, "seconds_load": 0.0, "seconds_prefill": 0.0, "seconds_decode": 0.0} | {
+            name: value for name, value in known.items() if value is not None
+        }
         return cls(
             text=str(raw.get("text", "")),
             thinking=str(raw.get("thinking", "")),
             evidence=tuple(Evidence.from_json(item) for item in raw.get("evidence", ())),
-            quotations=stats.quotations,
-            tokens_reused=stats.tokens_reused,
-            tokens_read=stats.tokens_read,
-            tokens_generated=stats.tokens_generated or 0,
-            seconds_load=stats.seconds_load or 0.0,
-            seconds_prefill=stats.seconds_prefill or 0.0,
-            seconds_decode=stats.seconds_decode or 0.0,
-            finish_reason=stats.finish_reason,
-            model=stats.model,
-            warnings=stats.warnings,
-            think=stats.think,
-            thinking_budget=stats.thinking_budget,
-            tokens_thinking=stats.tokens_thinking,
-            seconds_thinking=stats.seconds_thinking,
-            thinking_end=stats.thinking_end,
+            **known,
         )
 
 

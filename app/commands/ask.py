@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from app.commands.asking.question_list import ask_list
+from app.commands.asking.sampling import sampling_params
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenSession, StopSignals, open_session
 from app.grammar.parser import Arguments
 from app.wording import count, duration, place, plural, thought_for
 
 if TYPE_CHECKING:
-    from sala_core.engine.sampling import SamplingParams
-    from sala_core.events import Answer
+    from sala_core.engine.generate import Token
+    from sala_core.events import Answer, PromptProgress, ReadProgress
+    from sala_core.session.session import Session
 
 _EXCERPT_CHARS = 160
 
 
 def ask(arguments: Arguments, folder: Path) -> int:
-    """Ask the question and print the answer. Return 0, or 128 plus the signal that stopped it. Raises SalaError."""
+    """Ask the question and print the answer, or ask a list of them. Return 0, or 128 plus the signal that stopped it.
+
+    Raises SalaError.
+    """
+    if arguments.questions is not None:
+        return ask_list(arguments, folder)
     with open_session(arguments, folder, create=False) as opened, StopSignals() as stop:
         answer = _stream(arguments, opened, stop)
     if answer is None:
-        print("Stopped before the question was read; nothing was saved.", file=sys.stderr)
+        print("Stopped before a word was written; nothing was saved.", file=sys.stderr)
     elif arguments.json:
+        from sala_core.session.lists.answer_rows import answer_object
+
         print(json.dumps(answer_object(answer, opened.seconds_load), ensure_ascii=False), flush=True)
     else:
         print(answer_notes(answer), flush=True)
@@ -40,8 +51,7 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
 
     answer = None
     shown, thinking = LiveLine(sys.stderr), _DimText()
-    sampling = sampling_params(arguments, opened.session.sampling_defaults)
-    for event in opened.session.ask(arguments.question, sampling, should_stop=stop.is_set):
+    for event in _events(arguments, opened.session, stop):
         if isinstance(event, Answer):
             answer = event
         elif not isinstance(event, Token):
@@ -57,6 +67,25 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
     shown.clear()
     thinking.end()
     return answer
+
+
+def _events(
+    arguments: Arguments, session: Session, stop: StopSignals
+) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
+    """The events of the question, or of another version of a turn."""
+    from sala_core.store.rows import AskRequest
+
+    sampling = sampling_params(arguments, session.sampling_defaults)
+    if arguments.regenerate is not None:
+        turn = session.turn(arguments.regenerate).id
+        request = AskRequest(instead_of=turn)
+        return session.recorded(request, session.regenerate(turn, sampling, should_stop=stop.is_set))
+    request = AskRequest(question=arguments.question)
+    if arguments.edit is None:
+        return session.recorded(request, session.ask(arguments.question, sampling, should_stop=stop.is_set))
+    turn = session.turn(arguments.edit).id
+    events = session.ask(arguments.question, sampling, should_stop=stop.is_set, instead_of=turn)
+    return session.recorded(replace(request, instead_of=turn), events)
 
 
 class _DimText:
@@ -84,56 +113,6 @@ def _show_prefill(line: LiveLine, done: int, total: int) -> None:
         line.show(f"Reading {count(done)} of {plural(total, 'token')}")
 
 
-def sampling_params(arguments: Arguments, defaults: SamplingParams) -> SamplingParams:
-    """Return the model's sampling defaults, changed by the options of the command line."""
-    chosen: dict[str, Any] = {
-        "max_tokens": arguments.max_tokens,
-        "think": arguments.think,
-        "thinking_budget": arguments.thinking_budget,
-        "temperature": arguments.temperature,
-        "seed": arguments.seed,
-        "verbatim": arguments.verbatim,
-    }
-    return replace(defaults, **{name: value for name, value in chosen.items() if value is not None})
-
-
-def answer_object(answer: Answer, seconds_opening: float) -> dict[str, Any]:
-    """Return the object that `--json` prints. Its `seconds.load` includes opening model, library and session."""
-    return {
-        "answer": answer.text,
-        "thinking": {
-            "asked_for": answer.think,
-            "budget": answer.thinking_budget,
-            "tokens": answer.tokens_thinking,
-            "seconds": None if answer.seconds_thinking is None else round(answer.seconds_thinking, 4),
-            "ended_by": answer.thinking_end,
-            "text": answer.thinking,
-        },
-        "evidence": [
-            {
-                "document": item.document,
-                "page": item.page,
-                "line_start": item.line_start,
-                "line_end": item.line_end,
-                "text": item.text,
-                "score": item.score,
-                **({"rows": list(item.rows), "header": item.header} if item.rows else {}),
-            }
-            for item in answer.evidence
-        ],
-        "tokens_reused": answer.tokens_reused,
-        "tokens_read": answer.tokens_read,
-        "tokens_generated": answer.tokens_generated,
-        "seconds": {
-            "load": round(seconds_opening + answer.seconds_load, 4),
-            "prefill": round(answer.seconds_prefill, 4),
-            "decode": round(answer.seconds_decode, 4),
-        },
-        "finish_reason": answer.finish_reason,
-        "model": answer.model,
-    }
-
-
 def answer_notes(answer: Answer) -> str:
     """Write what follows the answer: thinking, warnings, an early end, evidence, verified quotations, and the cost."""
     lines = ["", *(f"Note: {warning}" for warning in answer.warnings)]
@@ -152,7 +131,7 @@ def answer_notes(answer: Answer) -> str:
     for rank, item in enumerate(answer.evidence, start=1):
         where = place(item.page, item.line_start, item.line_end, item.rows, item.document)
         lines += [
-            f"{rank:3}. {item.document}, {where} (score {item.score:.3f})",
+            f"{rank:3}. {item.document}, {where}",
             *([f"     Columns: {item.header}"] if item.header else []),
             f"     {_excerpt(item.text)}",
         ]
@@ -161,6 +140,8 @@ def answer_notes(answer: Answer) -> str:
     for quotation in answer.quotations:
         where = place(quotation.page, quotation.line_start, quotation.line_end, document=quotation.document)
         lines.append(f"  “{_excerpt(quotation.text)}” {quotation.document}, {where}")
+    if answer.document_tokens_read is not None:
+        lines += ["", f"Another version of this turn; {plural(answer.document_tokens_read, 'document token')} re-read"]
     seconds = answer.seconds_prefill + answer.seconds_decode
     lines += [
         "",

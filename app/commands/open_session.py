@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.commands.load_lines import LoadLines
 from app.grammar.parser import Arguments
+from app.setup.collector import importing
 from sala_core.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -50,13 +51,19 @@ def open_library(arguments: Arguments, folder: Path, *, create: bool) -> Iterato
     started = time.monotonic()
     with closing(Library.open(folder)) as library:
         _check_free(library, arguments.session, create=create)
-        importing = time.monotonic()
-        from sala_core import Engine
+        before_import = time.monotonic()
+        with importing():
+            from sala_core import Engine
 
-        started += time.monotonic() - importing  # the import of torch is not part of `seconds_load`
+        started += time.monotonic() - before_import  # the import of torch is not part of `seconds_load`
         with LoadLines() as lines:
             engine = Engine.load(
-                arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
+                arguments.model,
+                arguments.device,
+                kv=arguments.kv_kind,
+                bos=arguments.bos_choice,
+                kv_at_rest=arguments.kv_at_rest,
+                report=lines.show,
             )
         yield OpenLibrary(library=library, engine=engine, seconds_load=time.monotonic() - started)
         library.tidy()

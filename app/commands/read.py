@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenLibrary, StopSignals, open_library
 from app.commands.reading.fetch import fetched
+from app.commands.reading.passwords import no_password, password_source
 from app.grammar.parser import Arguments
 from app.wording import count, duration, plural
-from sala_core.errors import IngestError, SessionBusyError
+from sala_core.errors import IngestError, PasswordError, SessionBusyError
 
 if TYPE_CHECKING:
     from sala_core.events import ReadPlan, ReadProgress, ReadReceipt
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sala_core.session.session import Session
     from sala_core.session.state import SessionState
 
+_PASSWORD_ADVICE = "give the password with --password-stdin, or on a terminal, which asks for it"
 _MAX_LISTED = 20
 _PATIENCE_S = 1.0
 
@@ -34,8 +36,11 @@ def read(arguments: Arguments, folder: Path) -> int:
     for path in arguments.paths:
         if not path.exists():
             raise IngestError(f"{path}: there is no such file or folder")
-    with fetched(arguments, folder) as local:
-        return 1 if local is None else _read(local, folder)
+    try:
+        with fetched(arguments, folder) as local:
+            return 1 if local is None else _read(local, folder)
+    except PasswordError as error:
+        raise PasswordError(f"{error}; {_PASSWORD_ADVICE}") from error
 
 
 def _read(arguments: Arguments, folder: Path) -> int:
@@ -49,7 +54,9 @@ def _read(arguments: Arguments, folder: Path) -> int:
         ):
             if arguments.again:
                 session.reset()
-            receipt = _show(_events(session, arguments, stop, Approval(arguments, line)), line)
+            approve, passwords = Approval(arguments, line), password_source(arguments, line)
+            events = _events(session, arguments, stop, approve, passwords)
+            receipt = _show(_recorded(session, arguments, events), line)
         code = _report(arguments, receipt, stop)
         if arguments.watch and not code:
             return _watch(arguments, opened, stop, session.state)
@@ -74,15 +81,29 @@ def remove(arguments: Arguments, folder: Path) -> int:
 
 
 def _events(
-    session: Session, arguments: Arguments, stop: StopSignals, approve: Callable[[ReadPlan], bool]
+    session: Session,
+    arguments: Arguments,
+    stop: StopSignals,
+    approve: Callable[[ReadPlan], bool],
+    passwords: Callable[[str], str | None],
 ) -> Iterable[ReadProgress | ReadReceipt]:
     return session.read(
         arguments.paths,
         should_stop=stop.is_set,
         choice=_choice(arguments),
+        password_of=passwords,
         drop_gone=arguments.drop_gone,
         approve=approve,
     )
+
+
+def _recorded(
+    session: Session, arguments: Arguments, events: Iterable[ReadProgress | ReadReceipt]
+) -> Iterable[ReadProgress | ReadReceipt]:
+    """The same events, kept as a job, which a page on the library shows."""
+    from sala_core.store.rows import ReadRequest
+
+    return session.recorded(ReadRequest(paths=tuple(str(path.absolute()) for path in arguments.paths)), events)
 
 
 def _choice(arguments: Arguments) -> FileChoice:
@@ -180,7 +201,8 @@ def _read_changes(arguments: Arguments, opened: OpenLibrary, stop: StopSignals, 
                 print(words, flush=True)
             return True
 
-        receipt = _show(_events(session, arguments, stop, announce), line)
+        events = _events(session, arguments, stop, announce, no_password)
+        receipt = _show(_recorded(session, arguments, events), line)
     if receipt is None:
         return
     for warning in receipt.warnings:
@@ -288,6 +310,8 @@ def receipt_text(session: str, receipt: ReadReceipt) -> str:
     if receipt.skipped:
         lines.append(f"Skipped {plural(len(receipt.skipped), 'file')}:")
         lines += [f"  {skipped.name}: {skipped.reason}" for skipped in receipt.skipped]
+        if any(skipped.is_locked for skipped in receipt.skipped):
+            lines.append(f"Encrypted PDFs: {_PASSWORD_ADVICE}.")
         if any(skipped.reason.startswith(("generated", "minified", "ignored by")) for skipped in receipt.skipped):
             lines.append("Generated, minified and ignored files are read with --all, or --include GLOB.")
     return "\n".join(lines)

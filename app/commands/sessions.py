@@ -1,60 +1,59 @@
-"""`sessions`, `show`, `fork` and `delete`: the library from the command line, without a model."""
+"""`sessions`, `show`, `fork`, `delete` and `restore`: the library from the command line, without a model."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from app.grammar.parser import Arguments
-from app.wording import ago, count, plural, size
+from app.page.export.gather import gather, write_export
+from app.page.export.objects import session_object
+from app.wording import ago, count, days_left, plural, size
+from sala_core.disk.files import READABLE_BY_ALL, write_file
+from sala_core.errors import SalaError, SessionNotFoundError
 
 if TYPE_CHECKING:
+    from app.page.export.gather import Conversation
     from sala_core.store.library import Library
-    from sala_core.store.rows import DocumentRow, MessageRow, SessionRow, SourceRow
 
 
 def list_sessions(arguments: Arguments, folder: Path) -> int:
-    """Print every session, the latest first."""
+    """Print every session, the latest first, or those in the bin."""
     with closing(_open_to_read(folder)) as library:
-        rows = library.sessions()
+        rows = library.sessions_in_bin() if arguments.bin else library.sessions()
         states = {row.id: library.session_state_bytes(row.id) for row in rows}
     if arguments.json:
         _print_json([session_object(row, states[row.id]) for row in rows])
     elif not rows:
-        print(f"No sessions in {folder}")
+        print(f"No sessions in {'the bin of ' if arguments.bin else ''}{folder}")
     width = max((len(row.name) for row in rows), default=0)
     for row in () if arguments.json else rows:
         tokens, documents = plural(row.num_tokens, "token"), plural(row.num_documents, "document")
         messages = plural(row.num_messages, "message")
         saved = size(states[row.id])
-        print(f"{row.name:{width}}  {tokens:>16}  {documents:>14}  {messages:>12}  {saved:>8}  {ago(row.updated_at)}")
+        when = ago(row.updated_at) + (", pinned" if row.pinned else "")
+        if row.binned_at is not None:
+            when = f"deleted {ago(row.binned_at)}, {days_left(row.binned_at)}"
+        print(f"{row.name:{width}}  {tokens:>16}  {documents:>14}  {messages:>12}  {saved:>8}  {when}")
     return 0
 
 
 def show(arguments: Arguments, folder: Path) -> int:
-    """Print one session's sources and conversation. Raises SessionNotFoundError."""
+    """Print one session's sources and conversation, or write them to a file. Raises SessionNotFoundError, SalaError."""
     with closing(_open_to_read(folder)) as library:
-        row = library.session(arguments.session)
-        state_bytes = library.session_state_bytes(row.id)
-        documents = [
-            library.document(part.document_id) for part in library.parts(row.id) if part.document_id is not None
-        ]
-        messages = library.messages(row.id)
-        rows = library.sources(row.id)
-        outdated = library.outdated_answers(row.id)
-    files = {source.content_hash: source for source in rows if source.status != "removed"}
-    if arguments.json:
-        sources = [document_object(document, files.get(document.content_hash)) for document in documents]
-        conversation = [message_object(message, outdated.get(message.id, ())) for message in messages]
-        _print_json({**session_object(row, state_bytes), "documents": sources, "messages": conversation})
-    else:
-        notes = {document.id: _file_notes(files.get(document.content_hash)) for document in documents}
-        print(_session_text(row, state_bytes, documents, messages, notes | outdated))
+        found = gather(library, arguments.session)
+    shown = _session_text(found) if arguments.show_as == "text" else write_export(found, arguments.show_as)
+    if arguments.out_file is None:
+        print(shown, flush=True)
+        return 0
+    if arguments.out_file.exists():
+        raise SalaError(f"{arguments.out_file} is there already; choose another name, or remove it")
+    write_file(arguments.out_file.absolute(), [memoryview(f"{shown}\n".encode())], mode=READABLE_BY_ALL)
+    print(f"{found.row.name} is in {arguments.out_file}")
     return 0
 
 
@@ -62,15 +61,33 @@ def fork(arguments: Arguments, folder: Path) -> int:
     """Copy a session under another name. Raises SessionNotFoundError, SessionExistsError."""
     with closing(_open(folder)) as library:
         row = library.fork_session(library.session(arguments.session).id, arguments.new_session)
+        library.tidy()
     print(f"Forked {arguments.session} as {row.name}; {plural(row.position, 'token')} shared")
     return 0
 
 
 def delete(arguments: Arguments, folder: Path) -> int:
-    """Delete a session. Raises SessionNotFoundError, SessionBusyError."""
+    """Move a session to the bin, or delete one for good. Raises SessionNotFoundError, SessionBusyError."""
     with closing(_open(folder)) as library:
-        freed = library.delete_session(library.session(arguments.session).id)
-    print(f"Deleted {arguments.session}; {size(freed)} freed")
+        if not arguments.now:
+            row = library.bin_session(library.session(arguments.session).id)
+            print(f"Moved {row.name} to the bin, for 30 days; bring it back with: restore {row.name!r}")
+            return 0
+        try:
+            row = library.session(arguments.session)
+        except SessionNotFoundError:
+            row = library.in_bin(arguments.session)
+        freed = library.delete_session(row.id)
+        library.tidy()
+    print(f"Deleted {row.name}; {size(freed)} freed")
+    return 0
+
+
+def restore(arguments: Arguments, folder: Path) -> int:
+    """Bring a session back from the bin. Raises SessionNotFoundError, SessionBusyError."""
+    with closing(_open(folder)) as library:
+        row = library.restore_session(arguments.session)
+    print(f"Restored {row.name}; {plural(row.position, 'token')} need not be read again")
     return 0
 
 
@@ -79,86 +96,22 @@ COMMANDS: dict[str, Callable[[Arguments, Path], int]] = {
     "show": show,
     "fork": fork,
     "delete": delete,
+    "restore": restore,
 }
 
 
-def session_object(row: SessionRow, state_bytes: int) -> dict[str, Any]:
-    """Return the JSON object of a session. state_bytes: of its saved state, with what other sessions share."""
-    return {
-        "name": row.name,
-        "id": row.id,
-        "model": row.model,
-        "tokens": row.num_tokens,
-        "tokens_saved": row.position,
-        "state_bytes": state_bytes,
-        "bytes_written": row.bytes_written,
-        "num_documents": row.num_documents,
-        "num_messages": row.num_messages,
-        "created_at": _iso(row.created_at),
-        "updated_at": _iso(row.updated_at),
-    }
-
-
-def document_object(row: DocumentRow, source: SourceRow | None = None) -> dict[str, Any]:
-    """Return the JSON object of a document. `pages` is 0 if the format has no pages. source: its file, if known."""
-    return {
-        "id": row.id,
-        "name": row.name,
-        "media_type": row.media_type,
-        "bytes": row.num_bytes,
-        "pages": row.num_pages,
-        "tokens": row.num_tokens,
-        "warnings": list(row.warnings),
-        "path": source.path if source is not None and not source.is_upload else None,
-        "status": source.status if source is not None else "unknown",
-    }
-
-
-def message_object(row: MessageRow, outdated: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the JSON object of a message. outdated: what an answer refers to that is not in the session any more."""
-    return {
-        "id": row.id,
-        "role": row.role,
-        "text": row.text,
-        "thinking": row.thinking,
-        "status": row.status,
-        "evidence": [item.to_json() for item in row.evidence],
-        "answered_from": list(outdated),
-        "created_at": _iso(row.created_at),
-    }
-
-
-def _file_notes(source: SourceRow | None) -> tuple[str, ...]:
-    """What `show` says of a document's file."""
-    words = {"gone": "its file is gone", "unreadable": "its file could not be opened when its folder was last read"}
-    return (words[source.status],) if source is not None and source.status in words else ()
-
-
-def _session_text(
-    row: SessionRow,
-    state_bytes: int,
-    documents: list[DocumentRow],
-    messages: list[MessageRow],
-    notes: Mapping[str, tuple[str, ...]],
-) -> str:
-    """Write what `show` prints.
-
-    Args:
-        row: the session.
-        state_bytes: of its saved state.
-        documents: its sources, in reading order.
-        messages: its conversation.
-        notes: about a document or an answer, by its id.
-    """
+def _session_text(found: Conversation) -> str:
+    """Write what `show` prints."""
+    row, notes = found.row, found.notes
     tokens = f"{plural(row.num_tokens, 'token')}, {count(row.position)} of them saved as state"
     lines = [f"{row.name}: {tokens}, {row.model}"]
-    lines.append(f"Saved state: {size(state_bytes)} on disk, {size(row.bytes_written)} written so far")
-    lines += ["", "Sources:"] if documents else ["", "Nothing was read yet."]
-    for document in documents:
+    lines.append(f"Saved state: {size(found.state_bytes)} on disk, {size(row.bytes_written)} written so far")
+    lines += ["", "Sources:"] if found.documents else ["", "Nothing was read yet."]
+    for document in found.documents:
         pages = f", {plural(document.num_pages, 'page')}" if document.num_pages else ""
         lines.append(f"  {document.name}: {plural(document.num_tokens, 'token')}{pages}")
         lines += [f"    {warning}" for warning in (*document.warnings, *notes.get(document.id, ()))]
-    for message in messages:
+    for message in found.messages:
         lines += ["", f"{message.role}: {message.text}"]
         lines += [f"  [answered from {words}]" for words in notes.get(message.id, ())]
     return "\n".join(lines)
@@ -177,10 +130,6 @@ def _open(folder: Path) -> Library:
     from sala_core.store.library import Library
 
     return Library.open(folder)
-
-
-def _iso(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, tz=UTC).isoformat(timespec="seconds")
 
 
 def _print_json(value: object) -> None:

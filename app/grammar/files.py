@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|git@[\w.-]+:")
+_PASSWORD_HELP = "read the password of encrypted PDFs from standard input (first line); else a terminal asks"
 _INCLUDE = "also read what matches, although it is generated or ignored; patterns are those of .gitignore"
 
 
@@ -19,6 +20,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--include", action="append", default=[], metavar="GLOB", help=_INCLUDE)
     group.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="leave out what matches")
+    parser.add_argument("--password-stdin", action="store_true", help=_PASSWORD_HELP)
 
 
 def path_or_address(text: str) -> Path | str:

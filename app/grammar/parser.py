@@ -5,10 +5,12 @@ Standard library only, because `--help` must work before anything is installed.
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from app.grammar import asking
+from app.grammar import turns as turn_options
 from app.grammar.bench import PARTS, BenchArguments, add_bench_options
 from app.grammar.doctor import DoctorArguments, add_doctor_options
 from app.grammar.download import DownloadArguments, add_download_options
@@ -16,19 +18,19 @@ from app.grammar.eval import EvalArguments, add_eval_options
 from app.grammar.files import add_file_options, files_usage_error, split_sources
 from app.grammar.folders import add_change_options, add_remove_options, read_usage_error
 from app.grammar.library import add_quota_options, add_verify_options, verify_usage_error
+from app.grammar.listing import add_bin_options, add_delete_options
 from app.grammar.portable import add_export_options, add_import_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
-from app.grammar.ranges import COMMAND_MAX_TOKENS, COMMAND_TEMPERATURE, THINKING_BUDGET
 from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
-from app.grammar.values import THINK_HELP, VERBATIM_HELP, not_blank, number, seed, whole_number
+from app.grammar.values import add_format_options, not_blank, whole_number
 
 DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
-KV_KINDS = ("auto", "bf16", "int8", "fp8")
 CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
-BOS_CHOICES = ("auto", "on", "off")
-_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv", "--bos")
+_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv", "--kv-at-rest", "--bos")
+_LOADING = {"model": DEFAULT_MODEL, "device": "auto", "kv": "auto", "kv_at_rest": "same", "bos": "auto"}
+"""Options that say how the model is loaded -> their values where nothing else is chosen."""
 _DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps the model's state on disk, and answers
 questions about them. Without a command it opens the page in a browser."""
 
@@ -41,12 +43,16 @@ class Arguments:
     library: Path | None = None
     """Folder of the library; None means the user's data folder."""
     model: str = DEFAULT_MODEL
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    """Which of model, device, kv and bos the command line names; for the others counts what is kept in "Settings"."""
     model_given: bool = False
     """Whether the command line names the model."""
     quota: int | None = 0
     """Bytes that states may take; None for no quota, 0 to leave it as it is."""
     device: str = "auto"
     kv: Literal["auto", "bf16", "int8", "fp8"] = "auto"
+    kv_at_rest: Literal["same", "int8"] = "same"
+    """How new sessions store keys and values."""
     bos: Literal["auto", "on", "off"] = "auto"
     port: int | None = None
     """None means the default port, or a free port if the default port is in use."""
@@ -54,6 +60,10 @@ class Arguments:
     window: bool = False
     """Show the page in a native window instead of a browser."""
     session: str = ""
+    now: bool = False
+    """Delete for good, also what is in the bin."""
+    bin: bool = False
+    """List the bin."""
     new_session: str = ""
     archive: Path | None = None
     """The file that `export` writes, or `import` reads."""
@@ -67,6 +77,8 @@ class Arguments:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     """Patterns of files, as in `.gitignore`."""
+    password_stdin: bool = False
+    """Take the password of encrypted files from standard input."""
     again: bool = False
     """Read the session's stored texts again, for another model or a newer state format."""
     drop_gone: bool = False
@@ -78,9 +90,24 @@ class Arguments:
     yes: bool = False
     """Do not ask before much is read again, or something is fetched."""
     question: str = ""
+    most: int = 8
+    """Passages that `find` prints at most."""
+    questions: Path | None = None
+    """A file with a list of questions."""
+    out_file: Path | None = None
+    """Where answers, or a conversation, go."""
+    show_as: Literal["text", "json", "md", "html"] = "text"
+    """Of what `show` prints."""
     json: bool = False
     max_tokens: int | None = None
     temperature: float | None = None
+    top_p: float | None = None
+    edit: int | None = None
+    regenerate: int | None = None
+    at: int | None = None
+    """Turns, counted from 1: the one in whose place a question is asked, the one that is answered once more (0 for the
+    last), the last one of a copy."""
+    turns: turn_options.TurnsArguments | None = None
     think: bool | None = None
     """None means the model's default."""
     thinking_budget: int | None = None
@@ -126,6 +153,7 @@ _RECORDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "convert": ConvertArguments.from_namespace,
     "doctor": DoctorArguments.from_namespace,
     "download": DownloadArguments.from_namespace,
+    "turns": turn_options.TurnsArguments.from_namespace,
 }
 """Commands with many options -> how they collect them. The field of Arguments has the command's name."""
 
@@ -144,9 +172,11 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
     """
     own, pytest_args = _split_pytest_arguments(list(argv))
     parser = build_parser(program)
-    namespace = parser.parse_args(own)
-    namespace.model_given = namespace.model is not None
-    namespace.model = namespace.model or DEFAULT_MODEL
+    namespace = turn_options.parse_with_question(parser, own)
+    namespace.given = frozenset(name for name in _LOADING if getattr(namespace, name) is not None)
+    namespace.model_given = "model" in namespace.given
+    for name, default in _LOADING.items():
+        setattr(namespace, name, default if getattr(namespace, name) is None else getattr(namespace, name))
     if namespace.command in _RECORDS:
         setattr(namespace, namespace.command, _RECORDS[namespace.command](namespace))
     if usage_error := _usage_error(namespace):
@@ -156,7 +186,7 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
         parser.error(usage_error)
     if namespace.command is None:
         namespace.command = "page"
-    names = [field.name for field in fields(Arguments) if hasattr(namespace, field.name)]
+    names = [each.name for each in fields(Arguments) if hasattr(namespace, each.name)]
     values = {name: getattr(namespace, name) for name in names}
     for name in ("paths", "addresses", "include", "exclude", "operations", "cards", "documents"):
         values[name] = tuple(values.get(name, ()))
@@ -172,6 +202,10 @@ def _usage_error(namespace: argparse.Namespace) -> str | None:
         return "--window opens a window and --no-browser opens none; leave one out"
     if command == "read" and (reason := read_usage_error(namespace)):
         return reason
+    if command == "ask":
+        return asking.ask_usage_error(namespace)
+    if command == "show":
+        return asking.show_usage_error(namespace)
     if command == "verify":
         return verify_usage_error(namespace, model_given=namespace.model_given)
     if command == "quantize" and namespace.layout == "autogptq" and namespace.format == "gptq_v2":
@@ -212,30 +246,30 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     _add_session(remove)
     add_remove_options(remove)
 
-    ask = _command(commands, "ask", "ask one question; prints the answer and its evidence")
+    ask = _command(commands, "ask", "ask one question, or a list of them; prints the answer and its evidence")
     _add_session(ask)
-    ask.add_argument("question", type=not_blank("the question is empty"), metavar="QUESTION")
+    ask.add_argument("question", nargs="?", type=not_blank("the question is empty"), metavar="QUESTION")
+    asking.add_list_options(ask)
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    max_tokens, temperature = whole_number(*COMMAND_MAX_TOKENS), number(*COMMAND_TEMPERATURE)
-    ask.add_argument("--max-tokens", type=max_tokens, metavar="N", help="longest answer in tokens, without thinking")
-    ask.add_argument("--think", action=argparse.BooleanOptionalAction, help=THINK_HELP)
-    budget = whole_number(*THINKING_BUDGET)
-    ask.add_argument(
-        "--thinking-budget", type=budget, metavar="N", help="longest thinking, in tokens; the answer follows"
-    )
-    ask.add_argument("--temperature", type=temperature, metavar="T", help="0 is greedy: always the most likely token")
-    ask.add_argument("--verbatim", action=argparse.BooleanOptionalAction, help=VERBATIM_HELP)
-    ask.add_argument("--seed", type=seed, metavar="S", help="the same seed gives the same text on the same machine")
+    asking.add_sampling_options(ask)
+    turn_options.add_version_options(ask)
+    turn_options.add_turns_options(_command(commands, "turns", "list the turns, delete one, switch a version"))
 
+    asking.add_find_options(_command(commands, "find", "find the passages of a session that fit a question or words"))
     sessions = _command(commands, "sessions", "list the sessions")
     sessions.add_argument("--json", action="store_true", help="print a JSON list")
+    add_bin_options(sessions)
     show = _command(commands, "show", "show a session's sources and conversation")
     _add_session(show)
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    asking.add_show_options(show)
     fork = _command(commands, "fork", "copy a session; the copy shares what was read, nothing is read again")
     _add_session(fork)
     fork.add_argument("new_session", metavar="NEW", help="name of the copy")
-    _add_session(_command(commands, "delete", "delete a session and what no other session uses"))
+    turn_options.add_at_option(fork)
+    delete = _command(commands, "delete", "move a session to the bin, where it stays for 30 days")
+    _add_session(delete)
+    add_delete_options(delete)
+    _add_session(_command(commands, "restore", "bring a session back from the bin"))
     export = _command(commands, "export", "write a session to one file: texts, conversation, the model's state")
     _add_session(export)
     add_export_options(export)
@@ -311,24 +345,10 @@ def _add_common(parser: argparse.ArgumentParser, *, suppress: bool) -> None:
     group.add_argument(
         "--device",
         choices=DEVICES,
-        default=argparse.SUPPRESS if suppress else "auto",
+        default=argparse.SUPPRESS if suppress else None,
         help="where the model runs (default: auto)",
     )
-    group.add_argument(
-        "--kv",
-        choices=KV_KINDS,
-        default=argparse.SUPPRESS if suppress else "auto",
-        help="number format of keys and values, in memory and on disk: bf16 is the model's own format, int8 and fp8 "
-        "take half the space; what was read in one format is read again for another (default: auto, which is bf16 if "
-        "a million tokens fit)",
-    )
-    group.add_argument(
-        "--bos",
-        choices=BOS_CHOICES,
-        default=argparse.SUPPRESS if suppress else "auto",
-        help="whether a session begins with the token <s>; what was read in one way is read again for another "
-        "(default: auto, as the tokenizer's settings ask)",
-    )
+    add_format_options(group, suppress=suppress)
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:

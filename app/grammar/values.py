@@ -1,4 +1,6 @@
-"""Converters for argparse. Each checks the text of an option, and its error message says which values are valid.
+"""Converters for argparse, and the options of every command that say in which formats a session is read and kept.
+
+A converter checks the text of an option, and its error message says which values are valid.
 
 Standard library only.
 """
@@ -9,6 +11,9 @@ from collections.abc import Callable
 
 from app.grammar.ranges import SEED
 
+KV_KINDS = ("auto", "bf16", "int8", "fp8")
+KV_AT_REST = ("same", "int8")
+BOS_CHOICES = ("auto", "on", "off")
 THINK_HELP = "think before the answer, or not (default: the model's own way); only for models that can think"
 VERBATIM_HELP = "quotations are sentences of the documents, word for word (default: the model's own setting)"
 _LENGTH = re.compile(r"(\d+)([KM]?)")
@@ -83,3 +88,30 @@ def _number(is_valid: Callable[[float], bool], expected: str) -> Callable[[str],
         return value
 
     return convert
+
+
+def add_format_options(group: "argparse._ArgumentGroup", *, suppress: bool) -> None:
+    """Add --kv, --kv-at-rest and --bos, without a default. suppress: so that values before the command stay."""
+    default = argparse.SUPPRESS if suppress else None
+    group.add_argument(
+        "--kv",
+        choices=KV_KINDS,
+        default=default,
+        help="number format of keys and values, in memory and on disk: bf16 is the model's own format, int8 and fp8 "
+        "take half the space; what was read in one format is read again for another (default: auto, which is bf16 if "
+        "a million tokens fit)",
+    )
+    group.add_argument(
+        "--kv-at-rest",
+        choices=KV_AT_REST,
+        default=default,
+        help="how new sessions keep keys and values on disk: as in memory, or as int8 in half the space, rounded; a "
+        "session stays as it was read (default: same)",
+    )
+    group.add_argument(
+        "--bos",
+        choices=BOS_CHOICES,
+        default=default,
+        help="whether a session begins with the token <s>; what was read in one way is read again for another "
+        "(default: auto, as the tokenizer's settings ask)",
+    )

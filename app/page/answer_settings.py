@@ -12,11 +12,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gradio as gr
-
 from app import wording
-from app.grammar.ranges import PAGE_MAX_TOKENS, PAGE_TEMPERATURE, PAGE_TOP_P, SEED, THINKING_BUDGET, Range
-from app.page.markup import block, escape, tag
+from app.grammar.ranges import MAX_TOKENS, SEED, TEMPERATURE, THINKING_BUDGET, TOP_P, Range
+from app.page.markup import block, escape
 from sala_core.errors import LibraryError, SettingsError
 
 if TYPE_CHECKING:
@@ -24,19 +22,13 @@ if TYPE_CHECKING:
     from sala_core.session.workspace import SamplingChanges
 
 FILE = "answers.json"
-_TEMPERATURES = f"a number from {PAGE_TEMPERATURE.low:g} to {PAGE_TEMPERATURE.high:g}"
-_TOP_PS = f"a number from {PAGE_TOP_P.low:g} to {PAGE_TOP_P.high:g}"
-_LENGTHS = f"a whole number from {PAGE_MAX_TOKENS.low} to {PAGE_MAX_TOKENS.high:,}"
+_TEMPERATURES = f"a number from {TEMPERATURE.low:g} to {TEMPERATURE.high:g}"
+_TOP_PS = f"a number from {TOP_P.low:g} to {TOP_P.high:g}"
+_LENGTHS = f"a whole number from {MAX_TOKENS.low} to {MAX_TOKENS.high:,}"
 _BUDGETS = f"a whole number from {THINKING_BUDGET.low} to {THINKING_BUDGET.high:,}"
 _SEEDS = "a whole number from 0 to 2^63 - 1, or nothing"
 _QUOTATIONS: dict[bool | None, str] = {None: "", True: "Word for word", False: "In its own words"}
 _THINKING: dict[bool | None, str] = {None: "", True: "Think first", False: "Answer at once"}
-_HINT = (
-    "An empty field leaves the choice to the model, whose own value is shown in gray. Without a seed, every answer is "
-    "different. Quotations word for word are sentences of your documents: each is the one that the model attended to "
-    "most. Where the model can think, that does not count for the longest answer; at its own limit it ends, and the "
-    "answer follows. What you save applies from the next question on, in every session."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +45,9 @@ class AnswerSettings:
 
     def __post_init__(self) -> None:
         """Raise SettingsError for a value out of range."""
-        _check("Temperature", self.temperature, PAGE_TEMPERATURE, _TEMPERATURES)
-        _check("Top-p", self.top_p, PAGE_TOP_P, _TOP_PS)
-        _check("Longest answer", self.max_tokens, PAGE_MAX_TOKENS, _LENGTHS, kind=int)
+        _check("Temperature", self.temperature, TEMPERATURE, _TEMPERATURES)
+        _check("Top-p", self.top_p, TOP_P, _TOP_PS)
+        _check("Longest answer", self.max_tokens, MAX_TOKENS, _LENGTHS, kind=int)
         _check("Seed", self.seed, SEED, _SEEDS, kind=int)
         if self.verbatim not in _QUOTATIONS:
             raise SettingsError(f"Quotations must be true or false, not {self.verbatim}.")
@@ -149,72 +141,6 @@ def save_settings(folder: Path, settings: AnswerSettings) -> None:
         raise LibraryError(f"the settings could not be saved in {folder}: {error.strerror or error}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class SettingsPanel:
-    """The form above the question box."""
-
-    form: gr.Column
-    temperature: gr.Textbox
-    top_p: gr.Textbox
-    max_tokens: gr.Textbox
-    seed: gr.Textbox
-    thinking_budget: gr.Textbox
-    quotations: gr.Radio
-    thinking: gr.Radio
-    error: gr.Markdown
-    save: gr.Button
-    reset: gr.Button
-    close: gr.Button
-
-    @property
-    def fields(self) -> list[gr.Textbox]:
-        """The fields for text, in the order of `AnswerSettings.texts`."""
-        return [self.temperature, self.top_p, self.max_tokens, self.seed, self.thinking_budget]
-
-    @property
-    def inputs(self) -> list[gr.Textbox | gr.Radio]:
-        """Everything that the form asks for, in the order of `AnswerSettings.texts`."""
-        return [*self.fields, self.quotations, self.thinking]
-
-
-def build() -> SettingsPanel:
-    """Lay out the form, hidden."""
-    with gr.Column(elem_id="settings-form", elem_classes="form-card", visible=False) as form:
-        gr.Markdown("## Answer settings", elem_classes="panel-heading")
-        with gr.Row(elem_id="settings-fields"):
-            temperature = _field("Temperature", "temperature")
-            top_p = _field("Top-p", "top-p")
-            max_tokens = _field("Longest answer", "max-tokens")
-            seed = _field("Seed", "seed")
-            thinking_budget = _field("Longest thinking", "thinking-budget")
-        quotations = gr.Radio(quotation_choices(None), label="Quotations", elem_id="set-quotations")
-        thinking = gr.Radio(thinking_choices(None), label="Thinking", elem_id="set-thinking")
-        error = gr.Markdown("", elem_id="settings-error", latex_delimiters=[])
-        gr.Markdown(block(_HINT, class_="hint"), latex_delimiters=[])
-        with gr.Row(elem_classes="form-buttons"):
-            save = gr.Button("Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-settings")
-            reset = gr.Button("The model’s own", size="sm", scale=0, min_width=72, elem_id="reset-settings")
-            close = gr.Button("Cancel", size="sm", scale=0, min_width=72, elem_id="close-settings")
-    return SettingsPanel(
-        form=form,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        seed=seed,
-        thinking_budget=thinking_budget,
-        quotations=quotations,
-        thinking=thinking,
-        error=error,
-        save=save,
-        reset=reset,
-        close=close,
-    )
-
-
-def _field(label: str, name: str) -> gr.Textbox:
-    return gr.Textbox(label=label, max_length=40, container=True, elem_id=f"set-{name}", min_width=120)
-
-
 def placeholders(defaults: SamplingParams | None) -> list[str]:
     """The gray texts of the fields: the model's own values. defaults: None while the model is not loaded."""
     if defaults is None:
@@ -233,11 +159,6 @@ def thinking_choices(by_default: bool | None) -> list[tuple[str, str]]:
     """The same for thinking. by_default: whether the model thinks where nothing is set; None if it is not loaded."""
     own = "its own" if by_default is None else _THINKING[by_default].lower()
     return [(f"As the model has it ({own})", ""), *((name, name) for name in _THINKING.values() if name)]
-
-
-def error_html(words: str) -> str:
-    """The error message of the form; '' for none."""
-    return tag("div", escape(words), class_="form-error", role="alert") if words else ""
 
 
 def note_html(settings: AnswerSettings) -> str:

@@ -15,11 +15,15 @@ from app.page.markdown.quotations import mark_quotations
 from app.page.markdown.streaming import GrowingMarkdown
 from app.page.markdown.writer import write
 from app.page.markup import block, escape, tag
+from app.page.source_viewer.places import places_html
+from app.page.turns.queue_words import waiting_words
+from app.page.turns.tools import note_html, tools_html
 from sala_core.events import AnswerStats, Quotation
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView
     from sala_core.store.rows import MessageRow
+    from sala_core.store.turns.operations import TurnRow
 
 _ENDINGS = {
     "stopped": "Stopped here.",
@@ -40,10 +44,9 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionBox:
-    """The controls below the conversation. `settings` opens the form above them."""
+    """The controls below the conversation."""
 
     question: gr.Textbox
-    settings: gr.Button
     send: gr.Button
     stop: gr.Button
 
@@ -72,27 +75,41 @@ def build_question_box() -> QuestionBox:
             scale=1,
             elem_id="question",
         )
-        settings = gr.Button("Settings", size="sm", scale=0, min_width=0, elem_id="settings")
+        gr.Button("Questions", size="sm", scale=0, min_width=0, elem_id="open-questions")
         send = gr.Button("Ask", variant="primary", size="sm", scale=0, min_width=84, elem_id="send")
         stop = gr.Button("Stop", variant="stop", size="sm", scale=0, min_width=84, visible=False, elem_id="stop")
-    return QuestionBox(question=question, settings=settings, send=send, stop=stop)
+    return QuestionBox(question=question, send=send, stop=stop)
 
 
 def history_html(
-    messages: Sequence[MessageRow], pending_question: str = "", outdated: Mapping[str, tuple[str, ...]] | None = None
+    messages: Sequence[MessageRow],
+    pending_question: str = "",
+    outdated: Mapping[str, tuple[str, ...]] | None = None,
+    turns: Mapping[str, TurnRow] | None = None,
+    before: str = "",
 ) -> str:
     """Finished turns. An answer's thinking comes before it, collapsed.
 
-    outdated: by message id, what answers refer to that is not in the session any more.
+    Args:
+        messages: of the session.
+        pending_question: the one that is being answered; "" for none.
+        outdated: by message id, what answers refer to that is not in the session any more.
+        turns: by the id of the answer, the turns.
+        before: id of the turn in whose place the pending question is asked: it and what follows it are not shown then.
     """
-    former = outdated or {}
-    turns = [
-        question_html(message.text) if message.role == "user" else answer_html(message, former.get(message.id, ()))
-        for message in messages
-    ]
+    former, shown, question = outdated or {}, [], ""
+    for message in messages:
+        if before and before == message.id:
+            break
+        if message.role == "user":
+            question = message.text
+            shown.append(question_html(message.text))
+        else:
+            tools = tools_html((turns or {}).get(message.id), question)
+            shown.append(answer_html(message, former.get(message.id, ()), tools))
     if pending_question:
-        turns.append(question_html(pending_question))
-    return "".join(turns)
+        shown.append(question_html(pending_question))
+    return "".join(shown)
 
 
 def question_html(text: str) -> str:
@@ -100,10 +117,10 @@ def question_html(text: str) -> str:
     return tag("article", tag("div", render(text, breaks=True), class_="message"), class_="turn user-row")
 
 
-def answer_html(message: MessageRow, outdated: tuple[str, ...] = ()) -> str:
+def answer_html(message: MessageRow, outdated: tuple[str, ...] = (), turn_tools: str = "") -> str:
     """A finished answer with its thinking. Its verified quotations are marked with their place.
 
-    outdated: what it refers to that is not in the session any more.
+    outdated: what it refers to that is not in the session any more. turn_tools: HTML of what can be done with its turn.
     """
     stats = message.stats or AnswerStats()
     thinking = ""
@@ -112,13 +129,14 @@ def answer_html(message: MessageRow, outdated: tuple[str, ...] = ()) -> str:
         thinking = _thinking_html(title, _rendered(message.thinking))
     shown = _rendered(message.text, stats.quotations)
     if not message.text.strip():
-        shown = tag("p", "No answer was written.", class_="ending")
+        shown = tag("p", "No answer was written. Regenerate it, or delete the turn.", class_="ending")
     ending = _ENDINGS.get(stats.finish_reason, "")
-    note = tag("p", ending, class_="ending") if ending else ""
+    note = (tag("p", ending, class_="ending") if ending else "") + note_html(stats)
     note += tag("p", escape(f"Answered from {', '.join(outdated)}."), class_="ending") if outdated else ""
     copy = tag("button", "Copy answer", type="button", class_="copy", data_copy=message.text)
-    tools = tag("div", copy, class_="tools") if message.text.strip() else ""
-    return tag("article", thinking, tag("div", shown, note, class_="message"), tools, class_="turn bot-row")
+    tools = tag("div", copy if message.text.strip() else "", turn_tools, class_="tools")
+    message_part, places = tag("div", shown, note, class_="message"), places_html(message.evidence)
+    return tag("article", thinking, message_part, places, tools, class_="turn bot-row", data_message=message.id)
 
 
 @lru_cache(maxsize=512)
@@ -168,7 +186,9 @@ def cost_html(stats: AnswerStats | None) -> str:
 def live_status_html(job: JobView) -> str:
     """What the model does until the first word arrives; '' afterwards."""
     if job.status == "queued":
-        words = "Waiting for the model"
+        words = waiting_words(job.waiting)
+    elif not job.is_own:
+        words = "Asked by a command or another window"
     elif job.text or job.thinking:
         return ""
     else:
@@ -197,7 +217,7 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_
     if num_messages or active_kind == "ask":
         return ""
     if active_kind:
-        head, text = "Reading", "You can close this window; the reading goes on. Ask as soon as it is done."
+        head, text = "Reading", "You can close this window; the reading goes on. Ask: what is read so far answers."
         return block(tag("h2", head), tag("p", text), class_="welcome")
     if num_documents and not is_read:
         waiting = f"{wording.plural(num_documents, 'document')} waiting, in part or in whole, to be read."
@@ -211,7 +231,7 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_
         return block(
             tag("h2", "Ready for your questions"),
             tag("p", f"{read} What would you like to know?"),
-            class_="welcome",
+            class_="welcome welcome-ready",
         )
     steps = (
         (

@@ -1,74 +1,46 @@
-"""The evidence of an answer: the passages that the model attended to most."""
+"""The evidence of an answer: the passages that the model attended to most. `source_viewer.js` opens them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from app import wording
 from app.page.markup import block, escape, tag
 from sala_core.events import Evidence
 
 MAX_SHOWN = 12
-CONTEXT_LINES = 12
 
 
-def evidence_html(evidence: Sequence[Evidence], source: Callable[[str], str | None]) -> str:
-    """Ranked passages, each of which opens to the lines around it.
+def evidence_html(evidence: Sequence[Evidence], message_id: str, *, is_found: bool = False) -> str:
+    """Ranked passages; '' for none.
 
-    evidence: the best first; scores are shown relative to the best. source: returns a document's whole text by its id,
-    or None where the library does not have it.
+    evidence: the best first; scores are shown relative to the best. message_id: of the answer. It and the passages'
+    keys are classes, because the page leaves panels no other attribute. is_found: a finder ranked them.
     """
     if not evidence:
         return ""
     best = max(item.score for item in evidence) or 1.0
-    passages = [
-        _passage_html(rank, item, item.score / best, source(item.document_id))
-        for rank, item in enumerate(evidence[:MAX_SHOWN], start=1)
-    ]
-    note = tag("p", "The passages the model attended to most while it answered.", class_="hint")
-    return block(note, *passages, class_="evidence")
+    passages = [_passage_html(index, item, item.score / best) for index, item in enumerate(evidence[:MAX_SHOWN])]
+    why = "that fit the question best" if is_found else "the model attended to most while it answered"
+    note = tag("p", f"The passages {why}.", class_="hint")
+    return block(note, *passages, class_=f"evidence message-{message_id}")
 
 
-def _passage_html(rank: int, item: Evidence, share: float, source: str | None) -> str:
+def _passage_html(index: int, item: Evidence, share: float) -> str:
     where = wording.place(item.page, item.line_start, item.line_end, item.rows, item.document)
-    head = tag(
-        "summary",
-        tag("span", str(rank), class_="rank"),
+    return tag(
+        "div",
+        tag("span", str(index + 1), class_="rank"),
         tag("span", escape(item.document), class_="doc"),
         tag("span", where, class_="where"),
         f'<meter min="0" max="1" value="{share:.3f}" aria-label="Relative weight {share:.0%}"></meter>',
+        tag("span", escape(f"Columns: {item.header}"), class_="columns") if item.header else "",
         tag("span", escape(_trimmed(item.text)), class_="snippet"),
+        class_=f"place key-e{index}",
     )
-    return tag("details", head, _context_html(item, source), class_="place")
 
 
 def _trimmed(text: str, max_chars: int = 420) -> str:
     text = re.sub(r"\n\s*\n", "\n", text.strip("\n"))
     return text if len(text) <= max_chars else text[:max_chars].rsplit(" ", 1)[0] + " …"
-
-
-def _context_html(item: Evidence, source: str | None) -> str:
-    if source is None:
-        return tag("p", "The document is no longer in the library.", class_="hint")
-    lines = source.split("\n")
-    first, last = clipped_lines(item, len(lines))
-    begin, end = max(1, first - CONTEXT_LINES), min(len(lines), last + CONTEXT_LINES)
-    rows = [
-        tag(
-            "div",
-            tag("span", str(number), class_="line-number"),
-            tag("span", escape(lines[number - 1]) or "&nbsp;", class_="line-text"),
-            class_="line line-hit" if first <= number <= last else "line",
-        )
-        for number in range(begin, end + 1)
-    ]
-    header = [tag("p", escape(f"Columns: {item.header}"), class_="hint")] if item.header else []
-    return tag("div", *header, *rows, class_="context", role="group", aria_label="Surrounding text")
-
-
-def clipped_lines(item: Evidence, num_lines: int) -> tuple[int, int]:
-    """First and last line of a passage, from 1, clipped to the document's lines."""
-    first = min(max(1, item.line_start), num_lines)
-    last = min(max(first, item.line_end), num_lines)
-    return first, last

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from app.page.answer_settings import AnswerSettings, load_settings
-from app.page.form_handlers import SettingsHandlers, SourceHandlers, SpaceHandlers
-from app.page.markup import block
+from app.page.form_handlers import SpaceHandlers
 from app.page.meter import meter_html
 from app.page.panels import Panels
+from app.page.reading_plan.panel import plan_carrier, plan_of_text
+from app.page.reading_plan.plans import Plans
 from app.page.render import Changes, render_idle, render_job, render_page, toast_html
 from app.page.session_list import (
     copied_words,
@@ -25,9 +25,12 @@ from app.page.session_list import (
     session_for,
     unused_name,
 )
-from app.page.view import Sources, find_session, running_job, session_view, stamp
+from app.page.sessions.handlers import SessionHandlers
+from app.page.sources.source_handlers import SourceHandlers
+from app.page.turns.handlers import TurnHandlers
+from app.page.view import find_session, running_job, session_view, stamp
 from sala_core.errors import SalaError
-from sala_core.store.rows import READING_KINDS, ReadRequest
+from sala_core.store.rows import READING_KINDS, AskRequest, ReadRequest
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import Workspace
@@ -37,14 +40,22 @@ if TYPE_CHECKING:
 class Handlers:
     """The page's event handlers over one workspace. Each takes no longer than a few queries of the library."""
 
-    def __init__(self, workspace: Workspace, panels: Panels) -> None:
+    def __init__(self, workspace: Workspace, panels: Panels, plans: Plans | None = None) -> None:
         self._workspace = workspace
+        self._plans = plans = plans or Plans(workspace)
         self._panels = panels
-        self._sources = Sources(workspace)
         self._toast_numbers = itertools.count()
-        self.settings = SettingsHandlers(workspace, panels, self._toast)
-        self.sources = SourceHandlers(workspace, panels, self._toast, self._submit)
+        self.sessions = SessionHandlers(workspace, panels.sessions, self._toast, self._page_of)
+        self.sources = SourceHandlers(workspace, panels, plans, self._toast, self._submit)
         self.space = SpaceHandlers(workspace, panels, self._toast, self._page_of)
+        self.turns = TurnHandlers(
+            workspace,
+            panels.turns,
+            toast=self._toast,
+            submit=self._submit,
+            show=self._page_of,
+            settings=self._settings,
+        )
 
     def load(self, request: gr.Request) -> Changes:
         """A window opens or reloads: show the session that its address names, otherwise the one used last."""
@@ -80,7 +91,7 @@ class Handlers:
         row = find_session(self._workspace, session_id)
         changes = self._without_forms(row, search) if row is not None else self._page(None, search)
         del changes[self._panels.session]
-        if row is None and (why := self._workspace.take_nothing_read(session_id)):
+        if row is None and (why := self._workspace.readings.take_nothing_read(session_id)):
             changes |= self._toast(why)
         return changes
 
@@ -88,7 +99,8 @@ class Handlers:
         """Show the progress of the running job. If no job runs, stop the timer."""
         job = running_job(self._workspace, session_id, job_id)
         if job is not None:
-            return render_job(self._panels, job)
+            is_question = job.kind not in READING_KINDS
+            return render_job(self._panels, job, self._workspace.active_reading(session_id) if is_question else None)
         at_rest: Changes = {self._panels.pulse: gr.Timer(active=False), self._panels.job: ""}
         return at_rest if job_id else at_rest | render_idle(self._panels)
 
@@ -112,7 +124,10 @@ class Handlers:
         rows = self._workspace.library.sessions(search.strip() or None)
         library = self._panels.library
         return {
-            library.sessions: gr.update(choices=session_choices(rows), value=_id_if_listed(rows, session_id)),
+            library.sessions: gr.update(
+                choices=session_choices(rows, self._workspace.library.session_sizes()),
+                value=_id_if_listed(rows, session_id),
+            ),
             library.empty: empty_html(search.strip(), len(rows)),
         }
 
@@ -150,32 +165,9 @@ class Handlers:
             return self._toast(str(error))
         return self._page(copy, "") | {self._panels.library.search: ""} | self._toast(copied_words(copy))
 
-    def ask_delete(self, session_id: str, search: str) -> Changes:
-        """Ask for confirmation before a deletion."""
-        row = find_session(self._workspace, session_id)
-        if row is None:
-            return self._page(None, search)
-        words = f"Delete “{escape(row.name)}” with its conversation and what was read? Your own files stay."
-        return self.close_forms() | {
-            self._panels.header.delete_form: gr.update(visible=True),
-            self._panels.header.delete_question: block(words, class_="question"),
-        }
-
-    def delete(self, session_id: str, search: str) -> Changes:
-        """Delete the open session and show the next one."""
-
-        def after() -> Changes:
-            rows = self._workspace.library.sessions()
-            return self._page(rows[0] if rows else None, search)
-
-        if self._workspace.active_job(session_id) is not None:
-            return self._toast("This session is at work; stop it first.") | self.close_forms()
-        return self._attempt(lambda: self._workspace.library.delete_session(session_id), after)
-
     def close_forms(self) -> Changes:
-        """Hide the rename and delete forms."""
-        header = self._panels.header
-        return {header.rename_form: gr.update(visible=False), header.delete_form: gr.update(visible=False)}
+        """Hide the form for a new name."""
+        return {self._panels.header.rename_form: gr.update(visible=False)}
 
     def follow(self, session_id: str, upload_target: str) -> Changes:
         """This window's upload has arrived: show the session that reads it. If another one is open, show a message.
@@ -190,22 +182,12 @@ class Handlers:
         return self._toast(f"What you dropped is being read in “{row.name}”.")
 
     def read_path(self, session_id: str, text: str) -> Changes:
-        """Read a folder or file of this computer by its path."""
-        text = text.strip().strip("'\"")
-        if not text:
-            return self._toast("Type the path of a folder or file on this computer.")
-        path = Path(text).expanduser()
-        if not path.is_absolute():
-            return self._toast(f"{text} is not a full path; it should begin with / or ~ or a drive.")
-
-        def submit() -> str:
-            row = session_for(self._workspace, session_id, path.name if path.is_dir() else path.stem)
-            return self._workspace.submit_read(row.id, [path])
-
-        changes = self._submit(submit)
-        if self._panels.job in changes:
-            changes[self._panels.reading.path] = ""
-        return changes
+        """Show what will be read of a folder or file of this computer, or of an address."""
+        try:
+            plan = plan_of_text(self._plans, session_id, text)
+        except SalaError as error:
+            return self._toast(str(error))
+        return {self._panels.reading.plan: plan_carrier(plan), self._panels.reading.path: ""}
 
     def continue_reading(self, session_id: str) -> Changes:
         """Continue an interrupted reading: the files that it was to read, and whatever is unread."""
@@ -221,38 +203,61 @@ class Handlers:
             return self._submit(lambda: self._workspace.submit_remove(session_id, removed))
         requested = request.paths if isinstance(request, ReadRequest) else ()
         paths = [path for path in map(Path, requested) if path.exists()]
-        return self._submit(lambda: self._workspace.submit_read(session_id, paths))
+        left_out = request.left_out if isinstance(request, ReadRequest) else None
+        return self._submit(lambda: self._workspace.submit_read(session_id, paths, left_out=left_out))
 
     def reread(self, session_id: str) -> Changes:
         """Read the session's stored tokens again with the loaded model."""
         return self._submit(lambda: self._workspace.submit_reread(session_id))
 
-    def ask(self, session_id: str, question: str) -> Changes:
-        """Ask a question. If it is refused, its text stays in the box."""
+    def ask(self, session_id: str, question: str, editing: str = "") -> Changes:
+        """Ask a question. If it is refused, its text stays in the box.
+
+        Args:
+            session_id: the open session.
+            question: its text.
+            editing: id of the turn in whose place it is asked; '' for a new turn.
+        """
         question = question.strip()
         if not question:
             return self._no_change()
+        if find_session(self._workspace, session_id) is None:
+            return self._toast("Choose a session, or give it something to read first. Your question stays in the box.")
         active = running_job(self._workspace, session_id)
-        if active is not None:
-            activity = "reading" if active.kind in READING_KINDS else "answering"
-            return self._toast(f"Still {activity}. Ask again when it is done, or press Stop.")
+        if active is not None and active.kind not in READING_KINDS:
+            return self._toast("Still answering. Ask again when it is done, or press Stop.")
 
         def submit() -> str:
             row = session_for(self._workspace, session_id, question[:60])
-            return self._workspace.submit_ask(row.id, question, changes=self._settings().changes)
+            settings, version = self._settings().changes, editing or None
+            return self._workspace.submit_ask(row.id, question, changes=settings, instead_of=version)
 
         changes = self._submit(submit)
         if self._panels.job in changes:
-            changes[self._panels.box.question] = ""
+            changes |= {self._panels.box.question: "", self._panels.turns.editing: ""}
         return changes
 
-    def stop(self, session_id: str, job_id: str) -> Changes:
-        """Stop the job that runs in the open session. Its work so far is kept."""
+    def stop(self, session_id: str, job_id: str, typed: str = "") -> Changes:
+        """Stop the job that runs in the open session. Its work so far is kept.
+
+        A question of which nothing was written yet leaves nothing behind: it goes back into the box. typed: what is in
+        the box.
+        """
         job = running_job(self._workspace, session_id, job_id)
+        stopping = gr.update(value="Stopping", interactive=False)
+        changes: Changes = {self._panels.box.stop: stopping}
         if job is not None:
             self._workspace.stop(job.id)
-        stopping = gr.update(value="Stopping", interactive=False)
-        return {self._panels.box.stop: stopping, self._panels.reading.stop: stopping}
+            if isinstance(job.request, AskRequest) and not (job.text or job.thinking or typed.strip()):
+                changes[self._panels.box.question] = job.request.question
+        return changes
+
+    def stop_reading(self, session_id: str) -> Changes:
+        """Stop the reading of the open session. What it has read is kept."""
+        job = self._workspace.active_reading(session_id)
+        if job is not None:
+            self._workspace.stop(job.id)
+        return {self._panels.reading.stop: gr.update(value="Stopping", interactive=False)}
 
     def _submit(self, submit: Callable[[], str]) -> Changes:
         """Start a job. The change of the control `job` calls `watch`, which renders the page; this returns at once."""
@@ -288,7 +293,8 @@ class Handlers:
         rows = self._workspace.library.sessions(search.strip() or None)
         info = self._workspace.model_info()
         view = session_view(self._workspace, row) if row is not None else None
-        changes = render_page(self._panels, info, rows, view, self._sources, search.strip(), self._settings())
+        sizes = self._workspace.library.session_sizes()
+        changes = render_page(self._panels, info, rows, sizes, view, search.strip(), self._settings())
         session_id, job_id = changes[self._panels.session], changes[self._panels.job]
         return changes | {self._panels.stamp: stamp(self._workspace, session_id, job_id, search)}
 

@@ -10,7 +10,7 @@ from app.page.markup import block, escape, tag
 if TYPE_CHECKING:
     from sala_core.session.workspace import Meter, ModelInfo
 
-REAL_MODEL = "openbmb/MiniCPM-SALA"
+_SAVED = "Each opening from disk: what this machine takes to read as many tokens, less what opening took"
 
 
 def meter_html(meter: Meter, *, at_work: bool = False) -> str:
@@ -24,25 +24,34 @@ def meter_html(meter: Meter, *, at_work: bool = False) -> str:
             "p",
             tag("strong", wording.short_count(meter.tokens_read)),
             " tokens read",
-            tag("span", f"{wording.short_count(meter.tokens_free)} free"),
+            tag("span", f"of {wording.short_count(whole)}"),
             class_="meter-line",
         ),
         f'<meter min="0" max="{max(whole, 1)}" value="{meter.tokens_read}" aria-label="Tokens read"></meter>',
     ]
     if meter.tokens_pending and not at_work:
         rows.append(tag("p", f"{wording.count(meter.tokens_pending)} tokens wait to be read", class_="meter-note"))
+    used = meter.used
+    counts = (
+        ("Documents", used.documents),
+        ("Conversation", used.conversation),
+        ("Thinking", used.thinking),
+        ("Free", meter.tokens_free),
+    )
     sizes = (
         ("Memory", meter.process_bytes),
-        ("Session", meter.state_bytes),
+        ("Session on disk", meter.state_bytes),
         ("Library", meter.library_bytes),
     )
-    rows.append(
-        tag(
-            "dl",
-            *(tag("div", tag("dt", name), tag("dd", wording.size(num_bytes))) for name, num_bytes in sizes),
-        )
-    )
+    rows.append(_facts([(name, wording.short_count(number)) for name, number in counts], "meter-tokens"))
+    rows.append(_facts([(name, wording.size(num_bytes)) for name, num_bytes in sizes], "meter-bytes"))
+    if saved := wording.saved_reading(meter.saved_s):
+        rows.append(tag("p", saved, title=_SAVED, class_="meter-saved"))
     return block(*rows, class_="meter")
+
+
+def _facts(facts: list[tuple[str, str]], class_: str) -> str:
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_=class_)
 
 
 def model_html(info: ModelInfo) -> str:
@@ -73,22 +82,9 @@ def banner_html(info: ModelInfo) -> str:
     note = block(tag("p", escape(info.device_note)), class_="banner") if info.device_note else ""
     if not info.is_demonstration:
         return note
-    steps = tag(
-        "ol",
-        tag("li", "Download it once: ", tag("code", f"python3 launch.py download {REAL_MODEL}")),
-        tag("li", "Start with it: ", tag("code", f"python3 launch.py --model {REAL_MODEL}")),
-    )
+    choose = tag("button", "Choose a larger model", type="button", class_="open-models")
+    words = "It finds and quotes sentences of your documents; it does not summarize or reason. "
     return note + block(
-        tag(
-            "details",
-            tag(
-                "summary",
-                tag("strong", "This is a small demonstration model. "),
-                "It shows how reading and evidence work; its answers are often wrong. ",
-                tag("span", "How to get the real one", class_="banner-more"),
-            ),
-            tag("p", f"The full model is {REAL_MODEL} (9 billion parameters, 19 GB)."),
-            steps,
-        ),
+        tag("p", tag("strong", "This is a small demonstration model. "), words, choose),
         class_="banner",
     )

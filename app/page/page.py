@@ -14,6 +14,7 @@ from app.page.panels import Panels, build_panels
 from app.page.theme import page_options
 
 if TYPE_CHECKING:
+    from app.page.reading_plan.plans import Plans
     from sala_core.session.workspace import Workspace
 
 __all__ = ["build_page", "page_options"]
@@ -21,11 +22,14 @@ __all__ = ["build_page", "page_options"]
 QUEUE_POLL_S = 0.5
 
 
-def build_page(workspace: Workspace) -> gr.Blocks:
-    """Build the page over `workspace`, for `gr.mount_gradio_app(app, page, path, **page_options())`."""
+def build_page(workspace: Workspace, plans: Plans | None = None) -> gr.Blocks:
+    """Build the page over `workspace`, for `gr.mount_gradio_app(app, page, path, **page_options())`.
+
+    plans: of readings, shared with the server's routes; None for its own.
+    """
     with gr.Blocks(title="Sala", analytics_enabled=False, fill_width=True) as page:
         panels = build_panels()
-        Wiring(panels, Handlers(workspace, panels)).connect(page)
+        Wiring(panels, Handlers(workspace, panels, plans)).connect(page)
     page.queue(api_open=False)
     # Nothing is ever queued, but Gradio polls its queue 1,000 times a second, which takes 6% of a core from the model.
     page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = QUEUE_POLL_S
@@ -70,33 +74,33 @@ class Wiring:
         self._on([header.rename.click], handlers.ask_name, self._here)
         self._on([header.save_name.click, header.new_name.submit], handlers.rename, [*self._here, header.new_name])
         self._on([header.fork.click], handlers.fork, self._here, trigger_mode="once")
-        self._on([header.delete.click], handlers.ask_delete, self._here)
-        self._on([header.confirm_delete.click], handlers.delete, self._here)
-        self._on([header.keep_name.click, header.keep.click], handlers.close_forms, [])
+        self._on([header.keep_name.click], handlers.close_forms, [])
+        sessions, panel = handlers.sessions, self._panels.sessions
+        self._on([panel.open.change], sessions.open, [panel.open, self._panels.library.search])
+        self._on([panel.pin.click], sessions.pin, self._here)
+        self._on([header.delete.click], sessions.delete, self._here, trigger_mode="once")
+        self._on([panel.own_model.click], sessions.use_own_model, [self._panels.session], trigger_mode="once")
 
     def _connect_reading(self) -> None:
         panels, handlers = self._panels, self._handlers
         reading = panels.reading
         self._on([reading.upload_target.change], handlers.follow, [panels.session, reading.upload_target])
         self._on([reading.read_path.click, reading.path.submit], handlers.read_path, [panels.session, reading.path])
-        self._on([reading.stop.click], handlers.stop, [panels.session, panels.job])
+        self._on([reading.stop.click], handlers.stop_reading, [panels.session])
         self._on([panels.continue_reading.click], handlers.continue_reading, [panels.session])
         self._on([panels.reread.click], handlers.reread, [panels.session])
 
     def _connect_talk(self) -> None:
         panels, handlers = self._panels, self._handlers
         box = panels.box
-        self._on([box.send.click, box.question.submit], handlers.ask, [panels.session, box.question])
-        self._on([box.stop.click], handlers.stop, [panels.session, panels.job])
+        asked: list[Component] = [panels.session, box.question, panels.turns.editing]
+        self._on([box.send.click, box.question.submit], handlers.ask, asked)
+        self._on([box.stop.click], handlers.stop, [panels.session, panels.job, box.question])
+        target: list[Component] = [panels.session, panels.turns.action, panels.library.search]
+        self._on([panels.turns.action.change], handlers.turns.act, target)
 
     def _connect_forms(self) -> None:
-        panels, settings, space = self._panels, self._handlers.settings, self._handlers.space
-        form: list[Component] = [*panels.settings.inputs]
-        saves = [panels.settings.save.click, *(field.submit for field in panels.settings.fields)]
-        self._on([panels.box.settings.click], settings.open, [])
-        self._on(saves, settings.save, form)
-        self._on([panels.settings.reset.click], settings.reset, [])
-        self._on([panels.settings.close.click], settings.close, [])
+        panels, space = self._panels, self._handlers.space
         self._on([panels.free_space.click], space.open, [])
         self._on([panels.space.choice.input], space.choose, [panels.space.choice], trigger_mode="always_last")
         self._on([panels.space.free.click], space.free, [*self._here, panels.space.choice], trigger_mode="once")
@@ -106,7 +110,7 @@ class Wiring:
     def _connect_sources(self) -> None:
         panels, sources = self._panels, self._handlers.sources
         target: list[Component] = [panels.session, panels.remove.target]
-        self._on([panels.remove.target.change], sources.ask, target)
+        self._on([panels.remove.target.change], sources.press, target)
         self._on([panels.remove.confirm.click], sources.remove, target, trigger_mode="once")
         self._on([panels.remove.keep.click], sources.close, [])
         self._on([panels.reading.watch.input], sources.watch, [panels.session, panels.reading.watch])

@@ -1,4 +1,4 @@
-"""The page's layout: the controls of the three columns."""
+"""The controls of the page, each built in its region."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import Any
 import gradio as gr
 from gradio.blocks import Block
 
-from app.page import answer_settings, conversation, reading, session_list, space
+from app.page import conversation, reading, session_list, space
+from app.page.layout import regions
+from app.page.sessions import panel as sessions_panel
+from app.page.sessions.panel import SessionsPanel
+from app.page.source_viewer import panel as source_viewer
+from app.page.turns import panel as turns_panel
+from app.page.turns.panel import TurnsPanel
 
 IDLE_TICK_S = 1.0
 ASK_TICK_S = 0.08
@@ -18,21 +24,18 @@ READ_TICK_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """The open session's name, and the forms to change or delete it."""
+    """The open session's name, what can be done with it, and the form to change its name."""
 
     title: gr.Markdown
     actions: gr.Row
     rename: gr.Button
+    pin: gr.Button
     fork: gr.Button
     delete: gr.Button
     rename_form: gr.Row
     new_name: gr.Textbox
     save_name: gr.Button
     keep_name: gr.Button
-    delete_form: gr.Row
-    delete_question: gr.Markdown
-    confirm_delete: gr.Button
-    keep: gr.Button
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +69,13 @@ class Panels:
     free_space: gr.Button
     model: gr.Markdown
     header: Header
+    sessions: SessionsPanel
     space: space.SpacePanel
     banner: gr.Markdown
     notice: gr.Markdown
     continue_reading: gr.Button
     reread: gr.Button
     talk: conversation.Conversation
-    settings: answer_settings.SettingsPanel
     box: conversation.QuestionBox
     settings_note: gr.Markdown
     reading: reading.ReadingPanel
@@ -81,6 +84,7 @@ class Panels:
     cost: gr.Markdown
     documents: gr.Markdown
     remove: RemoveForm
+    turns: TurnsPanel
 
     def outputs(self) -> list[Block]:
         """Every control, for events that may change any of them."""
@@ -110,14 +114,23 @@ def build_panels() -> Panels:
     clock = gr.Timer(IDLE_TICK_S)
     pulse = gr.Timer(ASK_TICK_S, active=False)
     toast = gr.Markdown("", elem_id="toast", latex_delimiters=[])
-    with gr.Row(elem_id="frame"):
-        with gr.Column(elem_id="nav", min_width=0):
+    open_target, undo = sessions_panel.build_hidden()
+    turns = turns_panel.build()
+    with regions.frame():
+        with regions.banner():
+            gr.Markdown(session_list.brand_html(), elem_id="brand", latex_delimiters=[])
+            model = gr.Markdown("", elem_id="model", latex_delimiters=[])
+            with regions.bar_actions():
+                gr.Button("Models", size="sm", scale=0, min_width=0, elem_id="open-models")
+                gr.Button("Settings", size="sm", scale=0, min_width=0, elem_id="settings")
+                gr.Button("Keyboard", size="sm", scale=0, min_width=0, elem_id="show-keys")
+        with regions.navigation():
             library_panel = session_list.build()
             with gr.Column(elem_id="nav-foot"):
                 meter = gr.Markdown("", elem_id="meter", latex_delimiters=[])
                 free_space = gr.Button("Free space", size="sm", visible=False, elem_id="free-space")
-                model = gr.Markdown("", elem_id="model", latex_delimiters=[])
-        with gr.Column(elem_id="main", min_width=0):
+                gr.Button("Bin", size="sm", min_width=0, elem_id="open-bin")
+        with regions.conversation():
             header = _build_header()
             space_panel = space.build()
             banner = gr.Markdown("", elem_id="banner", latex_delimiters=[])
@@ -126,16 +139,21 @@ def build_panels() -> Panels:
                 notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
                 continue_reading = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
                 reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
-            settings = answer_settings.build()
+                own_model = sessions_panel.build_own_model()
             box = conversation.build_question_box()
             settings_note = gr.Markdown("", elem_id="settings-note", latex_delimiters=[])
-        with gr.Column(elem_id="side", min_width=0):
-            reading_panel = reading.build()
-            evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
-            evidence = gr.Markdown("", elem_id="evidence", latex_delimiters=[])
-            cost = gr.Markdown("", elem_id="cost", latex_delimiters=[])
-            remove = _build_remove_form()
-            documents = gr.Markdown("", elem_id="documents", latex_delimiters=[])
+        regions.tabs()
+        with regions.complementary():
+            with regions.side_panel("evidence"):
+                evidence_heading = gr.Markdown("## Evidence", visible=False, elem_classes="panel-heading")
+                evidence = gr.Markdown("", elem_id="evidence", latex_delimiters=[])
+                cost = gr.Markdown("", elem_id="cost", latex_delimiters=[])
+            with regions.side_panel("source"):
+                source_viewer.build()
+            with regions.side_panel("sources"):
+                reading_panel = reading.build()
+                remove = _build_remove_form()
+                documents = gr.Markdown("", elem_id="documents", latex_delimiters=[])
     return Panels(
         session=session,
         job=job,
@@ -148,18 +166,19 @@ def build_panels() -> Panels:
         free_space=free_space,
         model=model,
         header=header,
+        sessions=SessionsPanel(open=open_target, undo=undo, pin=header.pin, own_model=own_model),
         space=space_panel,
         banner=banner,
         notice=notice,
         continue_reading=continue_reading,
         reread=reread,
         talk=talk,
-        settings=settings,
         box=box,
         settings_note=settings_note,
         reading=reading_panel,
         documents=documents,
         remove=remove,
+        turns=turns,
         evidence_heading=evidence_heading,
         evidence=evidence,
         cost=cost,
@@ -180,28 +199,23 @@ def _build_header() -> Header:
         title = gr.Markdown("", elem_id="title", latex_delimiters=[])
         with gr.Row(elem_id="session-actions", visible=False) as actions:
             rename = gr.Button("Rename", size="sm", scale=0, min_width=0, elem_id="rename")
+            pin = sessions_panel.build_pin()
             fork = gr.Button("Fork", size="sm", scale=0, min_width=0, elem_id="fork")
+            gr.Button("Export", size="sm", scale=0, min_width=0, elem_id="open-export")
             delete = gr.Button("Delete", size="sm", scale=0, min_width=0, elem_id="delete")
     with gr.Row(elem_id="rename-form", elem_classes="form-row", visible=False) as rename_form:
         new_name = gr.Textbox(label="New name", show_label=False, container=False, max_length=120, elem_id="new-name")
         save_name = gr.Button("Save", variant="primary", size="sm", scale=0, min_width=72, elem_id="save-name")
         keep_name = gr.Button("Cancel", size="sm", scale=0, min_width=72)
-    with gr.Row(elem_id="delete-form", elem_classes="form-row", visible=False) as delete_form:
-        delete_question = gr.Markdown("", latex_delimiters=[])
-        confirm_delete = gr.Button("Delete", variant="stop", size="sm", scale=0, min_width=72, elem_id="confirm-delete")
-        keep = gr.Button("Keep", size="sm", scale=0, min_width=72)
     return Header(
         title=title,
         actions=actions,
         rename=rename,
+        pin=pin,
         fork=fork,
         delete=delete,
         rename_form=rename_form,
         new_name=new_name,
         save_name=save_name,
         keep_name=keep_name,
-        delete_form=delete_form,
-        delete_question=delete_question,
-        confirm_delete=confirm_delete,
-        keep=keep,
     )

@@ -10,12 +10,13 @@ import gradio as gr
 
 from app import wording
 from app.page.markup import block, escape, tag
+from app.page.turns.queue_words import waiting_words
 from sala_core.events import ReadPhase, ReadPlan, ReadProgress, ReadReceipt
 
 if TYPE_CHECKING:
     from app.page.view import SessionView
     from sala_core.session.workspace import JobView
-    from sala_core.store.rows import DocumentRow, JobRow, SourceRow
+    from sala_core.store.rows import JobRow, SourceRow
 
 MAX_LISTED = 200
 MAX_UNFOLDED = 3
@@ -35,6 +36,7 @@ class ReadingPanel:
     """
 
     upload_target: gr.Textbox
+    plan: gr.Markdown
     path: gr.Textbox
     read_path: gr.Button
     watch: gr.Checkbox
@@ -52,8 +54,8 @@ def build() -> ReadingPanel:
     gr.Button("Choose a folder", size="sm", elem_id="choose-folder")
     with gr.Row(elem_id="path-row"):
         path = gr.Textbox(
-            placeholder="/path/to/a/folder",
-            label="Path of a folder or file",
+            placeholder="/path/to/a/folder or https://…",
+            label="Path of a folder or file, or an address",
             show_label=False,
             container=False,
             elem_id="path",
@@ -63,12 +65,14 @@ def build() -> ReadingPanel:
         False, label="Watch this folder", container=False, interactive=True, visible=False, elem_id="watch-folder"
     )
     watch_note = gr.Markdown("", elem_id="watch-note", latex_delimiters=[])
+    plan = gr.Markdown("", elem_id="plan", latex_delimiters=[])
     gr.Markdown("", elem_id="upload", latex_delimiters=[])
     progress = gr.Markdown("", elem_id="progress", latex_delimiters=[])
     stop = gr.Button("Stop reading", size="sm", visible=False, elem_id="stop-reading")
     receipt = gr.Markdown("", elem_id="receipt", latex_delimiters=[])
     return ReadingPanel(
         upload_target=upload_target,
+        plan=plan,
         path=path,
         read_path=read_path,
         watch=watch,
@@ -83,7 +87,9 @@ def progress_html(job: JobView) -> str:
     """The running reading: phase, file, a bar, tokens, speed and time left."""
     progress = job.progress
     if job.status == "queued" or not isinstance(progress, ReadProgress):
-        return block(tag("p", "Waiting for the model", class_="phase"), "<progress></progress>", class_="progress")
+        is_behind = job.waiting is not None and job.waiting.place > 1
+        words = waiting_words(job.waiting) if is_behind else "Waiting for the model"
+        return block(tag("p", words, class_="phase"), "<progress></progress>", class_="progress")
     done, total = progress.tokens_done, progress.tokens_total
     is_counted = bool(total) and progress.phase != "preparing"
     bar = f'<progress max="{total}" value="{done}"></progress>' if is_counted else "<progress></progress>"
@@ -98,6 +104,7 @@ def progress_html(job: JobView) -> str:
         bar,
         tag("p", escape(progress.file), class_="progress-file"),
         tag("p", escape(" · ".join(facts)), class_="progress-facts"),
+        "" if job.is_own else tag("p", "Read by a command, which can stop it.", class_="progress-facts"),
         class_="progress",
     )
 
@@ -162,29 +169,6 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> list[str]:
     return [tag("details", tag("summary", title), tag("ul", *items), class_="listing", **unfolded)]
 
 
-def documents_html(documents: Sequence[DocumentRow], sources: Sequence[SourceRow] = ()) -> str:
-    """The session's documents, in the order in which they were read. page.js adds a button to remove each one.
-
-    sources: the files that they came from.
-    """
-    if not documents:
-        return ""
-    files = {source.content_hash: source for source in sources}
-    items = [
-        tag(
-            "li",
-            tag("span", escape(row.name), class_="doc"),
-            tag("span", _document_facts(row, files.get(row.content_hash)), class_="reason"),
-            class_=f"source id-{row.id}",
-        )
-        for row in documents[:MAX_LISTED]
-    ]
-    if len(documents) > MAX_LISTED:
-        items.append(tag("li", f"and {wording.count(len(documents) - MAX_LISTED)} more", class_="hint"))
-    head = tag("h3", f"Read in this session <span>{len(documents)}</span>")
-    return block(head, tag("ul", *items), class_="documents")
-
-
 def watch_update(view: SessionView | None) -> dict[str, Any]:
     """The switch "Watch this folder": there for a session that was read from a folder of this computer."""
     return gr.update(visible=view is not None and bool(view.watchable), value=view is not None and view.is_watched)
@@ -195,13 +179,3 @@ def watch_note_html(sources: Sequence[SourceRow], note: str) -> str:
     if not note and any(source.is_upload for source in sources):
         note = "Browsers do not tell where dropped files are: drop a changed file again, or read it by its path."
     return block(tag("p", escape(note)), class_="hint") if note else ""
-
-
-def _document_facts(row: DocumentRow, source: SourceRow | None) -> str:
-    facts = [wording.plural(row.num_pages, "page")] if row.num_pages else []
-    facts.append(f"{wording.short_count(row.num_tokens)} tokens")
-    if source is not None and source.num_changes:
-        facts.append("replaced" if source.num_changes == 1 else f"replaced {wording.count(source.num_changes)} times")
-    if source is not None and source.status in ("gone", "unreadable"):
-        facts.append("its file is gone" if source.status == "gone" else "its file cannot be opened")
-    return " · ".join(facts)

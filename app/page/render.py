@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from app.page import answer_settings, conversation, evidence, meter, reading, session_list
+from app.page.earlier.window import earlier_button, num_folded
 from app.page.markup import carrier, escape, tag
 from app.page.panels import ASK_TICK_S, READ_TICK_S, Panels
-from app.page.view import SessionView, Sources, notice_html
+from app.page.sessions.panel import panel_changes
+from app.page.sources.source_list import sources_html
+from app.page.view import SessionView, notice_html
 from sala_core.store.rows import READING_KINDS
 
 if TYPE_CHECKING:
@@ -24,8 +28,8 @@ def render_page(
     panels: Panels,
     info: ModelInfo,
     rows: list[SessionRow],
+    sizes: Mapping[str, int],
     view: SessionView | None,
-    sources: Sources,
     search: str,
     settings: answer_settings.AnswerSettings,
 ) -> Changes:
@@ -35,8 +39,8 @@ def render_page(
         panels: the page's controls.
         info: the model.
         rows: the sessions to list.
+        sizes: bytes of their saved states, by id.
         view: the open session; None for none.
-        sources: texts of documents, for the evidence.
         search: what `rows` were searched for.
         settings: the user's answer settings.
     """
@@ -47,10 +51,15 @@ def render_page(
         panels.session: row.id if row is not None else "",
         panels.job: active.id if active is not None else "",
         panels.pulse: _pulse(active),
-        panels.library.sessions: gr.update(choices=session_list.session_choices(rows), value=chosen),
+        panels.library.sessions: gr.update(choices=session_list.session_choices(rows, sizes), value=chosen),
         panels.library.empty: session_list.empty_html(search, len(rows)),
         panels.header.title: session_list.title_html(row),
         panels.header.actions: gr.update(visible=row is not None),
+        **panel_changes(
+            panels.sessions,
+            pinned=row is not None and row.pinned,
+            has_own_model=view is not None and active is None and bool(view.refusal) and view.row.model != info.name,
+        ),
         panels.banner: meter.banner_html(info),
         panels.free_space: gr.update(visible=view is not None),
         panels.settings_note: answer_settings.note_html(settings),
@@ -59,10 +68,10 @@ def render_page(
     }
     changes |= render_idle(panels)
     if active is not None:
-        changes |= render_job(panels, active)
+        changes |= render_job(panels, active, view.reading if view is not None else None)
     changes |= _render_notice(panels, view)
     changes |= _render_talk(panels, view)
-    return changes | _render_side(panels, view, sources)
+    return changes | _render_side(panels, view)
 
 
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
@@ -79,31 +88,43 @@ def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
 def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
     talk, box = panels.talk, panels.box
     active = view.active.kind if view is not None and view.active is not None else ""
+    turns = {turn.answer_id: turn for turn in view.turns} if view is not None else {}
+    before = view.pending_turn if view is not None else ""
+    is_asked = active == "ask" and view is not None and view.active is not None and view.active.is_own
     messages = view.messages if view is not None else []
+    folded = num_folded(len(messages))
     pending = view.pending_question if view is not None else ""
     documents = len(view.documents) if view is not None else 0
     is_read = view is None or view.row.position >= view.row.num_tokens
     changes: Changes = {
         talk.welcome: conversation.welcome_html(documents, len(messages), active, is_read=is_read),
-        talk.history: carrier(conversation.history_html(messages, pending, view.outdated if view is not None else {})),
-        box.send: gr.update(visible=active != "ask"),
-        box.stop: gr.update(visible=active == "ask", value="Stop", interactive=True),
+        talk.history: carrier(
+            earlier_button(folded)
+            + conversation.history_html(
+                messages[folded:], pending, view.outdated if view is not None else {}, turns, before
+            )
+        ),
+        box.send: gr.update(visible=not is_asked),
+        box.stop: gr.update(visible=is_asked, value="Stop", interactive=True),
     }
     return changes
 
 
-def _render_side(panels: Panels, view: SessionView | None, sources: Sources) -> Changes:
+def _render_side(panels: Panels, view: SessionView | None) -> Changes:
     side = panels.reading
-    is_reading = view is not None and view.active is not None and view.active.kind in READING_KINDS
+    is_reading = view is not None and view.reading is not None
+    is_own = view is not None and view.reading is not None and view.reading.is_own
     answers = [message for message in view.messages if message.role == "assistant"] if view is not None else []
     passages, cost = "", ""
     if view is not None and answers:
-        passages = evidence.evidence_html(answers[-1].evidence, sources.text)
-        cost = conversation.cost_html(answers[-1].stats)
+        stats = answers[-1].stats
+        is_found = stats is not None and stats.confidence is not None
+        passages = evidence.evidence_html(answers[-1].evidence, answers[-1].id, is_found=is_found)
+        cost = conversation.cost_html(stats)
     changes: Changes = {
-        side.stop: gr.update(visible=is_reading, value="Stop reading", interactive=True),
+        side.stop: gr.update(visible=is_reading and is_own, value="Stop reading", interactive=True),
         side.receipt: reading.receipt_html(view.last_reading) if view is not None and not is_reading else "",
-        panels.documents: reading.documents_html(view.documents, view.sources) if view is not None else "",
+        panels.documents: sources_html(view.listed) if view is not None and view.listed is not None else "",
         side.watch: reading.watch_update(view),
         side.watch_note: reading.watch_note_html(view.sources, view.watch_note) if view is not None else "",
         panels.evidence: passages,
@@ -118,15 +139,21 @@ def _pulse(active: JobView | None) -> gr.Timer:
     return gr.Timer(READ_TICK_S if active is not None and active.kind in READING_KINDS else ASK_TICK_S, active=True)
 
 
-def render_job(panels: Panels, job: JobView) -> Changes:
-    """The controls that change while a job runs: the answer, or the progress of the reading."""
+def render_job(panels: Panels, job: JobView, reading_job: JobView | None = None) -> Changes:
+    """The controls that change while a job runs: the answer, or the progress of the reading.
+
+    reading_job: the reading that is suspended while `job`, a question, is answered; None for none.
+    """
     if job.kind in READING_KINDS:
         return {panels.reading.progress: reading.progress_html(job)}
     talk = panels.talk
-    return {
+    changes: Changes = {
         talk.live: carrier(conversation.live_html(job)),
         talk.status: conversation.live_status_html(job),
     }
+    if reading_job is not None:
+        changes[panels.reading.progress] = reading.progress_html(reading_job)
+    return changes
 
 
 def render_idle(panels: Panels) -> Changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,6 @@ class LibraryPanel:
 
 def build() -> LibraryPanel:
     """Lay out the left column's upper part."""
-    gr.Markdown(block(tag("span", "Sala", class_="wordmark"), class_="brand"), elem_id="brand")
     new = gr.Button("New session", elem_id="new-session", size="sm")
     search = gr.Textbox(
         placeholder="Search names and talk",
@@ -50,16 +49,28 @@ def build() -> LibraryPanel:
     return LibraryPanel(new=new, search=search, sessions=sessions, empty=empty)
 
 
-def session_choices(rows: Sequence[SessionRow]) -> list[tuple[str, str]]:
-    """(two-line label, id) of each session. The second line tells its contents and when it was last used."""
-    return [(f"{row.name}\n{_detail(row)}", row.id) for row in rows]
+def brand_html() -> str:
+    """The program's name."""
+    return block(tag("span", "Sala", class_="wordmark"), class_="brand")
 
 
-def _detail(row: SessionRow) -> str:
-    when = wording.ago(row.updated_at)
-    if not row.num_documents:
-        return f"{wording.plural(row.num_messages, 'message')} · {when}" if row.num_messages else f"empty · {when}"
-    return f"{wording.plural(row.num_documents, 'document')} · {when}"
+def session_choices(rows: Sequence[SessionRow], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """(two-line label, id) of each session. The second line tells its contents, its size, and when it was last used.
+
+    sizes: bytes of saved states, by session id.
+    """
+    return [(f"{row.name}\n{_detail(row, sizes.get(row.id, 0))}", row.id) for row in rows]
+
+
+def _detail(row: SessionRow, num_bytes: int) -> str:
+    facts = ["pinned"] if row.pinned else []
+    if row.num_documents:
+        facts.append(wording.plural(row.num_documents, "document"))
+    else:
+        facts.append(wording.plural(row.num_messages, "message") if row.num_messages else "empty")
+    if num_bytes:
+        facts.append(wording.size(num_bytes))
+    return " · ".join([*facts, wording.ago(row.updated_at)])
 
 
 def empty_html(search: str, num_sessions: int) -> str:

@@ -8,12 +8,30 @@ from typing import Any
 
 import gradio as gr
 
+from app.page.layout.regions import layout_script
 from sala_core.assets import ASSETS
 from sala_core.errors import SalaError
 
 _PAGE = ASSETS / "page"
-STYLES = ("page.css", "nav.css", "head.css", "talk.css", "text.css", "side.css", "narrow.css")
-SCRIPTS = ("page.js", "door.js", "talk.js", "found_files.js", "upload.js")
+STYLES = (
+    *("page.css", "layout.css", "nav.css", "head.css", "talk.css", "text.css"),
+    *("turns.css", "side.css", "source.css", "source_pages.css", "attention_map.css", "dialogs.css", "sessions.css"),
+    *("plan.css", "plan_tree.css", "questions.css", "narrow.css"),
+)
+SCRIPTS = (
+    *("layout.js", "keys.js", "announce.js", "page.js", "door.js", "talk.js", "turns.js"),
+    *(
+        "source_list.js",
+        "source_text.js",
+        "source_pages.js",
+        "attention_map.js",
+        "source_viewer.js",
+        "source_openers.js",
+    ),
+    *("found_files.js", "plan_tree.js", "reading_plan.js", "upload.js"),
+    *("dialogs.js", "sessions.js", "models.js", "settings.js", "first_run.js"),
+    *("questions.js", "earlier.js"),
+)
 _SANS = (
     "ui-sans-serif",
     "system-ui",
@@ -65,7 +83,7 @@ def formula_files() -> dict[str, str]:
 
 def page_options() -> dict[str, Any]:
     """Keyword arguments for `gr.mount_gradio_app`: look and limits. Everything that contacts other hosts is off."""
-    scripts = [f"window.salaFormulas = {json.dumps(formula_files())};"]
+    scripts = [f"window.salaFormulas = {json.dumps(formula_files())};", layout_script()]
     scripts += [(_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS]
     return {
         "theme": page_theme(),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from app.page.answer_settings import load_settings
 from app.page.markup import block, escape, tag
+from app.page.sources.source_list import SourceFacts
 from sala_core.errors import LibraryError
 from sala_core.store.rows import READING_KINDS, AskRequest
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView, Meter, Workspace
     from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow, SourceRow
+    from sala_core.store.turns.operations import TurnRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,20 @@ class SessionView:
     watch_note: str = ""
     outdated: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By message id, what answers refer to that is not in the session any more."""
+    reading: JobView | None = None
+    """The reading that is queued or running; `active` may be a question that is answered meanwhile."""
+    turns: list[TurnRow] = field(default_factory=list)
+    listed: SourceFacts | None = None
+    """What the list of sources is made of."""
+    is_unread: bool = False
+    """Whether a document is not read to its end. Turns that are to be read again are read with the next question."""
+
+    @property
+    def pending_turn(self) -> str:
+        """Id of the turn in whose place that question is asked; "" for a new turn."""
+        request = self.active.request if self.active is not None else None
+        version = request.instead_of if isinstance(request, AskRequest) and request.question else None
+        return next((turn.id for turn in self.turns if version in (turn.id, turn.answer_id)), "")
 
     @property
     def pending_question(self) -> str:
@@ -57,7 +72,7 @@ class SessionView:
             return False
         last = self.last
         is_cut_short = last is not None and last.kind in READING_KINDS and last.status in ("interrupted", "stopped")
-        return is_cut_short or (self.row.num_tokens > self.row.position and bool(self.documents))
+        return is_cut_short or self.is_unread
 
 
 def find_session(workspace: Workspace, name_or_id: str) -> SessionRow | None:
@@ -76,20 +91,35 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
     finished = [job for job in library.jobs(row.id) if job.status not in ("queued", "running")]
     readings = [job for job in finished if job.kind in READING_KINDS]
     active = workspace.active_job(row.id)
+    parts, documents, sources = library.parts(row.id), library.documents(row.id), library.sources(row.id)
+    waiting = workspace.readings.waiting(row.id)
+    listed = SourceFacts(
+        documents=documents,
+        parts=parts,
+        position=row.position,
+        sources=sources,
+        on_disk=workspace.on_disk.of(row.id),
+        waiting=[job for job in waiting if active is None or job.id != active.id],
+        last=readings[-1] if readings else None,
+    )
     return SessionView(
         row=row,
         messages=library.messages(row.id),
-        documents=library.documents(row.id),
+        documents=documents,
         meter=workspace.meter(row.id),
         active=active,
         last=finished[-1] if finished else None,
         last_reading=readings[-1] if readings else None,
         refusal=workspace.refusal(row.id),
-        sources=library.sources(row.id),
+        sources=sources,
+        listed=listed,
         watchable=workspace.watchers.folders(row.id),
         is_watched=workspace.watchers.is_on(row.id),
         watch_note=workspace.watchers.note(row.id),
         outdated=library.outdated_answers(row.id),
+        reading=workspace.active_reading(row.id) if active is not None else None,
+        turns=library.turns(row.id),
+        is_unread=any(part.document_id is not None and part.end > row.position for part in parts),
     )
 
 
@@ -114,12 +144,16 @@ def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> st
         search: the text in the search box.
     """
     rows = workspace.library.sessions()
-    facts = [(row.id, row.name, row.num_documents, row.num_messages, row.position == 0) for row in rows]
+    facts = [(row.id, row.name, row.pinned, row.num_documents, row.num_messages, row.position == 0) for row in rows]
+    turns = workspace.library.turns(session_id) if any(row.id == session_id for row in rows) else []
+    shown = [(turn.id, len(turn.versions)) for turn in turns]
     info = workspace.model_info()
     settings = load_settings(workspace.library.folder).changes
     model = (info.status, info.name, info.device_note, info.kernels)
     watching = (workspace.watchers.is_on(session_id), workspace.watchers.note(session_id)) if session_id else ()
-    seen = repr((facts, settings, model, watching, session_id, job_id, search.strip()))
+    waiting = [job.id for job in workspace.readings.waiting(session_id)] if turns or session_id else []
+    files = (waiting, workspace.on_disk.of(session_id))
+    seen = repr((facts, shown, settings, model, watching, files, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()
 
 
@@ -144,21 +178,3 @@ def notice_html(view: SessionView | None) -> str:
 
 def _notice(head: str, text: str, kind: str) -> str:
     return block(tag("strong", escape(head)), tag("span", escape(text)), class_=f"notice notice-{kind}")
-
-
-class Sources:
-    """Texts of stored documents by id. The last few stay in memory."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._text = lru_cache(maxsize=4)(self._load)
-
-    def _load(self, document_id: str) -> str:
-        return self._workspace.library.load_document(document_id).document.text
-
-    def text(self, document_id: str) -> str | None:
-        """The document's whole text, or None where the library cannot load it."""
-        try:
-            return self._text(document_id)
-        except LibraryError:
-            return None

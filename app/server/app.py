@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.grammar.parser import DEFAULT_PORT, Arguments
+from app.page.earlier.routes import earlier_router
+from app.page.first_run.routes import first_run_router
+from app.page.first_run.sample import make_sample
+from app.page.models.routes import models_router
 from app.page.page import build_page, page_options
+from app.page.question_lists.routes import questions_router
+from app.page.reading_plan.plans import Plans
+from app.page.sessions.routes import sessions_router
+from app.page.settings.routes import settings_router
+from app.page.settings.stored import load_program, save_program
 from app.server.connections import limit_log, limited_protocol
 from app.server.documents import documents_router
 from app.server.entrance import (
@@ -35,13 +45,15 @@ from app.server.entrance import (
 from app.server.guard import Guard
 from app.server.key import PageKey, library_key
 from app.server.native_window import show_window
+from app.server.plans_routes import plans_router
+from app.server.sources.routes import sources_router
 from app.server.uploads_routes import uploads_router
-from sala_core.errors import SalaError
+from sala_core.errors import LibraryError, SalaError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from sala_core.session.workspace import Workspace
+    from sala_core.session.workspace import ModelChoice, Workspace
 
 _GRACE_S = 2
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
@@ -70,9 +82,14 @@ def create_app(
     """
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     inner.include_router(documents_router(workspace))
-    inner.include_router(uploads_router(workspace))
+    plans = Plans(workspace)
+    inner.include_router(uploads_router(workspace, plans))
+    inner.include_router(plans_router(workspace, plans))
+    inner.include_router(sources_router(workspace))
+    for router in (models_router, settings_router, sessions_router, first_run_router, questions_router, earlier_router):
+        inner.include_router(router(workspace))
     options = page_options()
-    gr.mount_gradio_app(inner, page or build_page(workspace), path="/", **options)
+    gr.mount_gradio_app(inner, page or build_page(workspace, plans), path="/", **options)
     guard = Guard(
         inner,
         port=port,
@@ -96,7 +113,14 @@ def serve(arguments: Arguments, folder: Path) -> int:
         tempfile.TemporaryDirectory(prefix="sala-uploads-", ignore_cleanup_errors=True) as uploads,
         _QuietSignals() as signals,
         closing(
-            Workspace(folder, arguments.model, arguments.device, arguments.kv_kind, bos=arguments.bos_choice)
+            Workspace(
+                folder,
+                arguments.model,
+                arguments.device,
+                arguments.kv_kind,
+                bos=arguments.bos_choice,
+                kv_at_rest=arguments.kv_at_rest,
+            )
         ) as workspace,
     ):
         for notice in workspace.library.take_notices():
@@ -112,6 +136,8 @@ def serve(arguments: Arguments, folder: Path) -> int:
             on_opened=lambda name: remove_redirect(folder, name),
         )
         server = _Server(app, on_ready=lambda: _ready(arguments, folder, port, token))
+        workspace.on_switched = lambda choice: _keep_choice(arguments, folder, port, choice)
+        make_sample(workspace)
         try:
             if arguments.window:
                 server.run_beside(listener, lambda: show_window(address(port, token)))
@@ -122,6 +148,15 @@ def serve(arguments: Arguments, folder: Path) -> int:
         print("\nStopping", flush=True)
         signals.restore()
     return 0
+
+
+def _keep_choice(arguments: Arguments, folder: Path, port: int, choice: ModelChoice) -> None:
+    """Keep the model that was chosen on the page for later starts, and tell starts of today which one runs."""
+    with suppress(LibraryError):  # the model is loaded all the same
+        kept = load_program(folder)
+        save_program(folder, replace(kept, model=choice.model))
+        now = replace(arguments, model=choice.model, device=choice.device, kv=choice.kv)  # type: ignore[arg-type]
+        note_running(folder, port, settings_of(now))
 
 
 def listening_socket(port: int | None) -> socket.socket:

@@ -109,12 +109,13 @@ def forget_running(library: Path) -> None:
 
 def settings_of(arguments: Arguments) -> dict[str, object]:
     """What two starts must have in common to be served by one program."""
-    choice = (arguments.model, arguments.device, arguments.kv_kind, arguments.bos_choice)
-    return dict(zip(("model", "device", "kv", "bos"), map(str, choice), strict=True))
+    choice = (arguments.model, arguments.device, arguments.kv_kind, arguments.kv_at_rest, arguments.bos_choice)
+    return dict(zip(("model", "device", "kv", "kv_at_rest", "bos"), map(str, choice), strict=True))
 
 
 def enter_running(arguments: Arguments, library: Path) -> bool:
-    """Open a window of the program that runs already with this library; False if there is none with these settings.
+    """Open a window of the program that runs already with this library; False if there is none with the settings that
+    the command line names.
 
     The program proves that it has the library's key before it gets a token: another program may have its port.
     """
@@ -136,7 +137,8 @@ def _running_port(arguments: Arguments, library: Path, key: PageKey) -> int | No
     """Port of a program that runs with these settings; None if there is none."""
     for file in sorted((library / FOLDER).glob(_RUNNING.format("*"))):
         record = _record(file)
-        if record is None or record["settings"] != settings_of(arguments):
+        wanted = {name: value for name, value in settings_of(arguments).items() if name in arguments.given}
+        if record is None or not wanted.items() <= record["settings"].items():
             continue
         port = int(record["port"])
         if arguments.port in (None, port) and _is_alive(key, port):

@@ -1,4 +1,4 @@
-"""The uploads of browsers. Each has a private folder, until a reading takes the folder over."""
+"""The uploads of browsers. Each has a private folder, until a plan takes the folder over."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import wording
-from app.page.session_list import session_for
 from app.server.upload_tree import FILES, Listing, check_room, files_to_send, lay_out, parts_of
 from sala_core.errors import UploadError, UploadGoneError
 from sala_core.ingest import Limits
 
 if TYPE_CHECKING:
-    from sala_core.session.workspace import JobView, Workspace
+    from app.page.reading_plan.plan import Plan
+    from app.page.reading_plan.plans import Plans
+    from sala_core.session.workspace import Workspace
 
 MAX_UPLOADS = 16
 IDLE_S = 900.0
@@ -50,8 +51,8 @@ class Upload:
 class Uploads:
     """The uploads of one running program. Safe to call from any thread."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Workspace, plans: Plans) -> None:
+        self._workspace, self._plans = workspace, plans
         self._open: dict[str, Upload] = {}
 
     def begin(self, session_id: str, listing: Listing) -> Upload:
@@ -97,21 +98,18 @@ class Uploads:
         if upload is not None:
             shutil.rmtree(upload.area, ignore_errors=True)
 
-    def read(self, upload: Upload, unreadable: Sequence[int] = ()) -> JobView:
-        """Submit a reading of the received files. The reading owns the folder from then on.
+    def plan(self, upload: Upload, unreadable: Sequence[int] = ()) -> Plan:
+        """Plan a reading of the received files. The plan owns the folder from then on.
 
-        unreadable: indices of the files that the browser could not open. Raises UploadError if a file is missing;
-        SessionBusyError, after which the caller may try again.
+        unreadable: indices of the files that the browser could not open. Raises UploadError if a file is missing.
         """
         self._mark_unreadable(upload, unreadable)
         if upload.missing:
             raise UploadError(f"{wording.plural(len(upload.missing), 'file')} did not arrive; drop them again")
         paths = [upload.area / FILES / name for name in upload.listing.tops]
-        session = session_for(self._workspace, upload.session_id, paths[0].name if paths[0].is_dir() else paths[0].stem)
-        upload.session_id = session.id
-        job_id = self._workspace.submit_read(session.id, paths, owned_folder=upload.area)
+        plan = self._plans.of_upload(upload.session_id, upload.area, paths)
         self._forget(upload.id)
-        return self._workspace.job(job_id)
+        return plan
 
     def _mark_unreadable(self, upload: Upload, indices: Sequence[int]) -> None:
         for index in upload.missing.intersection(indices):

@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect
 from app.server.upload_body import Receiver
 from app.server.upload_tree import MAX_ENTRIES, Listing
 from app.server.uploads import IDLE_S, LOST_S, Uploads
-from sala_core.errors import DiskFullError, SalaError, SessionBusyError, UploadGoneError
+from sala_core.errors import DiskFullError, SalaError, UploadGoneError
 from sala_core.ingest.folders.safety import FOLDER_MARKS, REFUSED_FOLDER_SUFFIXES, REFUSED_FOLDERS
 
 if TYPE_CHECKING:
+    from app.page.reading_plan.plans import Plans
     from app.server.uploads import Upload
     from sala_core.session.workspace import Workspace
 
@@ -39,13 +40,10 @@ class ReadBody(BaseModel):
     unreadable: list[int] = Field(default=[], max_length=MAX_ENTRIES)
 
 
-def uploads_router(workspace: Workspace) -> APIRouter:
-    """Return the routes under /api/uploads: begin, send files, read, drop.
-
-    Reading answers 202 while another job of the session runs; the browser then tries again.
-    """
+def uploads_router(workspace: Workspace, plans: Plans) -> APIRouter:
+    """Return the routes under /api/uploads: begin, send files, plan their reading, drop."""
     router = APIRouter(prefix="/api/uploads")
-    uploads = Uploads(workspace)
+    uploads = Uploads(workspace, plans)
 
     @router.get("")
     def rules() -> dict[str, Any]:
@@ -84,12 +82,9 @@ def uploads_router(workspace: Workspace) -> APIRouter:
         try:
             upload = uploads.find(upload_id)
             uploads.wait(upload, IDLE_S)
-            job = uploads.read(upload, body.unreadable)
-        except SessionBusyError as error:
-            return JSONResponse({"detail": str(error)}, status_code=202)
+            return {"plan": uploads.plan(upload, body.unreadable).id}
         except SalaError as error:
             return _error_response(error)
-        return {"session": job.session_id, "job": job.id}
 
     @router.delete("/{upload_id}")
     def drop(upload_id: str) -> dict[str, str]:

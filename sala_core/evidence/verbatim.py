@@ -4,6 +4,7 @@ A small model finds a place more reliably than it spells it. The model decides w
 between the quotation marks is the documents'.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from sala_core.text.tokenizer import Tokenizer
 MARKS = {'"': '"', "“": "”", "«": "»", "„": "“"}
 """Opening quotation mark -> closing mark."""
 
+_LINE_BREAK = re.compile(r"(?<=[^\s\-\u2010\u00ad])[ \t]*\n(?=\S)")
+"""A line of prose that goes on in the next one. Indented lines are code; behind a hyphen a word may go on."""
 _MAX_CHARS = 600
 _MIN_CHARS = 3
 
@@ -71,7 +74,7 @@ class Quoting:
             self._is_open = True  # the model writes this quotation itself, up to the closing mark
             return []
         before = self._tokenizer.decode([opening])
-        quotation = self._remaining.pop(0).text + MARKS[before.strip()]
+        quotation = _LINE_BREAK.sub(" ", self._remaining.pop(0).text) + MARKS[before.strip()]
         ids = self._tokenizer.encode_content(before + quotation).tolist()
         # a tokenizer may merge the mark with the next characters; the mark is already emitted as a token of its own
         return ids[1:] if ids[0] == opening else self._tokenizer.encode_content(quotation).tolist()

@@ -58,20 +58,28 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A file or a whole folder that is not read. name: relative; path: absolute; reason: shown to the user."""
+    """A file or a whole folder that is not read. name: relative; path: absolute; reason: shown to the user.
+
+    is_failed: its format is known, and its text cannot be read. is_locked: a password would open it.
+    """
 
     name: str
     path: str
     reason: str
+    is_failed: bool = False
+    is_locked: bool = False
 
-    def to_json(self) -> dict[str, str]:
-        """Return the record as JSON types."""
-        return {"name": self.name, "path": self.path, "reason": self.reason}
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON types; `is_failed` and `is_locked` only where they are true."""
+        marks = {key: True for key in ("is_failed", "is_locked") if getattr(self, key)}
+        return {"name": self.name, "path": self.path, "reason": self.reason, **marks}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote. Missing keys become "", unknown ones are ignored."""
-        return cls(name=str(raw.get("name", "")), path=str(raw.get("path", "")), reason=str(raw.get("reason", "")))
+        name, path, reason = (str(raw.get(key, "")) for key in ("name", "path", "reason"))
+        is_failed, is_locked = (bool(raw.get(key, False)) for key in ("is_failed", "is_locked"))
+        return cls(name=name, path=path, reason=reason, is_failed=is_failed, is_locked=is_locked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 import os
 import stat
+from collections.abc import Callable
 
-from sala_core.errors import IngestError
+from sala_core.errors import IngestError, PasswordError
 from sala_core.ingest.document import Document, Limits
 from sala_core.ingest.folders.found import FoundFile, too_large
 from sala_core.ingest.folders.generated import generated_by_content, generated_by_name
@@ -15,14 +16,30 @@ from sala_core.ingest.parsers.result import Parsed
 from sala_core.ingest.parsers.structured.data_uris import without_data_uris
 from sala_core.ingest.sniff import HEAD_BYTES, Kind, has_text_between_nuls, identify, is_picture, is_utf16
 
+PasswordOf = Callable[[str], str | None]
+"""Name of an encrypted file -> its password; None if the user gives none."""
 
-def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Document:
+
+def no_password(name: str) -> None:
+    """The `PasswordOf` of a caller that knows no passwords."""
+
+
+def load_document(
+    file: FoundFile, parser: ParserProcess, limits: Limits, password_of: PasswordOf = no_password
+) -> Document:
     """Read, then decode or parse one file.
 
-    Raises IngestError with the reason why the file is not read, and ReadingStoppedError from the parser.
+    Args:
+        file: what to read.
+        parser: parses it, if its format has a parser.
+        limits: bounds on the file.
+        password_of: called for an encrypted file.
+
+    Raises IngestError with the reason why the file is not read, PasswordError for an encrypted one, and
+    ReadingStoppedError from the parser.
     """
     try:
-        kind, parsed = _read(file, parser, limits)
+        kind, parsed = _read(file, parser, limits, password_of)
     except OSError as error:
         raise IngestError(describe_os_error(error)) from error
     if not parsed.page_starts:
@@ -46,7 +63,7 @@ def load_document(file: FoundFile, parser: ParserProcess, limits: Limits) -> Doc
     )
 
 
-def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind, Parsed]:
+def _read(file: FoundFile, parser: ParserProcess, limits: Limits, password_of: PasswordOf) -> tuple[Kind, Parsed]:
     """The format of a file and its text. Raises IngestError, ReadingStoppedError, OSError."""
     if not file.is_wanted and (reason := generated_by_name(file.name)):
         raise IngestError(reason)
@@ -62,7 +79,7 @@ def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind,
     if file.num_bytes > limit:
         raise IngestError(too_large(file.num_bytes, limit))
     if kind.is_parsed:
-        return kind, parser.parse(file.path, kind)
+        return kind, _parse(file, kind, parser, password_of)
     data = read_regular(file.path, limit + 1)
     if len(data) > limit:
         raise IngestError(f"grew while it was read, over the limit of {limit / 2**20:,.1f} MiB")
@@ -70,3 +87,13 @@ def _read(file: FoundFile, parser: ParserProcess, limits: Limits) -> tuple[Kind,
         raise IngestError("binary, not text")
     text, warnings = decode_plain(data)
     return kind, Parsed(text=text, warnings=warnings)
+
+
+def _parse(file: FoundFile, kind: Kind, parser: ParserProcess, password_of: PasswordOf) -> Parsed:
+    try:
+        return parser.parse(file.path, kind)
+    except PasswordError:
+        password = password_of(file.name)
+        if password is None:
+            raise
+        return parser.parse(file.path, kind, password)

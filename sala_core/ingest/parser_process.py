@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from sala_core.errors import IngestError
+from sala_core.errors import PasswordError, UnreadableError
 from sala_core.ingest.document import Limits
 from sala_core.ingest.parsers.result import Parsed
 from sala_core.ingest.sniff import Kind
@@ -136,13 +136,15 @@ class ParserProcess:
             self._child.end()
             self._child = None
 
-    def parse(self, path: str, kind: Kind) -> Parsed:
+    def parse(self, path: str, kind: Kind, password: str | None = None) -> Parsed:
         """Return the text of one file.
 
-        Raises IngestError with the reason if the file cannot be read, takes too long or too much memory, or crashes
-        the child; ReadingStoppedError if `should_stop` returns True.
+        password: of an encrypted one; it goes to the child through its pipe, and nowhere else. Raises IngestError with
+        the reason if the file cannot be read, takes too long or too much memory, or crashes the child; PasswordError if
+        it is encrypted and the password is missing or wrong; ReadingStoppedError if `should_stop` returns True.
         """
-        header, text = self._exchange(path, {"kind": kind.value})
+        request: dict[str, str | int] = {"kind": kind.value}
+        header, text = self._exchange(path, request if password is None else request | {"password": password})
         page_starts = tuple(int(start) for start in header["page_starts"])
         return Parsed(text=text.decode(), page_starts=page_starts, warnings=tuple(header["warnings"]))
 
@@ -174,9 +176,9 @@ class ParserProcess:
                 if child.num_files > 1 and "target" not in request:
                     # earlier files may be the cause, by what they left in memory: retry in a new child
                     continue
-                raise IngestError(self._end_reason(header))
+                raise UnreadableError(self._end_reason(header))
             if error := header.get("error"):
-                raise IngestError(str(error))
+                raise (PasswordError if header.get("is_locked") else UnreadableError)(str(error))
             return header, text
 
     def _end_reason(self, header: dict[str, Any]) -> str:
@@ -218,7 +220,7 @@ class ParserProcess:
             if time.monotonic() > deadline:
                 self.close()
                 self._budget.waste(num_bytes, time.monotonic() - started)
-                raise IngestError(f"reading it took more than {max_s:g} s, the limit for a file of its size")
+                raise UnreadableError(f"reading it took more than {max_s:g} s, the limit for a file of its size")
             if child.num_bytes() > limits.max_parse_memory_bytes:
                 return {"is_dead": True, "memory": True}, b""
 

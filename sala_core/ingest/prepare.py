@@ -4,14 +4,14 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from sala_core.errors import IngestError
+from sala_core.errors import IngestError, PasswordError, UnreadableError
 from sala_core.ingest.document import TREE_MEDIA_TYPE, Document, EncodedDocument, Limits, SkippedFile
 from sala_core.ingest.encode import ContentEncoder, encode_document
 from sala_core.ingest.folders.choice import FileChoice
 from sala_core.ingest.folders.found import FoundFile, printable
 from sala_core.ingest.folders.tree import FileTree
 from sala_core.ingest.folders.walk import DEFAULT_CHOICE, Entry, find
-from sala_core.ingest.load import load_document
+from sala_core.ingest.load import PasswordOf, load_document, no_password
 from sala_core.ingest.parser_process import ParserProcess, ReadingStoppedError
 from sala_core.stopping import never
 
@@ -23,6 +23,8 @@ def prepare(
     should_stop: Callable[[], bool] = never,
     choice: FileChoice = DEFAULT_CHOICE,
     choose: Callable[[FoundFile], FoundFile | None] | None = None,
+    password_of: PasswordOf = no_password,
+    is_sole_file_skipped: bool = False,
 ) -> Iterator[EncodedDocument | SkippedFile]:
     """Yield every file below `paths`, encoded, or the reason why it is skipped. The order is that of `walk`.
 
@@ -38,12 +40,16 @@ def prepare(
         choice: what the user wants read, or left out.
         choose: called for each file before it is opened; returns it, perhaps under another name, or None to pass over
             it without a word. None reads all files.
+        password_of: called for each encrypted file that a password opens.
+        is_sole_file_skipped: yield the reason why the only path is not read, if it is a file, and raise nothing later.
     """
     limits = limits or Limits()
     parser = ParserProcess(limits, should_stop)
     files = find(paths, limits, choice, parser=parser)
-    prepared = _prepare(files if choose is None else _chosen(files, choose), parser, tokenizer, limits, should_stop)
-    return _sole_file(prepared, paths[0]) if len(paths) == 1 and not paths[0].is_dir() else prepared
+    wanted = files if choose is None else _chosen(files, choose)
+    prepared = _prepare(wanted, parser, tokenizer, limits, should_stop, password_of)
+    is_sole_file = len(paths) == 1 and not paths[0].is_dir() and not is_sole_file_skipped
+    return _sole_file(prepared, paths[0]) if is_sole_file else prepared
 
 
 def _prepare(
@@ -52,6 +58,7 @@ def _prepare(
     tokenizer: ContentEncoder,
     limits: Limits,
     should_stop: Callable[[], bool],
+    password_of: PasswordOf,
 ) -> Iterator[EncodedDocument | SkippedFile]:
     with parser, contextlib.suppress(ReadingStoppedError):
         for file in files:
@@ -61,11 +68,20 @@ def _prepare(
                 yield file
                 continue
             try:
-                document = _tree(file) if isinstance(file, FileTree) else load_document(file, parser, limits)
+                if isinstance(file, FileTree):
+                    document = _tree(file)
+                else:
+                    document = load_document(file, parser, limits, password_of)
                 yield encode_document(document, tokenizer, should_stop, limits.max_file_tokens)
             except IngestError as error:
                 path = "" if isinstance(file, FileTree) else file.known_path
-                yield SkippedFile(name=file.name, path=path, reason=str(error))
+                yield SkippedFile(
+                    name=file.name,
+                    path=path,
+                    reason=str(error),
+                    is_failed=isinstance(error, UnreadableError),
+                    is_locked=isinstance(error, PasswordError),
+                )
 
 
 def _chosen(files: Iterator[Entry], choose: Callable[[FoundFile], FoundFile | None]) -> Iterator[Entry]:
@@ -81,7 +97,8 @@ def _sole_file(
     """What is prepared, but IngestError instead of a skipped file if the one chosen file itself is not read."""
     for item in prepared:
         if isinstance(item, SkippedFile) and item.name == printable(path.name):
-            raise IngestError(f"{item.name} is not read: {item.reason}")
+            kind = PasswordError if item.is_locked else IngestError
+            raise kind(f"{item.name} is not read: {item.reason}")
         yield item
 
 

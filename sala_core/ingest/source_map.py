@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sala_core.ingest.document import SHEET_MEDIA_TYPES, TABLE_MEDIA_TYPE
-from sala_core.ingest.folded import FoldedText
+from sala_core.ingest.folded import FoldedText, find_by_word
 from sala_core.ingest.rows import TableRows, sheet_header, table_rows
 
 _BLOCK_CHARS = 1 << 20
@@ -56,6 +56,11 @@ class SourceMap:
     def num_chars(self) -> int:
         """Number of characters of the text."""
         return len(self._text)
+
+    @property
+    def line_starts(self) -> NDArray[np.int64]:
+        """Character offset of each line, int64 [lines]; the first is 0."""
+        return self._line_starts
 
     def place(self, first_token: int, last_token: int) -> Place:
         """Return the place of the tokens `first_token` to `last_token` (inclusive) of the body.
@@ -115,7 +120,7 @@ class SourceMap:
         The search ignores differences in white space, quotation marks, dashes and ligatures. It also finds words
         that are hyphenated at the end of a line.
         """
-        span = self._folded.find(quotation)
+        span = find_by_word(self._text, quotation) or self._folded.find(quotation)
         if span is None and self._has_divided_words:
             span = self._joined.find(quotation)
         return self.place_of_chars(*span) if span else None

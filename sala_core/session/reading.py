@@ -18,9 +18,12 @@ from sala_core.ingest import (
     encode_document,
     prepare,
 )
+from sala_core.ingest.folders.choice import LEFT_OUT
+from sala_core.ingest.load import PasswordOf, no_password
 from sala_core.session.context import SessionContext
 from sala_core.session.folders.new_stream import STABLE_TOKENS, Cost, Part, arrange, cost
 from sala_core.session.folders.survey import Survey
+from sala_core.session.planning.timing import catch_up
 from sala_core.session.text_mending import load_text
 from sala_core.store import DocumentRow, PartDraft, PartRow
 from sala_core.store.states import StateStore
@@ -36,6 +39,8 @@ class ReadOrder:
 
     paths: files and folders to read. remove: ids of documents to take out. drop_gone: take out texts whose files are
     not there any more. limits: bounds on the files; None for the defaults. choice: which files of a folder are wanted.
+    is_chosen: the user has seen all files and chosen among them, so those that were once taken out are read again.
+    password_of: called for encrypted files.
     """
 
     paths: tuple[Path, ...] = ()
@@ -43,6 +48,8 @@ class ReadOrder:
     drop_gone: bool = False
     limits: Limits | None = None
     choice: FileChoice = field(default_factory=FileChoice)
+    is_chosen: bool = False
+    password_of: PasswordOf = no_password
 
 
 class Reading:
@@ -59,6 +66,7 @@ class Reading:
             order.paths,
             uploads=context.library.folder / "uploads",
             is_whole=context.library.is_whole_document,
+            take_up=order.is_chosen,
         )
         self._drafts: dict[str, PartDraft] = {}
         self._names: dict[str, str] = {}
@@ -73,6 +81,7 @@ class Reading:
         """
         context, started = self._context, time.monotonic()
         yield from self._prepare(should_stop)
+        self._parts = context.library.parts(context.session_id)  # questions may have been answered meanwhile
         tokens_read = tokens_reused = 0
         prepared, plan, is_declined = not should_stop(), ReadPlan(), False
         parts = self._new_parts() if prepared else []
@@ -83,8 +92,11 @@ class Reading:
             is_declined = approve is not None and not approve(plan)
             if not is_declined:
                 self._change(parts, price)
-                yield from context.state.catch_up(should_stop)
+                yield from catch_up(context, should_stop)
                 tokens_read, tokens_reused = context.state.tokens_read, context.state.tokens_reused
+                while not should_stop() and context.row.position < context.row.num_tokens:
+                    yield from catch_up(context, should_stop)  # turns of questions that were answered meanwhile
+                    tokens_read += context.state.tokens_read
         row = context.row
         yield ReadReceipt(
             files=self._files,
@@ -114,11 +126,17 @@ class Reading:
         while again and not should_stop():
             tokenizer = self._context.engine.tokenizer
             for item in prepare(
-                order.paths, tokenizer, self._limits(), should_stop, choice=order.choice, choose=survey.choose
+                order.paths,
+                tokenizer,
+                self._limits(),
+                should_stop,
+                choice=order.choice,
+                choose=survey.choose,
+                password_of=order.password_of,
             ):
                 if isinstance(item, SkippedFile):
                     if survey.attempt == 1:
-                        self._skipped.append(item)
+                        self._skip(item)
                 elif survey.attempt == 1 or item.document.path:
                     yield from self._add(item)
             again = survey.begin_retry()
@@ -126,6 +144,11 @@ class Reading:
             survey.finish(self._skipped, drop_gone=order.drop_gone)
             known = {row.content_hash: row for row in self._documents}
             self._count([known[content_hash] for content_hash in survey.unchanged if content_hash in known])
+
+    def _skip(self, item: SkippedFile) -> None:
+        self._skipped.append(item)
+        if item.reason == LEFT_OUT:
+            self._survey.leave_out(item.name, item.path)
 
     def _limits(self) -> Limits:
         """The order's limits. One of several files that does not fit into memory is skipped; the others are read."""
@@ -228,7 +251,7 @@ class Reading:
 
     def _cost(self, parts: Sequence[Part]) -> Cost:
         context, engine = self._context, self._context.engine
-        store = StateStore(context.library, engine.fingerprint)
+        store = StateStore(context.library, context.row.fingerprint)
         return cost(context.library, store, context.row, parts, chunk_tokens=engine.chunk_tokens)
 
     def _plan(self, price: Cost) -> ReadPlan:
@@ -280,7 +303,7 @@ def retokenized_parts(context: SessionContext) -> list[PartDraft]:
     """The session's whole stream, made again from texts and messages by the tokenizer of the context's engine."""
     library, writer, tokenizer = context.library, context.writer, context.engine.tokenizer
     messages = {row.id: row for row in library.messages(context.session_id)}
-    parts = [writer.system()]
+    parts = [writer.system(context.row.system_prompt)]
     for part in library.parts(context.session_id):
         if part.document_id is not None:
             document = encode_document(load_text(context, part.document_id).document, tokenizer)

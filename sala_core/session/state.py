@@ -2,9 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 from torch import Tensor
@@ -14,10 +15,10 @@ from sala_core.engine.memory_budget import HEADROOM_TOKENS, check_budget
 from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import CorruptStateError, StateError, StateMismatchError
 from sala_core.events import ReadPhase, ReadProgress
-from sala_core.model.state import SalaState
+from sala_core.model.state import Mark, SalaState
 from sala_core.session.known_states import last_snapshot, snapshot_before
-from sala_core.session.read_ahead import read_ahead
 from sala_core.session.segment_writer import SegmentWriter
+from sala_core.session.stored_rows.restore import StoredRows
 from sala_core.session.stream import FileFinder, document_spans, is_fixed, segment_ends
 from sala_core.store import Library, PartRow, SessionRow
 from sala_core.store.states import StateStore
@@ -29,25 +30,32 @@ class SessionState:
     """The model state of one session, in memory and on disk. The caller holds the session's lock.
 
     `state` is None until it is needed, and whenever it may differ from the checkpoint at the session's head.
-    tokens_read, tokens_reused, load_s: of the last `catch_up`. tokens_shared: those of the reused ones that only
-    another session had read, `shared_with`. warnings: damage that was found on disk, and repaired by reading again.
+    tokens_read, tokens_reused, load_s, read_s: of the last `catch_up`. document_tokens_read: those of documents among
+    the tokens read. tokens_shared: those of the reused ones that only another session had read, `shared_with`.
+    warnings: damage that was found on disk, and repaired by reading again.
     """
 
     def __init__(self, library: Library, engine: Engine, session_id: str) -> None:
         self._library = library
         self._engine = engine
         self._session_id = session_id
-        self._store = StateStore(library, engine.fingerprint)
+        self._rows = StoredRows(library, engine, engine.fingerprint)
         self._writer = SegmentWriter(engine.model.device)
         self._head: str | None = None
         self.state: SalaState | None = None
         self._drafts: DraftIndex | None = None
+        self._failure: BaseException | None = None
         self.tokens_read = 0
+        self.document_tokens_read = 0
         self.tokens_reused = 0
         self.tokens_shared = 0
         self.shared_with = ""
-        self.load_s = 0.0
+        self.load_s = self.read_s = 0.0
         self.warnings: list[str] = []
+
+    @property
+    def _store(self) -> StateStore:
+        return self._rows.store
 
     def drafts(self) -> DraftIndex:
         """An index over the tokens of the state in memory. A caller that advances the state also extends the index."""
@@ -61,6 +69,28 @@ class SessionState:
         self.settle()
         self.state = self._drafts = None
 
+    def pause(self) -> Mark:
+        """Remember the state while `catch_up` is suspended between two chunks, so that a question can be answered.
+
+        After `Mark.rewind` and `resume` the reading goes on as if there had been none. Raises as `finish_writes`.
+        """
+        assert self.state is not None
+        self.finish_writes()
+        return self.state.mark()
+
+    def finish_writes(self) -> None:
+        """Wait until all writes have ended, while `catch_up` is suspended: the model is about to decode.
+
+        Raises the error of a failed write; `catch_up` then ends with it too.
+        """
+        self._failure = self._failure or self._writer.settle()
+        if self._failure is not None:
+            raise self._failure
+
+    def resume(self) -> None:
+        """Forget what `drafts` knows of the answer that was given meanwhile."""
+        self._drafts = None
+
     def settle(self) -> None:
         """Wait until all writes have ended. What could not be saved is not in the library, and is read again."""
         self._writer.settle()
@@ -72,7 +102,7 @@ class SessionState:
         check_budget(self._engine, total, state=self.state)
         _reserve(self.state, total)
 
-    def catch_up(self, should_stop: Callable[[], bool]) -> Iterator[ReadProgress]:
+    def catch_up(self, should_stop: Callable[[], bool]) -> Generator[ReadProgress, None, None]:
         """Bring the state to the end of the stream: restore what is stored, prefill the rest, save every segment.
 
         On a GPU, segments are written while the next ones are prefilled; all are on disk when this ends. It ends early
@@ -80,12 +110,14 @@ class SessionState:
         DiskFullError, MemoryBudgetError; the session's head is then the last saved segment.
         """
         row = self._library.session(self._session_id)
+        if row.fingerprint != self._store.fingerprint:  # it was read in another format at rest than new sessions are
+            self._rows = StoredRows(self._library, self._engine, row.fingerprint)
         parts = self._library.parts(row.id)
         files = FileFinder(document_spans(parts, self._library.documents(row.id)))
         meter = _Meter(files, row.num_tokens)
         started = time.monotonic()
-        self.tokens_read = self.tokens_shared = 0
-        self.shared_with = ""
+        self.tokens_read = self.document_tokens_read = self.tokens_shared = 0
+        self.shared_with, self._failure = "", None
         row = self._go_back(row, parts)
         if self._head != row.head:
             self._rewind(row)
@@ -104,11 +136,13 @@ class SessionState:
                 ids = self._library.token_ids(row.id, start, end)
                 for done, _ in self._engine.read(self.state, ids):
                     yield meter.progress("reading", start + done)
+                    if self._failure is not None:
+                        raise self._failure
                     if start + done < end and should_stop():
                         self._writer.flush()
                         return
                 self.save_run(start, ids, keep=keep)
-                self.tokens_read += end - start
+                self._count(parts, start, end)
                 if end < row.num_tokens and should_stop():
                     self._writer.flush()
                     return
@@ -117,6 +151,57 @@ class SessionState:
         finally:
             if not complete:
                 self.forget()
+
+    def go_back_to(self, position: int) -> Iterator[ReadProgress]:
+        """Take the state in memory back to an earlier place of the stream; the session's head stays where it is.
+
+        The nearest snapshot before the place is restored, and the tokens between are prefilled. For use after
+        `catch_up`, to whose counts this adds. What is saved afterwards is a branch of the stream.
+        Raises StateError, DiskFullError, MemoryBudgetError.
+        """
+        assert self.state is not None
+        parts = self._library.parts(self._session_id)
+        files = FileFinder(document_spans(parts, self._library.documents(self._session_id)))
+        meter = _Meter(files, position)
+        self.settle()
+        self._drafts = None
+        fixed = partial(is_fixed, parts, chunk_tokens=self._engine.chunk_tokens)
+        self._restore_before(position, fixed)
+        self.tokens_reused = self.state.position
+        meter.begin(self.state.position)
+        for end, keep in self._segment_ends(parts, self.state.position, position):
+            start = self.state.position
+            ids = self._library.token_ids(self._session_id, start, end)
+            for done, _ in self._engine.read(self.state, ids):
+                yield meter.progress("reading", start + done)
+            self.save_run(start, ids, keep=keep, commit=False)
+            self._count(parts, start, end)
+
+    def _restore_before(self, position: int, fixed: Callable[[int], bool]) -> None:
+        """Restore the last usable snapshot of the present chain that ends at `position` or before, at a fixed place."""
+        assert self.state is not None
+        while True:
+            name, end = snapshot_before(self._store, self._head, position, fixed)
+            try:
+                if name is None:
+                    self.state.clear()
+                else:
+                    snapshot = self._store.load_snapshot(name)
+                    self.state.set_position(end)
+                    with _as_damage(name):
+                        self.state.restore_snapshot(snapshot, end)
+            except StateError as error:
+                self.warnings.append(f"{error}; an earlier one is used")
+                position = end - 1
+                continue
+            self._head = name
+            return
+
+    def _count(self, parts: Sequence[PartRow], start: int, end: int) -> None:
+        """Count the tokens start ... end - 1 as read."""
+        self.tokens_read += end - start
+        documents = (part for part in parts if part.document_id is not None)
+        self.document_tokens_read += sum(max(0, min(end, part.end) - max(start, part.start)) for part in documents)
 
     def save_run(self, start: int, ids: np.ndarray, *, keep: bool, commit: bool = True) -> tuple[str, int]:
         """Queue the storing of one checkpoint: the state's tokens from `start` to its end.
@@ -136,7 +221,7 @@ class SessionState:
         end = self.state.position
         parent, self._head = self._head, self._store.name(self._head, ids)
         save = partial(self._save, self._head, parent, start, ids, keep=keep, commit=commit)
-        self._writer.put(self.state.segment(start, end), self.state.snapshot(), save)
+        self._writer.put(self._rows.take(self.state, start, end), self.state.snapshot(), save)
         if not commit or self._engine.model.device.type != "cuda":
             self._writer.flush()  # prefill is slow on a CPU: a crash loses one segment at most
         return self._head, end
@@ -176,12 +261,11 @@ class SessionState:
             reading = name or ""
             try:
                 chain = self._store.chain(name) if name else []
-                for checkpoint, loading in read_ahead(chain, lambda row: self._store.load_segment(row.name)):
-                    reading = checkpoint.name
-                    segment = loading.result()
-                    with _as_damage(checkpoint.name):
-                        state.append_segment(segment, checkpoint.end)
-                    yield meter.progress("restoring", checkpoint.end)
+                ends = iter([checkpoint.end for checkpoint in chain])
+                for reading, arrive in self._rows.restore(state, chain):
+                    with _as_damage(reading):
+                        arrive()
+                    yield meter.progress("restoring", next(ends))
                 if name:
                     snapshot = self._store.load_snapshot(name)
                     with _as_damage(name):
@@ -230,10 +314,14 @@ class SessionState:
                 self._head = None
                 return
             if state is not None and self._head is not None and row.head is not None:
-                chain = {each.name: each.end for each in self._store.chain(self._head)}
-                if chain.get(row.head) == row.position <= state.position:
+                ours, theirs = self._store.chain(self._head), self._store.chain(row.head)
+                same = sum(1 for _ in takewhile(lambda pair: pair[0].name == pair[1].name, zip(ours, theirs)))  # noqa: B905
+                common = theirs[same - 1].end if same else 0
+                if theirs[-1].end == row.position and 0 < common <= state.position:
                     snapshot = self._store.load_snapshot(row.head)
-                    state.set_position(row.position)
+                    state.set_position(common)
+                    for _, arrive in self._rows.restore(state, theirs[same:]):  # of another branch of the conversation
+                        arrive()
                     state.restore_snapshot(snapshot, row.position)
                     self._head = row.head
                     return

@@ -27,9 +27,9 @@ class StreamWriter:
         self.tokenizer = tokenizer
         self._chat = chat
 
-    def system(self) -> PartDraft:
-        """The system message, with which every stream begins."""
-        return PartDraft(kind="system", token_ids=self._chat.message("system", self._content(SYSTEM_PROMPT)))
+    def system(self, prompt: str = "") -> PartDraft:
+        """The system message, with which every stream begins. prompt: the session's own; "" for the program's."""
+        return PartDraft(kind="system", token_ids=self._chat.message("system", self._content(prompt or SYSTEM_PROMPT)))
 
     def document(self, encoded: EncodedDocument, document_id: str) -> PartDraft:
         """A document as one user message: a header with its name, then its text."""
@@ -38,6 +38,11 @@ class StreamWriter:
         )
         ids = np.concatenate([head, encoded.token_ids, self._chat.message_suffix("user")])
         return PartDraft(kind="document", token_ids=ids, document_id=document_id, body_start=len(head))
+
+    def num_around(self, name: str) -> int:
+        """How many tokens `document` puts around the text of a document with this name."""
+        affixes = len(self._chat.message_prefix("user")) + len(self._chat.message_suffix("user"))
+        return affixes + len(self._content(document_header(name)))
 
     def question(self, text: str, message_id: str, *, think: bool | None = None) -> PartDraft:
         """A question, up to where the answer begins. think, and errors: as `ChatLayout.generation_prompt` takes it."""
@@ -82,9 +87,9 @@ def segment_ends(
     """Where checkpoints end while tokens start ... end - 1 are prefilled, and whether each keeps its snapshot.
 
     Checkpoints end at the fixed places of the stream (`is_fixed`), and at `end`. Snapshots are kept at `end`, at the
-    last fixed place before it, from which a later reading goes on, at the ends of large documents, at multiples of
-    SNAPSHOT_TOKENS, and at the last checkpoint before the documents that have changed before: they are the most likely
-    to change again.
+    last fixed place before it, from which a later reading goes on, at the ends of large documents, where turns begin
+    and end, because each can be asked again, at multiples of SNAPSHOT_TOKENS, and at the last checkpoint before the
+    documents that have changed before: they are the most likely to change again.
 
     Args:
         parts: the session's stream.
@@ -93,14 +98,14 @@ def segment_ends(
         first_changed: where the first document begins that was changed and read again; None if there is none.
     """
     books = {part.end for part in parts if _is_book(part)}
-    places = books | _turn_bounds(parts)
+    places = books | (turns := _turn_bounds(parts))
     segment = max(SEGMENT_TOKENS, chunk_tokens)
     grid = range((start // segment + 1) * segment, end + 1, segment)
     fixed = {*grid, *(at for at in places if start < at <= end)}
     ends = sorted({*fixed, end} - {start})
     stable = max((at for at in ends if at <= (first_changed or 0)), default=end)
     kept = {end, stable, max(fixed, default=end)}
-    return [(at, at in kept or at in books or at % SNAPSHOT_TOKENS == 0) for at in ends]
+    return [(at, at in kept or at in books or at in turns or at % SNAPSHOT_TOKENS == 0) for at in ends]
 
 
 def is_fixed(parts: Sequence[PartRow], position: int, *, chunk_tokens: int = CHUNK_TOKENS) -> bool:

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from itertools import takewhile
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from sala_core.engine.sampling import SamplingParams
 from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import CorruptStateError
 from sala_core.events import Answer, Evidence, PromptProgress
+from sala_core.evidence.attention_cells import attention_cells
+from sala_core.evidence.finding import DocumentFinder, FoundAnswer, SearchedDocument
 from sala_core.evidence.places import DocumentSpan, find_evidence
 from sala_core.evidence.verbatim import Quoting
 from sala_core.evidence.verify import verify_quotations
@@ -33,21 +36,41 @@ _CACHED_SOURCE_MAPS = 32
 class Turn:
     """A question and its answer, for one use. The session's state is at the end of its stream."""
 
-    def __init__(self, context: SessionContext, question: str, sampling: SamplingParams | None) -> None:
-        """sampling: None for the model's defaults."""
+    def __init__(
+        self,
+        context: SessionContext,
+        question: str,
+        sampling: SamplingParams | None,
+        *,
+        instead_of: str | None = None,
+        num_tokens: int | None = None,
+    ) -> None:
+        """Prepare the turn.
+
+        Args:
+            context: the session.
+            question: its text.
+            sampling: None for the model's defaults.
+            instead_of: id of the turn of which this is another version; the state is where that one begins.
+            num_tokens: of the session's stream, for a turn while a reading goes on: the state is somewhere before that,
+                and is the same afterwards. The turn is stored behind all documents. None for any other turn.
+        """
         self._context = context
+        self._instead_of = instead_of
+        self._num_tokens = num_tokens
         self._message = MessageDraft(role="user", text=question)
         self._sampling = sampling or context.engine.sampling_defaults
         self._prompt = context.writer.question(question, self._message.id, think=self._sampling.think)
         self._start = _state_of(context).position
         self._trace = AttentionTrace()
+        self._found: FoundAnswer | None = None
 
     @cached_property
     def _sources(self) -> "_Sources":
-        return _Sources(self._context)
+        return _Sources(self._context, self._start)
 
     def run(self, should_stop: Callable[[], bool]) -> Generator[PromptProgress | Token | Answer, None, bool]:
-        """Stream the answer and save the turn. Returns False if the question was not prefilled to its end.
+        """Stream the answer and save the turn. Returns False if it was stopped before a word was written.
 
         Nothing is saved then, nor if the generator is closed early; the state in memory is further than the library.
         """
@@ -64,7 +87,7 @@ class Turn:
             if not isinstance(event, Finished):
                 yield event
         decoded.ended = time.monotonic()
-        if _state_of(context).position < self._start + prompt_tokens:
+        if _state_of(context).position < self._start + prompt_tokens or decoded.is_void:
             return False
         answer_id = new_id()
         answer = self._answer(decoded)
@@ -78,6 +101,8 @@ class Turn:
         self, drafts: DraftIndex, should_stop: Callable[[], bool]
     ) -> Iterator[PromptProgress | Token | Finished]:
         """The engine's events. drafts: all tokens up to the end of the question; the answer's are added to it."""
+        if self._sampling.finds:
+            return self._find(drafts, should_stop)
         state, engine = _state_of(self._context), self._context.engine
         blocks = quoting = None
         if self._sampling.verbatim:
@@ -94,6 +119,36 @@ class Turn:
             drafts=drafts,
             quoting=quoting,
         )
+
+    def _find(self, drafts: DraftIndex, should_stop: Callable[[], bool]) -> Iterator[PromptProgress | Token | Finished]:
+        """The events of a model that only finds: it reads the question and the answer, and decodes nothing."""
+        context, state = self._context, _state_of(self._context)
+        engine, prompt = context.engine, self._prompt.token_ids
+        blocks = engine.look_up(state, self._message.text, self._trace)
+        finder = DocumentFinder(self._sources.searched())
+        self._found = found = finder.answer(self._message.text, before=self._turn_before())
+        for done, _ in engine.read(state, prompt, blocks=blocks):
+            yield PromptProgress(tokens_done=done, tokens_total=len(prompt))
+            if should_stop():
+                return
+        text, ids = found.text, engine.tokenizer.encode_content(found.text).tolist()
+        is_whole = len(ids) <= self._sampling.max_tokens
+        if not is_whole:
+            text = engine.tokenizer.decode(ids[: self._sampling.max_tokens])
+            text = text[: text.rfind(" ")] if " " in text else text
+            ids = engine.tokenizer.encode_content(text).tolist()
+        for _ in engine.read(state, ids):
+            pass
+        drafts.extend(ids)
+        for i, each in enumerate(ids):
+            yield Token(id=each, text="" if i else text, thinking=False)
+        yield Finished(reason="stop" if is_whole else "length", ids=tuple(ids))
+
+    def _turn_before(self) -> str:
+        """The question before this one, "" if there is none."""
+        messages = self._context.library.messages(self._context.session_id)
+        before = takewhile(lambda message: message.id != self._instead_of, messages)
+        return next((message.text for message in reversed(list(before)) if message.role == "user"), "")
 
     def _drop_copies(self, decoded: "_Decoded", before: Mark) -> None:
         """Read the turn again without the copies at its end, so that later turns do not take up the loop.
@@ -129,8 +184,11 @@ class Turn:
         context, spans, source_map = self._context, self._sources.spans, self._sources.source_map
         content, end = decoded.content, decoded.end
         text = content.without_copies(end.repeated_chars if end else 0).strip()
-        evidence = find_evidence(self._trace, spans, self._start, context.engine.model.layout, source_map)
-        quotations = verify_quotations(text, _by_evidence(spans, evidence), source_map)
+        if self._found is not None:
+            evidence, quotations = self._found.evidence, self._found.quotations
+        else:
+            evidence = find_evidence(self._trace, spans, self._start, context.engine.model.layout, source_map)
+            quotations = verify_quotations(text, _by_evidence(spans, evidence), source_map)
         shown = {item.document_id for item in evidence} | {item.document_id for item in quotations}
         return Answer(
             text=text,
@@ -141,7 +199,7 @@ class Turn:
             tokens_read=context.state.tokens_read + len(self._prompt.token_ids),
             tokens_generated=len(decoded.ids),
             seconds_load=context.state.load_s,
-            seconds_prefill=(decoded.first or decoded.ended) - decoded.started,
+            seconds_prefill=context.state.read_s + (decoded.first or decoded.ended) - decoded.started,
             seconds_decode=decoded.ended - (decoded.first or decoded.ended),
             finish_reason=end.reason if end else "stopped",
             model=context.engine.name,
@@ -151,10 +209,17 @@ class Turn:
             tokens_thinking=decoded.tokens_thinking,
             seconds_thinking=content.thinking_s,
             thinking_end=end.thinking_end if end else "open" if content.is_thinking else "",
+            document_tokens_read=context.state.document_tokens_read if self._instead_of else None,
+            read_so_far=None if self._num_tokens is None else (self._start, self._num_tokens),
+            confidence=self._found.confidence if self._found is not None else None,
+            attention_map=attention_cells(self._trace, spans, self._start, context.engine.model.layout),
         )
 
     def _save(self, part: PartDraft, answer: Answer, answer_id: str) -> None:
-        """Store the state, then commit both messages and their tokens in one transaction."""
+        """Store the state, then commit both messages and their tokens in one transaction.
+
+        A turn during a reading is only appended to the stream: the reading prefills it once all documents are read.
+        """
         message = MessageDraft(
             id=answer_id,
             role="assistant",
@@ -165,9 +230,14 @@ class Turn:
             stats=answer.stats,
         )
         parts, context = [self._prompt, part], self._context
+        if self._num_tokens is not None:
+            context.library.append_turn(context.session_id, parts, [self._message, message])
+            return
         ids = np.concatenate([each.token_ids for each in parts])
         name, end = context.state.save_run(self._start, ids, keep=True, commit=False)
-        context.library.commit_turn(context.session_id, parts, [self._message, message], name, end)
+        context.library.commit_turn(
+            context.session_id, parts, [self._message, message], name, end, instead_of=self._instead_of
+        )
 
 
 def _state_of(context: SessionContext) -> SalaState:
@@ -179,11 +249,25 @@ def _state_of(context: SessionContext) -> SalaState:
 class _Sources:
     """The documents of a session: where they stand in the stream, and their source maps."""
 
-    def __init__(self, context: SessionContext) -> None:
+    def __init__(self, context: SessionContext, end: int) -> None:
+        """end: how many tokens are read."""
         self._context = context
         library, session_id = context.library, context.session_id
-        self.spans = document_spans(library.parts(session_id), library.documents(session_id))
+        spans = document_spans(library.parts(session_id), library.documents(session_id))
+        self.spans = [replace(span, end=min(span.end, end)) for span in spans if span.start < end]
         self.source_map: Callable[[str], SourceMap | None] = lru_cache(_CACHED_SOURCE_MAPS)(self._load)
+
+    def searched(self) -> list[SearchedDocument]:
+        """The documents, each as far as it is read."""
+        return [
+            SearchedDocument(
+                document_id=span.document_id,
+                name=span.name,
+                num_tokens=span.end - span.start,
+                lines=partial(self.source_map, span.document_id),
+            )
+            for span in self.spans
+        ]
 
     def _load(self, document_id: str) -> SourceMap | None:
         """A document's source map; None, and a warning, where its stored text is damaged."""
@@ -209,6 +293,11 @@ class _Decoded:
     tokens_thinking: int = 0
     end: Finished | None = None
     """None where the answer was stopped."""
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it was stopped before anything was written: there is nothing to keep."""
+        return self.end is None and not self.content.text.strip() and not self.content.thinking.strip()
 
     def add(self, event: PromptProgress | Token | Finished) -> None:
         """Take in an event of `Engine.generate`."""

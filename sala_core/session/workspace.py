@@ -2,8 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -13,22 +13,30 @@ import psutil
 from sala_core.disk.files import new_id
 from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import MAX_TOKENS, tokens_that_fit
+from sala_core.engine.release_memory import release_memory
 from sala_core.engine.sampling import SamplingParams
-from sala_core.errors import IngestError, LibraryError, ModelError, SalaError, SessionBusyError
-from sala_core.events import DeviceNote, KernelProgress, LoadEvent, ReadReceipt
-from sala_core.model.checkpoint import EMBEDDED
-from sala_core.model.state import KvKind
+from sala_core.errors import LibraryError, ModelError, SalaError, SessionBusyError
+from sala_core.events import DeviceNote, KernelProgress, LoadEvent
+from sala_core.model.checkpoint import EMBEDDED, resolve_model
+from sala_core.model.fingerprint import KvAtRest
+from sala_core.model.state import KvKind, SalaState
+from sala_core.session.folders.kept_files import KeptFiles
+from sala_core.session.folders.staleness import DiskStates
 from sala_core.session.folders.watchers import Watchers
 from sala_core.session.job_runner import Event, JobRunner, JobView, Task
+from sala_core.session.lists.list_runs import QuestionLists
+from sala_core.session.planning.offered import OFFERED, Offers
+from sala_core.session.planning.planner import Planner
+from sala_core.session.planning.readings import Readings
+from sala_core.session.planning.usage import Meter, token_use
+from sala_core.session.queue.questions import Questions
 from sala_core.session.session import Session
-from sala_core.session.state import SessionState
-from sala_core.store import AskRequest, Library, ReadRequest, RereadRequest, SessionRow
+from sala_core.store import Library, ReadRequest, RereadRequest, SessionRow
 from sala_core.text.stream_start import BosChoice
 
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
 """How long the files of an unfinished reading are kept."""
 _INCOMING = "incoming"
-_MAX_REASONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +61,12 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meter:
-    """Use of a session and of the machine. tokens_free: tokens that still fit the model and the free memory."""
+class ModelChoice:
+    """A model and how it is loaded, as `Engine.load` takes it."""
 
-    tokens_read: int
-    tokens_pending: int
-    tokens_free: int
-    state_bytes: int
-    library_bytes: int
-    process_bytes: int
+    model: str
+    device: str = "auto"
+    kv: KvKind | Literal["auto"] = "auto"
 
 
 class SamplingChanges(TypedDict, total=False):
@@ -87,29 +92,47 @@ class Workspace:
         kv: KvKind | Literal["auto"] = "auto",
         *,
         bos: BosChoice = "auto",
+        kv_at_rest: KvAtRest = "same",
     ) -> None:
         """Open the library and start to load the model. `model_info` reports a model that cannot be loaded.
 
         Args:
             library_folder: folder of the library; made if it does not exist.
-            model, device, kv, bos: as `Engine.load` takes them.
+            model, device, kv, bos, kv_at_rest: as `Engine.load` takes them.
 
         Raises LibraryError.
         """
         self.library = Library.open(library_folder)
-        self.library.recover_jobs()
+        waiting = {job.id for job in self.library.jobs(status="queued")}
+        interrupted = self.library.recover_jobs()
         self._uploads = library_folder / "uploads"
+        self.offers = Offers(self._uploads)
+        self.kept_files = KeptFiles(library_folder)
         self._incoming = self._uploads / _INCOMING / new_id()
         self._model, self._device, self._kv, self._bos = model, device, kv, bos
+        self._kv_at_rest = kv_at_rest
         self._engine: Engine | None = None
         self._error: str | None = None
+        self.wanted: ModelChoice | None = None
+        """The model that is loaded as soon as the work under way is done; None most of the time."""
+        self.on_switched: Callable[[ModelChoice], None] = lambda choice: None
+        """Called in the engine's thread when another model is loaded."""
         self._device_note = ""
         self._kernels: KernelProgress | None = None
-        self._held: tuple[str, SessionState] | None = None
-        self._nothing_read: dict[str, str] = {}
+        self._held: dict[str, Session] = {}
+        """By id, the sessions whose states are in memory: the one opened last, and a reading that is suspended."""
         self._runner = JobRunner(self.library, library_folder / "logs")
         self._runner.call(self._load)
         self._runner.call(self._tidy)
+        self.planner = Planner(
+            self.library, lambda: self._engine, lambda: self._error, self._runner.call, self._state_of
+        )
+        self.readings = Readings(self.library, self._runner, self._uploads, self.kept_files, self._open)
+        self.questions = Questions(self.library, self._runner, self._open, self._held_session)
+        self.readings.resume(interrupted, waiting)
+        self.questions.resume(interrupted, waiting)
+        self.lists = QuestionLists(library_folder / "lists", self._runner.call, self._open)
+        self.on_disk = DiskStates(self.library)
         self.watchers = Watchers(self.library, self.submit_read, self._is_active)
         self.watchers.resume()
 
@@ -130,6 +153,12 @@ class Workspace:
             thinks_by_default=engine.chat.thinks_by_default if engine and engine.thinks else None,
         )
 
+    def switch_model(self, choice: ModelChoice) -> None:
+        """Load another model in the place of this one, between two jobs. Raises ModelError if it is not here whole."""
+        resolve_model(choice.model)
+        self.wanted = choice
+        self._runner.call(partial(self._switch, choice))
+
     def new_session(self, name: str) -> SessionRow:
         """Add an empty session. It belongs to the model that first reads into it. Raises SessionExistsError."""
         return self.library.create_session(name, model=self._model, fingerprint="")
@@ -138,45 +167,38 @@ class Workspace:
         """Why this model cannot continue the session, or None. `submit_reread` hands the session over to it."""
         row = self.library.session(session_id)
         engine = self._engine
-        if engine is None or row.num_tokens == 0 or row.fingerprint == engine.fingerprint:
+        if engine is None or row.num_tokens == 0 or engine.at_rest(row.fingerprint) is not None:
             return None
+        if row.model != self._model:
+            return (
+                f"It was read by the model {row.model!r}, and {self._model!r} is active. Open it with its own model, "
+                "or let this one read it again; texts and conversation stay."
+            )
         return (
-            f"It was read by the model {row.model!r}, in another version, number format, --kv or --bos than the "
-            f"current {self._model!r}, so its saved state does not fit. Start the program as it was then, or read the "
-            "session again with this model; texts and conversation stay."
+            f"It was read by {row.model!r} in another version, or with another number format (KV) or another "
+            "beginning (--bos), so its saved state does not fit. Choose them again in “Settings”, or read the session "
+            "again as the model is now; texts and conversation stay."
         )
 
-    def submit_read(self, session_id: str, paths: Sequence[Path], *, owned_folder: Path | None = None) -> str:
-        """Queue a reading, and return the job's id. Without paths it continues what is unread.
+    def submit_read(
+        self,
+        session_id: str,
+        paths: Sequence[Path],
+        *,
+        owned_folder: Path | None = None,
+        left_out: Sequence[str] | None = None,
+        passwords: Mapping[str, str] | None = None,
+    ) -> str:
+        """Queue a reading, and return the job's id: `Readings.submit`.
 
-        owned_folder: a folder that holds the paths, and that the workspace takes over. It is kept beside the library
-        until the reading is complete, so that the reading can continue after a crash. Raises SessionBusyError;
-        IngestError for a path that does not exist.
+        Args:
+            session_id, paths, owned_folder, left_out, passwords: as it takes them.
+
+        Raises IngestError, SessionBusyError.
         """
-        for path in paths:
-            if not path.exists():
-                raise IngestError(f"there is no file or folder {path}; check the spelling")
-        self._check_idle(session_id)
-        if owned_folder is not None:
-            home = self._uploads / session_id / new_id()
-            home.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(owned_folder, home)
-            paths = [home / path.relative_to(owned_folder) for path in paths]
-        request = ReadRequest(paths=tuple(map(str, paths)))
-
-        def work(task: Task) -> Generator[Event, None, None]:
-            try:
-                with self._open(session_id) as session:
-                    yield from session.read(paths, should_stop=task.should_stop)
-            except IngestError:
-                self._runner.call(partial(self._drop_blank, session_id, task))
-                raise
-            if isinstance(task.result, ReadReceipt) and not (task.result.files or task.result.stopped):
-                self._runner.call(partial(self._drop_blank, session_id, task))
-            if not task.should_stop():
-                self._drop_uploads(paths)
-
-        return self._runner.submit(session_id, request, work)
+        return self.readings.submit(
+            session_id, paths, owned_folder=owned_folder, left_out=left_out, passwords=passwords
+        )
 
     def submit_remove(self, session_id: str, document_ids: Sequence[str]) -> str:
         """Queue the removal of documents from a session, and return the job's id.
@@ -203,10 +225,6 @@ class Workspace:
         known = self.library.last_kept_token(row.head, start) if row.head else 0
         return end - length - known
 
-    def take_nothing_read(self, session_id: str) -> str:
-        """Why a session that a reading had begun is gone: nothing could be read. "" if that is not so."""
-        return self._nothing_read.pop(session_id, "")
-
     def new_upload_folder(self) -> Path:
         """A new folder beside the library, to be filled and given to `submit_read` as `owned_folder`.
 
@@ -226,25 +244,16 @@ class Workspace:
         sampling: SamplingParams | None = None,
         *,
         changes: SamplingChanges | None = None,
+        instead_of: str | None = None,
     ) -> str:
-        """Queue a question, and return the job's id.
+        """Queue a question, and return the job's id: `Questions.submit`.
 
         Args:
-            session_id: which session.
-            question: its text.
-            sampling: None for the model's own.
-            changes: fields that replace those of `sampling`.
+            session_id, question, sampling, changes, instead_of: as it takes them.
 
         Raises SessionBusyError.
         """
-        self._check_idle(session_id)
-
-        def work(task: Task) -> Generator[Event, None, None]:
-            with self._open(session_id) as session:
-                chosen = replace(sampling or session.sampling_defaults, **changes) if changes else sampling
-                yield from session.ask(question, chosen, should_stop=task.should_stop)
-
-        return self._runner.submit(session_id, AskRequest(question=question), work)
+        return self.questions.submit(session_id, question, sampling, changes=changes, instead_of=instead_of)
 
     def submit_reread(self, session_id: str) -> str:
         """Queue the reading of a session's stored tokens with this workspace's model. Raises SessionBusyError."""
@@ -266,15 +275,19 @@ class Workspace:
         return self._runner.view(job_id)
 
     def active_job(self, session_id: str) -> JobView | None:
-        """The session's job that is queued or running, if any."""
+        """The session's job that is queued or running, if any: a question before a reading."""
         return self._runner.active(session_id)
+
+    def active_reading(self, session_id: str) -> JobView | None:
+        """The session's reading that is queued or running, if any; a question may be answered meanwhile."""
+        return self._runner.active(session_id, questions=False)
 
     def meter(self, session_id: str) -> Meter:
         """Use of the session and of the machine."""
         row = self.library.session(session_id)
         room = MAX_TOKENS - row.num_tokens
         if self._engine is not None:
-            state = self._held[1].state if self._held and self._held[0] == row.id else None
+            state = self._state_of(row.id)
             room = min(room, tokens_that_fit(self._engine, state=state) - row.num_tokens)
         return Meter(
             tokens_read=row.position,
@@ -283,24 +296,48 @@ class Workspace:
             state_bytes=self.library.session_state_bytes(row.id),
             library_bytes=self.library.usage().total_bytes,
             process_bytes=psutil.Process().memory_info().rss,
+            used=token_use(self.library, row.id),
+            saved_s=self.planner.measured.saved_s(row.id),
         )
 
     def close(self) -> None:
         """Stop all jobs, save what is read, and close the library."""
         self.watchers.close()
+        self.lists.close()
         self._runner.close()
+        self.planner.close()
         shutil.rmtree(self._incoming, ignore_errors=True)
         self.library.close()
+
+    def _switch(self, choice: ModelChoice) -> None:
+        if choice != self.wanted:
+            return  # another one was chosen meanwhile
+        self._held.clear()
+        self._engine = self._error = self._kernels = None
+        self._device_note = ""
+        self._model, self._device, self._kv = choice.model, choice.device, choice.kv
+        release_memory()
+        self._load()
+        self.wanted = None
+        if self._engine is not None:
+            self.on_switched(choice)
 
     def _load(self) -> None:
         try:
             engine = Engine.load(self._model, self._device, kv=self._kv, bos=self._bos, report=self._take_load_event)
+            engine.kv_at_rest = self._kv_at_rest
             _ = engine.fingerprint, engine.chat, engine.sampling_defaults
             self._engine = engine
         except SalaError as error:
             self._error = str(error)
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why
             self._error = f"the model could not be loaded ({type(error).__name__}: {error})"
+
+    def store_kv(self, kv_at_rest: KvAtRest) -> None:
+        """Choose how sessions that are read for the first time from now on store keys and values."""
+        self._kv_at_rest = kv_at_rest
+        if self._engine is not None:
+            self._engine.kv_at_rest = kv_at_rest
 
     def _take_load_event(self, event: LoadEvent) -> None:
         if isinstance(event, DeviceNote):
@@ -311,27 +348,21 @@ class Workspace:
     def _tidy(self) -> None:
         """Free what crashes and unfinished readings have left: unused states, texts, uploads."""
         self.library.tidy()
+        self.kept_files.drop_unused(self.library.file_hashes())
+        self.lists.drop_unused({row.id for row in (*self.library.sessions(), *self.library.sessions_in_bin())})
         sessions = {row.id for row in self.library.sessions()}
-        known = {*sessions, _INCOMING}  # another process with this library may be receiving an upload
+        known = {*sessions, _INCOMING, OFFERED}  # another process with this library may be receiving an upload
         oldest = time.time() - _UPLOAD_AGE_S
         for folder in self._uploads.glob("*/*"):
             if folder != self._incoming and (folder.parent.name not in known or _changed_at(folder) < oldest):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _drop_blank(self, session_id: str, task: Task) -> None:
-        """Delete a session whose only reading has read nothing, and keep the reason for the page."""
-        receipt = task.result
-        try:
-            job = self.library.job(task.row.id)
-            if len(self.library.jobs(session_id)) > 1 or not self.library.delete_if_blank(session_id):
-                return
-        except LibraryError:
-            return
-        skipped = receipt.skipped if isinstance(receipt, ReadReceipt) else ()
-        reasons = [job.error] if job.error else [f"{item.name}: {item.reason}" for item in skipped]
-        more = f" and {len(reasons) - _MAX_REASONS:,} more" if len(reasons) > _MAX_REASONS else ""
-        why = "; ".join(reasons[:_MAX_REASONS]) + more or "there is no file that can be read"
-        self._nothing_read[session_id] = f"Nothing was read. {why}"
+    def _state_of(self, session_id: str) -> SalaState | None:
+        held = self._held.get(session_id)
+        return held.state.state if held is not None else None
+
+    def _held_session(self, session_id: str) -> Session | None:
+        return self._held.get(session_id)
 
     def _is_active(self, session_id: str) -> bool:
         return self.active_job(session_id) is not None
@@ -341,19 +372,21 @@ class Workspace:
             raise SessionBusyError("this session is still at work; wait for it, or press Stop")
 
     def _open(self, session_id: str) -> Session:
-        """Open the session, with its state if that is in memory. Drops the state of any other session."""
+        """Open the session, with its state if that is in memory. Drops the states of other sessions.
+
+        That of a reading which is suspended meanwhile stays.
+        """
         if self._engine is None:
             raise ModelError(self._error or "the model is not loaded")
-        held = self._held[1] if self._held and self._held[0] == session_id else None
-        self._held = None
-        session = Session.open(self.library, self._engine, session_id, state=held)
-        self._held = (session_id, session.state)
+        suspended = self._runner.suspended
+        kept = {session_id, suspended.row.session_id if suspended is not None else ""}
+        self._held = {name: session for name, session in self._held.items() if name in kept}
+        before = self._held.pop(session_id, None)
+        session = Session.open(
+            self.library, self._engine, session_id, state=before.state if before is not None else None
+        )
+        self._held[session_id] = session
         return session
-
-    def _drop_uploads(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            if self._uploads in path.parents:
-                shutil.rmtree(self._uploads.joinpath(*path.relative_to(self._uploads).parts[:2]), ignore_errors=True)
 
 
 def _changed_at(folder: Path) -> float:

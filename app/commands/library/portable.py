@@ -29,6 +29,7 @@ def export_session(arguments: Arguments, folder: Path) -> int:
             with_state=arguments.with_state,
             report=lambda done, total: line.show(f"Writing {size(done)} of {size(total)}"),
         )
+        library.tidy()
     print(exported_text(arguments, exported), flush=True)
     return 0
 
@@ -46,27 +47,30 @@ def import_session(arguments: Arguments, folder: Path) -> int:
     with Archive(arguments.archive):
         pass  # a file that is none is refused before the model is loaded
     with closing(Library.open(folder)) as library:
-        fingerprint = _fingerprint(arguments) if arguments.with_state else None
+        known = _fingerprints(arguments) if arguments.with_state else []
         with LiveLine(sys.stderr) as line:
             imported = take(
                 library,
                 arguments.archive,
                 name=arguments.new_session or None,
-                fingerprint=fingerprint,
+                fingerprint=known[0] if known else None,
+                others=known[1:],
                 report=lambda done, total: line.show(f"Taking {count(done)} of {plural(total, 'part')}"),
             )
+        library.tidy()
     print(imported_text(imported), flush=True)
     return 0
 
 
-def _fingerprint(arguments: Arguments) -> str:
+def _fingerprints(arguments: Arguments) -> list[str]:
+    """The fingerprints of all states that the model can continue."""
     from sala_core import Engine
 
     with LoadLines() as lines:
         engine = Engine.load(
             arguments.model, arguments.device, kv=arguments.kv_kind, bos=arguments.bos_choice, report=lines.show
         )
-    return engine.fingerprint
+    return engine.stored_fingerprints
 
 
 def exported_text(arguments: Arguments, exported: "Exported") -> str:

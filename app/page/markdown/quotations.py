@@ -12,6 +12,7 @@ from app import wording
 from app.page.markdown.parser import parse
 from app.page.markdown.writer import MARK, plain_text
 from app.page.markup import tag
+from app.page.source_viewer.places import short_place
 from sala_core.events import Quotation
 
 _CLOSING_QUOTES = "\"'”’»“"
@@ -34,13 +35,13 @@ def mark_quotations(tokens: list[Token], quotations: Sequence[Quotation]) -> Non
     it comes next.
     """
     ends: dict[str, int] = {}
-    for quotation in quotations:
+    for index, quotation in enumerate(quotations):
         pieces = list(_pieces(tokens))
         text = _joined(pieces)
         end = _end_of(quotation.text, text, ends.get(quotation.text, 0))
         if end is not None:
             ends[quotation.text] = end
-            _insert(next(piece for piece in reversed(pieces) if piece.start < end), end, quotation)
+            _insert(next(piece for piece in reversed(pieces) if piece.start < end), end, _mark_html(quotation, index))
 
 
 def _joined(pieces: Sequence[_Piece]) -> str:
@@ -81,8 +82,8 @@ def _end_of(passage: str, text: str, start: int) -> int | None:
     return None
 
 
-def _insert(piece: _Piece, end: int, quotation: Quotation) -> None:
-    mark = Token(MARK, "", 0, content=_mark_html(quotation))
+def _insert(piece: _Piece, end: int, shown: str) -> None:
+    mark = Token(MARK, "", 0, content=shown)
     token = piece.siblings[piece.index]
     offset = end - piece.start
     if token.type != "text" or offset >= len(token.content):
@@ -93,16 +94,14 @@ def _insert(piece: _Piece, end: int, quotation: Quotation) -> None:
     piece.siblings[piece.index + 1 : piece.index + 1] = [mark, rest]
 
 
-def _mark_html(quotation: Quotation) -> str:
-    page = quotation.page
-    where = wording.place(page, quotation.line_start, quotation.line_end, document=quotation.document)
-    short = where.partition(", ")[0] if page is not None else f"line {quotation.line_start:,}"
+def _mark_html(quotation: Quotation, index: int) -> str:
+    """The mark of an answer's quotation with this number. Its key is known to `sala_core.viewing.turn_places`."""
+    where = wording.place(quotation.page, quotation.line_start, quotation.line_end, document=quotation.document)
     return " " + tag(
         "button",
-        f"word for word, {short}",
+        f"word for word, {short_place(quotation)}",
         type="button",
         class_="mark",
         title=f"Stands word for word in {quotation.document}, {where}",
-        data_document=quotation.document,
-        data_place=where,
+        data_passage=f"q{index}",
     )

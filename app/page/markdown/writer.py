@@ -17,10 +17,13 @@ from app.page.markup import escape, tag
 
 ELEMENTS = {
     "a": ("href", "rel", "target", "title", "data-host"),
-    "article": ("class",),
+    "article": ("class", "data-message"),
     "blockquote": (),
     "br": (),
-    "button": ("class", "type", "title", "data-copy", "data-document", "data-place"),
+    "button": (
+        *("class", "type", "title", "aria-label"),
+        *("data-copy", "data-passage", "data-action", "data-turn", "data-question"),
+    ),
     "code": (),
     "del": (),
     "details": ("class",),
@@ -126,6 +129,8 @@ def _colored(code: str, language: str) -> Iterator[str]:
 
 def _link_open(token: Token) -> str:
     url = str(token.attrGet("href"))
+    if not url:  # of "[text]()"
+        return "<a>"
     assert is_web_address(url), url  # the parser makes no other links
     host = escape(str(urlsplit(url).hostname))
     fixed = 'rel="noopener noreferrer nofollow" target="_blank"'

@@ -6,6 +6,9 @@ from functools import cached_property
 from sala_core.errors import IngestError
 from sala_core.ingest.folders.ignore import Rule, parse_rules
 
+LEFT_OUT = "left out as you chose"
+"""Why a file of `FileChoice.left_out` is not read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileChoice:
@@ -20,6 +23,8 @@ class FileChoice:
     """Patterns of files and folders that are read although they are generated, minified, ignored or packages."""
     exclude: tuple[str, ...] = ()
     """Patterns of files and folders that are left out."""
+    left_out: frozenset[str] = frozenset()
+    """Names of single files, as `walk` gives them, that the user does not want."""
 
     def __post_init__(self) -> None:
         """Raise IngestError for a pattern that means nothing."""

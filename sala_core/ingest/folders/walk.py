@@ -10,7 +10,7 @@ from pathlib import Path
 from sala_core.errors import IngestError
 from sala_core.ingest.document import Limits, SkippedFile
 from sala_core.ingest.folders.archives import MAX_NESTING, is_archive, unpacked
-from sala_core.ingest.folders.choice import FileChoice
+from sala_core.ingest.folders.choice import LEFT_OUT, FileChoice
 from sala_core.ingest.folders.found import FoundFile, accept_book, accept_file, link_refusal, printable, skipped
 from sala_core.ingest.folders.ignore import IgnoreRules
 from sala_core.ingest.folders.order import natural_key, reading_key
@@ -142,6 +142,8 @@ class _Walk:
 
     def _root(self, root: str, name: str) -> Iterator[Entry]:
         if not os.path.isdir(root):
+            if printable(name) in self._choice.left_out:
+                return iter([skipped(name, root, LEFT_OUT)])
             return iter([accept_file(root, name, self._limits, is_wanted=self._choice.everything)])
         return self._below(_Folder(path=root, name=name, inner="", rules=IgnoreRules.above(root)), root)
 
@@ -180,6 +182,9 @@ class _Walk:
                 continue
             names = {entry.name for entry in entries}
             if is_book_folder(folder.path, folder.name):
+                if printable(folder.name) in self._choice.left_out:
+                    yield skipped(folder.name, folder.path, LEFT_OUT)
+                    continue
                 yield accept_book(folder.path, folder.name, self._limits)
                 continue
             if folder is not top and (reason := self._refusal(folder, names)):
@@ -231,6 +236,8 @@ class _Walk:
                 continue
             elif reason := link_refusal(entry, root):
                 yield skipped(shown, entry.path, reason)
+            elif choice.left_out and printable(shown) in choice.left_out:
+                yield skipped(shown, entry.path, LEFT_OUT)
             else:
                 is_wanted = choice.everything or is_included
                 yield accept_file(entry.path, shown, self._limits, is_source=folder.is_source, is_wanted=is_wanted)

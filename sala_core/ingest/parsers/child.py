@@ -80,10 +80,14 @@ def _show_progress(replies: BinaryIO, max_cpu_s: int) -> None:
 def _answer(request: dict[str, str | int | float], replies: BinaryIO) -> tuple[dict[str, object], bytes]:
     """(header, text as UTF-8) of the reply. `is_final`: the process cannot continue."""
     try:
+        if request["kind"] == "application/x-pdf-page":
+            from .pdf_pages.page import answer_page
+
+            return answer_page(request)
         parsed = _parse(request, replies)
         text = parsed.text.encode()
     except ParseError as error:
-        return {"error": str(error)}, b""
+        return {"error": str(error), "is_locked": error.is_locked}, b""
     except MemoryError:
         return {"memory": True, "is_final": True}, b""
     except PIECE_FAILURES as error:
@@ -104,7 +108,7 @@ def _parse(request: dict[str, str | int | float], replies: BinaryIO) -> Parsed:
         case "application/pdf":
             from .pdf.reader import parse_pdf
 
-            return parse_pdf(path, limits)
+            return parse_pdf(path, limits, str(request.get("password", "")))
         case "application/epub+zip":
             from .ebook.epub import parse_epub
 

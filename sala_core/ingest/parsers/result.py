@@ -8,6 +8,11 @@ from dataclasses import dataclass
 class ParseError(Exception):
     """The file cannot be read. The message is the reason shown to the user."""
 
+    def __init__(self, message: str, *, is_locked: bool = False) -> None:
+        """is_locked: the file is encrypted, and a password would open it."""
+        super().__init__(message)
+        self.is_locked = is_locked
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parsed:

@@ -1,13 +1,17 @@
 """Whether the files behind an answer are still those that were read."""
 
 import os
+import time
 from collections.abc import Collection
 
-from sala_core.errors import IngestError
+from sala_core.errors import IngestError, LibraryError
 from sala_core.session.folders.file_state import hash_of, state_of
 from sala_core.store import Library, SourceRow
 
 _MAX_HASHED_BYTES = 1 << 20
+_LOOK_EVERY_S = 4.0
+_LOOK_SHARE = 50
+"""The next look comes no sooner than so many times as long as the last one took."""
 
 
 def stale_notes(library: Library, session_id: str, document_ids: Collection[str]) -> tuple[str, ...]:
@@ -27,6 +31,44 @@ def stale_notes(library: Library, session_id: str, document_ids: Collection[str]
         elif fates and "same" not in fates:
             notes.append(f"{row.name}: the file has changed since it was read; read it again")
     return tuple(notes)
+
+
+def changed_on_disk(library: Library, session_id: str) -> dict[str, str]:
+    """Return "changed" or "gone", by content hash, for the documents whose files are not as they were read.
+
+    Files that came through the browser are left out: nobody knows where they are. Looks at files as `stale_notes`.
+    """
+    fates: dict[str, set[str]] = {}
+    for source in library.sources(session_id):
+        if not source.is_upload and source.status != "removed":
+            fates.setdefault(source.content_hash, set()).add(_fate(source))
+    found = {}
+    for content_hash, known in fates.items():
+        if "same" not in known:
+            found[content_hash] = "gone" if known == {"gone"} else "changed"
+    return found
+
+
+class DiskStates:
+    """`changed_on_disk` of the sessions that are shown, looked at now and then. Safe to call from any thread."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._known: dict[str, tuple[float, dict[str, str]]] = {}
+
+    def of(self, session_id: str) -> dict[str, str]:
+        """ "changed" or "gone" by content hash, some seconds old. session_id: "" for none."""
+        began = time.monotonic()
+        due, found = self._known.get(session_id, (0.0, {}))
+        if not session_id or began < due:
+            return found
+        try:
+            found = changed_on_disk(self._library, session_id)
+        except LibraryError:  # the session was deleted just now
+            found = {}
+        took = time.monotonic() - began
+        self._known = {session_id: (began + max(_LOOK_EVERY_S, took * _LOOK_SHARE), found)}
+        return found
 
 
 def _fate(source: SourceRow) -> str:

@@ -42,6 +42,7 @@ class Survey:
         *,
         uploads: Path,
         is_whole: Callable[[str], bool],
+        take_up: bool = False,
     ) -> None:
         """Begin with what the library knows.
 
@@ -50,6 +51,7 @@ class Survey:
             paths: what is to be read, as the user named it.
             uploads: folder of files that came through the browser; their paths mean nothing.
             is_whole: whether the stored text of a document, by its id, is undamaged.
+            take_up: read files again that the user once removed or left out: this time each file was chosen.
         """
         self._documents: Mapping[str, DocumentRow] = {row.content_hash: row for row in documents}
         self._before = list(sources)
@@ -57,6 +59,7 @@ class Survey:
         self._roots = [os.path.realpath(path) for path in paths]
         self._uploads = os.path.realpath(uploads) + os.sep
         self._is_whole = is_whole
+        self._take_up = take_up
         self._by_name: dict[str, list[SourceRow]] = defaultdict(list)
         self._by_hash: dict[str, list[SourceRow]] = defaultdict(list)
         for source in (*sources, *self._unknown_origins()):
@@ -117,7 +120,8 @@ class Survey:
             return None
         key = file.name if origin.startswith(self._uploads) else origin
         old = self._match(key, file.name)
-        if old is not None and old.status == "removed" and not (old.is_upload or origin in self._roots):
+        is_asked_for = self._take_up or (old is not None and old.is_upload) or origin in self._roots
+        if old is not None and old.status == "removed" and not is_asked_for:
             reason = "was removed from this session; read it by its own path to take it up again"
             self.passed_over.append(SkippedFile(name=file.name, path=origin, reason=reason))
             self._seen.add(old.path)
@@ -137,6 +141,29 @@ class Survey:
             return None
         self._opened[origin] = _Opened(key=key, path=file.path, old=old, state=state, file_hash=file_hash)
         return replace(file, name=old.name) if old is not None else file
+
+    def opened(self, path: str) -> tuple[str, SourceRow | None]:
+        """The hash of a file that `choose` has chosen, "" if it could not be read, and what the session knows of it.
+
+        path: as the user knows it.
+        """
+        opened = self._opened.get(path)
+        return (opened.file_hash, opened.old) if opened is not None else ("", None)
+
+    def leave_out(self, name: str, path: str) -> None:
+        """Remember that the user does not want a file of a folder. One that was read before stays as it is."""
+        if path not in self._rows and not path.startswith(self._uploads):
+            self._rows[path] = SourceRow(
+                path=path,
+                root=self._root_of(path),
+                name=name,
+                content_hash="",
+                num_bytes=0,
+                mtime_ns=-1,
+                file_hash="",
+                status="removed",
+            )
+        self._seen.add(path)
 
     def add(self, document: Document) -> bool:
         """Take in a document that was read. Returns False if its file changed meanwhile, and has to be read again."""

@@ -33,6 +33,8 @@ _GUESSED = "letters read by their codes (the font does not say which letters the
 _HIDDEN = "text that nobody can see (white or transparent), left out"
 _MIN_UNKNOWN = 3  # characters on a page: fewer are marks of lists
 _SCANNED = "no text (scanned?)"
+_LOCKED = "an encrypted PDF, no page can be read without its password"
+_WRONG_PASSWORD = "an encrypted PDF that this password does not open"
 _OVER_LIMIT = "over a limit of the PDF reader, not read"
 _SYSTEM_CODE, _LIMIT_CODE = "code=2:", "code=5:"  # how MuPDF's messages begin (FZ_ERROR_SYSTEM, FZ_ERROR_LIMIT)
 _STAMPED = "a picture of the whole page with little text beside it (scanned?): what the picture shows is not read"
@@ -50,11 +52,12 @@ class _Reading:
     tables: TableReader = field(default_factory=lambda: TableReader(_MAX_TABLES_S))
 
 
-def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
+def parse_pdf(path: str, limits: ParseLimits, password: str = "") -> Parsed:
     """Return the text of every page in the order of the file, with form fields and comments after each page.
 
     Warnings name pages without text, damaged pages and fonts, a repaired file, attached files and XFA forms. Raises
-    ParseError for a PDF that is encrypted, damaged beyond repair or without any text.
+    ParseError for a PDF that `password` does not open, or that is encrypted in another way, damaged beyond repair or
+    without any text.
     """
     try:
         document = _open(path)
@@ -67,8 +70,8 @@ def parse_pdf(path: str, limits: ParseLimits) -> Parsed:
             ) from error
         raise ParseError("a damaged PDF: it cannot be opened") from error
     with document:
-        if document.needs_pass:
-            raise ParseError("an encrypted PDF, no page can be read: remove its password and add it again")
+        if document.needs_pass and not document.authenticate(password):
+            raise ParseError(_WRONG_PASSWORD if password else _LOCKED, is_locked=True)
         if not (num_pages := _num_pages(document)):
             raise ParseError("a damaged PDF: no page can be found in it")
         return _read_pages(document, num_pages, limits)
