@@ -14,9 +14,11 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--kills N`: how often each test of crash safety kills its writer; `--flips N`: how many bits are flipped."""
+    """Add `--kills N`: how often each test of crash safety kills its writer; `--flips N`: how many bits are flipped;
+    `--steps N`: how many random operations are compared with a model."""
     parser.addoption("--kills", type=int, default=20, metavar="N", help="kills in each kill -9 loop (20)")
     parser.addoption("--flips", type=int, default=36, metavar="N", help="flipped bits in a library's files (36)")
+    parser.addoption("--steps", type=int, default=80, metavar="N", help="random operations on a library (80)")
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,12 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep records of weight files out of the user's cache folder."""
+    """Keep records of weight files, and what is measured, out of the user's cache folder."""
     from sala_core.model import weight_digests
+    from sala_core.session.planning import measured
 
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weight_digests, "cache_folder", lambda: folder)
+        patch.setattr(measured, "cache_folder", lambda: folder / "measured")
         yield folder
 
 

@@ -16,13 +16,13 @@ PACKAGES = {"app": "app", "sala_core": "sala_core", "sala_kernels": "kernels/sal
 
 LAYERS = (
     ("sala_kernels",),
-    ("sala_core.assets", "sala_core.errors", "sala_core.stopping"),
-    ("sala_core.disk", "sala_core.ingest", "sala_core.text"),
+    ("sala_core.assets", "sala_core.attention_map", "sala_core.errors", "sala_core.stopping"),
+    ("sala_core.disk", "sala_core.finder", "sala_core.ingest", "sala_core.text"),
     ("sala_core.events", "sala_core.model"),
     ("sala_core.evidence", "sala_core.store"),
     ("sala_core.engine",),
     ("sala_core.session", "sala_core.quantize", "sala_core.train", "sala_core.evals", "sala_core.hub"),
-    ("sala_core.bench",),
+    ("sala_core.bench", "sala_core.suggestions", "sala_core.viewing"),
     ("sala_core.doctor",),
     ("sala_core",),
     ("app", "app.grammar", "app.wording"),

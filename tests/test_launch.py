@@ -35,7 +35,7 @@ def library(tmp_path):
         (["sessions", "--json"], 0, '"name": "demo"'),
         (["show", "demo"], 0, "demo: 0 tokens"),
         (["fork", "demo", "copy"], 0, "Forked demo as copy"),
-        (["delete", "demo"], 0, "Deleted demo"),
+        (["delete", "demo"], 0, "Moved demo to the bin"),
         (["show", "nothing"], 1, "error: no session is called 'nothing'"),
         (["ask", "nothing", "Who?"], 1, "error: no session is called 'nothing'"),
         (["read", "demo", "no such file"], 1, "error: no such file: there is no such file"),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from fake_aside import fake_lists
+from fake_planner import FakePlanner, FakeReadings
 
 from sala_core import SamplingParams
 from sala_core.errors import LibraryError, SessionBusyError, SessionExistsError, SessionNotFoundError
@@ -23,7 +27,14 @@ from sala_core.events import (
     ReadReceipt,
 )
 from sala_core.ingest import SkippedFile
+from sala_core.session.folders.staleness import DiskStates
+from sala_core.session.planning.offered import Offers
+from sala_core.session.planning.usage import TokenUse
+from sala_core.session.queue.waiting import Waiting
 from sala_core.store import AskRequest, JobProgress, JobRequest, JobResult, ReadRequest, RereadRequest, SourceRow
+from sala_core.store.listing.hits import Hit
+from sala_core.store.rows import READING_KINDS, Usage
+from sala_core.store.turns.operations import TurnRow
 
 NOVEL = "\n".join(
     f"Line {number} of the novel: the carriage waited in the rain while nobody spoke." for number in range(1, 4001)
@@ -43,6 +54,10 @@ class FakeSession:
     num_messages: int = 0
     created_at: float = field(default_factory=time.time)
     updated_at: float = field(default_factory=time.time)
+    bytes_written: int = 0
+    pinned: bool = False
+    binned_at: float | None = None
+    system_prompt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +115,8 @@ class FakeJob:
     error: str | None = None
     result: JobResult | None = None
     created_at: float = field(default_factory=time.time)
+    is_own: bool = True
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +142,8 @@ class FakeMeter:
     state_bytes: int
     library_bytes: int
     process_bytes: int
+    used: TokenUse = field(default_factory=lambda: TokenUse(documents=47_000, conversation=900, thinking=100))
+    saved_s: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -169,6 +188,9 @@ class FakeLibrary:
         self.folder = Path(tempfile.mkdtemp(prefix="sala-library-"))
         self.left_over_bytes = self.shared_bytes = 0
         self.rows: dict[str, FakeSession] = {}
+        self.bin: dict[str, FakeSession] = {}
+        self.facts: dict[str, str] = {}
+        self.max_bytes: int | None = None
         self.talk: dict[str, list[FakeMessage]] = {}
         self.stream: dict[str, list[FakePart]] = {}
         self.texts: dict[str, FakeDocument] = {}
@@ -183,7 +205,7 @@ class FakeLibrary:
         raise SessionNotFoundError(f"no session is called {name_or_id!r}")
 
     def sessions(self, search: str | None = None) -> list[FakeSession]:
-        rows = sorted(self.rows.values(), key=lambda row: -row.updated_at)
+        rows = sorted(self.rows.values(), key=lambda row: (not row.pinned, -row.updated_at))
         if not search:
             return rows
         wanted = search.lower()
@@ -211,8 +233,75 @@ class FakeLibrary:
         self.stream[copy.id] = list(self.stream.get(original.id, []))
         return copy
 
-    def delete_session(self, session_id: str) -> None:
+    def bin_session(self, session_id: str) -> FakeSession:
+        row = self.rows.pop(self.session(session_id).id)
+        row.binned_at = time.time()
+        self.bin[row.id] = row
+        return row
+
+    def sessions_in_bin(self) -> list[FakeSession]:
+        return list(self.bin.values())
+
+    def restore_session(self, session_id: str) -> FakeSession:
+        row = self.bin.pop(session_id)
+        row.binned_at = None
+        self.rows[row.id] = row
+        return row
+
+    def pin_session(self, session_id: str, *, pinned: bool) -> FakeSession:
+        self.session(session_id).pinned = pinned
+        return self.session(session_id)
+
+    def set_system_prompt(self, session_id: str, text: str) -> FakeSession:
+        self.session(session_id).system_prompt = text.strip()
+        return self.session(session_id)
+
+    def search_hits(self, search: str) -> list[Hit]:
+        wanted = search.lower()
+        return [
+            Hit(
+                session_id=row.id,
+                session=row.name,
+                kind="message",
+                item=message.id,
+                role=message.role,
+                before=message.text[:at],
+                found=message.text[at : at + len(wanted)],
+                after=message.text[at + len(wanted) :],
+            )
+            for row in self.rows.values()
+            for message in self.talk.get(row.id, [])
+            if (at := message.text.lower().find(wanted)) >= 0
+        ]
+
+    def session_sizes(self) -> dict[str, int]:
+        return {row.id: self.session_state_bytes(row.id) for row in self.rows.values()}
+
+    def fact(self, key: str) -> str | None:
+        return self.facts.get(key)
+
+    def quota(self) -> int | None:
+        return self.max_bytes
+
+    def set_quota(self, max_bytes: int | None) -> None:
+        self.max_bytes = max_bytes
+
+    def make_room(self, max_bytes: int) -> int:
+        return 0
+
+    def usage(self) -> Usage:
+        whole = sum(row.position * 8512 for row in self.rows.values())
+        return Usage(segments_bytes=whole, snapshots_bytes=0, documents_bytes=0, database_bytes=0, stray_bytes=0)
+
+    def delete_session(self, session_id: str, *, only_in_bin: bool = False) -> int:
+        if only_in_bin:
+            del self.bin[session_id]
+            return 0
         del self.rows[self.session(session_id).id]
+        return 0
+
+    def delete_if_blank(self, session_id: str) -> bool:
+        return self.rows.pop(session_id, None) is not None
 
     def session_state_bytes(self, session_id: str) -> int:
         return self.session(session_id).position * 8512 + self.shared_bytes
@@ -231,6 +320,21 @@ class FakeLibrary:
         freed = self.droppable_bytes([session_id])
         self.session(session_id).position = 0
         return freed
+
+    def turns(self, session_id: str) -> list[TurnRow]:
+        talk = self.talk.get(session_id, [])
+        return [
+            TurnRow(
+                id=question.id,
+                answer_id=answer.id,
+                number=number,
+                versions=(question.id,),
+                start=0,
+                end=0,
+                document_tokens_behind=0,
+            )
+            for number, (question, answer) in enumerate(zip(talk[::2], talk[1::2], strict=False), start=1)
+        ]
 
     def messages(self, session_id: str) -> list[FakeMessage]:
         return list(self.talk.get(session_id, []))
@@ -296,9 +400,15 @@ class FakeWorkspace:
         self.watchers = FakeWatchers()
         self.script = script or Script()
         self.info = FakeModelInfo()
+        self.wanted: Any = None
         self.stops: set[str] = set()
         self.refusals: dict[str, str] = {}
         self.calls: list[tuple[str, Any]] = []
+        self.planner = FakePlanner()
+        self.readings = FakeReadings(self)
+        self.on_disk = DiskStates(self.library)  # type: ignore[arg-type]
+        self.offers = Offers(self.library.folder / "uploads")
+        self.lists = fake_lists(self)
 
     def model_info(self) -> FakeModelInfo:
         return self.info
@@ -309,15 +419,35 @@ class FakeWorkspace:
         self.library.rows[row.id] = row
         return row
 
+    def switch_model(self, choice: Any) -> None:
+        self.calls.append(("switch", choice))
+        self.info = replace(self.info, name=choice.model, is_demonstration=False)
+
     def refusal(self, session_id: str) -> str | None:
         return self.refusals.get(session_id)
 
-    def submit_read(self, session_id: str, paths: list[Path], *, owned_folder: Path | None = None) -> str:
+    def submit_read(
+        self,
+        session_id: str,
+        paths: list[Path],
+        *,
+        owned_folder: Path | None = None,
+        left_out: Any = None,
+        passwords: Any = None,
+    ) -> str:
         self.calls.append(("read", [str(path) for path in paths]))
         for path in paths:
             if not Path(path).exists():
                 raise LibraryError(f"{path} is not on this disk; check the spelling")
-        return self._start(session_id, ReadRequest(paths=tuple(map(str, paths))), self._read)
+        if left_out is not None or passwords is not None:
+            self.calls.append(("chosen", (left_out, passwords)))
+        if owned_folder is not None:
+            home = Path(tempfile.mkdtemp(prefix="sala-read-"))
+            shutil.move(owned_folder, home / "taken")
+            paths = [home / "taken" / path.relative_to(owned_folder) for path in paths]
+            self.calls[-1 - (self.calls[-1][0] == "chosen")] = ("read", [str(path) for path in paths])
+        request = ReadRequest(paths=tuple(map(str, paths)), left_out=None if left_out is None else tuple(left_out))
+        return self._start(session_id, request, self._read)
 
     def new_upload_folder(self) -> Path:
         return Path(tempfile.mkdtemp(prefix="sala-upload-"))
@@ -332,16 +462,25 @@ class FakeWorkspace:
     def removal_cost(self, session_id: str, document_id: str) -> int:
         return 38_100
 
-    def take_nothing_read(self, session_id: str) -> str:
-        return ""
-
     def submit_reread(self, session_id: str) -> str:
         self.refusals.pop(session_id, None)
         return self._start(session_id, RereadRequest(), self._read)
 
-    def submit_ask(self, session_id: str, question: str, sampling: Any = None, *, changes: Any = None) -> str:
+    def submit_ask(
+        self,
+        session_id: str,
+        question: str,
+        sampling: Any = None,
+        *,
+        changes: Any = None,
+        instead_of: str | None = None,
+    ) -> str:
         self.calls.append(("ask", changes))
-        return self._start(session_id, AskRequest(question=question), self._ask)
+        return self._start(session_id, AskRequest(question=question, instead_of=instead_of), self._ask)
+
+    def active_reading(self, session_id: str) -> FakeJob | None:
+        jobs = [job for job in self.library.jobs(session_id) if job.kind in READING_KINDS]
+        return next((replace(job) for job in jobs if job.status in ("queued", "running")), None)
 
     def stop(self, job_id: str) -> None:
         self.stops.add(job_id)
@@ -350,10 +489,8 @@ class FakeWorkspace:
         return replace(self.library.work[job_id])
 
     def active_job(self, session_id: str) -> FakeJob | None:
-        for job in self.library.jobs(session_id):
-            if job.status in ("queued", "running"):
-                return replace(job)
-        return None
+        jobs = [job for job in self.library.jobs(session_id) if job.status in ("queued", "running")]
+        return next((replace(job) for job in sorted(jobs, key=lambda job: job.kind in READING_KINDS)), None)
 
     def meter(self, session_id: str) -> FakeMeter:
         tokens = sum(part.end - part.start for part in self.library.parts(session_id))
@@ -372,7 +509,9 @@ class FakeWorkspace:
             self.stops.add(job.id)
 
     def _start(self, session_id: str, request: JobRequest, target: Any) -> str:
-        if self.active_job(session_id) is not None:
+        is_queued = isinstance(request, ReadRequest) and bool(request.paths)
+        is_queued = is_queued or isinstance(request, AskRequest)
+        if self.active_job(session_id) is not None and not is_queued:
             raise SessionBusyError("this session is still at work; wait for it or press Stop")
         job = FakeJob(id=f"j{next(self.library.ids)}", session_id=session_id, kind=request.kind, request=request)
         self.library.work[job.id] = job
@@ -380,6 +519,10 @@ class FakeWorkspace:
         return job.id
 
     def _read(self, job: FakeJob) -> None:
+        while any(other.status == "running" for other in self.library.jobs(job.session_id)):
+            time.sleep(0.05)
+        if job.status != "queued":
+            return
         job.status = "running"
         paths = job.request.paths if isinstance(job.request, ReadRequest) else ()
         names = [Path(path).name for path in paths] or ["novel.txt"]

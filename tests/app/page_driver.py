@@ -160,6 +160,11 @@ class Window:
     def title(self) -> str:
         return self.page.locator("#title h1").inner_text()
 
+    def show(self, panel: str) -> None:
+        """Show a panel of the right side, or a view of a narrow window, as its tab does."""
+        self.page.locator("#tabs [role=tab]").first.wait_for(state="attached")
+        self.page.evaluate("name => salaLayout.show(name)", panel)
+
     # Sources
 
     def upload(self, *files: Path) -> None:
@@ -170,6 +175,8 @@ class Window:
 
     def drop(self, *paths: Path, on: str = "#drop") -> None:
         """Drag files and folders onto the middle of a control, as from the system's file manager."""
+        if on == "#drop":
+            self.show("sources")
         box = self.page.locator(on).bounding_box()
         assert box is not None
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
@@ -180,11 +187,25 @@ class Window:
         devtools.detach()
 
     def read_path(self, path: str) -> None:
+        self.show("sources")
         self.page.locator("#path textarea, #path input").fill(path)
         self.page.locator("#read-path").click()
 
+    def agree(self, timeout_s: float = 30, *, is_asked: bool = False) -> None:
+        """Press "Read" where the page asks what is to be read. A reading that has begun needs none.
+
+        is_asked: wait for the page to ask, whatever else it shows.
+        """
+        dialog, begun = self.page.locator("dialog.plan-dialog[open]"), self.page.locator("#progress, #receipt, #notice")
+        either = dialog.or_(begun.locator(".progress, .receipt, .notice-error"))
+        expect(dialog if is_asked else either.first).to_be_attached(timeout=timeout_s * 1000)
+        if dialog.count():
+            dialog.get_by_role("button", name="Read", exact=True).click()
+            expect(dialog).to_have_count(0, timeout=timeout_s * 1000)
+
     def wait_reading(self) -> None:
         """Wait until progress with tokens is shown."""
+        self.agree()
         expect(self.page.locator("#progress .percent")).to_be_visible(timeout=WAIT_MS)
 
     def percent(self) -> int:
@@ -193,6 +214,8 @@ class Window:
     def wait_read(self, timeout_s: float = 60) -> str:
         """Wait until the receipt is shown, and return its text."""
         receipt = self.page.locator("#receipt .receipt")
+        self.agree()
+        self.show("sources")
         expect(receipt).to_be_visible(timeout=timeout_s * 1000)
         return receipt.inner_text()
 
@@ -205,6 +228,9 @@ class Window:
     # Conversation
 
     def ask(self, question: str) -> None:
+        if self.page.locator("#title .title-none").count():
+            self.page.locator("#new-session").click()
+            expect(self.page.locator("#title .title-none")).to_have_count(0)
         box = self.page.locator("#question textarea")
         box.fill(question)
         box.press("Enter")
@@ -233,7 +259,7 @@ class Window:
         return self.page.locator("#history .user-row .message").all_inner_texts()
 
     def evidence(self) -> list[str]:
-        return self.page.locator("#evidence .place summary").all_inner_texts()
+        return self.page.locator("#evidence .place").all_inner_texts()
 
     # Sessions
 

@@ -106,6 +106,9 @@ class FakeSession:
         self.calls.append(("ask", question, sampling))
         yield from self._play(should_stop)
 
+    def recorded(self, request, events):
+        return events
+
     def _play(self, should_stop):
         for event in self.events:
             if callable(event):
@@ -118,8 +121,8 @@ class FakeSession:
 
 class FakeEngine:
     @classmethod
-    def load(cls, name_or_path, device, kv, bos, report):
-        return (name_or_path, device, kv, bos)
+    def load(cls, name_or_path, device, kv, bos, kv_at_rest, report):
+        return (name_or_path, device, kv, bos, kv_at_rest)
 
 
 @pytest.fixture
@@ -181,6 +184,7 @@ def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder,
                 "score": 0.25,
             }
         ],
+        "quotations": [{"text": "Well, Prince", "document": "war.txt", "page": 3, "line_start": 12, "line_end": 12}],
         "tokens_reused": 1000,
         "tokens_read": 14,
         "tokens_generated": 5,
@@ -189,7 +193,7 @@ def test_ask_json_prints_the_documented_object_and_nothing_else(session, folder,
         "model": "embedded",
     }
     opened, asked, closed = session.calls
-    assert opened == ("open", ("embedded", "cpu", "auto", "auto"), "demo", False)
+    assert opened == ("open", ("embedded", "cpu", "auto", "auto", "same"), "demo", False)
     assert asked[:2] == ("ask", "Who?")
     assert (asked[2].max_tokens, asked[2].temperature, asked[2].seed) == (7, 0.0, 3)
     assert (asked[2].think, asked[2].thinking_budget) == (True, 100)
@@ -207,7 +211,7 @@ def test_ask_streams_the_answer_without_its_thinking_and_then_prints_the_evidenc
     out = capsys.readouterr().out
     assert out.startswith("Well, Prince.\n")
     assert "Hm." not in out
-    assert "1. war.txt, lines 12–14 (score 0.250)\n     Well, Prince\n" in out
+    assert "1. war.txt, lines 12–14\n     Well, Prince\n" in out
     assert "“Well, Prince” war.txt, page 3, line 12" in out
     assert "14 tokens read, 1,000 reused, 5 written" in out
     assert "[Thought for 12 s, up to its limit, 3 tokens; see --json]" in out
@@ -250,7 +254,7 @@ def test_read_shows_progress_and_ends_with_a_receipt(session, folder, tmp_path, 
         "Skipped 1 file:",
         "  photo.raw: a binary file",
     ]
-    assert session.calls[0] == ("open", ("embedded", "auto", "auto", "auto"), "new", True)
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto", "auto", "same"), "new", True)
 
 
 def test_read_of_a_missing_path_makes_no_session(session, folder, tmp_path, capsys):
@@ -323,7 +327,7 @@ def test_an_unexpected_exception_is_one_line_and_its_traceback_is_in_a_file(sess
 
 
 def test_ctrl_c_while_loading_is_exit_code_130(session, folder, capsys, monkeypatch):
-    def interrupted(name_or_path, device, kv, bos, report):
+    def interrupted(name_or_path, device, kv, bos, kv_at_rest, report):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(FakeEngine, "load", interrupted)
@@ -368,6 +372,25 @@ def test_sessions_show_fork_and_delete(folder, capsys):
     assert captured.err.count("\n") == 1
     assert run(folder, "sessions") == 0
     assert capsys.readouterr().out.split()[0] == "demo"
+
+
+def test_a_deleted_session_is_listed_in_the_bin_and_restored_or_deleted_for_good(folder, capsys):
+    assert run(folder, "delete", "demo") == 0
+    assert "to the bin, for 30 days" in capsys.readouterr().out
+    assert run(folder, "sessions", "--bin") == 0
+    line = capsys.readouterr().out
+    assert line.startswith("demo ")
+    assert "deleted just now, kept for 29 more days" in line
+    assert run(folder, "show", "demo") == 1
+    assert "`restore` brings it back" in capsys.readouterr().err
+    assert run(folder, "restore", "demo") == 0
+    assert run(folder, "sessions", "--bin", "--json") == 0
+    assert json.loads(capsys.readouterr().out.partition("read again\n")[2]) == []
+    assert run(folder, "delete", "demo") == 0
+    assert run(folder, "delete", "demo", "--now") == 0, "also what is in the bin"
+    assert run(folder, "restore", "demo") == 1
+    assert run(folder, "sessions", "--bin") == 0
+    assert "No sessions in the bin" in capsys.readouterr().out
 
 
 def test_fork_onto_a_name_that_is_taken_is_refused(folder, capsys):
@@ -425,6 +448,6 @@ def test_a_question_without_options_uses_the_models_sampling_defaults(session, f
 
 
 def test_reading_again_resets_the_session_and_creates_none(session, folder):
-    run(folder, "read", "demo", "--again", "--bos", "on")
-    assert session.calls[0] == ("open", ("embedded", "auto", "auto", True), "demo", False)
+    run(folder, "read", "demo", "--again", "--bos", "on", "--kv-at-rest", "int8")
+    assert session.calls[0] == ("open", ("embedded", "auto", "auto", True, "int8"), "demo", False)
     assert session.calls[1:3] == ["reset", ("read", [])]

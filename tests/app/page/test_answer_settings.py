@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.grammar.ranges import PAGE_MAX_TOKENS, THINKING_BUDGET
+from app.grammar.ranges import MAX_TOKENS, THINKING_BUDGET
 from app.page.answer_settings import (
     FILE,
     AnswerSettings,
@@ -24,7 +24,7 @@ SETTINGS = st.builds(
     AnswerSettings,
     temperature=st.none() | st.floats(0, 2),
     top_p=st.none() | st.floats(0.01, 1),
-    max_tokens=st.none() | st.integers(1, PAGE_MAX_TOKENS.high),
+    max_tokens=st.none() | st.integers(1, MAX_TOKENS.high),
     seed=st.none() | st.integers(0, 2**63 - 1),
     verbatim=st.none() | st.booleans(),
     think=st.none() | st.booleans(),

@@ -1,5 +1,8 @@
 """What the page shows, as text: escaping, numbers, progress, receipts, evidence, quotations, windows."""
 
+import re
+from dataclasses import replace
+
 import gradio as gr
 import pytest
 from fake_workspace import FakeDocument, FakeJob, FakeMessage, FakeMeter, FakeModelInfo, FakeWorkspace
@@ -12,6 +15,7 @@ from app.page.handlers import Handlers
 from app.page.markup import block, escape, tag
 from app.page.page import build_page, page_options
 from app.page.panels import build_panels
+from app.page.sources.source_list import SourceFacts, sources_html
 from sala_core.events import AnswerStats, Evidence, KernelProgress, ReadProgress, ReadReceipt
 from sala_core.ingest import SkippedFile
 
@@ -147,7 +151,7 @@ def test_a_receipt_names_every_skipped_file_with_its_reason():
 
 def test_long_lists_are_cut_and_give_the_number_of_the_rest():
     rows = [FakeDocument(id=str(n), name=f"f{n}", media_type="", num_bytes=1, num_tokens=1) for n in range(250)]
-    shown = reading.documents_html(rows)
+    shown = sources_html(SourceFacts(documents=rows))
     assert shown.count("<li") == reading.MAX_LISTED + 1
     assert "and 50 more" in shown
 
@@ -159,31 +163,39 @@ def _place(**changes):
     return Evidence(**facts | changes)
 
 
-def test_evidence_shows_the_lines_around_a_place():
-    source = "\n".join(f"text of {number}" for number in range(1, 61))
-    shown = evidence.evidence_html([_place(), _place(score=0.25)], {"d": source}.get)
-    assert "page 2, lines 20–21" in shown
-    assert shown.count("line-hit") == 4
-    assert "text of 8<" in shown
-    assert "text of 33<" in shown
-    assert "text of 34<" not in shown
+def test_evidence_shows_ranked_places_that_the_source_viewer_can_open():
+    shown = evidence.evidence_html([_place(), _place(score=0.25)], "m1")
+    assert shown.count("page 2, lines 20–21") == 2
+    assert 'class="evidence message-m1"' in shown
+    assert re.findall(r'class="place key-(\w+)"', shown) == ["e0", "e1"]
     assert 'value="0.500"' in shown
     assert "<script" not in shown
+    assert evidence.evidence_html([_place(score=0.0)], "m1").count('value="0.000"') == 1
+    assert evidence.evidence_html([], "m1") == ""
 
 
 def test_evidence_in_a_table_shows_its_rows_and_the_names_of_the_columns():
-    shown = evidence.evidence_html([_place(rows=(5000, 5001), header=f"id, {EVIL}")], lambda _: "text")
+    shown = evidence.evidence_html([_place(rows=(5000, 5001), header=f"id, {EVIL}")], "m1")
     assert "rows 5,000–5,001" in shown
     assert "Columns: id, " in shown
     assert "<script" not in shown
-    assert "Columns" not in evidence.evidence_html([_place()], lambda _: "text")
+    assert "Columns" not in evidence.evidence_html([_place()], "m1")
 
 
-def test_evidence_accepts_lines_out_of_range_and_a_missing_document():
-    assert "text" in evidence.evidence_html([_place(line_start=900, line_end=999)], lambda _: "text")
-    assert "no longer in the library" in evidence.evidence_html([_place()], lambda _: None)
-    assert evidence.evidence_html([_place(score=0.0)], lambda _: "text").count('value="0.000"') == 1
-    assert evidence.evidence_html([], lambda _: None) == ""
+def test_a_place_in_a_pdf_or_a_presentation_is_its_page():
+    assert wording.place(129, 5107, 5108, document="a/Report.PDF") == "page 129"
+    assert wording.place(3, 40, 40, document="talk.pptx") == "slide 3"
+    assert wording.place(2, 40, 41, document="sums.xlsx") == "sheet 2, lines 40–41"
+
+
+def test_each_answer_has_a_button_for_each_place_of_evidence():
+    message = FakeMessage(id="m1", role="assistant", text="So.", evidence=(_place(), _place(document="r.pdf", page=7)))
+    shown = conversation.answer_html(message)
+    assert 'data-message="m1"' in shown
+    assert re.findall(r'data-passage="(\w+)">([^<]+)<', shown) == [("e0", "page 2"), ("e1", "page 7")]
+    assert 'aria-label="Open evidence 2: r.pdf, page 7"' in shown
+    assert "<script" not in shown
+    assert "Evidence" not in conversation.answer_html(FakeMessage(id="m", role="assistant", text="So."))
 
 
 def test_the_meter_shows_read_free_and_memory():
@@ -192,14 +204,17 @@ def test_the_meter_shows_read_free_and_memory():
         library_bytes=3_200_000_000, process_bytes=1_240_000_000,
     )  # fmt: skip
     shown = meter.meter_html(facts)
-    assert all(words in shown for words in ("48K", "950K free", "1,200 tokens wait", "409 MB", "3.2 GB", "1.2 GB"))
+    assert all(words in shown for words in ("48K", "of 999K", "1,200 tokens wait", "409 MB", "3.2 GB", "1.2 GB"))
+    for name, number in (("Documents", "47K"), ("Conversation", "900"), ("Thinking", "100"), ("Free", "950K")):
+        assert f"<dt>{name}</dt><dd>{number}</dd>" in shown
+    assert "saved" not in shown
+    assert "saved 41 minutes of reading" in meter.meter_html(replace(facts, saved_s=2460.0))
 
 
 def test_the_banner_is_for_demonstration_and_failed_models_only():
     shown = meter.banner_html(FakeModelInfo())
     assert "small demonstration model" in shown
-    assert "python3 launch.py download openbmb/MiniCPM-SALA" in shown
-    assert "python3 launch.py --model openbmb/MiniCPM-SALA" in shown
+    assert '<button type="button" class="open-models">Choose a larger model</button>' in shown
     assert meter.banner_html(FakeModelInfo(is_demonstration=False)) == ""
     assert "no &lt;b&gt; file" in meter.banner_html(FakeModelInfo(status="failed", error="no <b> file"))
 

@@ -145,6 +145,7 @@ def write_code(folder):
 
 def receipt(window, head):
     """Wait for a receipt that says `head`; its whole text, what is folded away included."""
+    window.show("sources")
     shown = window.page.locator("#receipt .receipt", has_text=head)
     expect(shown).to_be_visible(timeout=_PATIENCE_S * 1000)
     return shown.text_content()
@@ -162,6 +163,7 @@ def read_stop_and_continue(window, tmp_path):
     junk = tmp_path / "photo.bin"
     junk.write_bytes(bytes(range(256)) * 20)
     window.upload(write_book(tmp_path / "novel.txt", 180), junk)
+    window.agree(is_asked=True)
     window.wait_reading()
     assert "tokens/s" in window.page.locator("#progress .progress-facts").inner_text()
     window.stop_reading()
@@ -181,6 +183,7 @@ def read_more(window, tmp_path):
     window.upload(write_pdf(tmp_path / "report.pdf"))
     assert "3 pages" in receipt(window, "1 file · 3 pages")
     window.read_path(str(write_code(tmp_path / "project")))
+    window.agree(is_asked=True)
     expect(window.page.locator("#documents li")).to_have_count(5, timeout=_PATIENCE_S * 1000)
     shown = receipt(window, "2 files ·")
     assert "project/.env" in shown

@@ -114,19 +114,6 @@ def test_five_thousand_files_arrive(window, workspace, tmp_path):
     assert sorted(path.read_text() for path in copy.rglob("*.txt")) == sorted(f"file {n}\n" for n in range(5000))
 
 
-def test_an_upload_waits_until_its_session_is_free(window, workspace, book, tmp_path):
-    workspace.script.reading_s = 4
-    window.upload(book)
-    window.wait_reading()
-    more = tmp_path / "more.txt"
-    more.write_text("more\n")
-    window.drop(more)
-    expect(window.page.locator("#upload")).to_contain_text("as soon as this session is free")
-    expect(window.page.locator("#documents li")).to_have_count(2, timeout=WAIT_MS)
-    assert window.documents() == ["novel.txt", "more.txt"]
-    assert len(workspace.library.rows) == 1
-
-
 def test_an_upload_goes_to_the_session_that_was_open_when_it_began(window, workspace, book):
     for name in ("First", "Second"):
         workspace.new_session(name)
@@ -208,10 +195,14 @@ def test_a_refusal_is_shown_with_its_reason(window, workspace, tmp_path):
     expect(card).to_have_count(0)
 
 
-def test_an_empty_folder_arrives_without_files(window, workspace, tmp_path):
+def test_an_empty_folder_is_said_so_and_leaves_nothing(window, workspace, tmp_path):
     folder = tmp_path / "nothing"
     folder.mkdir()
     window.drop(folder)
-    window.wait_read()
-    (copy,) = received(workspace)
-    assert list(copy.iterdir()) == []
+    dialog = window.page.get_by_role("dialog", name="What will be read")
+    expect(dialog).to_contain_text("Nothing here can be read.")
+    expect(dialog.get_by_role("button", name="Read", exact=True)).to_be_disabled()
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    assert workspace.calls == []
+    assert workspace.library.rows == {}

@@ -4,13 +4,15 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from fake_workspace import FakeMessage
+from fake_workspace import FakeJob, FakeMessage
 from playwright.sync_api import expect
 
 from app.page.conversation import history_html
-from app.page.reading import documents_html, receipt_html, watch_note_html
+from app.page.reading import receipt_html, watch_note_html
+from app.page.sources.source_list import SourceFacts, sources_html
 from sala_core.events import ReadPlan, ReadReceipt
-from sala_core.store import SourceRow
+from sala_core.ingest import SkippedFile
+from sala_core.store import PartRow, SourceRow
 from sala_core.store.rows import DocumentRow, JobRow, ReadRequest
 
 
@@ -36,11 +38,35 @@ def row(name="a.txt"):
     )
 
 
+def listed(**facts):
+    return sources_html(SourceFacts(documents=[row()], **facts))
+
+
 def test_the_list_tells_what_was_replaced_and_what_is_gone():
-    assert "replaced 2 times" in documents_html([row()], [source(num_changes=2)])
-    assert "its file is gone" in documents_html([row()], [source(status="gone")])
+    assert "replaced 2 times" in listed(sources=[source(num_changes=2)])
+    assert "gone from its place; its text stays" in listed(sources=[source(status="gone")])
     assert "drop a changed file again" in watch_note_html([source(root="", path="a.txt")], "")
     assert watch_note_html([source()], "") == ""
+
+
+def test_each_source_shows_its_state():
+    part = PartRow(ordinal=1, kind="document", start=100, end=1300, document_id="0" * 32, body_start=9, message_id=None)
+    assert "waiting · 1.2K tokens" in listed(parts=[part], position=100)
+    assert "being read · 1.2K tokens" in listed(parts=[part], position=500)
+    assert "<span>0 of 1</span>" in listed(parts=[part], position=500)
+    assert "<span>1</span>" in listed(parts=[part], position=1300)
+    assert "changed on disk · 1.2K tokens" in listed(on_disk={"a.txt": "changed"})
+    failed = SkippedFile(name="bad.pdf", path="", reason="a damaged PDF: it cannot be opened", is_failed=True)
+    left_out = SkippedFile(name="x.bin", path="", reason="binary")
+    receipt = ReadReceipt.from_json({"skipped": [failed.to_json(), left_out.to_json()]})
+    shown = listed(last=FakeJob(id="j", session_id="s", kind="read", result=receipt))
+    assert "failed: a damaged PDF: it cannot be opened" in shown
+    assert "x.bin" not in shown
+    waits = FakeJob(id="j7", session_id="s", kind="read", request=ReadRequest(paths=("/up/<b>.txt",)))
+    shown = sources_html(SourceFacts(documents=[], waiting=[waits]))
+    assert "&lt;b&gt;.txt" in shown
+    assert "waits job-j7" in shown
+    assert sources_html(SourceFacts(documents=[])) == ""
 
 
 def test_an_answer_from_an_earlier_version_is_marked():

@@ -93,6 +93,7 @@ def test_a_model_that_cannot_think_has_no_switch_and_is_sent_none(thinker, works
     expect(page.locator("#set-seed")).to_be_visible()
     expect(page.locator("#set-thinking")).to_be_hidden()
     expect(page.locator("#set-thinking-budget")).to_be_hidden()
+    page.locator("#close-settings").click()
     thinker.ask("How many?")
     thinker.wait_answers(1)
     assert workspace.calls[-1] == ("ask", {})

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -26,6 +27,8 @@ TEXT = "\n".join(f"line {number}" for number in range(1, 101))
 
 
 class FakeLibrary:
+    folder = Path("no library")
+
     def document(self, document_id):
         if document_id != "d1":
             raise LibraryError(f"no document {document_id!r}")
@@ -135,6 +138,7 @@ def test_a_free_port_replaces_the_default_port_if_that_is_in_use_but_not_a_chose
 
 RUNNER = """
 import sys, types
+from pathlib import Path
 from types import SimpleNamespace
 import gradio as gr
 from app.server import app as server
@@ -142,19 +146,20 @@ from app.server.key import PageKey
 from app.grammar.parser import parse
 
 class Workspace:
-    library = SimpleNamespace(take_notices=list)
-    def __init__(self, folder, model, device, kv, *, bos):
-        print("workspace", folder.name, model, device, kv, bos, flush=True)
+    library = SimpleNamespace(take_notices=list, folder=Path("lib"))
+    def __init__(self, folder, model, device, kv, *, bos, kv_at_rest):
+        print("workspace", folder.name, model, device, kv, bos, kv_at_rest, flush=True)
+    def model_info(self):
+        return SimpleNamespace(is_demonstration=False)
     def close(self):
         print("closed", flush=True)
 
 sys.modules["sala_core.session.workspace"] = SimpleNamespace(Workspace=Workspace)
-def build_page(workspace):
+def build_page(workspace, plans):
     with gr.Blocks() as page:
         gr.Textbox()
     return page
 server.build_page = build_page
-from pathlib import Path
 sys.exit(server.serve(parse(sys.argv[1:]), Path("lib")))
 """
 
@@ -178,7 +183,7 @@ def test_it_prints_its_address_serves_and_closes_on_a_signal(root, tmp_path, num
         env=environ,
     )
     try:
-        assert program.stdout.readline() == "workspace lib embedded cpu int8 False\n"
+        assert program.stdout.readline() == "workspace lib embedded cpu int8 False same\n"
         shown = program.stdout.readline()
         assert shown.startswith(f"Open http://127.0.0.1:{port}/?token=")
         with httpx.Client(follow_redirects=True) as client:

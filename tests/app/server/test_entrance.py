@@ -29,12 +29,15 @@ from app.server import app as server
 from app.grammar.parser import parse
 
 class Workspace:
-    library = SimpleNamespace(take_notices=list)
-    def __init__(self, *arguments, **options): pass
+    def __init__(self, folder, *arguments, **options):
+        self.library = SimpleNamespace(take_notices=list, folder=folder)
+        self.offers = SimpleNamespace(all=list)
+    def model_info(self):
+        return SimpleNamespace(is_demonstration=False)
     def close(self): pass
 
 sys.modules["sala_core.session.workspace"] = SimpleNamespace(Workspace=Workspace)
-def build_page(workspace):
+def build_page(workspace, *others):
     with gr.Blocks() as page:
         gr.Textbox("The page")
     return page
@@ -151,6 +154,16 @@ def test_a_second_start_opens_a_window_of_the_running_program(root, library):
             assert third.process.wait(timeout=120) == 0
         with Program(root, library, "--no-browser", "--device", "cpu") as other:  # other settings: a program of its own
             assert other.line().startswith("Open http")
+
+
+def test_a_program_that_has_switched_its_model_is_entered_unless_another_one_is_named(library, monkeypatch, capsys):
+    library_key(library)
+    monkeypatch.setattr(entrance, "_is_alive", lambda key, port: True)
+    plain = parse(["--no-browser"])
+    entrance.note_running(library, 7863, {**entrance.settings_of(plain), "model": "org/other"})
+    assert entrance.enter_running(plain, library)
+    assert entrance.enter_running(parse(["--no-browser", "--model", "org/other"]), library)
+    assert not entrance.enter_running(parse(["--no-browser", "--model", "embedded"]), library)
 
 
 def test_a_record_of_a_program_that_is_gone_or_of_a_foreign_one_is_not_trusted(library, monkeypatch, capsys):

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from app.page.reading_plan.plan import Plan
 from app.server import upload_tree, uploads
 from app.server.upload_body import Receiver
 from app.server.upload_tree import Listing, files_to_send, lay_out, parts_of
 from app.server.uploads import Upload, Uploads
 from app.server.uploads_routes import uploads_router
-from sala_core.errors import DiskFullError, SessionBusyError, UploadError
+from sala_core.errors import DiskFullError, UploadError
 from sala_core.ingest import FoundFile, Limits, walk
 from sala_core.ingest.folders.safety import REFUSED_FOLDERS
 
@@ -27,36 +28,19 @@ LIMITS = Limits()
 
 
 class Workspace:
-    """What uploads need of a workspace: folders, one session, and a reading that takes a folder over."""
+    """What uploads need of a workspace and of plans: folders, and a plan that takes a folder over."""
 
     def __init__(self, folder):
-        self.folder, self.busy, self.read = folder, False, []
-        self.library = self
+        self.folder, self.read = folder, []
 
     def new_upload_folder(self):
         folder = self.folder / f"{len(list(self.folder.iterdir())):032x}"
         folder.mkdir()
         return folder
 
-    def session(self, name_or_id):
-        return Row(name_or_id)
-
-    def submit_read(self, session_id, paths, *, owned_folder):
-        if self.busy:
-            raise SessionBusyError("still at work")
-        self.read.append((session_id, paths, owned_folder))
-        return "j1"
-
-    def job(self, job_id):
-        return Row(job_id)
-
-
-class Row:
-    num_documents = num_messages = 1
-    name = "demo"
-
-    def __init__(self, id):
-        self.id, self.session_id = id, "s1"
+    def of_upload(self, session_id, folder, paths):
+        self.read.append((session_id, paths, folder))
+        return Plan(id="p1", session_id=session_id, name="")
 
 
 @pytest.fixture
@@ -69,7 +53,7 @@ def workspace(tmp_path):
 @pytest.fixture
 def client(workspace):
     app = FastAPI()
-    app.include_router(uploads_router(workspace))
+    app.include_router(uploads_router(workspace, workspace))
     with TestClient(app) as client:
         yield client
 
@@ -321,10 +305,7 @@ def test_a_folder_is_listed_sent_and_read(client, workspace, tmp_path):
     pairs = list(zip(begun["wanted"], contents, strict=True))
     for part in (pairs[:half], pairs[half:]):
         assert client.post(f"/api/uploads/{begun['upload']}/files", content=body_of(*part)).status_code == 200
-    workspace.busy = True
-    assert client.post(f"/api/uploads/{begun['upload']}/read", json={}).status_code == 202
-    workspace.busy = False
-    assert client.post(f"/api/uploads/{begun['upload']}/read", json={}).json() == {"session": "s1", "job": "j1"}
+    assert client.post(f"/api/uploads/{begun['upload']}/read", json={}).json() == {"plan": "p1"}
     ((session, (path,), owned),) = workspace.read
     assert (session, path, owned.parent) == ("s1", owned / "files" / "project", workspace.folder)
     assert verdicts(path) == verdicts(folder)
@@ -332,7 +313,7 @@ def test_a_folder_is_listed_sent_and_read(client, workspace, tmp_path):
         if isinstance(entry, FoundFile):
             assert Path(entry.path).read_bytes() == (folder.parent / entry.name).read_bytes()
     assert client.post(f"/api/uploads/{begun['upload']}/read", json={}).status_code == 410
-    assert path.exists(), "the reading's folder is not the upload's to remove"
+    assert path.exists(), "the plan's folder is not the upload's to remove"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of another kind")
@@ -404,7 +385,7 @@ def test_the_upload_of_a_silent_browser_is_dropped(workspace, monkeypatch):
             self.is_cancelled = True
 
     monkeypatch.setattr(uploads.threading, "Timer", Timer)
-    all_of_them = Uploads(workspace)
+    all_of_them = Uploads(workspace, workspace)
     upload = all_of_them.begin("s1", Listing(files=[("p/a.txt", 3)]))
     all_of_them.wait(upload, None)
     all_of_them.wait(upload, uploads.LOST_S)
@@ -419,7 +400,7 @@ def test_the_upload_of_a_silent_browser_is_dropped(workspace, monkeypatch):
 
 
 def test_the_number_of_uploads_at_a_time_is_limited(workspace):
-    all_of_them = Uploads(workspace)
+    all_of_them = Uploads(workspace, workspace)
     begun = [all_of_them.begin("s1", Listing(files=[(f"{n}.txt", 3)])) for n in range(uploads.MAX_UPLOADS)]
     with pytest.raises(UploadError, match="too many"):
         all_of_them.begin("s1", Listing(files=[("x.txt", 3)]))

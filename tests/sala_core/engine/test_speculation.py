@@ -37,9 +37,11 @@ def test_the_draft_follows_the_longest_match(pieces, limit):
         assert index.propose(limit) == linear_search(ids, limit)
 
 
+@pytest.mark.parametrize("scans", [0, 7, 1000])
 @pytest.mark.parametrize("unsorted", [1, 5, 40])
-def test_sorted_and_recent_ngrams_are_found_alike(monkeypatch, unsorted):
+def test_sorted_recent_and_unindexed_ngrams_are_found_alike(monkeypatch, unsorted, scans):
     monkeypatch.setattr(module, "_UNSORTED_TOKENS", unsorted)
+    monkeypatch.setattr(module, "_MAX_SCANS", scans)
     rng = np.random.default_rng(unsorted)
     index, ids = DraftIndex(), []
     for _ in range(60):

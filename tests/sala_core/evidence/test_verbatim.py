@@ -8,7 +8,7 @@ from sala_kernels import BlockLayout
 from sala_core import Finished, SamplingParams, Token
 from sala_core.engine.speculation import DraftIndex
 from sala_core.evidence.places import DocumentSpan
-from sala_core.evidence.verbatim import Quoting
+from sala_core.evidence.verbatim import Candidate, Quoting
 from sala_core.ingest import SourceMap
 from sala_core.model.forward import AttentionTrace
 
@@ -103,6 +103,23 @@ def test_the_sentence_is_closed_as_it_was_opened(book, talking_engine, opener, c
     said = book.quoting().continuation(opening, book.trace({20: 1.0}))
     whole = talking_engine.tokenizer.decode([opening, *said])
     assert whole.strip().endswith(f"{SENTENCES[20]}{closing}")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("The ferry left in the\nmorning and came back.", "The ferry left in the morning and came back."),
+        ("call(first,\n    second)", "call(first,\n    second)"),
+        ("a mix-\nture of both", "a mix-\nture of both"),
+    ],
+    ids=["prose", "code", "divided word"],
+)
+def test_line_breaks_of_prose_are_no_part_of_a_quotation(book, talking_engine, monkeypatch, text, shown):
+    quoting = book.quoting()
+    monkeypatch.setattr(quoting, "candidates", lambda trace: [Candidate(text=text, share=1.0)])
+    opening = talking_engine.tokenizer.encode_content('"').tolist()[0]
+    ids = quoting.continuation(opening, AttentionTrace())
+    assert talking_engine.tokenizer.decode([opening, *ids]).strip() == f'"{shown}"'
 
 
 def test_an_answer_that_opens_with_a_mark_quotes_and_goes_on(book, opening):

@@ -98,6 +98,34 @@ def test_the_longest_passages_are_looked_for_whole(verify):
     assert verify(answer) == [(whole, "tale.txt", 1, 1, 2)]
 
 
+SMILE = 'He came in, adding, with a smile,\n"I do not think that he would have gone." Then he sat down.\n'
+
+
+def verify_smile(answer):
+    spans = [DocumentSpan(document_id="d", name="d.txt", start=0, end=1)]
+    starts = np.arange(len(SMILE), dtype=np.int64)
+    return [item.text for item in verify_quotations(answer, spans, lambda _: SourceMap(SMILE, (), starts))]
+
+
+@pytest.mark.parametrize(
+    ("answer", "quoted"),
+    [
+        (
+            '"He came in, adding, with a smile, "I do not think that he would have gone."',
+            ['He came in, adding, with a smile, "I do not think that he would have gone.'],
+        ),
+        (
+            '"He came in, adding, with a smile, "I do not think that he would have gone."" It ends.',
+            ['He came in, adding, with a smile, "I do not think that he would have gone."'],
+        ),
+        ('"I do not think that" and "he would have gone."', ["I do not think that", "he would have gone."]),
+        ('So "he came in" and "then he sat down" or "with a smile" too', ["with a smile"]),
+    ],
+)
+def test_quotation_marks_inside_of_a_quotation_do_not_split_it(answer, quoted):
+    assert verify_smile(answer) == quoted
+
+
 def test_documents_are_looked_at_in_order_and_no_longer_than_needed(verify):
     assert verify('"it was the worst of times"') != []
     assert verify.looked == ["tale.txt"]

@@ -63,7 +63,7 @@ def test_checkpoints_cover_the_reading_and_end_at_the_right_tokens(parts, data):
     assert all(is_fixed(rows, at) for at in fixed)
     assert is_fixed(rows, end) == (end % SEGMENT_TOKENS == 0 or end in books | turns)
     for at, kept in found:
-        assert kept == (at in (end, max(fixed, default=end)) or at in books or at % SNAPSHOT_TOKENS == 0)
+        assert kept == (at in (end, max(fixed, default=end)) or at in books | turns or at % SNAPSHOT_TOKENS == 0)
 
 
 @settings(max_examples=50, deadline=None)

@@ -94,12 +94,12 @@ def test_read_then_ask(workspace, write_book):
 def test_the_second_question_loads_nothing(workspace, write_book):
     session = workspace.new_session("demo")
     finished(workspace, workspace.submit_read(session.id, [write_book(num_lines=30)]))
-    held = workspace._held[1].state
+    held = workspace._held[session.id].state.state
     finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
-    assert workspace._held[1].state is held
+    assert workspace._held[session.id].state.state is held
     other = workspace.new_session("other")
     finished(workspace, workspace.submit_ask(other.id, "Who came?", SHORT))
-    assert workspace._held[0] == other.id
+    assert list(workspace._held) == [other.id]
 
 
 def test_a_view_shows_the_answer_as_it_grows(workspace):
@@ -148,17 +148,17 @@ def test_a_stopped_answer_is_kept(workspace):
     assert [message.status for message in workspace.library.messages(session.id)] == ["done", "stopped"]
 
 
-def test_a_busy_session_refuses_a_second_job_and_another_session_waits(workspace, write_book):
+def test_a_busy_session_refuses_a_second_job_and_another_session_waits(workspace):
     busy, idle = workspace.new_session("busy"), workspace.new_session("idle")
     first = workspace.submit_ask(busy.id, "Who came?", LONG)
     until(lambda: workspace.job(first).text)
     assert workspace.active_job(busy.id).id == first
     for submit in (
         lambda: workspace.submit_ask(busy.id, "And then?", SHORT),
-        lambda: workspace.submit_read(busy.id, [write_book()]),
+        lambda: workspace.submit_read(busy.id, []),
         lambda: workspace.submit_reread(busy.id),
     ):
-        with pytest.raises(SessionBusyError, match="still at work"):
+        with pytest.raises(SessionBusyError, match=r"still at work|being answered"):
             submit()
     second = workspace.submit_ask(idle.id, "Who came?", SHORT)
     assert workspace.job(second).status == "queued"
@@ -182,7 +182,7 @@ def test_a_failed_job_keeps_its_reason_and_the_next_one_runs(workspace, write_bo
     with workspace.library.lock_session(session.id):
         failed = finished(workspace, workspace.submit_read(session.id, [write_book(num_lines=10)]))
     assert failed.status == "failed"
-    assert "held for writing" in failed.error
+    assert "in use by this program" in failed.error
     assert workspace.library.job(failed.id).error == failed.error
     assert finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT)).status == "done"
 
@@ -222,7 +222,7 @@ def test_closing_in_the_middle_of_a_reading_leaves_it_to_be_continued(start, wri
     until(lambda: workspace.library.session(session.id).position > 0)
     workspace.close()
     again = start()
-    assert again.library.job(job).status == "stopped"
+    assert again.library.job(job).status == "interrupted"
     row = again.library.session(session.id)
     assert 0 < row.position < row.num_tokens
     done = finished(again, again.submit_read(session.id, [book]))

@@ -147,6 +147,11 @@ def test_a_link_leads_to_a_web_address_only(target):
     assert "<a" not in render(f"<{target}>")
 
 
+@pytest.mark.parametrize("text", ["[here]()", "[here](  )", "[here](\n)"])
+def test_a_link_without_an_address_leads_nowhere(text):
+    assert render(text) == "<p><a>here</a></p>"
+
+
 def test_a_link_names_its_host_and_a_picture_is_its_text():
     shown = render("[bank](https://evil.example/?a=1&b) ![map](http://evil.example/a.png)")
     assert 'data-host="evil.example"' in shown
