@@ -20,7 +20,7 @@ from pathlib import Path
 from setuptools import build_meta
 print(getattr(build_meta, "build_" + sys.argv[1])(sys.argv[2]))
 """
-MAX_WHEEL_BYTES = 8_000_000
+MAX_WHEEL_BYTES = 16_000_000
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="an environment has other folders on Windows")
 

@@ -8,14 +8,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError, expect, sync_playwright
 
 from app.server.app import create_app, listening_socket
 from app.server.connections import limited_protocol
@@ -199,9 +199,12 @@ class Window:
         dialog, begun = self.page.locator("dialog.plan-dialog[open]"), self.page.locator("#progress, #receipt, #notice")
         either = dialog.or_(begun.locator(".progress, .receipt, .notice-error"))
         expect(dialog if is_asked else either.first).to_be_attached(timeout=timeout_s * 1000)
-        if dialog.count():
-            dialog.get_by_role("button", name="Read", exact=True).click()
-            expect(dialog).to_have_count(0, timeout=timeout_s * 1000)
+        deadline = time.monotonic() + timeout_s
+        while dialog.count() and time.monotonic() < deadline:
+            with suppress(TimeoutError):  # the page may close the dialog by itself meanwhile
+                dialog.get_by_role("button", name="Read", exact=True).click(timeout=1000)
+            self.page.wait_for_timeout(100)
+        expect(dialog).to_have_count(0, timeout=timeout_s * 1000)
 
     def wait_reading(self) -> None:
         """Wait until progress with tokens is shown."""

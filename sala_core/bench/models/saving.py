@@ -23,7 +23,7 @@ class _NamedEngine(Engine):
     """An engine with random weights whose states can be saved. Nothing loads them again."""
 
     @cached_property
-    def fingerprint(self) -> str:
+    def own_fingerprint(self) -> str:
         """A constant: there are no weights on disk to hash."""
         return "0" * 32
 

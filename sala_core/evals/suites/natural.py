@@ -48,7 +48,9 @@ class NaturalReply:
 
 
 def run_natural(folders: Sequence[Path], half: Half, should_stop: Callable[[], bool]) -> Iterator[NaturalReply]:
-    """Ask every question of one half. folders: where the texts are. Raises EvalError for a text that is not there."""
+    """Ask every question of one half. folders: where the texts are. Raises EvalError for what is not there."""
+    if not QUESTIONS.is_file():
+        raise EvalError(f"there are no questions at {QUESTIONS}: they come with the repository, not with the package")
     by_text: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
         question = json.loads(line)

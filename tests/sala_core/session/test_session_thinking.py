@@ -78,7 +78,7 @@ def test_a_spent_budget_is_part_of_the_saved_turn_and_reading_it_again_gives_the
     assert (again.linear_states - first.linear_states).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize("tokens", [1, 20])
+@pytest.mark.parametrize("tokens", [6, 20])
 def test_thinking_that_is_stopped_is_closed_in_the_stream(thinker, library, play, ids_of, tokens):
     play(endless(ids_of))
     seen = []
@@ -92,6 +92,17 @@ def test_thinking_that_is_stopped_is_closed_in_the_stream(thinker, library, play
         assert text.endswith("\n</think>\n\n<|im_end|>\n")
         assert text.count("<think>") == text.count("</think>") == 1
         assert session.row.position == session.row.num_tokens
+
+
+def test_what_is_stopped_before_a_word_is_thought_is_not_kept(thinker, library, play, ids_of):
+    play(endless(ids_of))
+    seen = []
+    with Session.open(library, thinker, "demo", create=True) as session:
+        for event in session.ask("Who?", SamplingParams(temperature=0), should_stop=lambda: bool(seen)):
+            if isinstance(event, Token):
+                seen.append(event)
+        assert not seen[0].text.strip()
+        assert library.messages(session.row.id) == []
 
 
 def test_without_thinking_the_question_ends_with_an_empty_block(thinker, library, play, ids_of):

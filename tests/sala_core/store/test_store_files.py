@@ -86,11 +86,10 @@ def test_a_failed_write_on_a_disk_with_space_is_a_library_error(library, save, m
     assert list(library.states_folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", ["replace", "_fsync_folder"])
+@pytest.mark.parametrize("call", ["os.replace", "sync_folder"])
 def test_a_failed_rename_or_folder_fsync_leaves_neither_file_nor_row(library, store, save, monkeypatch, call):
     with monkeypatch.context() as patched:
-        target = "sala_core.disk.files._fsync_folder" if call.startswith("_") else "sala_core.disk.files.os.replace"
-        patched.setattr(target, fail_with(errno.EIO))
+        patched.setattr(f"sala_core.disk.files.{call}", fail_with(errno.EIO))
         with pytest.raises(LibraryError):
             save()
     assert list(library.states_folder.iterdir()) == []

@@ -169,6 +169,7 @@ def test_an_address_is_fetched_after_it_was_announced_and_agreed(window, workspa
         expect(dialog).to_contain_text(f"To be fetched from the network: {address} (a page or file, at most 268 MB)")
         assert asked == []
         dialog.get_by_role("button", name="Fetch").click()
+        expect(dialog).to_have_count(0, timeout=30_000)  # a small page is read at once
         window.wait_read()
         site.shutdown()
     assert asked == ["/page.html"]
