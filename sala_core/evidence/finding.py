@@ -27,7 +27,7 @@ _NEAREST_SHOWN = 3
 _EQUALS_SHOWN = 4
 """Sentences that have all words of the question are given together, as where there are several facts."""
 
-_MAX_CHARS = 600
+_MAX_CHARS = 800
 """Longer sentences, as of tables, are quoted up to a word before this."""
 
 _MAX_EVIDENCE_CHARS = 1200

@@ -15,7 +15,10 @@ Row = dict[str, Any]
 
 
 def answer_object(answer: Answer, seconds_opening: float = 0.0) -> Row:
-    """The object of `ask --json`. Its `seconds.load` includes `seconds_opening`: of model, library and session."""
+    """The object of `ask --json`. Its `seconds.load` includes `seconds_opening`: of model, library and session.
+
+    `confidence` is in it where a finder answered.
+    """
     return {
         "answer": answer.text,
         "thinking": {
@@ -48,6 +51,7 @@ def answer_object(answer: Answer, seconds_opening: float = 0.0) -> Row:
             }
             for item in answer.quotations
         ],
+        **({} if answer.confidence is None else {"confidence": answer.confidence}),
         "tokens_reused": answer.tokens_reused,
         "tokens_read": answer.tokens_read,
         "tokens_generated": answer.tokens_generated,

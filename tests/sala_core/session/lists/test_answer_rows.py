@@ -1,6 +1,7 @@
 """Rows of answers are whole or absent, and tell which questions are left."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -60,3 +61,8 @@ def test_a_question_that_stands_twice_needs_two_rows():
     rows += [{"question": "old?", "answer": "x"}, {"question": "A?", "answer": "2"}, {"question": "B?", "answer": "3"}]
     assert unanswered(questions, rows) == []
     assert [row["answer"] for row in in_order(questions, rows)] == ["1", "3", "2"]
+
+
+def test_a_finders_confidence_is_in_the_object_and_nobody_elses():
+    assert answer_row("So?", replace(ANSWER, confidence=0.25))["confidence"] == 0.25
+    assert "confidence" not in answer_row("So?", ANSWER)
