@@ -1,7 +1,8 @@
 """Texts for tests to read, and helpers to inspect what a reading or an answer did."""
 
 import random
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ import torch
 from sala_core import Engine, SamplingParams
 from sala_core.engine.generate import Token
 from sala_core.model.state import SalaState
+from sala_core.session.job_runner import JobView
 from sala_core.session.session import Session
+from sala_core.session.workspace import Workspace
 from sala_core.store import Library
 
 SEGMENT_TOKENS = 1024
@@ -22,6 +25,7 @@ _WORDS = (
 )
 
 
+PATIENCE_S = 60.0
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 
 
@@ -72,3 +76,23 @@ def restored(library: Library, engine: Engine, name: str) -> SalaState:
         assert session.state.tokens_read == 0
         assert session.state.state is not None
         return session.state.state
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for a condition, and return what it gives."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.003)
+    return value
+
+
+def finished(workspace: Workspace, job_id: str) -> JobView:
+    """The job once it is over."""
+
+    def over() -> JobView | None:
+        view = workspace.job(job_id)
+        return view if view.status not in ("queued", "running") else None
+
+    found: JobView = until(over)
+    return found

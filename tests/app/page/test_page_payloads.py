@@ -169,10 +169,8 @@ def show_all(window, number):
     assert shown == number
 
 
-def test_nothing_in_any_text_becomes_active(context, served, workspace):
-    for attack in ATTACKS:
-        workspace.new_session(" ".join(attack.split())[:150])
-    row = fill(workspace, "<b>x</b> " + ATTACKS[3], PAYLOADS, in_every_field=IN_EVERY_FIELD)
+def look_over(context, served, workspace, row):
+    """Open a window, and check that the session's texts have made nothing but listed elements; returns the window."""
     row.updated_at = time.time() + 1
     dialogs = []
     context.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
@@ -184,10 +182,18 @@ def test_nothing_in_any_text_becomes_active(context, served, workspace):
     assert window.page.evaluate(CLIPPED) == 0
     window.show("sources")
     assert window.page.evaluate(COVERED, ["send", "question", "new-session", "drop"]) == []
-    assert window.page.locator(".talk .formula").count() > 20
-    assert window.page.locator(".talk a").count() > 20
     assert window.page.evaluate("document.body.scrollWidth <= window.innerWidth")
     assert dialogs == []
+    return window
+
+
+def test_nothing_in_any_text_becomes_active(context, served, workspace):
+    for attack in ATTACKS:
+        workspace.new_session(" ".join(attack.split())[:150])
+    row = fill(workspace, "<b>x</b> " + ATTACKS[3], PAYLOADS, in_every_field=IN_EVERY_FIELD)
+    window = look_over(context, served, workspace, row)
+    assert window.page.locator(".talk .formula").count() > 20
+    assert window.page.locator(".talk a").count() > 20
 
 
 @pytest.mark.skipif(not SPEC, reason="COMMONMARK_SPEC is not set")
@@ -197,19 +203,7 @@ def test_nothing_in_the_specification_s_own_examples_becomes_active(context, ser
     for number, payload in enumerate(payloads):
         workspace.new_session(f"{number} {' '.join(payload.split())[:150]}")
     row = fill(workspace, ATTACKS[batch], payloads, in_every_field=True)
-    row.updated_at = time.time() + 1
-    dialogs = []
-    context.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    window = Window(context.new_page(), served).open(token=True)
-    show_all(window, len(workspace.library.talk[row.id]))
-    wait_for(lambda: window.page.locator(".formula:not(:has(.katex, .katex-error))").count() == 0, "the formulas")
-    listed = {name: list(attributes) for name, attributes in ELEMENTS.items()}
-    assert not (faults := window.page.evaluate(LOOK, [listed, FORMULAS])), "\n".join(faults)
-    assert window.page.evaluate(CLIPPED) == 0
-    window.show("sources")
-    assert window.page.evaluate(COVERED, ["send", "question", "new-session", "drop"]) == []
-    assert window.page.evaluate("document.body.scrollWidth <= window.innerWidth")
-    assert dialogs == []
+    look_over(context, served, workspace, row)
 
 
 def test_a_streamed_answer_of_attacks_stays_text(window, workspace):

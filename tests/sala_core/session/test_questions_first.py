@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from reading_helpers import GREEDY, last
+from reading_helpers import GREEDY, finished, last, until
 
 from sala_core import SamplingParams
 from sala_core.session.session import Session
@@ -14,7 +14,6 @@ from sala_core.store import AskRequest
 pytestmark = pytest.mark.usefixtures("short_segments", "one_thread")
 
 SHORT = SamplingParams(temperature=0.0, max_tokens=4)
-_PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -34,21 +33,6 @@ def start(tmp_path, random_model):
 @pytest.fixture
 def workspace(start):
     return start()
-
-
-def until(condition):
-    """Wait for a condition, and return what it gives."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.003)
-    return value
-
-
-def finished(workspace, job_id):
-    """The job once it is over."""
-    over = lambda: workspace.job(job_id).status not in ("queued", "running") and workspace.job(job_id)  # noqa: E731
-    return until(over)
 
 
 @pytest.fixture

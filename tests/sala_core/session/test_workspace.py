@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from itertools import pairwise
 
 import pytest
-from reading_helpers import last
+from reading_helpers import finished, last, until
 
 from sala_core import SamplingParams
 from sala_core.engine.memory_budget import MAX_TOKENS
@@ -25,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("short_segments", "one_thread")
 
 SHORT = SamplingParams(temperature=0.0, max_tokens=4)
 LONG = SamplingParams(temperature=0.0, max_tokens=4000)
-_PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -45,25 +43,6 @@ def start(tmp_path, random_model):
 @pytest.fixture
 def workspace(start):
     return start()
-
-
-def until(condition):
-    """Wait for a condition, and return what it gives."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.003)
-    return value
-
-
-def finished(workspace, job_id):
-    """The job once it is over."""
-
-    def over():
-        view = workspace.job(job_id)
-        return view if view.status not in ("queued", "running") else None
-
-    return until(over)
 
 
 def reading(workspace, job_id):

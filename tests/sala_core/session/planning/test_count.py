@@ -6,31 +6,17 @@ import pymupdf
 import pytest
 from reading_helpers import last
 
-from sala_core import Engine
 from sala_core.errors import IngestError
 from sala_core.ingest import FileChoice
 from sala_core.ingest.folders.choice import LEFT_OUT
 from sala_core.session.planning import count
 from sala_core.session.planning.count import count_files
-from sala_core.session.planning.measured import Measured
 from sala_core.session.planning.records import CountOrder
 from sala_core.session.session import Session
 from sala_core.session.stream import StreamWriter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = "The prince came over the river and said nothing to the general.\n"
-
-
-@pytest.fixture(scope="module")
-def engine(random_model):
-    return Engine.load(random_model)
-
-
-@pytest.fixture
-def measured(tmp_path):
-    opened = Measured(tmp_path / "cache")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import pytest
 from reading_helpers import last
 
-from sala_core import Engine
 from sala_core.engine.memory_budget import MAX_TOKENS
 from sala_core.session.planning import estimate as module
 from sala_core.session.planning.estimate import estimate
@@ -15,18 +14,6 @@ from sala_core.session.planning.usage import token_use
 from sala_core.session.session import Session
 
 pytestmark = pytest.mark.usefixtures("one_thread", "short_segments")
-
-
-@pytest.fixture(scope="module")
-def engine(random_model):
-    return Engine.load(random_model)
-
-
-@pytest.fixture
-def measured(tmp_path):
-    opened = Measured(tmp_path / "cache")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
