@@ -50,11 +50,7 @@ def m003_integrity(tables: Tables) -> None:
         for statement in triggers(table):
             tables.execute(statement)
     for table in session_tables(tables.conn):
-        for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
-            tables.execute(
-                f"CREATE TRIGGER {table}_revision_{event.lower()} AFTER {event} ON {table} BEGIN"
-                f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
-            )
+        _count_changes(tables, table)
     tables.execute(
         "CREATE TRIGGER sessions_revision AFTER UPDATE OF name, model, fingerprint ON sessions BEGIN"
         " UPDATE sessions SET revision = revision + 1 WHERE id = NEW.id; END"
@@ -74,11 +70,7 @@ def m004_turns(tables: Tables) -> None:
     tables.execute(_HIDDEN_TURNS)
     for statement in triggers("hidden_turns"):
         tables.execute(statement)
-    for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
-        tables.execute(
-            f"CREATE TRIGGER hidden_turns_revision_{event.lower()} AFTER {event} ON hidden_turns BEGIN"
-            f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
-        )
+    _count_changes(tables, "hidden_turns")
 
 
 @migrations()
@@ -87,9 +79,14 @@ def m005_sessions(tables: Tables) -> None:
     tables.execute(_MARKS)
     for statement in triggers("session_marks"):
         tables.execute(statement)
+    _count_changes(tables, "session_marks")
+
+
+def _count_changes(tables: Tables, table: str) -> None:
+    """Count every change of a table's rows in the revision of the session that they belong to."""
     for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
         tables.execute(
-            f"CREATE TRIGGER session_marks_revision_{event.lower()} AFTER {event} ON session_marks BEGIN"
+            f"CREATE TRIGGER {table}_revision_{event.lower()} AFTER {event} ON {table} BEGIN"
             f" UPDATE sessions SET revision = revision + 1 WHERE id = {row}.session_id; END"
         )
 
