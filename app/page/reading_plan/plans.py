@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,7 +188,7 @@ class Plans:
 
     def _fetch(self, plan: Plan) -> None:
         limits, place = FetchLimits(), None
-        try:
+        with self._told(plan):
             place = self._workspace.new_upload_folder()
             roots = [self._fetch_one(plan, address, place, limits) for address in plan.addresses]
             offer = self._workspace.offers.put(plan.id, place, list(dict.fromkeys(roots)), plan.session_id, plan.name)
@@ -195,10 +196,6 @@ class Plans:
             if plan.stopping.is_set():  # it was canceled just now
                 self._workspace.offers.drop(plan.id)
                 return
-        except SalaError as error:
-            self._fail(plan, str(error))
-        except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why
-            self._fail(plan, f"{_UNEXPECTED} ({type(error).__name__}: {error})")
         if plan.status == "counting":
             plan.needs_decision = plan.addresses[0].kind == "git"
             self._count(plan)
@@ -222,7 +219,7 @@ class Plans:
             progress=plan.count_to,
             should_stop=plan.stopping.is_set,
         )
-        try:
+        with self._told(plan):
             plan.gone = self._workspace.planner.count(order)
             if plan.stopping.is_set():
                 return
@@ -231,6 +228,12 @@ class Plans:
                 self.read(plan.id)
             else:
                 plan.needs_decision, plan.status = True, "ready"
+
+    @contextmanager
+    def _told(self, plan: Plan) -> Iterator[None]:
+        """What fails inside ends the plan, with the reason."""
+        try:
+            yield
         except SalaError as error:
             self._fail(plan, str(error))
         except Exception as error:  # noqa: BLE001 - the thread's outermost boundary: the page must be able to say why

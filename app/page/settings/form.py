@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -119,9 +120,7 @@ def read_size(text: str) -> int:
     problem = f"The limit must be a size such as 20 GB or 500 MB, or nothing; “{text[:40]}” is none."
     try:
         limit = quota_bytes(text.strip())
-    except Exception as error:
-        if type(error).__name__ != "ArgumentTypeError":
-            raise
+    except ArgumentTypeError:
         raise SettingsError(problem) from None
     if limit is None:
         raise SettingsError(problem)
