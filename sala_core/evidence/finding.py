@@ -1,15 +1,22 @@
 """Answers of a model that only finds: a sentence of the documents, or the nearest passages, said to be no more."""
 
+from __future__ import annotations
+
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sala_core.events import Evidence, Quotation
 from sala_core.finder.question import parse_question
 from sala_core.finder.ranking import Finder, Found, fitted
 from sala_core.finder.text_index import fold
 from sala_core.ingest import SourceMap
+
+if TYPE_CHECKING:
+    from sala_core.evidence.places import DocumentSpan
 
 NOT_FOUND = "I did not find a sentence that answers this."
 NEAREST = f"{NOT_FOUND} The nearest passages:"
@@ -58,6 +65,21 @@ class SearchedDocument:
         if lines is None or not self.num_tokens:
             return ""
         return lines.text(lines.place_of_chars(0, lines.place(0, self.num_tokens - 1).char_end))
+
+
+def searched_documents(
+    spans: Iterable[DocumentSpan], source_map: Callable[[str], SourceMap | None]
+) -> list[SearchedDocument]:
+    """The documents of a stream, each as far as its span goes. source_map: gives a document's map by its id."""
+    return [
+        SearchedDocument(
+            document_id=span.document_id,
+            name=span.name,
+            num_tokens=span.end - span.start,
+            lines=partial(source_map, span.document_id),
+        )
+        for span in spans
+    ]
 
 
 class DocumentFinder:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sala_core.ingest.document import SHEET_MEDIA_TYPES, TABLE_MEDIA_TYPE
+from sala_core.ingest.document import SHEET_MEDIA_TYPES, TABLE_MEDIA_TYPE, EncodedDocument
 from sala_core.ingest.folded import FoldedText, find_by_word
 from sala_core.ingest.rows import TableRows, sheet_header, table_rows
 
@@ -51,6 +51,12 @@ class SourceMap:
         self._text = text
         self._page_starts = np.asarray(page_starts, np.int64)
         self._token_starts = np.asarray(token_starts, np.int64)
+
+    @classmethod
+    def of(cls, encoded: EncodedDocument) -> "SourceMap":
+        """The map of a prepared document."""
+        document = encoded.document
+        return cls(document.text, document.page_starts, encoded.token_starts, media_type=document.media_type)
 
     @property
     def num_chars(self) -> int:

@@ -1,11 +1,11 @@
 """The index of a session's documents, made while its state is restored: neither waits for the other."""
 
 import threading
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import SalaError
-from sala_core.evidence.finding import DocumentFinder, SearchedDocument
+from sala_core.evidence.finding import DocumentFinder, searched_documents
 from sala_core.ingest import SourceMap
 from sala_core.session.context import SessionContext
 from sala_core.session.stream import document_spans
@@ -22,20 +22,10 @@ def index_ahead(context: SessionContext, sampling: SamplingParams) -> None:
 
     @lru_cache(1)
     def load(document_id: str) -> SourceMap:
-        encoded = library.load_document(document_id)
-        return SourceMap(encoded.document.text, (), encoded.token_starts)
+        return SourceMap.of(library.load_document(document_id))
 
-    finder = DocumentFinder(
-        [
-            SearchedDocument(
-                document_id=span.document_id,
-                name=span.name,
-                num_tokens=span.end - span.start,
-                lines=partial(load, span.document_id),
-            )
-            for span in document_spans(library.parts(session_id), library.documents(session_id))
-        ]
-    )
+    spans = document_spans(library.parts(session_id), library.documents(session_id))
+    finder = DocumentFinder(searched_documents(spans, load))
     threading.Thread(target=_prepare, args=(finder,), name="index", daemon=True).start()
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from itertools import takewhile
 
 import numpy as np
@@ -16,7 +16,7 @@ from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import CorruptStateError
 from sala_core.events import Answer, Evidence, PromptProgress
 from sala_core.evidence.attention_cells import attention_cells
-from sala_core.evidence.finding import DocumentFinder, FoundAnswer, SearchedDocument
+from sala_core.evidence.finding import DocumentFinder, FoundAnswer, SearchedDocument, searched_documents
 from sala_core.evidence.places import DocumentSpan, find_evidence
 from sala_core.evidence.verbatim import Quoting
 from sala_core.evidence.verify import verify_quotations
@@ -259,15 +259,7 @@ class _Sources:
 
     def searched(self) -> list[SearchedDocument]:
         """The documents, each as far as it is read."""
-        return [
-            SearchedDocument(
-                document_id=span.document_id,
-                name=span.name,
-                num_tokens=span.end - span.start,
-                lines=partial(self.source_map, span.document_id),
-            )
-            for span in self.spans
-        ]
+        return searched_documents(self.spans, self.source_map)
 
     def _load(self, document_id: str) -> SourceMap | None:
         """A document's source map; None, and a warning, where its stored text is damaged."""
@@ -276,8 +268,7 @@ class _Sources:
         except CorruptStateError as error:
             self._context.state.warnings.append(str(error))
             return None
-        document = encoded.document
-        return SourceMap(document.text, document.page_starts, encoded.token_starts, media_type=document.media_type)
+        return SourceMap.of(encoded)
 
 
 @dataclass(kw_only=True)

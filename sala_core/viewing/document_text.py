@@ -65,7 +65,7 @@ class DocumentText:
     def __init__(self, encoded: EncodedDocument) -> None:
         document = encoded.document
         self.document, self.text, self.page_starts = document, document.text, document.page_starts
-        self.map = SourceMap(document.text, document.page_starts, encoded.token_starts, media_type=document.media_type)
+        self.map = SourceMap.of(encoded)
         self.num_bytes = 4 * len(document.text) + 16 * len(encoded.token_starts)
 
     @property

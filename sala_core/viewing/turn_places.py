@@ -6,10 +6,11 @@ from typing import Literal
 
 from sala_core.attention_map import AttentionMap
 from sala_core.errors import LibraryError
-from sala_core.events import AnswerStats
+from sala_core.events import AnswerStats, Evidence, Quotation
 from sala_core.store import Library
 from sala_core.store.rows import MessageRow
 
+PlaceKind = Literal["quotation", "evidence"]
 QUOTATION_PREFIX, EVIDENCE_PREFIX = "q", "e"
 """A place's key is one of these and its number from 0: of `AnswerStats.quotations`, or of `MessageRow.evidence`."""
 
@@ -19,7 +20,7 @@ class TurnPlace:
     """A quotation or a piece of evidence. rank: from 1 among its kind. text: as the answer or the evidence has it."""
 
     key: str
-    kind: Literal["quotation", "evidence"]
+    kind: PlaceKind
     rank: int
     document_id: str
     document: str
@@ -49,37 +50,24 @@ def turn_places(library: Library, session_id: str, message_id: str) -> TurnPlace
     """The places of an answer. Raises LibraryError (also SessionNotFoundError) where there is none with this id."""
     message = _find(library.messages(session_id), message_id)
     stats = message.stats or AnswerStats()
-    quotations = [
-        TurnPlace(
-            key=f"{QUOTATION_PREFIX}{index}",
-            kind="quotation",
-            rank=index + 1,
-            document_id=one.document_id,
-            document=one.document,
-            page=one.page,
-            line_start=one.line_start,
-            line_end=one.line_end,
-            rows=None,
-            text=one.text,
-        )
-        for index, one in enumerate(stats.quotations)
-    ]
-    evidence = [
-        TurnPlace(
-            key=f"{EVIDENCE_PREFIX}{index}",
-            kind="evidence",
-            rank=index + 1,
-            document_id=one.document_id,
-            document=one.document,
-            page=one.page,
-            line_start=one.line_start,
-            line_end=one.line_end,
-            rows=one.rows,
-            text=one.text,
-        )
-        for index, one in enumerate(message.evidence)
-    ]
+    quotations = [_place("quotation", QUOTATION_PREFIX, index, one) for index, one in enumerate(stats.quotations)]
+    evidence = [_place("evidence", EVIDENCE_PREFIX, index, one) for index, one in enumerate(message.evidence)]
     return TurnPlaces(places=(*quotations, *evidence), attention_map=stats.attention_map)
+
+
+def _place(kind: PlaceKind, prefix: str, index: int, item: Quotation | Evidence) -> TurnPlace:
+    return TurnPlace(
+        key=f"{prefix}{index}",
+        kind=kind,
+        rank=index + 1,
+        document_id=item.document_id,
+        document=item.document,
+        page=item.page,
+        line_start=item.line_start,
+        line_end=item.line_end,
+        rows=item.rows if isinstance(item, Evidence) else None,
+        text=item.text,
+    )
 
 
 def _find(messages: Sequence[MessageRow], message_id: str) -> MessageRow:

@@ -42,9 +42,7 @@ def _documents(library: Library, session_id: str) -> list[SearchedDocument]:
 
     @lru_cache(32)
     def load(document_id: str) -> SourceMap:
-        encoded = library.load_document(document_id)
-        document = encoded.document
-        return SourceMap(document.text, document.page_starts, encoded.token_starts, media_type=document.media_type)
+        return SourceMap.of(library.load_document(document_id))
 
     return [
         SearchedDocument(document_id=row.id, name=row.name, num_tokens=row.num_tokens, lines=partial(load, row.id))

@@ -6,7 +6,6 @@ The questions are in `assets/evals/natural/`; half of them, `untouched`, are for
 import json
 import math
 import re
-import sysconfig
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from sala_core.assets import ASSETS
 from sala_core.errors import EvalError
+from sala_core.finder.question_texts import find_text
 from sala_core.finder.ranking import Finder, fitted
 
 QUESTIONS = ASSETS / "evals" / "natural" / "held-out.jsonl"
@@ -57,7 +57,7 @@ def run_natural(folders: Sequence[Path], half: Half, should_stop: Callable[[], b
         if question["half"] == half:
             by_text[question["text"]].append(question)
     for name, questions in by_text.items():
-        text = find_text(name, folders).read_text(encoding="utf-8", errors="replace")
+        text = _read_text(name, folders)
         finder, searches = Finder([text]), {kind: WordSearch(text, cut(text)) for kind, cut in WINDOWS.items()}
         for question in questions:
             if should_stop():
@@ -65,17 +65,15 @@ def run_natural(folders: Sequence[Path], half: Half, should_stop: Callable[[], b
             yield _reply(_group(name), question, text, finder, searches)
 
 
-def find_text(name: str, folders: Sequence[Path]) -> Path:
-    """The file of a text by its name in a question. Raises EvalError."""
-    if name.startswith("stdlib:"):
-        return Path(sysconfig.get_paths()["stdlib"]) / name.removeprefix("stdlib:")
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if found is None:
+def _read_text(name: str, folders: Sequence[Path]) -> str:
+    """A text by its name in a question. Raises EvalError."""
+    file = find_text(name, folders)
+    if file is None:
         looked = ", ".join(map(str, folders)) or "no folder"
         raise EvalError(
             f"the text {name} is not in {looked}; name its folder with --text (assets/training/questions/README.md)"
         )
-    return found
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _group(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sysconfig
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from sala_core.finder.confidence import QuestionInText
 from sala_core.finder.features import NAMES, Floats, SearchedText, sentence_features
 from sala_core.finder.question import parse_question
+from sala_core.finder.question_texts import find_text
 from sala_core.finder.related import related_words
 from sala_core.finder.text_index import TextIndex, build_index, fold
 
@@ -64,22 +64,15 @@ def load_examples(files: Sequence[Path], folders: Sequence[Path]) -> Iterator[Ex
             question = json.loads(line)
             by_text[question["text"]].append(question)
     for name, questions in by_text.items():
-        text = find_text(name, folders).read_text(encoding="utf-8", errors="replace")
+        found = find_text(name, folders)
+        if found is None:
+            raise FileNotFoundError(f"{name} is in none of {', '.join(map(str, folders))}")
+        text = found.read_text(encoding="utf-8", errors="replace")
         searched = SearchedText.of(build_index([text]), related_words())
         for question in questions:
             yield _example(searched, text, question)
         for question in exact_questions(searched.index, text, Random(name)):
             yield _example(searched, text, question | {"text": name}, is_made=True)
-
-
-def find_text(name: str, folders: Sequence[Path]) -> Path:
-    """The file of a text by its name in a question. Raises FileNotFoundError."""
-    if name.startswith("stdlib:"):
-        return Path(sysconfig.get_paths()["stdlib"]) / name.removeprefix("stdlib:")
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"{name} is in none of {', '.join(map(str, folders))}")
-    return found
 
 
 def exact_questions(index: TextIndex, text: str, rng: Random) -> Iterator[dict[str, Any]]:
