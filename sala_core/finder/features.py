@@ -26,7 +26,7 @@ _MIN_COSINE = 0.45
 _NAME_SHARE = 0.3  # of the similarity of a vector that a name keeps: vectors of names say little
 _RELATED_SHARE = 0.8
 _BM25_K1, _BM25_B = 1.2, 0.75
-_SENTENCES_AT_ONCE = 256  # whose word vectors stay in the processor's cache
+_SENTENCES_AT_ONCE = 2048  # whose sums stay in the processor's cache
 _MEANING_REACHES = (0, 1, 3)
 _DEFINING = ("is", "are", "was", "were", "means", "refers", "describes", "ist", "sind", "est", "sont", "es", "son")
 _REASONS = ("because", "for", "since", "therefore", "order", "reason", "weil", "denn", "car", "parce", "porque")
@@ -135,14 +135,21 @@ def sentence_features(text: SearchedText, question: QuestionWords) -> Floats:
 
 
 def _sentence_vectors(index: TextIndex, vectors: Floats, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> Floats:
-    """[S, D], see `SearchedText.meaning`."""
+    """[S, D], see `SearchedText.meaning`.
+
+    The first words of many sentences are added at once, then their second ones, and so on.
+    """
     found = np.zeros((index.num_sentences, vectors.shape[1]), np.float32)
     weighted = vectors * _rarity(index.frequency, len(rows))[:, None]
-    ends = np.append(starts[1:], len(index.ids))
     for at in range(0, len(rows), _SENTENCES_AT_ONCE):
-        first, after = starts[at], ends[min(at + _SENTENCES_AT_ONCE, len(rows)) - 1]
-        chosen = starts[at : at + _SENTENCES_AT_ONCE]
-        found[rows[at : at + _SENTENCES_AT_ONCE]] = np.add.reduceat(weighted[index.ids[first:after]], chosen - first)
+        block = rows[at : at + _SENTENCES_AT_ONCE]
+        order = np.argsort(-index.lengths[block], kind="stable")  # those that have an n-th word come first
+        lengths, first = index.lengths[block][order], starts[at : at + _SENTENCES_AT_ONCE][order]
+        sums = weighted[index.ids[first]]
+        for place in range(1, int(lengths[0])):
+            many = int(np.searchsorted(-lengths, -place))
+            sums[:many] += weighted[index.ids[first[:many] + place]]
+        found[block[order]] = sums
     return found
 
 
@@ -202,7 +209,7 @@ def _term(text: SearchedText, word: str, sought: tuple[str, ...]) -> _Term:
     near = relation * _RELATED_SHARE
     row = text.related.row_of.get(word)
     if row is not None:
-        similar = np.clip((text.vectors @ text.related.vectors[row] - _MIN_COSINE) / (1 - _MIN_COSINE), 0, 1)
+        similar = np.clip((text.vectors @ text.related.vector(row) - _MIN_COSINE) / (1 - _MIN_COSINE), 0, 1)
         similar[index.is_name] *= _NAME_SHARE
         near = np.maximum(near, similar * _RELATED_SHARE)
     near = np.maximum(near, own)
@@ -217,7 +224,7 @@ def _term(text: SearchedText, word: str, sought: tuple[str, ...]) -> _Term:
         relation=relation,
         near=near,
         is_name=at is not None and bool(index.is_name[at]),
-        vector=text.related.vectors[row] if row is not None else np.zeros(text.vectors.shape[1], np.float32),
+        vector=text.related.vector(row) if row is not None else np.zeros(text.vectors.shape[1], np.float32),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sala_core.finder import text_index
 from sala_core.finder.text_index import GAP_SENTENCES, build_index, fold
 
 WRAPPED = "Boremgol found the door of the school open and 13\nsacks of glass gone."
@@ -58,6 +59,18 @@ def test_words_are_folded_and_compounds_split() -> None:
     assert fold("Straße") == "straße"
 
 
+@pytest.mark.parametrize("text", ["plain", "“wide”", "🙂 beyond 16 bits 𠀀"])
+def test_words_are_told_apart_wherever_they_stand(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_index, "_HASHED_AT_ONCE", 16)
+    long = "x" * 100
+    index = build_index([f"{text} The cat, the CAT, the dog. {long} Cát {long}y {long}"])
+
+    words = [index.vocabulary[i] for i in index.ids.tolist()]
+    assert len(set(index.vocabulary)) == len(index.vocabulary)
+    assert words[-10:] == ["the", "cat", "the", "cat", "the", "dog", long, "cat", f"{long}y", long]
+    assert index.frequency[index.word_of["cat"]] == 1, "sentences count, not places"
+
+
 def test_names_are_words_with_a_capital_inside_sentences() -> None:
     index = build_index(["Then Lena came. The door was open. She saw Lena there. the end of the door"])
 
@@ -74,7 +87,7 @@ def test_a_heading_is_known_for_what_follows_it() -> None:
     assert index.heading[rows[3]] == rows[2]
 
 
-@given(st.lists(st.text(alphabet=st.sampled_from("aB é.!?\n“”#1北_ "), max_size=60), max_size=4))
+@given(st.lists(st.text(alphabet=st.sampled_from("aB é.!?\n\r“”#1北_ ไ🙂𠀀\u3000\ud800"), max_size=60), max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_every_word_is_in_one_sentence_of_its_own_text(texts: list[str]) -> None:
     index = build_index(texts)
