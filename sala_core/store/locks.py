@@ -11,14 +11,29 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from sala_core.disk.files import displace_folder, open_regular, storage_error
 from sala_core.errors import SessionBusyError
 
 _ID_CHARS = 32
+_LIBRARY_LOCK = "library.lock"
 _PATIENCE_S = 0.1
 """How long to wait for the lock: longer than `is_held` of another process takes to test it."""
+
+
+@contextmanager
+def library_lock(folder: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock of a whole library while it is opened or closed. Raises filelock's Timeout, OSError.
+
+    folder: the library's. timeout_s: how long to wait for another process.
+    """
+    lock = FileLock(folder / "locks" / _LIBRARY_LOCK)
+    lock.acquire(timeout=timeout_s)
+    try:
+        yield
+    finally:
+        _release(lock)
 
 
 @contextmanager
@@ -45,8 +60,7 @@ def hold_lock(folder: Path, session_id: str, session_name: str) -> Iterator[None
     finally:
         with suppress(OSError):
             holder.unlink(missing_ok=True)
-        with suppress(OSError):  # the system drops the lock with the process, at the latest
-            lock.release()
+        _release(lock)
 
 
 def is_held(folder: Path, session_id: str) -> bool:
@@ -57,11 +71,11 @@ def is_held(folder: Path, session_id: str) -> bool:
     lock = FileLock(path)
     try:
         lock.acquire(blocking=False)
-        lock.release()
     except Timeout:
         return True
     except OSError:  # not to be tested: as if it were held
         return True
+    _release(lock)
     return False
 
 
@@ -86,6 +100,15 @@ def forget_lock(folder: Path, session_id: str) -> None:
     for path in (folder / f"{session_id}.lock", _holder_file(folder, session_id)):
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def _release(lock: BaseFileLock) -> None:
+    """Give a lock back. Where that fails it is tried once more; the system drops it with the process, at the latest."""
+    try:
+        lock.release()
+    except OSError:
+        with suppress(OSError):
+            lock.release()
 
 
 def _holder_file(folder: Path, session_id: str) -> Path:

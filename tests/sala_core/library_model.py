@@ -1,11 +1,13 @@
 """A library as a simple model predicts it: what each operation makes of the sessions, and how it is done for real."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import conversation_model
 import numpy as np
+from conversation_model import Session, Turn, as_seen, with_turn
 from made_library import FINGERPRINT, encoded, save
 
 from sala_core.store import Library, MessageDraft, PartDraft, SessionRow
@@ -14,16 +16,9 @@ from sala_core.store.portable.import_session import import_session
 from sala_core.store.states import StateStore
 
 SYSTEM = (1, 2, 3)
-QUESTION, ANSWER = (4, 5), (6, 7, 8)
-
-
-@dataclass(frozen=True)
-class Session:
-    """A session: (kind, tokens) of its parts, (role, text) of its messages."""
-
-    parts: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    messages: tuple[tuple[str, str], ...] = ()
-
+ANSWER = (6, 7, 8)
+IN_BIN = "~"
+"""How the keys of sessions in the bin begin: a number follows, in the order in which they came there."""
 
 Model = dict[str, Session]
 
@@ -36,14 +31,37 @@ class Operation:
     arguments: tuple[Any, ...] = ()
 
 
-def observe(library: Library) -> Model:
-    """What a library holds, in the model's terms."""
-    found = {}
-    for row in library.sessions():
-        ids = library.token_ids(row.id, 0, row.num_tokens).tolist()
-        parts = tuple((part.kind, tuple(ids[part.start : part.end])) for part in library.parts(row.id))
-        found[row.name] = Session(parts, tuple((each.role, each.text) for each in library.messages(row.id)))
+def observe(library: Library) -> dict[str, object]:
+    """What a library holds, in the terms of `seen`."""
+    found: dict[str, object] = {row.name: _observed(library, row) for row in library.sessions()}
+    for number, row in enumerate(reversed(library.sessions_in_bin())):
+        found[f"{IN_BIN}{number}"] = (row.name, _observed(library, row))
     return found
+
+
+def seen(model: Model) -> dict[str, object]:
+    """What a library looks like that holds what the model says."""
+    return {
+        key: (session.was, as_seen(session, tokens_of)) if key.startswith(IN_BIN) else as_seen(session, tokens_of)
+        for key, session in model.items()
+    }
+
+
+def _observed(library: Library, row: SessionRow) -> object:
+    ids = library.token_ids(row.id, 0, row.num_tokens).tolist()
+    parts = tuple((part.kind, tuple(ids[part.start : part.end])) for part in library.parts(row.id))
+    messages = tuple((each.role, each.text) for each in library.messages(row.id))
+    texts = {each.id: each.text for each in library.messages(row.id)} | {"": ""}
+    hidden = library.hidden_turns(row.id)
+    texts |= {turn.id: turn.messages[0]["text"] for turn in hidden}
+    others = frozenset((texts[turn.id], texts[turn.parent], turn.order) for turn in hidden)
+    versions = tuple(tuple(texts[each] for each in turn.versions) for turn in library.turns(row.id))
+    return parts, messages, others, versions
+
+
+def tokens_of(turn: Turn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens of a turn's question and answer."""
+    return (4, 10 + turn.number), ANSWER
 
 
 def predict(model: Model, operation: Operation) -> Model:
@@ -51,9 +69,9 @@ def predict(model: Model, operation: Operation) -> Model:
     return {**WORK[operation.name][1](dict(model), *operation.arguments)}
 
 
-def perform(library: Library, operation: Operation) -> None:
-    """Do an operation. Raises SalaError."""
-    WORK[operation.name][0](library, *operation.arguments)
+def perform(library: Library, operation: Operation) -> object:
+    """Do an operation; return what it returns. Raises SalaError."""
+    return WORK[operation.name][0](library, *operation.arguments)
 
 
 def _state(library: Library, row: SessionRow, ids: np.ndarray) -> str:
@@ -79,18 +97,32 @@ def _read(library: Library, name: str, text: str, has_state: bool) -> None:
         library.change_stream(row.id, parts, library.sources(row.id), head=head, position=position)
 
 
-def _ask(library: Library, name: str, text: str, has_state: bool) -> None:
+def _drafts(turn: Turn) -> tuple[list[PartDraft], list[MessageDraft]]:
+    messages = [MessageDraft(role="user", text=turn.text), MessageDraft(role="assistant", text=turn.answer)]
+    parts = [
+        PartDraft(kind=message.role, token_ids=np.array(ids), message_id=message.id)
+        for message, ids in zip(messages, tokens_of(turn), strict=True)
+    ]
+    return parts, messages
+
+
+def _ask(library: Library, name: str, turn: Turn, has_state: bool) -> None:
     with library.lock_session(name) as row:
-        question, answer = MessageDraft(role="user", text=text), MessageDraft(role="assistant", text=text[::-1])
-        parts = [
-            PartDraft(kind="user", token_ids=np.array(QUESTION), message_id=question.id),
-            PartDraft(kind="assistant", token_ids=np.array(ANSWER), message_id=answer.id),
-        ]
         head, position = row.head, row.position
         if has_state:
-            ids = np.array(QUESTION + ANSWER, dtype=np.int32)
+            ids = np.array(sum(tokens_of(turn), ()), dtype=np.int32)
             head, position = _state(library, row, ids), row.num_tokens + len(ids)
-        library.commit_turn(row.id, parts, [question, answer], head, position)
+        library.commit_turn(row.id, *_drafts(turn), head, position)
+
+
+def _ask_again(library: Library, name: str, index: int, turn: Turn) -> None:
+    with library.lock_session(name) as row:
+        former = library.turns(name)[index]
+        library.commit_turn(row.id, *_drafts(turn), None, 0, instead_of=former.id)
+
+
+def _turn_id(library: Library, name: str, index: int) -> str:
+    return library.turns(name)[index].id
 
 
 def _remove(library: Library, name: str, number: int) -> None:
@@ -103,9 +135,9 @@ def _remove(library: Library, name: str, number: int) -> None:
 
 
 def _without(session: Session, number: int) -> Session:
-    places = [index for index, (kind, _) in enumerate(session.parts) if kind == "document"]
+    places = [index for index, part in enumerate(session.parts) if part[0] == "document"]
     gone = places[number % len(places)] if places else None
-    return Session(tuple(part for index, part in enumerate(session.parts) if index != gone), session.messages)
+    return replace(session, parts=tuple(part for index, part in enumerate(session.parts) if index != gone))
 
 
 def _limit(library: Library, num_bytes: int | None) -> None:
@@ -116,12 +148,7 @@ def _limit(library: Library, num_bytes: int | None) -> None:
 
 def _read_model(model: Model, name: str, text: str, _has_state: bool) -> Model:
     part = ("document", tuple(encoded(text).token_ids.tolist()))
-    return model | {name: Session((*model[name].parts, part), model[name].messages)}
-
-
-def _ask_model(model: Model, name: str, text: str, _has_state: bool) -> Model:
-    parts = (*model[name].parts, ("user", QUESTION), ("assistant", ANSWER))
-    return model | {name: Session(parts, (*model[name].messages, ("user", text), ("assistant", text[::-1])))}
+    return model | {name: replace(model[name], parts=(*model[name].parts, part))}
 
 
 def _unchanged(model: Model, *_: Any) -> Model:
@@ -132,10 +159,69 @@ def _archive(library: Library, number: int) -> Path:
     return library.folder.with_name(f"{number}.sala")
 
 
+def binned(model: Model) -> list[Session]:
+    """The sessions in the bin, in the order in which they came there."""
+    keys = sorted((key for key in model if key.startswith(IN_BIN)), key=lambda key: int(key[1:]))
+    return [model[key] for key in keys]
+
+
+def _with_bin(model: Model, sessions: list[Session]) -> Model:
+    live = {key: session for key, session in model.items() if not key.startswith(IN_BIN)}
+    return live | {f"{IN_BIN}{number}": session for number, session in enumerate(sessions)}
+
+
+def _bin_model(model: Model, name: str) -> Model:
+    session = replace(model.pop(name), was=name)
+    return _with_bin(model, [*binned(model), session])
+
+
+def _restore(library: Library, number: int) -> None:
+    library.restore_session(list(reversed(library.sessions_in_bin()))[number].id)
+
+
+def _restore_model(model: Model, number: int) -> Model:
+    sessions = binned(model)
+    session = sessions.pop(number)
+    name, count = session.was, 1
+    while name in model:
+        count += 1
+        name = f"{session.was} ({count})"
+    return _with_bin(model, sessions) | {name: replace(session, was="")}
+
+
+def _of_session(change: Callable[..., Session]) -> Callable[..., Model]:
+    """A change of one session, as one of the model."""
+    return lambda model, name, *arguments: model | {name: change(model[name], *arguments)}
+
+
 WORK: dict[str, tuple[Callable[..., object], Callable[..., Model]]] = {
     "create": (_create, lambda model, name: model | {name: Session((("system", SYSTEM),))}),
     "read": (_read, _read_model),
-    "ask": (_ask, _ask_model),
+    "ask": (_ask, _of_session(lambda session, turn, _has_state: with_turn(session, turn))),
+    "gather": (
+        lambda library, name, index: library.gather_documents(name, _turn_id(library, name, index)),
+        _of_session(conversation_model.gathered),
+    ),
+    "ask again": (_ask_again, _of_session(conversation_model.asked_again)),
+    "show version": (
+        lambda library, name, index, step: library.show_version(name, _turn_id(library, name, index), step),
+        _of_session(conversation_model.other_version),
+    ),
+    "delete turn": (
+        lambda library, name, index: library.delete_turn(name, _turn_id(library, name, index)).deleted,
+        _of_session(conversation_model.without_turn),
+    ),
+    "restore turn": (
+        lambda library, name, deleted, _before, _index: library.restore_turn(name, deleted),
+        _of_session(lambda session, _deleted, before, index: conversation_model.restored(session, before, index)),
+    ),
+    "branch": (
+        lambda library, name, new, index: library.branch_session(name, new, _turn_id(library, name, index)),
+        lambda model, name, new, index: model | {new: conversation_model.branched(model[name], index)},
+    ),
+    "bin": (lambda library, name: library.bin_session(name), _bin_model),
+    "restore": (_restore, _restore_model),
+    "empty bin": (lambda library: library.empty_bin(-1.0), lambda model: _with_bin(model, [])),
     "remove": (_remove, lambda model, name, number: model | {name: _without(model[name], number)}),
     "fork": (
         lambda library, name, new: library.fork_session(name, new),

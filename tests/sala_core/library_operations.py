@@ -1,10 +1,12 @@
 """All that can be done with a library, each as a function of its folder, for tests that disturb it.
 
-Beside the library's folder stands `given.sala`, which `import` takes in; `export` writes `made.sala` there.
+Beside the library's folder stands `given.sala`, which `import` takes in; `export` writes `made.sala` there. Where a
+turn was deleted, `deleted.pickle` stands there too, for `restore turn`.
 """
 
 import json
 import os
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,7 @@ GUEST_TEXT = "Call me Ishmael.\nSome years ago, never mind how long precisely.\n
 
 def make_starts(base: Path) -> dict[str, Path]:
     """Make the libraries that operations start from: name of the start -> a folder with `library` and `given.sala`."""
-    names = ("whole", "versions", "lost", "damaged", "first", "none", "copied long ago")
+    names = ("whole", "versions", "deleted turn", "lost", "damaged", "first", "none", "copied long ago")
     starts = {name: base / name / "library" for name in names}
     make_library(starts["whole"])
     lost = copy_of(starts["whole"], starts["lost"])
@@ -45,6 +47,9 @@ def make_starts(base: Path) -> dict[str, Path]:
     with Library.open(copy_of(starts["whole"], starts["versions"])) as library:
         ask_again(library)
         library.bin_session("copy")
+    with Library.open(copy_of(starts["versions"], starts["deleted turn"])) as library:
+        change = library.delete_turn("tale", library.turns("tale")[0].id)
+        starts["deleted turn"].with_name("deleted.pickle").write_bytes(pickle.dumps(change.deleted))
     starts["none"].parent.mkdir()
     given = make_given(base)
     for library in starts.values():
@@ -111,6 +116,11 @@ def ask_again(library: Library) -> None:
         library.commit_turn(row.id, parts, [question, reply], head, turn.start + len(ids), instead_of=turn.id)
 
 
+def restore_turn(library: Library) -> None:
+    """Take the deletion of a turn back."""
+    library.restore_turn("tale", pickle.loads(library.folder.with_name("deleted.pickle").read_bytes()))
+
+
 def remove(library: Library) -> None:
     """Take the text out of the session; what stands behind it is read again."""
     with library.lock_session("tale") as row:
@@ -157,6 +167,7 @@ IN_LIBRARY: dict[str, Callable[[Library], object]] = {
     "ask again": ask_again,
     "show version": lambda library: library.show_version("tale", library.turns("tale")[0].id, -1),
     "delete turn": lambda library: library.delete_turn("tale", library.turns("tale")[0].id),
+    "restore turn": restore_turn,
     "branch": lambda library: library.branch_session("tale", "branch", library.turns("tale")[0].id),
     "bin": lambda library: library.bin_session("tale"),
     "restore": lambda library: library.restore_session("copy"),
@@ -172,6 +183,7 @@ IN_LIBRARY: dict[str, Callable[[Library], object]] = {
 STARTS = {
     "show version": "versions",
     "delete turn": "versions",
+    "restore turn": "deleted turn",
     "branch": "versions",
     "restore": "versions",
     "empty bin": "versions",

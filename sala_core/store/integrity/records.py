@@ -30,6 +30,7 @@ from sala_core.disk.files import (
 )
 from sala_core.errors import CorruptStateError
 from sala_core.store.integrity.row_checksums import COVERED, is_sound
+from sala_core.store.integrity.unreadable import refuse_unreadable
 
 FORMAT = 1
 SUFFIX = ".json"
@@ -145,10 +146,13 @@ def read_record(path: Path) -> SessionRecord:
 
 
 def latest_record(folder: Path, session_id: str) -> SessionRecord | None:
-    """The latest record of a session that is sound, or None."""
+    """The latest record of a session that is sound, or None. Raises LibraryError if one is there, but unreadable."""
     for revision in reversed(revisions(folder).get(session_id, [])):
-        with suppress(CorruptStateError):
-            return read_record(record_path(folder, session_id, revision))
+        path = record_path(folder, session_id, revision)
+        try:
+            return read_record(path)
+        except CorruptStateError as error:
+            refuse_unreadable(path, error.__cause__)
     return None
 
 

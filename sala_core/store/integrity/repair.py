@@ -5,10 +5,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from sala_core.disk.files import checksum, open_regular, read_whole, storage_error, sync_folder, write_file
 from sala_core.disk.layout import decode_arrays, decode_blocks
@@ -20,25 +20,28 @@ from sala_core.store.integrity.library_folder import DATABASE, FOLDERS, prepare_
 from sala_core.store.integrity.records import latest_record, restore_record, revisions
 from sala_core.store.integrity.salvage import salvage_sessions
 from sala_core.store.integrity.soundness import UNFINISHED_REPAIR, rebuild_search
+from sala_core.store.integrity.unreadable import readable_tokens, refuse_unreadable
 from sala_core.store.library import Library
-from sala_core.store.locks import is_held
+from sala_core.store.locks import is_held, library_lock
 
 _NEW = "library.new.db"
 _PARTS = ("", "-wal", "-shm", "-journal")
 _MAX_HEADER_BYTES = 1 << 24
+_LOCK_TIMEOUT_S = 1.0
 
 
 def repair_library(folder: Path) -> Iterator[str]:
     """Mend a library, or make its database anew; yield one sentence for each thing that was done or is lost.
 
     Nothing is deleted: a damaged database is moved aside. A repair that is interrupted goes on when it is run again.
-    Raises SessionBusyError if another process has the library open; LibraryError if there is none.
+    Raises SessionBusyError if another process has the library open; LibraryError if there is none, or if a file of it
+    is there and cannot be read.
     """
     if not any((folder / name).exists() for name in (DATABASE, *FOLDERS[:3])):
         raise LibraryError(f"there is no library in {folder}; choose another --library")
-    try:
+    with _errors_of(folder):
         (folder / "locks").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(folder / "locks" / "library.lock", timeout=1.0):
+        with library_lock(folder, _LOCK_TIMEOUT_S):
             _refuse_open_library(folder)
             problem = _problem(folder)
             seal.break_seal(folder)
@@ -48,21 +51,28 @@ def repair_library(folder: Path) -> Iterator[str]:
             else:
                 yield f"{DATABASE} is sound"
                 _mark(folder)
+        with closing(_open_marked(folder)) as library:
+            with library.database.read() as conn:
+                (damaged,) = conn.execute("SELECT value FROM library WHERE key = ?", [UNFINISHED_REPAIR]).fetchone()
+            yield from _mend(library, damaged)
+            with library.database.write() as conn:
+                conn.execute("DELETE FROM library WHERE key = ?", [UNFINISHED_REPAIR])
+            if seal.sound_copy(folder) is None:
+                seal.forget_copy(folder)
+            library.keep_copy()
+
+
+@contextmanager
+def _errors_of(folder: Path) -> Iterator[None]:
+    """Raise errors of the system and of SQLite as LibraryError, and one of a lock as SessionBusyError."""
+    try:
+        yield
     except Timeout:
         raise SessionBusyError(f"another process is opening the library {folder}; try again") from None
     except OSError as error:
         raise storage_error(error, folder / DATABASE) from error
     except sqlite3.Error as error:
         raise library_error(error, folder / DATABASE) or error from error
-    with closing(_open_marked(folder)) as library:
-        with library.database.read() as conn:
-            (damaged,) = conn.execute("SELECT value FROM library WHERE key = ?", [UNFINISHED_REPAIR]).fetchone()
-        yield from _mend(library, damaged)
-        with library.database.write() as conn:
-            conn.execute("DELETE FROM library WHERE key = ?", [UNFINISHED_REPAIR])
-        if seal.sound_copy(folder) is None:
-            seal.forget_copy(folder)
-        library.keep_copy()
 
 
 def _refuse_open_library(folder: Path) -> None:
@@ -192,7 +202,7 @@ def _take_up_records(library: Library) -> Iterator[str]:
             record.session["name"] = name = f"{name} ({session_id[:6]})"
         names[name] = session_id
         with library.database.write() as conn:
-            lost = restore_record(conn, record, library.document_tokens)
+            lost = restore_record(conn, record, readable_tokens(library.document_tokens, library.documents_folder))
         yield f"session {name!r} was taken up from its record"
         yield from (f"session {name!r} has lost a part: {each}" for each in lost)
 
@@ -244,7 +254,8 @@ def _header(path: Path) -> dict[str, str] | None:
                 return None
             about = json.loads(file.read(size)).get("__metadata__", {})
         return {str(key): str(value) for key, value in about.items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        refuse_unreadable(path, error)
         return None
 
 
@@ -260,7 +271,8 @@ def _read_state(path: Path, about: dict[str, str], kind: str) -> tuple[int, str]
         if body != checksum(data[8 + size :]) or metadata != expected | {"kind": kind, BODY: body}:
             return None
         return num_bytes, checksum(data)
-    except (OSError, EOFError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        refuse_unreadable(path, error)
         return None
 
 

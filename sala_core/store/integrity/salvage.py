@@ -15,9 +15,13 @@ from pathlib import Path
 from sala_core.disk.files import checksum, read_whole
 from sala_core.errors import CorruptStateError, SalaError
 from sala_core.store.documents import decode_document
+from sala_core.store.integrity import seal
+from sala_core.store.integrity.library_folder import DATABASE
 from sala_core.store.integrity.records import SessionRecord, restore_record, session_tables
 from sala_core.store.integrity.row_checksums import COVERED, is_sound
+from sala_core.store.integrity.schema_pages import has_readable_schema, put_schema_back
 from sala_core.store.integrity.soundness import LOST_MESSAGE, rebuild_search
+from sala_core.store.integrity.unreadable import readable_tokens, refuse_unreadable
 from sala_core.store.library import Library
 
 _NAME = "library.salvage.tmp"
@@ -25,6 +29,8 @@ _PARTS = ("", "-wal", "-shm", "-journal")
 _MAX_PROBES = 200_000
 """How many row numbers are asked for one by one, where the rows around them can be read from both sides."""
 _UNKNOWN = "unknown"
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading damaged rows raises; the second one for names of columns, or messages of SQLite that repeat them."""
 
 Row = dict[str, object]
 
@@ -52,10 +58,14 @@ def salvage_sessions(library: Library, damaged: Path) -> Iterator[str]:
             Path(f"{copy}{part}").unlink(missing_ok=True)
             with suppress(FileNotFoundError):
                 shutil.copyfile(f"{damaged}{part}", f"{copy}{part}")
+        is_own_schema = has_readable_schema(copy, [*names, "token_runs"])
+        if not is_own_schema:
+            with suppress(ValueError):
+                put_schema_back(copy, seal.sound_copy(library.folder) or library.folder / DATABASE)
         with closing(sqlite3.connect(copy, isolation_level=None)) as conn:
             conn.row_factory = sqlite3.Row
             conn.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-            tables = {name: _readable(conn, name) for name in names}
+            tables = {name: _readable(conn, name, is_checked=not is_own_schema) for name in names}
             missing = _missing(library, tables)
             for session_id in missing:
                 yield from _salvage(library, conn, tables, session_id)
@@ -111,9 +121,11 @@ def _salvage(library: Library, conn: sqlite3.Connection, tables: dict[str, _Tabl
     )
     try:
         with library.database.write() as target:
-            lost += restore_record(target, record, library.document_tokens)
+            lost += restore_record(target, record, readable_tokens(library.document_tokens, library.documents_folder))
             rebuild_search(target)
     except (SalaError, sqlite3.Error) as error:
+        if isinstance(error.__cause__, OSError):  # the disk is full, or a text cannot be read now
+            raise
         yield f"session {name!r} cannot be made anew from the rows of the damaged database ({error})"
         return
     yield f"session {name!r} was made anew from the rows of the damaged database that can be read"
@@ -160,7 +172,7 @@ def _tokens(conn: sqlite3.Connection, run: object) -> Row | None:
     """The tokens of a part as a record has them, or None."""
     try:
         row = conn.execute("SELECT hash, ids FROM token_runs WHERE row = ?", [run]).fetchone()
-    except sqlite3.Error:
+    except _UNREADABLE:
         return None
     if row is None or checksum(row["ids"]) != row["hash"]:
         return None
@@ -171,8 +183,9 @@ def _text_tokens(library: Library, document_id: object) -> Row | None:
     """The tokens of a text alone, without the template around them, or None."""
     if document_id is None:
         return None
+    read = readable_tokens(library.document_tokens, library.documents_folder)
     try:
-        ids = library.document_tokens(str(document_id)).astype("<i4").tobytes()
+        ids = read(str(document_id)).astype("<i4").tobytes()
     except CorruptStateError:
         return None
     return {"hash": checksum(ids), "ids": base64.b64encode(ids).decode()}
@@ -185,12 +198,16 @@ def _register(library: Library, document_id: str) -> bool:
         data = read_whole(path, path.lstat().st_size)
         encoded, tokenizer = decode_document(data)
         return library.put_document(encoded, tokenizer) == document_id
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        refuse_unreadable(path, error)
         return False
 
 
-def _readable(conn: sqlite3.Connection, table: str) -> _Table:
-    """The rows of a table that can be read: from both ends, and one by one between them. Raises sqlite3.Error."""
+def _readable(conn: sqlite3.Connection, table: str, *, is_checked: bool) -> _Table:
+    """The rows of a table that can be read: from both ends, and one by one between them. Raises sqlite3.Error.
+
+    is_checked: only rows with a checksum count, because the table could begin at another page.
+    """
     found: dict[int, sqlite3.Row] = {}
     ends: list[int] = []
     is_whole = False
@@ -202,18 +219,18 @@ def _readable(conn: sqlite3.Connection, table: str) -> _Table:
                 found[last] = row
             is_whole = True
             break
-        except sqlite3.Error:
+        except _UNREADABLE:
             ends += [] if last is None else [last]
     if not is_whole and len(ends) == 2:
         for number in range(ends[0] + 1, min(ends[1], ends[0] + _MAX_PROBES)):
-            with suppress(sqlite3.Error):
+            with suppress(*_UNREADABLE):
                 for row in conn.execute(f"SELECT rowid AS salvaged_row, * FROM {table} WHERE rowid = ?", [number]):
                     found[number] = row
-    taken = _Table(is_whole=is_whole)
+    taken = _Table(is_whole=is_whole and (table in COVERED or not is_checked or not found))
     for row in found.values():
         try:
-            is_right = table not in COVERED or is_sound(table, row)
-        except (TypeError, UnicodeError):
+            is_right = is_sound(table, row) if table in COVERED else not is_checked
+        except (TypeError, UnicodeError, IndexError):
             is_right = False
         left_out = {"salvaged_row", "row", "checksum", "session_id" if table == "sessions" else ""}
         kept = {key: row[key] for key in row.keys() if key not in left_out}  # noqa: SIM118

@@ -21,6 +21,7 @@ from sala_core.store.integrity.records import (
     write_record,
 )
 from sala_core.store.integrity.row_checksums import COVERED, damaged_rows
+from sala_core.store.integrity.unreadable import readable_tokens
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ class Soundness(LibraryBase):
     def mend_session(self, session_id: str) -> list[str]:
         """Make the damaged rows of a session anew from its record; return what was done, as sentences.
 
-        Raises LibraryError where the database cannot be written.
+        Raises LibraryError where the database cannot be written, or a file that is needed is there and cannot be read.
         """
         record = latest_record(self.records_folder, session_id)
         with self.database.write() as conn:
@@ -160,7 +161,7 @@ class Soundness(LibraryBase):
                     f"session {name!r} is damaged in the database, and there is no record of it; "
                     f"its stored texts can be read again with: read {name!r} --again"
                 ]
-            lost = restore_record(conn, record, self.document_tokens)
+            lost = restore_record(conn, record, readable_tokens(self.document_tokens, self.documents_folder))
             _adopt_head(conn, session_id)
             rebuild_search(conn)
         name = record.session["name"]

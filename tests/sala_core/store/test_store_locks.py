@@ -1,5 +1,7 @@
 """One writer per session; a killed writer leaves no lock behind."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,8 @@ import time
 import pytest
 
 from sala_core.errors import SessionBusyError, SessionNotFoundError
+from sala_core.store import Library
+from sala_core.store.locks import is_held
 
 CHILD = """
 import sys, time
@@ -113,3 +117,26 @@ def test_an_unknown_session_cannot_be_locked(library):
     with pytest.raises(SessionNotFoundError), library.lock_session("unknown"):
         pass
     assert [path.name for path in library.locks_folder.iterdir()] == ["library.lock"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+def test_a_lock_that_cannot_be_given_back_at_once_does_not_stay(tmp_path, monkeypatch):
+    import fcntl
+
+    real, failed = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation == fcntl.LOCK_UN and len(failed) < limit:
+            failed.append(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for limit in (1, 2, 3):
+        with Library.open(tmp_path / "library") as library:
+            session = library.create_session(f"book {limit}", model="A", fingerprint="f")
+            assert not is_held(library.locks_folder, session.id)
+            with library.lock_session(session.id):
+                assert is_held(library.locks_folder, session.id)
+            assert not is_held(library.locks_folder, session.id)
+    assert len(failed) == 3

@@ -1,5 +1,6 @@
 """Nothing is deleted because something else is missing, and the database can be made anew from the files."""
 
+import errno
 import os
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from sala_core.store import Library
 from sala_core.store.integrity import repair, seal
 from sala_core.store.integrity.records import revisions
 from sala_core.store.integrity.repair import repair_library
+from sala_core.store.integrity.schema_pages import schema_pages
 from sala_core.store.integrity.verify import verify_library
 from sala_core.store.states import StateStore
 
@@ -61,6 +63,32 @@ def test_repair_makes_a_lost_database_anew_with_everything_in_it(folder, with_co
     with Library.open(folder) as library:
         assert StateStore(library, FINGERPRINT).load_snapshot(library.session("tale").head)
         assert library.sessions("best"), "the search finds words of messages"
+
+
+@pytest.mark.parametrize(
+    ("failing", "kind"), [("open", "sessions"), ("open", "documents"), ("open", "states"), ("unlink", "")]
+)
+def test_what_cannot_be_read_now_is_not_lost(folder, monkeypatch, kind, failing):
+    before = content(folder)
+    lose(folder)
+    seen, real = [], getattr(os, failing)
+
+    def call(path, *arguments, **options):
+        name = "copy.json" if failing == "unlink" else f"{kind}{os.sep}"
+        is_reading = not (arguments and arguments[0] & (os.O_CREAT | getattr(os, "O_DIRECTORY", 0)))
+        if name in str(path) and is_reading and not seen:
+            seen.append(path)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, failing, call)
+    expected = "cannot write library.db" if failing == "unlink" else f"cannot read .*{kind}.*run `repair` again"
+    with pytest.raises(LibraryError, match=expected):
+        list(repair_library(folder))
+    list(repair_library(folder))
+    assert seen
+    assert content(folder) == before
+    assert faults(folder) == []
 
 
 def test_repair_takes_up_what_was_said_after_the_copy(folder):
@@ -175,10 +203,14 @@ def test_a_copy_is_kept_once_for_each_change_and_only_of_a_sound_database(folder
 
 
 def tear(folder, name, *, with_copy=False):
-    """Damage the first page of a table or an index, and lose all copies of its rows but, if asked, the database's."""
-    path = folder / "library.db"
+    """Damage the first page of a table or an index, and lose all copies of its rows but, if asked, the database's.
+
+    name: that of the table or index, or the number of a page.
+    """
+    path, page = folder / "library.db", name
     with sqlite3.connect(path) as conn:
-        (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [name]).fetchone()
+        if isinstance(name, str):
+            (page,) = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [name]).fetchone()
         (size,) = conn.execute("PRAGMA page_size").fetchone()
     copies = [] if with_copy else [*folder.glob("library.copy*")]
     for old in [*(folder / "sessions").iterdir(), folder / seal.SEAL, *copies]:
@@ -198,6 +230,22 @@ def test_rows_without_record_and_copy_are_salvaged_from_the_damaged_database(fol
     assert content(folder) == before
     assert faults(folder) == []
     assert sum("was made anew from the rows" in line for line in said) == 2
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("with_copy", [True, False])
+def test_rows_behind_a_damaged_list_of_tables_are_salvaged(folder, with_copy, place):
+    with Library.open(folder) as library:
+        library.fork_session("tale", "third")
+    before = content(folder)
+    with open(folder / "library.db", "rb") as file:
+        pages = [number for number, _ in schema_pages(file, 4096)]
+    assert len(pages) > 2
+    tear(folder, pages[place], with_copy=with_copy)
+    said = list(repair_library(folder))
+    assert content(folder) == before
+    assert faults(folder) == []
+    assert sum("was made anew from the rows" in line for line in said) == (1 if with_copy else 3)
 
 
 @pytest.mark.parametrize("torn", ["sessions", "messages", "parts", "token_runs"])
