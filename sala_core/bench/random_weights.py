@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 import torch
-from sala_kernels import Int4Matrix
+from sala_kernels import CpuInt4Matrix, Int4Matrix, Int4Weight, block_outputs
 from torch import Tensor
 
 from sala_core.bench.sizes import FullConfig
 from sala_core.model.checkpoint import expected_shapes
 from sala_core.model.config import SalaConfig
 
-Weights = dict[str, Tensor | Int4Matrix]
+Weights = dict[str, Tensor | Int4Weight]
 
 GROUP_SIZE = 128
 _UNPACKED = ("embed_tokens", "lm_head", "o_gate", "z_proj")  # `quantize` does not pack these either
@@ -33,7 +33,7 @@ class RandomWeights:
         meta = device.type == "meta"  # has no generator
         self._generator = None if meta else torch.Generator(device).manual_seed(seed)
 
-    def weight(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Matrix:
+    def weight(self, name: str, shape: tuple[int, ...], *, scale: float = 1.0) -> Tensor | Int4Weight:
         """The weight of this name: ones for a norm, else a matrix [out, in] with deviation `scale` / sqrt(in)."""
         if len(shape) == 1:
             return torch.ones(shape, dtype=self._dtype, device=self._device)
@@ -44,13 +44,27 @@ class RandomWeights:
         weight = torch.empty(shape, dtype=self._dtype, device=self._device)
         return weight.normal_(0, scale * num_in**-0.5, generator=self._generator)
 
-    def int4(self, num_out: int, num_in: int) -> Int4Matrix:
+    def int4(self, num_out: int, num_in: int) -> Int4Weight:
         """[out, in] in 4 bits, symmetric, in groups of 128. Made of random words, without an unpacked copy."""
+        if self._device.type == "cpu":
+            return self._cpu_int4(num_out, num_in)
         words = torch.empty(num_out, num_in // 8, dtype=torch.int32, device=self._device)
         words.random_(-(2**31), 2**31, generator=self._generator)
         scales = torch.empty(num_in // GROUP_SIZE, num_out, dtype=torch.float16, device=self._device)
         scales.uniform_(0.75, 1.25, generator=self._generator).mul_(num_in**-0.5 / _NIBBLE_RMS)
         return Int4Matrix(words=words, scales=scales, zeros=None, group_size=GROUP_SIZE, in_features=num_in)
+
+    def _cpu_int4(self, num_out: int, num_in: int) -> CpuInt4Matrix:
+        """The same in the layout of a CPU."""
+        block = block_outputs()
+        blocks, groups = -(num_out // -block), num_in // GROUP_SIZE
+        packed = torch.empty(blocks, num_in, block // 2, dtype=torch.uint8)
+        packed.view(torch.int64).random_(-(2**63), None, generator=self._generator)
+        scales = torch.empty(groups, blocks * block, dtype=torch.float32)
+        scales.uniform_(0.75, 1.25, generator=self._generator).mul_(num_in**-0.5 / _NIBBLE_RMS)
+        return CpuInt4Matrix.of(
+            packed, scales.half(), None, group_size=GROUP_SIZE, in_features=num_in, out_features=num_out
+        )
 
 
 def sala_weights(config: SalaConfig, dtype: torch.dtype, device: torch.device, *, packed: bool) -> Weights:
@@ -106,11 +120,11 @@ def full_shapes(config: FullConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def weight_bytes(weights: Mapping[str, Tensor | Int4Matrix]) -> int:
+def weight_bytes(weights: Mapping[str, Tensor | Int4Weight]) -> int:
     """Bytes of all weights."""
     return sum(map(tensor_bytes, weights.values()))
 
 
-def tensor_bytes(weight: Tensor | Int4Matrix) -> int:
+def tensor_bytes(weight: Tensor | Int4Weight) -> int:
     """Bytes of one weight."""
-    return weight.num_bytes if isinstance(weight, Int4Matrix) else weight.numel() * weight.itemsize
+    return weight.num_bytes if isinstance(weight, Int4Weight) else weight.numel() * weight.itemsize

@@ -8,14 +8,15 @@ from typing import Literal
 
 import psutil
 import torch
-from sala_kernels import Int4Matrix, auto_selects_triton, num_windows
+from sala_kernels import INT4_SCRATCH_BYTES, Int4Weight, num_windows, queries_at_once
 from torch import Tensor
 
 from sala_core.errors import MemoryBudgetError
-from sala_core.model.checkpoint import weight_bytes
+from sala_core.model.checkpoint import expected_shapes, load_gptq_config, weight_bytes
 from sala_core.model.config import SalaConfig
 from sala_core.model.fingerprint import CHUNK_TOKENS
 from sala_core.model.forward import QUERIES_SCORED, QUERIES_SCORED_BY_CPU
+from sala_core.model.packing import packing_for
 from sala_core.model.state import KvKind
 
 PLANNED_TOKENS = 1 << 20
@@ -50,7 +51,7 @@ _GIB = 2**30
 class ModelSize:
     """The facts of a model that its memory needs depend on.
 
-    itemsize: bytes per number outside packed matrices and linear states. packed: whether any matrix is an Int4Matrix.
+    itemsize: bytes per number outside packed matrices and linear states. packed: whether any matrix is packed int4.
     """
 
     config: SalaConfig
@@ -59,14 +60,14 @@ class ModelSize:
     packed: bool
 
     @classmethod
-    def of(cls, config: SalaConfig, weights: Mapping[str, Tensor | Int4Matrix], dtype: torch.dtype) -> "ModelSize":
+    def of(cls, config: SalaConfig, weights: Mapping[str, Tensor | Int4Weight], dtype: torch.dtype) -> "ModelSize":
         """Measure a model by its weights, as `SalaModel` takes them. A tensor under two names counts once."""
         tensors = {id(x): x for x in weights.values()}.values()
         return cls(
             config=config,
             itemsize=dtype.itemsize,
-            weights_bytes=sum(x.num_bytes if isinstance(x, Int4Matrix) else x.nbytes for x in tensors),
-            packed=any(isinstance(x, Int4Matrix) for x in tensors),
+            weights_bytes=sum(x.num_bytes if isinstance(x, Int4Weight) else x.nbytes for x in tensors),
+            packed=any(isinstance(x, Int4Weight) for x in tensors),
         )
 
 
@@ -136,7 +137,7 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
 
     Every layer holds the residual stream, its norm and the rotary angles, and in addition the largest of three:
 
-    - MLP: gate, up, and their product or a dequantized matrix.
+    - MLP: gate, up, and their product or a dequantized matrix, on a CPU a piece of it.
     - Lightning layer: v, and q and k before and after norm and rotary embedding; the states at the starts of the
       segments or a dequantized matrix.
     - Sparse layer: q, k, v, output and chosen blocks; the block scores of the queries scored at once or the gate. A
@@ -151,6 +152,8 @@ def activation_bytes(size: ModelSize, chunk_tokens: int, num_tokens: int, *, on_
     config = size.config
     T, D, F, itemsize = min(chunk_tokens, num_tokens), config.hidden_size, config.intermediate_size, size.itemsize
     dequantized = _MAX_DEQUANTIZED_WEIGHTS * itemsize if size.packed else 0
+    if size.packed and not on_card:
+        dequantized = INT4_SCRATCH_BYTES
     dequantized = min(dequantized, max(D, config.num_attention_heads * config.head_dim) * F * itemsize)
     mlp = 2 * T * F * itemsize + max(T * F * itemsize, dequantized)
     q_dim = config.lightning_nh * config.lightning_head_dim
@@ -185,8 +188,9 @@ def _cpu_sparse_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int
     Block scores: the scores [kv heads, 256, blocks] of the queries scored at once, the copy that the top-k search
     works on, and the coarse pooled keys in float32.
 
-    Attention: the queries in float32 and, for one kv head, the weighted values of every query and chosen block. Their
-    groups are at least half full, and the pieces and their concatenation are both in memory: 2 * 2 times the values.
+    Attention: the queries in float32 and, for one kv head, the weighted values of the queries computed at once and
+    their chosen blocks. Their groups are at least half full, and the pieces and their concatenation are both in memory:
+    2 * 2 times the values.
     """
     config, sparse = size.config, size.config.sparse_config
     kv_dim = config.num_key_value_heads * config.head_dim
@@ -194,7 +198,10 @@ def _cpu_sparse_bytes(size: ModelSize, num_queries: int, num_tokens: int) -> int
     scores = 2 * config.num_key_value_heads * min(num_queries, QUERIES_SCORED_BY_CPU) * blocks * 4
     coarse = num_windows(num_tokens, sparse.coarse_size, sparse.coarse_stride) * kv_dim * 4
     q = num_queries * config.num_attention_heads * config.head_dim
-    values = 4 * q // config.num_key_value_heads * sparse.num_selected_blocks * size.itemsize
+    heads = config.num_attention_heads // config.num_key_value_heads
+    slots = sparse.num_selected_blocks - sparse.init_blocks - sparse.local_blocks
+    queries = min(num_queries, queries_at_once(slots, heads, config.head_dim))
+    values = 4 * queries * heads * config.head_dim * sparse.num_selected_blocks * size.itemsize
     return max(scores + coarse, 4 * q + values)
 
 
@@ -285,11 +292,21 @@ def memory_errors(message: Callable[[], str]) -> Iterator[None]:
         raise MemoryBudgetError(message()) from error
 
 
+def packed_dtype(folder: Path, config: SalaConfig, device: torch.device) -> str | None:
+    """The dtype for a model whose int4 weights stay packed on a CPU: "bfloat16", also where a CPU is slow in it.
+
+    Its products are fast there: few rows have a kernel, and many rows are multiplied in float32. None for other models.
+    """
+    if device.type != "cpu" or load_gptq_config(folder) is None:
+        return None
+    return "bfloat16" if packing_for(expected_shapes(config), device, torch.bfloat16) == "cpu" else None
+
+
 def check_weights_fit(folder: Path, config: SalaConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Raise MemoryBudgetError if a model's weights exceed the device's free memory. Call before loading them.
 
-    Where 4-bit matrices cannot be multiplied as they are stored (a CPU, a card without the kernels), they count as
-    they will be loaded: dequantized. Raises CheckpointError for files that cannot be read.
+    Where 4-bit matrices do not stay packed (a small model on a CPU, a card without the kernels), they count as they
+    will be loaded: dequantized. Raises CheckpointError for files that cannot be read.
 
     Args:
         folder: the model's folder.
@@ -297,18 +314,19 @@ def check_weights_fit(folder: Path, config: SalaConfig, device: torch.device, dt
         device: where the weights are to go.
         dtype: in which they are to be loaded.
     """
-    packed, on_card = auto_selects_triton(device, dtype), device.type == "cuda"
-    needed, free = weight_bytes(folder, config, dtype=dtype, packed=packed), free_device_bytes(device)
+    packing, on_card = packing_for(expected_shapes(config), device, dtype), device.type == "cuda"
+    needed, free = weight_bytes(folder, config, dtype=dtype, packed=packing), free_device_bytes(device)
     if not on_card:
         free += psutil.swap_memory().free
     if needed <= free:
         return
-    unpacked = not packed and needed > weight_bytes(folder, config, dtype=dtype, packed=True)
+    unpacked = packing is None and needed > weight_bytes(folder, config, dtype=dtype, packed=True)
     advice = "close other programs"
     if on_card:
         advice += ", use --device cpu" + ("" if unpacked else ", or quantize the model to int4 (launch.py quantize)")
     else:
-        advice += ", or choose a smaller model"
+        plain = weight_bytes(folder, config, dtype=dtype, packed=True) == needed
+        advice += (", use int4 weights (launch.py quantize)" if plain else "") + ", or choose a smaller model"
     form, where = " dequantized, as this device needs them," if unpacked else "", "the card" if on_card else "memory"
     raise MemoryBudgetError(
         f"the weights in {folder} take {needed / _GIB:.1f} GiB{form} and {free / _GIB:.1f} GiB of {where} is free; "

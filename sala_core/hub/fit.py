@@ -7,19 +7,32 @@ from typing import Literal
 
 import psutil
 import torch
-from sala_kernels import auto_selects_triton
 
 from sala_core.engine.device import card_problem
 from sala_core.engine.engine import resolve_dtype
 from sala_core.engine.memory_budget import MAX_TOKENS
-from sala_core.engine.memory_plan import DeviceSettings, ModelSize, device_settings, plan_memory, settings_for_card
+from sala_core.engine.memory_plan import (
+    DeviceSettings,
+    ModelSize,
+    device_settings,
+    packed_dtype,
+    plan_memory,
+    settings_for_card,
+)
 from sala_core.errors import DeviceError
 from sala_core.model.checkpoint import expected_shapes, weight_bytes
 from sala_core.model.config import SalaConfig
+from sala_core.model.packing import Packing, packing_for
 from sala_core.model.state import KvKind
 
 INT4_GROUP_SIZE = 128
 """Inputs that share a scale in the weights that `launch.py quantize` makes by default."""
+
+CPU_SPEED = (
+    "On a CPU the 9B model in int4 reads about 17 tokens per second on two cores with AVX-512 and writes about 2: a "
+    "paper takes minutes, a book a night. What was read is kept, and never read twice."
+)
+"""Measured (assets/benchmarks/int4-on-cpu.md), in words for the lists of models."""
 
 _LEFT_ALONE = ("o_gate", "z_proj")  # by `launch.py quantize` by default, like everything outside the layers
 _OTHER_PROGRAMS_SHARE = 16  # a card keeps 1/16 for the desktop, as `settings_for_card` counts
@@ -51,7 +64,7 @@ class Fit:
     """How much text a model can read on a machine."""
 
     weights_bytes: int
-    """Of the weights in memory. On a CPU, int4 weights are dequantized."""
+    """Of the weights in memory. On a CPU, the int4 weights of a small model are dequantized."""
     kv: Literal["bf16", "int8", "fp8"]
     """Number format of keys and values that the program would choose; bf16 stands for the model's own."""
     chunk_tokens: int
@@ -91,23 +104,23 @@ def size_of_folder(folder: Path, config: SalaConfig, stored_dtype: str | None, m
     Raises CheckpointError for files that are missing or damaged.
     """
     place = torch.device(machine.device)
-    dtype = resolve_dtype(None, stored_dtype, place)
-    packed = auto_selects_triton(place, dtype)
-    num_bytes = weight_bytes(folder, config, dtype=dtype, packed=packed)
-    is_packed = packed and num_bytes < weight_bytes(folder, config, dtype=dtype, packed=False)
+    dtype = resolve_dtype(packed_dtype(folder, config, place), stored_dtype, place)
+    packing = packing_for(expected_shapes(config), place, dtype)
+    num_bytes = weight_bytes(folder, config, dtype=dtype, packed=packing)
+    is_packed = packing is not None and num_bytes < weight_bytes(folder, config, dtype=dtype, packed=False)
     return ModelSize(config=config, itemsize=dtype.itemsize, weights_bytes=num_bytes, packed=is_packed)
 
 
 def size_of_config(config: SalaConfig, machine: Machine, *, int4: bool) -> ModelSize:
     """The size in memory of a model that is not here, in bf16 or in int4 as `launch.py quantize` makes it."""
     place = torch.device(machine.device)
-    dtype = resolve_dtype(None, "bfloat16", place)
-    packed = int4 and auto_selects_triton(place, dtype)
+    packing = packing_for(expected_shapes(config), place, torch.bfloat16) if int4 else None
+    dtype = torch.bfloat16 if packing else resolve_dtype(None, "bfloat16", place)
     num_bytes = sum(
-        _int4_bytes(shape, dtype.itemsize) if packed and is_quantized(name, shape) else prod(shape) * dtype.itemsize
+        _int4_bytes(shape, packing) if packing and is_quantized(name, shape) else prod(shape) * dtype.itemsize
         for name, shape in expected_shapes(config).items()
     )
-    return ModelSize(config=config, itemsize=dtype.itemsize, weights_bytes=num_bytes, packed=packed)
+    return ModelSize(config=config, itemsize=dtype.itemsize, weights_bytes=num_bytes, packed=packing is not None)
 
 
 def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
@@ -115,9 +128,10 @@ def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and ".layers." in name and not any(kind in name for kind in _LEFT_ALONE)
 
 
-def _int4_bytes(shape: tuple[int, ...], itemsize: int) -> int:
+def _int4_bytes(shape: tuple[int, ...], packing: Packing) -> int:
+    """Bytes of a packed matrix: scales of two bytes, and on a CPU four more for their rounded form."""
     num_out, num_in = shape
-    return num_out * num_in // 2 + -(num_in // -INT4_GROUP_SIZE) * num_out * itemsize
+    return num_out * num_in // 2 + -(num_in // -INT4_GROUP_SIZE) * num_out * (2 if packing == "card" else 6)
 
 
 def fit(size: ModelSize, machine: Machine, kv: KvKind | Literal["auto"] = "auto") -> Fit:

@@ -91,9 +91,11 @@ def local_models(machine: Machine, names: Iterable[str] = (), *, kv: KvKind | Li
         kv: number format of keys and values. "auto" is what the program would choose.
     """
     found: dict[Path, LocalModel] = {}
-    embedded = [(EMBEDDED, "embedded")]
-    for name, source in [*embedded, *((name, "cache") for name in _cached_names()), *((n, "folder") for n in names)]:
-        model = _model(name, source, machine, kv)  # type: ignore[arg-type]
+    named: list[tuple[str, Source]] = [(EMBEDDED, "embedded")]
+    named += [(name, "cache") for name in _cached_names()]
+    named += [(name, "folder") for name in names]
+    for name, source in named:
+        model = _model(name, source, machine, kv)
         found.setdefault(model.folder, model)
     return list(found.values())
 

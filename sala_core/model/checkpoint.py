@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from sala_kernels import Int4Matrix, auto_selects_triton
+from sala_kernels import Int4Weight
 from torch import Tensor
 
 from sala_core.assets import ASSETS
@@ -18,6 +18,7 @@ from sala_core.errors import CheckpointError, ConfigError, ModelError
 from sala_core.model.config import SalaConfig
 from sala_core.model.gptq import GPTQConfig, PackedMatrix, dequantize, to_int4, zero_point_format
 from sala_core.model.hub_cache import cached_model, refuse_unfinished
+from sala_core.model.packing import Packing, packing_for
 
 EMBEDDED = "embedded"
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w][\w./-]*)?")
@@ -134,8 +135,8 @@ def load_weights(
     *,
     dtype: torch.dtype,
     device: torch.device | str,
-    packed: bool | None = None,
-) -> dict[str, Tensor | Int4Matrix]:
+    packed: Packing | bool | None = None,
+) -> dict[str, Tensor | Int4Weight]:
     """Load every tensor of `expected_shapes(config)`.
 
     One matrix is read at a time, so peak memory is the model and one more matrix.
@@ -145,29 +146,27 @@ def load_weights(
         config: the model's configuration.
         dtype: of the returned tensors.
         device: of the returned tensors.
-        packed: keep 4-bit GPTQ matrices packed, as Int4Matrix. None: only where Triton runs, which is on CUDA. On a
-            CPU, plain matrices are as fast for one token and much faster for several. Other GPTQ matrices are always
-            dequantized.
+        packed: keep 4-bit GPTQ matrices packed, in the layout for a card (True), or as named. None: as `packing_for`
+            says. Other GPTQ matrices are always dequantized.
 
     Returns name -> weight; no two share memory. Raises CheckpointError for a tensor that is missing, unexpected,
     damaged or of the wrong shape, for a bias that is not zero, for zero points that do not fit the GPTQ settings, and
     for weights that exist only as pickles.
     """
-    if packed is None:
-        packed = auto_selects_triton(torch.device(device), dtype)
+    shapes = expected_shapes(config)
+    packing = packing_for(shapes, torch.device(device), dtype) if packed is None else _named(packed)
     gptq = load_gptq_config(folder)
     stored = _headers(weight_files(folder))
-    shapes = expected_shapes(config)
     _check_names(folder, stored, shapes)
     _check_zero_biases(stored)
     settings = _module_settings(stored, gptq)
-    weights: dict[str, Tensor | Int4Matrix] = {}
+    weights: dict[str, Tensor | Int4Weight] = {}
     for name, shape in shapes.items():
-        weight: Tensor | Int4Matrix
+        weight: Tensor | Int4Weight
         if name in stored:
             weight = _load_plain(name, stored[name]).to(dtype=dtype, device=device)
         else:
-            weight = _load_quantized(name, stored, settings, dtype=dtype, device=device, packed=packed)
+            weight = _load_quantized(name, stored, settings, dtype=dtype, device=device, packing=packing)
         if weight.shape != shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(weight.shape)} where config.json asks for {shape}; "
@@ -182,13 +181,14 @@ def load_weights(
     return weights
 
 
-def weight_bytes(folder: Path, config: SalaConfig, *, dtype: torch.dtype, packed: bool) -> int:
+def weight_bytes(folder: Path, config: SalaConfig, *, dtype: torch.dtype, packed: Packing | bool | None) -> int:
     """Bytes that the weights of `load_weights` take in memory, from the headers of the files alone.
 
     Args:
         folder, config: as for `load_weights`.
         dtype: of the weights.
-        packed: whether 4-bit GPTQ matrices stay packed. Dequantized to bfloat16 they take almost four times as much.
+        packed: whether 4-bit GPTQ matrices stay packed, and in which layout. Dequantized to bfloat16 they take almost
+            four times as much.
 
     Raises CheckpointError.
     """
@@ -199,10 +199,20 @@ def weight_bytes(folder: Path, config: SalaConfig, *, dtype: torch.dtype, packed
         settings = gptq.for_module(module) if gptq is not None and name not in stored else None
         if packed and settings is not None and settings.bits == 4 and module != "model.embed_tokens":
             parts = [entry for part in _PACKED_PARTS if (entry := stored.get(f"{module}.{part}")) is not None]
-            total += sum(math.prod(entry.shape) * (2 if entry.dtype == "F16" else 4) for entry in parts)
+            total += sum(math.prod(entry.shape) * _packed_itemsize(entry, packed) for entry in parts)
         else:
             total += math.prod(shape) * dtype.itemsize
     return total
+
+
+def _packed_itemsize(entry: _StoredTensor, packed: Packing | bool) -> int:
+    """Bytes in memory for each number of a packed matrix's tensor. A CPU keeps each scale twice, once rounded."""
+    itemsize = 2 if entry.dtype == "F16" else 4
+    return itemsize + 4 if packed == "cpu" and len(entry.shape) == 2 and entry.dtype != "I32" else itemsize
+
+
+def _named(packed: Packing | bool) -> Packing | None:
+    return "card" if packed is True else packed or None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -341,8 +351,8 @@ def _load_quantized(
     *,
     dtype: torch.dtype,
     device: torch.device | str,
-    packed: bool,
-) -> Tensor | Int4Matrix:
+    packing: Packing | None,
+) -> Tensor | Int4Weight:
     module = name.removesuffix(".weight")
     parts: dict[str, Tensor | None] = {}
     for part in _PACKED_PARTS:
@@ -355,9 +365,9 @@ def _load_quantized(
         raise CheckpointError(f"{module} is stored as GPTQ, but no quantization settings cover it")
     matrix = PackedMatrix(**parts)  # type: ignore[arg-type]
     try:
-        # the embedding lookup needs single rows, and an Int4Matrix has no row access
-        if packed and settings.bits == 4 and module != "model.embed_tokens":
-            return to_int4(matrix, settings)
+        # the embedding lookup needs single rows, and a packed matrix has no row access
+        if packing and settings.bits == 4 and module != "model.embed_tokens":
+            return to_int4(matrix, settings, packing)
         return dequantize(matrix, settings, dtype=dtype)
     except CheckpointError as error:
         raise CheckpointError(f"{module}: {error}") from error

@@ -10,7 +10,7 @@ import torch
 from sala_kernels import (
     Backend,
     BlockLayout,
-    Int4Matrix,
+    Int4Weight,
     block_attention,
     block_scores,
     choose_blocks,
@@ -87,7 +87,7 @@ class SalaModel(Layers):
     def __init__(
         self,
         config: SalaConfig,
-        weights: Mapping[str, Tensor | Int4Matrix],
+        weights: Mapping[str, Tensor | Int4Weight],
         *,
         backend: Backend = "auto",
         kv: KvKind = "plain",

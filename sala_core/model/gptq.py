@@ -14,10 +14,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from sala_kernels import Int4Matrix, repack_int4
+from sala_kernels import Int4Weight, repack_int4, repack_int4_for_cpu
 from torch import Tensor
 
 from sala_core.errors import CheckpointError
+from sala_core.model.packing import Packing
 
 FORMATS = ("gptq", "gptq_v2")
 BITS = (2, 4, 8)
@@ -239,15 +240,16 @@ def dequantize(packed: PackedMatrix, config: GPTQConfig, *, dtype: torch.dtype) 
     return weight
 
 
-def to_int4(packed: PackedMatrix, config: GPTQConfig) -> Int4Matrix:
-    """Repack a 4-bit matrix into the layout of the kernels, on the packed tensors' device.
+def to_int4(packed: PackedMatrix, config: GPTQConfig, packing: Packing = "card") -> Int4Weight:
+    """Repack a 4-bit matrix into the layout of a card's kernels, on the packed tensors' device, or into that of a CPU.
 
     Raises CheckpointError if the tensors do not match each other or `config`, ValueError for other bit widths.
     """
     if config.bits != 4:
         raise ValueError(f"the kernels support 4 bits, not {config.bits}; dequantize the matrix")
     _checked_shape(packed, config)
-    return repack_int4(
+    repack = repack_int4 if packing == "card" else repack_int4_for_cpu
+    return repack(
         packed.qweight,
         packed.qzeros,
         packed.scales,

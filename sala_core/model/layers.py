@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from sala_kernels import (
     Backend,
-    Int4Matrix,
+    Int4Weight,
     add_rms_norm,
     gated_norm,
     int4_linear,
@@ -28,7 +28,7 @@ class Layers:
     """Weights and config, and the forward pass without the mixers' caches and states, which callers supply."""
 
     def __init__(
-        self, config: SalaConfig, weights: Mapping[str, Tensor | Int4Matrix], *, backend: Backend = "auto"
+        self, config: SalaConfig, weights: Mapping[str, Tensor | Int4Weight], *, backend: Backend = "auto"
     ) -> None:
         """Take weights by their Hugging Face names, `model.layers.{i}. ...`.
 
@@ -128,9 +128,9 @@ class Layers:
     def _weight(self, layer: int, name: str) -> Tensor:
         return self._tensor(f"model.layers.{layer}.{name}.weight")
 
-    def _multiply(self, x: Tensor, weight: Tensor | Int4Matrix) -> Tensor:
+    def _multiply(self, x: Tensor, weight: Tensor | Int4Weight) -> Tensor:
         """[T, in] -> [T, out], by a plain or an int4 matrix."""
-        return int4_linear(x, weight, backend=self.backend) if isinstance(weight, Int4Matrix) else linear(x, weight)
+        return int4_linear(x, weight, backend=self.backend) if isinstance(weight, Int4Weight) else linear(x, weight)
 
     def _linear(self, layer: int, name: str, x: Tensor) -> Tensor:
         """[T, in] -> [T, out], by a matrix of the layer."""
@@ -143,7 +143,7 @@ class Layers:
     def _swiglu(self, layer: int, x: Tensor) -> Tensor:
         """[T, D] -> [T, F]: silu of the gate times up."""
         gate, up = (self.weights[f"model.layers.{layer}.mlp.{name}_proj.weight"] for name in ("gate", "up"))
-        if isinstance(gate, Int4Matrix) and isinstance(up, Int4Matrix):
+        if isinstance(gate, Int4Weight) and isinstance(up, Int4Weight):
             return int4_swiglu(x, gate, up, backend=self.backend)
         return swiglu(self._multiply(x, gate), self._multiply(x, up), backend=self.backend)
 

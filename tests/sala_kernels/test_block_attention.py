@@ -7,6 +7,7 @@ import pytest
 import torch
 from sala_kernels import BlockLayout, choose_blocks, selected_mask
 from sala_kernels import block_attention as operation
+from sala_kernels.block_attention import cpu
 
 SCALE = 0.7
 
@@ -102,6 +103,18 @@ def test_computing_a_few_blocks_at_a_time_changes_nothing(layout, monkeypatch):
     out = operation(q, k, v, chosen, position=position, scale=SCALE, layout=layout, mass=again)
     torch.testing.assert_close(out, whole, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(again, mass, rtol=1e-12, atol=1e-12)
+
+
+def test_large_models_group_the_pairs_of_fewer_queries_and_small_ones_of_all(monkeypatch):
+    """The released model's weighted values would take a gigabyte for a chunk of 1,024 queries."""
+    assert cpu.queries_at_once(62, 16, 128) == 256
+    assert cpu.queries_at_once(6, 2, 64) == cpu.queries_at_once(0, 1, 1) == cpu.MAX_QUERIES
+    layout = BlockLayout(stride=2, block=4, init=1, local=2, slots=3)
+    q, k, v, chosen = draw(40, 70, layout)
+    whole = operation(q, k, v, chosen, position=40, scale=SCALE, layout=layout)
+    monkeypatch.setattr(cpu, "_WEIGHTED_NUMBERS", 1)  # 32 queries
+    parts = operation(q, k, v, chosen, position=40, scale=SCALE, layout=layout)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
 
 
 def test_empty_slots_are_ignored(block_attention):

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from sala_kernels.backend import Backend, use_triton
 from sala_kernels.block_attention import cpu, cpu_dense, reference
+from sala_kernels.block_attention.cpu import MAX_QUERIES, queries_at_once
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization import QuantizedRows
 from sala_kernels.positions import MAX_TOKENS, Position, check_position
 
-__all__ = ["add_key_mass", "block_attention"]
+__all__ = ["MAX_QUERIES", "add_key_mass", "block_attention", "queries_at_once"]
 
 
 def block_attention(

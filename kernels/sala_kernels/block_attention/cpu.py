@@ -22,7 +22,10 @@ from sala_kernels.block_attention import reference
 from sala_kernels.blocks import BlockLayout
 from sala_kernels.kv_quantization.rows import QuantizedRows
 
-_QUERIES = 1024  # queries whose pairs are grouped together
+MAX_QUERIES = 1024
+"""Queries whose pairs are grouped together, at most."""
+
+_WEIGHTED_NUMBERS = 1 << 25  # of the weighted values of these pairs: four times 64 MiB in bfloat16, with copies
 _MAX_GROUP = 32  # most queries of a group
 _SCORES_CACHED = 1 << 17  # scores computed at a time: they fit in the processor's cache
 _LOG2_E = 1 / log(2)  # for exp2, which a CPU computes in a third of the time of exp
@@ -51,12 +54,25 @@ def block_attention(
     first = T if chosen is None or not layout.slots else min(T, max(0, layout.max_blocks * layout.block - position))
     dense = chosen is None or bool(layout.slots)
     _attend_shared(out[:first], q[:first], k, v, _tiles(first, position, layout, dense=dense), scale, mass)
-    for start in range(first, T, _QUERIES):
+    step = queries_at_once(layout.slots, q.shape[1] // k.shape[0], v.shape[-1])
+    for start in range(first, T, step):
         assert chosen is not None
-        stop = min(T, start + _QUERIES)
+        stop = min(T, start + step)
         part, tile = q[start:stop], chosen[:, start:stop]
         _attend_chosen(out[start:stop], part, k, v, tile, position + start, scale, layout, mass)
     return out
+
+
+def queries_at_once(slots: int, heads: int, dim: int) -> int:
+    """Queries whose pairs with chosen blocks are in memory at once: fewer for large models, a power of two.
+
+    Args:
+        slots: chosen blocks of a query.
+        heads: query heads of a kv head.
+        dim: numbers of a value.
+    """
+    most = _WEIGHTED_NUMBERS // max(1, slots * heads * dim)
+    return min(MAX_QUERIES, 1 << max(5, most.bit_length() - 1))
 
 
 def _attend_shared(

@@ -92,15 +92,15 @@ def repack_int4(
     order = torch.arange(in_features, device=device)
     if g_idx is None:
         g_idx = torch.zeros_like(order) if group_size == -1 else order // group_size
-    new_size = next((size for size in _GROUP_SIZES if group_size == -1 or group_size % size == 0), _GROUP_SIZES[-1])
-    inputs, groups = _assign_slots(g_idx.to(torch.int64), qzeros.shape[0], new_size)
+    new_size = slot_group_size(group_size)
+    inputs, groups = assign_slots(g_idx.to(torch.int64), qzeros.shape[0], new_size)
     in_order = bool((inputs[:in_features] == order).all())
-    zeros = ((_nibbles(qzeros) + zero_offset) & 15).to(torch.uint8)[groups].contiguous()  # [groups, out]
+    zeros = ((nibbles(qzeros) + zero_offset) & 15).to(torch.uint8)[groups].contiguous()  # [groups, out]
     words = torch.empty(out, len(inputs) // 8, dtype=torch.int32, device=device)
     step = max(1, _CHUNK_NUMBERS // len(inputs))
     for start in range(0, out, step):
         part = slice(start, start + step)
-        q = _nibbles(qweight[:, part].T.contiguous())[:, inputs.clamp_min(0)]
+        q = nibbles(qweight[:, part].T.contiguous())[:, inputs.clamp_min(0)]
         words[part] = _pack(q.masked_fill_(inputs < 0, 0))
     slots = torch.empty(in_features, dtype=torch.int32, device=device)
     slots[inputs[inputs >= 0]] = (inputs >= 0).nonzero().flatten().to(torch.int32)
@@ -132,13 +132,18 @@ def _pack(q: Tensor) -> Tensor:
     return words.view(q.shape[0], -1)
 
 
-def _nibbles(words: Tensor) -> Tensor:
+def slot_group_size(group_size: int) -> int:
+    """The size, 32, 64 or 128, of the groups that a file's are divided into or padded to. -1: a single group."""
+    return next((size for size in _GROUP_SIZES if group_size == -1 or group_size % size == 0), _GROUP_SIZES[-1])
+
+
+def nibbles(words: Tensor) -> Tensor:
     """Unpack int32 [r, c] to int32 [r, 8 c], the lowest nibble of each word first."""
     shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=words.device)
     return ((words[:, :, None] >> shifts) & 15).reshape(words.shape[0], -1)
 
 
-def _assign_slots(g_idx: Tensor, num_groups: int, size: int) -> tuple[Tensor, Tensor]:
+def assign_slots(g_idx: Tensor, num_groups: int, size: int) -> tuple[Tensor, Tensor]:
     """Assign inputs to slots so that each run of `size` slots has inputs of one group.
 
     g_idx: int64 [in]. Returns the inputs, int64 [slots], -1 in empty slots; and the group of each run, int64

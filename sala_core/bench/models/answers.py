@@ -31,7 +31,6 @@ from sala_core.events import PromptProgress
 from sala_core.text.lengths import length_name
 
 _RUNS = 3
-_WARM_TOKENS = 16_384
 _WARM_NEW_TOKENS = 24
 _SPARE_TOKENS = 64  # reserved beyond the answer: near its end the state grows its buffers, which copies them
 _PROGRESS_S = 10.0
@@ -61,7 +60,7 @@ def measure_sala(job: AnswerJob) -> ModelRow:
     ids = random_ids(job.length, engine.config.vocab_size)
     progress = _Progress(job)
     if job.warm:
-        _answer(engine, ids[:_WARM_TOKENS], _WARM_NEW_TOKENS, progress)
+        _answer(engine, ids[: job.warm_tokens], _WARM_NEW_TOKENS, progress)
     memory = PeakMemory(engine.model.device)
     state_bytes: list[int] = []
 
@@ -102,7 +101,7 @@ def measure_full(job: AnswerJob) -> ModelRow:
     progress = _Progress(job)
     if job.warm:
         progress("warming up")
-        short = ids[: min(_WARM_TOKENS, job.length // 2)]
+        short = ids[: min(job.warm_tokens, job.length // 2)]
         _answer_full(model, short, *_reserve(model, job, len(short), _WARM_NEW_TOKENS))
     cache, decoder = _reserve(model, job, job.length, job.new_tokens)
     if job.warm and device.type == "cuda":

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from sala_kernels import (
-    Int4Matrix,
+    Int4Weight,
     add_rms_norm,
     int4_linear,
     int4_swiglu,
@@ -54,7 +54,7 @@ class FullAttentionModel:
     """The forward pass of one sequence, without gradients."""
 
     def __init__(
-        self, config: FullConfig, weights: Mapping[str, Tensor | Int4Matrix], attention: TorchAttention
+        self, config: FullConfig, weights: Mapping[str, Tensor | Int4Weight], attention: TorchAttention
     ) -> None:
         """weights: as `random_weights.full_weights` makes them."""
         self.config, self.weights, self._attention = config, weights, attention
@@ -135,7 +135,7 @@ class FullAttentionModel:
         update = self._multiply(attended.reshape(len(h), -1), self.weights[prefix + "self_attn.o_proj.weight"])
         x = add_rms_norm(h, update, self._weight(layer, "post_attention_layernorm"), eps, scale=1.0)
         gate, up = (self.weights[f"{prefix}mlp.{name}_proj.weight"] for name in ("gate", "up"))
-        if isinstance(gate, Int4Matrix) and isinstance(up, Int4Matrix):
+        if isinstance(gate, Int4Weight) and isinstance(up, Int4Weight):
             x = int4_swiglu(x, gate, up)
         else:
             x = swiglu(self._multiply(x, gate), self._multiply(x, up))
@@ -152,8 +152,8 @@ class FullAttentionModel:
         assert isinstance(weight, Tensor)
         return weight
 
-    def _multiply(self, x: Tensor, weight: Tensor | Int4Matrix) -> Tensor:
-        return int4_linear(x, weight) if isinstance(weight, Int4Matrix) else linear(x, weight)
+    def _multiply(self, x: Tensor, weight: Tensor | Int4Weight) -> Tensor:
+        return int4_linear(x, weight) if isinstance(weight, Int4Weight) else linear(x, weight)
 
 
 class FullAttentionDecoder:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sala_kernels import Int4Matrix
+from sala_kernels import Int4Weight
 from torch import Tensor
 
 from sala_core.bench.random_weights import tensor_bytes
@@ -42,7 +42,7 @@ class MatrixWork:
     head_flops: int
 
 
-def matrix_work(weights: Mapping[str, Tensor | Int4Matrix], *, tied: bool) -> MatrixWork:
+def matrix_work(weights: Mapping[str, Tensor | Int4Weight], *, tied: bool) -> MatrixWork:
     """Count the layers' matrices and norms, and the LM head. An untied embedding is not counted: one row is read."""
     head = weights["model.embed_tokens.weight" if tied else "lm_head.weight"]
     layers = {name: w for name, w in weights.items() if name.startswith("model.layers.")}

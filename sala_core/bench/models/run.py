@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sala_core.bench import child
 from sala_core.bench.kernels.ceilings import Ceilings
@@ -19,6 +19,9 @@ from sala_core.text.lengths import length_name
 
 Part = Literal["sala", "full", "saving", "speculation"]
 PARTS: tuple[Part, ...] = ("sala", "full", "saving", "speculation")
+
+_9B_ON_CPU: dict[str, Any] = {"lengths": [1 << 10, 1 << 13], "new_tokens": 16, "parts": ("sala",), "runs": 1}
+"""Each of the longer runs takes minutes, and full attention reads no faster: matrix products take the time."""
 
 _LENGTHS = {"cuda": [1 << n for n in range(16, 21)], "cpu": [1 << n for n in range(12, 19)]}
 _NEW_TOKENS = {"cuda": 1024, "cpu": 64}
@@ -46,18 +49,22 @@ class ModelPlan:
         """The plan with all defaults filled in. Raises DeviceError, and BenchError for what cannot be measured."""
         kind = resolve_device(self.device).type
         size: Size = self.size or ("9b" if kind == "cuda" else "embedded")
-        if size == "9b" and kind == "cpu":
-            raise BenchError("the 9B size is measured on a card; on a CPU leave --size out, or choose embedded")
-        if self.weights == "int4" and kind == "cpu":
-            raise BenchError("a CPU unpacks int4 weights as it loads them, so their speed is bf16's: --weights bf16")
-        weights = self.weights or ("int4" if size == "9b" else "fp32" if kind == "cpu" else "bf16")
+        on_cpu = kind == "cpu"
+        if size == "9b" and on_cpu and self.weights not in (None, "int4"):
+            raise BenchError("the 9B size is measured on a CPU with int4 weights alone; leave --weights out")
+        if size == "embedded" and on_cpu and self.weights == "int4":
+            raise BenchError("a CPU dequantizes a small model as it loads it, so its speed is bf16's: --weights bf16")
+        weights = self.weights or ("int4" if size == "9b" else "fp32" if on_cpu else "bf16")
+        defaults = _9B_ON_CPU if size == "9b" and on_cpu else {}
         return replace(
             self,
             device=kind,
             size=size,
-            lengths=list(self.lengths) or _LENGTHS[kind],
+            lengths=list(self.lengths) or defaults.get("lengths", _LENGTHS[kind]),
             weights=weights,
-            new_tokens=self.new_tokens or _NEW_TOKENS[kind],
+            parts=defaults.get("parts", PARTS) if self.parts is PARTS else self.parts,
+            runs=self.runs or defaults.get("runs"),
+            new_tokens=self.new_tokens or defaults.get("new_tokens", _NEW_TOKENS[kind]),
         )
 
 
@@ -71,7 +78,8 @@ def bench_model(plan: ModelPlan, folder: Path, shrink: int = 1) -> Iterator[tupl
     dtype = "float32" if plan.weights == "fp32" else "bfloat16"
     facts = child.record("machine", device=plan.device, dtype=dtype, shrink=shrink)
     ceilings = Ceilings(**facts["ceilings"])
-    with Table(folder / f"model-{slug(facts['machine']['hardware'])}.csv", ModelRow) as table:
+    large = "9b-" if plan.size == "9b" and plan.device == "cpu" else ""
+    with Table(folder / f"model-{large}{slug(facts['machine']['hardware'])}.csv", ModelRow) as table:
         for row in _rows(plan):
             row = _with_limits(replace(row, **facts["machine"]), ceilings)
             table.add(row)

@@ -42,7 +42,7 @@ def answers(examination: Examination) -> Iterator[Outcome]:
     """The checks "perplexity", "greedy tokens" and "needle", with one loaded model. Raises ModelError."""
     names = ("perplexity", "greedy tokens", "needle")
     model, note = examined_model(examination), ""
-    reason = reason_not_to_run(_config(model), examination)
+    reason = reason_not_to_run(_config(model), examination, resolve_model(model))
     if reason and examination.model == EMBEDDED:  # the downloaded model was not asked for
         model, note, reason = EMBEDDED, f"with the embedded model; {model} {reason}", ""
     if reason:

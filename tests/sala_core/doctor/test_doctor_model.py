@@ -4,7 +4,9 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +19,9 @@ from sala_core.doctor.checks.models import examined_model, reason_not_to_run
 from sala_core.doctor.checks.tokenizer import TEXTS, tokenizer
 from sala_core.engine.engine import Engine
 from sala_core.errors import ModelError
-from sala_core.model import hub_cache
+from sala_core.model import hub_cache, packing
+from sala_core.model.checkpoint import load_config_json, resolve_model, weight_bytes
+from sala_core.model.config import SalaConfig
 from sala_core.model.known_models import KNOWN_MODELS
 
 
@@ -136,6 +140,18 @@ def test_a_model_too_large_for_the_memory_of_a_cpu_needs_a_card(examination):
     config = KNOWN_MODELS[0].config
     huge = replace(config, num_hidden_layers=3200, mixer_types=config.mixer_types * 100)
     assert "needs a card" in reason_not_to_run(huge, examination)
+
+
+def test_int4_weights_that_stay_packed_count_packed(examination, random_model, monkeypatch):
+    """A model whose plain weights do not fit, and whose packed ones do."""
+    folder = resolve_model("embedded")
+    config = SalaConfig.from_dict(load_config_json(folder))
+    needed = weight_bytes(folder, config, dtype=torch.bfloat16, packed="cpu")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=needed * 5 // 4 + 10))
+    assert "needs a card" in reason_not_to_run(config, examination, folder)
+    monkeypatch.setattr(packing, "MIN_PACKED_PARAMETERS", 0)
+    assert reason_not_to_run(config, examination, folder) == ""
+    assert "needs a card" in reason_not_to_run(config, examination)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from sala_core.engine.memory_plan import (
     settings_for_card,
 )
 from sala_core.errors import MemoryBudgetError
+from sala_core.hub.fit import Machine, size_of_config
+from sala_core.model import packing
 from sala_core.model.checkpoint import expected_shapes, load_config_json, load_weights, resolve_model, weight_bytes
 from sala_core.model.config import SalaConfig
 from sala_core.model.forward import SalaModel
@@ -242,14 +244,27 @@ def test_packed_weights_count_as_they_will_be_loaded():
     assert counted[False] > 1.5 * counted[True]
 
 
+def test_the_released_model_in_int4_reads_16k_tokens_on_a_cpu_within_9_gigabytes(monkeypatch):
+    """Two cores compute two chunks at once. Measured: assets/benchmarks/int4-on-cpu.md."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    config = SalaConfig.from_dict(RELEASED)
+    machine = Machine(device="cpu", name="CPU", total_bytes=16 << 30, free_bytes=12 << 30, note="")
+    size = size_of_config(config, machine, int4=True)
+    assert size.packed
+    assert num_pipelined_chunks(size, 1024, 16_384) == 2
+    plan = plan_memory(size, 16_384, DeviceSettings(kv="plain", chunk_tokens=1024), on_card=False)
+    assert plan.weights_bytes == pytest.approx(6.84e9, rel=0.01)
+    assert plan.total_bytes + (256 << 20) < 9e9
+
+
 def test_a_card_without_the_kernels_is_checked_for_dequantized_weights(monkeypatch):
     folder, card = resolve_model("embedded"), torch.device("cuda")
     config = SalaConfig.from_dict(load_config_json(folder))
     sizes = [weight_bytes(folder, config, dtype=torch.bfloat16, packed=packed) for packed in (True, False)]
     monkeypatch.setattr(memory_plan, "free_device_bytes", lambda device: sum(sizes) // 2)
-    monkeypatch.setattr(memory_plan, "auto_selects_triton", lambda device, dtype: True)
+    monkeypatch.setattr(packing, "auto_selects_triton", lambda device, dtype: True)
     memory_plan.check_weights_fit(folder, config, card, torch.bfloat16)
-    monkeypatch.setattr(memory_plan, "auto_selects_triton", lambda device, dtype: False)
+    monkeypatch.setattr(packing, "auto_selects_triton", lambda device, dtype: False)
     with pytest.raises(MemoryBudgetError, match="dequantized, as this device needs them"):
         memory_plan.check_weights_fit(folder, config, card, torch.bfloat16)
 

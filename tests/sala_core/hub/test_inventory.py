@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -71,9 +72,18 @@ def test_the_size_counted_from_a_config_is_that_of_the_files(make_model):
     assert size_of_folder(folder, config, "bfloat16", CPU) == size_of_config(config, CPU, int4=False)
 
 
-def test_a_cpu_counts_int4_weights_dequantized_and_a_card_packed():
-    config, folder = KNOWN_MODELS[0].config, resolve_model(EMBEDDED)
-    assert size_of_config(config, CPU, int4=True) == size_of_config(config, CPU, int4=False)
+@pytest.mark.parametrize(("gibibytes", "low", "high"), [(8, 0, 0), (12, 100_000, 300_000), (16, 500_000, 900_000)])
+def test_a_cpu_with_16_gib_reads_with_the_9b_model_in_int4(gibibytes, low, high):
+    """A fifth of the memory is taken by the system and other programs."""
+    machine = replace(CPU, total_bytes=gibibytes << 30, free_bytes=(gibibytes << 30) * 4 // 5)
+    found = fit(size_of_config(KNOWN_MODELS[0].config, machine, int4=True), machine)
+    assert low <= found.max_tokens <= high
+    assert found.weights_bytes == pytest.approx(6.84e9, rel=0.01)
+    assert fit(size_of_config(KNOWN_MODELS[0].config, machine, int4=False), machine).max_tokens == 0
+
+
+def test_a_cpu_counts_the_int4_weights_of_a_small_model_dequantized_and_a_card_packed():
+    folder = resolve_model(EMBEDDED)
     embedded = SalaConfig.from_dict(json.loads((folder / "config.json").read_text()))
     on_card, on_cpu = (size_of_folder(folder, embedded, "bfloat16", machine) for machine in (card(8188), CPU))
     assert on_card.packed
