@@ -1,4 +1,4 @@
-"""`bench`: measures the kernels or the model. The table is written row by row, the plots at the end."""
+"""`bench`: measures kernels, models, or llama.cpp beside ours. The table is written row by row, plots at the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from app.wording import size
 from sala_core.assets import ASSETS, IN_CHECKOUT
 
 if TYPE_CHECKING:
-    from sala_core.bench import KernelRow, ModelRow
+    from sala_core.bench import KernelRow, ModelRow, PeerRow
 
 _OUT = ASSETS / "benchmarks" if IN_CHECKOUT else Path("bench-results")
-RowT = TypeVar("RowT", bound="KernelRow | ModelRow")
+RowT = TypeVar("RowT", bound="KernelRow | ModelRow | PeerRow")
 
 
 def bench(arguments: Arguments, _folder: Path) -> int:
@@ -28,6 +28,8 @@ def bench(arguments: Arguments, _folder: Path) -> int:
 
     if importlib.util.find_spec("matplotlib") is None:
         raise BenchError("matplotlib is not installed; run through launch.py, which installs it")
+    if options.what == "peers":
+        return _peers(options)
     print_device_note(arguments.device)
     return _kernels(options, arguments.device) if options.what == "kernels" else _model(options, arguments.device)
 
@@ -54,6 +56,19 @@ def _model(options: BenchArguments, device: str) -> int:
         patience_s=60 * options.patience,
     )
     return _run(bench_model(plan, options.out or _OUT), model_text, draw_models)
+
+
+def _peers(options: BenchArguments) -> int:
+    from sala_core.bench import PeerPlan, bench_peers, draw_peers
+    from sala_core.bench.peers.run import peer_text
+
+    plan = PeerPlan(
+        lengths=options.lengths,
+        weights=options.weights,
+        new_tokens=options.new_tokens,
+        patience_s=60 * options.patience,
+    )
+    return _run(bench_peers(plan, options.out or _OUT), peer_text, draw_peers)
 
 
 def _run(

@@ -9,8 +9,9 @@ from app.grammar.values import lengths, names, number_above, whole_number
 SIZES = ("9b", "embedded")
 WEIGHTS = ("int4", "bf16")
 PARTS = ("sala", "full", "saving", "speculation")
-_EPILOG = """Every row is added to DIR/kernels-HARDWARE.csv or DIR/model-HARDWARE.csv as soon as it is measured. The
-plots are drawn at the end. After Ctrl-C the rows measured so far are kept and plotted."""
+_EPILOG = """Every row is added to DIR/kernels-HARDWARE.csv or DIR/model-HARDWARE.csv (of the 9B size on a CPU
+DIR/model-9b-HARDWARE.csv) as soon as it is measured. The plots are drawn at the end. After Ctrl-C the rows measured so
+far are kept and plotted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,12 @@ class BenchArguments:
 def add_bench_options(parser: argparse.ArgumentParser) -> None:
     """Add the positional argument and options of `bench` to its parser."""
     parser.epilog = _EPILOG
-    parser.add_argument("what", choices=("kernels", "model"), help="single operations, or whole models")
+    parser.add_argument(
+        "what",
+        choices=("kernels", "model", "peers"),
+        help="single operations; whole models; or the embedded model beside llama.cpp, on a CPU, with 4K to 64K tokens "
+        "(extra peers)",
+    )
     parser.add_argument(
         "--size",
         choices=SIZES,
@@ -51,7 +57,8 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
         type=lengths,
         default=[],
         metavar="N[,N]",
-        help="prompt lengths in tokens, as 64K,256K,1M (default: 64K to 1M in powers of two; on a CPU 4K to 256K)",
+        help="prompt lengths in tokens, as 64K,256K,1M (default: 64K to 1M in powers of two; on a CPU 4K to 256K, "
+        "or 1K and 8K for the size 9b)",
     )
     parser.add_argument(
         "--weights",
@@ -82,7 +89,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="runs per measurement (default: 3, or fewer if they take over 20 s)",
     )
     parser.add_argument(
-        "--new-tokens", type=whole_number(1, 1 << 16), metavar="N", help="tokens to decode (default: 1024; on a CPU 64)"
+        "--new-tokens",
+        type=whole_number(1, 1 << 16),
+        metavar="N",
+        help="tokens to decode (default: 1024; on a CPU 64, or 16 for the size 9b)",
     )
     parser.add_argument(
         "--patience",

@@ -2,6 +2,7 @@
 
 from sala_core.bench.kernels.run import bench_kernels
 from sala_core.bench.models.run import PARTS, ModelPlan, bench_model
+from sala_core.bench.peers import PeerPlan, PeerRow, bench_peers, draw_peers
 from sala_core.bench.plots import draw_kernels, draw_models
 from sala_core.bench.records import KernelRow, ModelRow
 from sala_core.errors import BenchError
@@ -12,8 +13,12 @@ __all__ = [
     "KernelRow",
     "ModelPlan",
     "ModelRow",
+    "PeerPlan",
+    "PeerRow",
     "bench_kernels",
     "bench_model",
+    "bench_peers",
     "draw_kernels",
     "draw_models",
+    "draw_peers",
 ]

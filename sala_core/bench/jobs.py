@@ -57,10 +57,18 @@ def kernels(**options: Any) -> Records:
     yield from measure_kernels(**options)
 
 
+def peer(**options: Any) -> Records:
+    """One row: an engine of `bench peers` at one length."""
+    from sala_core.bench.peers.jobs import PeerJob, measure_peer
+
+    yield asdict(measure_peer(PeerJob(**options)))
+
+
 JOBS: dict[str, Callable[..., Records]] = {
     "machine": machine,
     "answer": answer,
     "saving": saving,
     "speculation": speculation,
     "kernels": kernels,
+    "peer": peer,
 }

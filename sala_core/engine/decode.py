@@ -22,6 +22,7 @@ from sala_kernels import (
 )
 from torch import Tensor
 
+from sala_core.engine.one_token import OneTokenPass
 from sala_core.engine.sampling import Chooser, Sampler
 from sala_core.engine.speculation import MAX_DRAFT_TOKENS
 from sala_core.model.forward import AttentionTrace, SalaModel
@@ -58,13 +59,13 @@ class Decoder:
         self._chooser = sampler.chooser
         use_graphs = model.can_be_captured if graphs is None else graphs
         self._pool = torch.cuda.graph_pool_handle() if use_graphs else None
-        self._passes: dict[int, Pass] = {}
+        self._passes: dict[int, Pass | OneTokenPass] = {}
         self._seen_tokens = sampler.seen_tokens.clone()
         self._mass = None
         if traced and state.capacity:
             shape = (len(state.sparse), state.capacity)
             self._mass = torch.zeros(shape, dtype=torch.float32, device=model.device)
-        self._last: Pass | None = None
+        self._last: Pass | OneTokenPass | None = None
 
     @staticmethod
     def key(state: SalaState, sampler: Sampler, *, traced: bool) -> tuple[object, ...]:
@@ -83,13 +84,16 @@ class Decoder:
         if state.capacity is not None and state.position + size > state.capacity:
             raise ValueError(f"{size} tokens at {state.position} do not fit into room for {state.capacity}")
         if size not in self._passes:
-            self._passes[size] = Pass(
-                self._model, state, self._chooser, self._seen_tokens, self._mass, size, self._pool
-            )
+            self._passes[size] = self._pass(state, size)
         self._last = run = self._passes[size]
         if self._chooser.repetition_penalty != 1:
             self._seen_tokens.copy_(sampler.seen_tokens)
         return run.compute(state.position, tokens, sampler.uniforms(count))[:count]
+
+    def _pass(self, state: SalaState, size: int) -> "Pass | OneTokenPass":
+        if size == 1 and OneTokenPass.supports(self._model):
+            return OneTokenPass(self._model, state, self._chooser, self._seen_tokens, self._mass)
+        return Pass(self._model, state, self._chooser, self._seen_tokens, self._mass, size, self._pool)
 
     @torch.inference_mode()
     def confirm(self, state: SalaState, count: int) -> None:

@@ -21,6 +21,7 @@ from sala_core.engine.memory_plan import (
     device_settings,
     memory_errors,
     num_pipelined_chunks,
+    packed_dtype,
 )
 from sala_core.engine.sampling import PENALTY_TAIL_TOKENS, Sampler, SamplingParams
 from sala_core.engine.speculation import DraftIndex
@@ -31,7 +32,7 @@ from sala_core.evidence.lookup import MAX_LOOKUP_TOKENS, attend_to_question, que
 from sala_core.evidence.verbatim import Quoting
 from sala_core.model.checkpoint import EMBEDDED, load_config_json, load_generation_config, load_weights, resolve_model
 from sala_core.model.config import SalaConfig
-from sala_core.model.fingerprint import KV_AT_REST, KvAtRest, at_rest_fingerprint, state_fingerprint
+from sala_core.model.fingerprint import KV_AT_REST, KvAtRest, at_rest_fingerprint, model_fingerprint
 from sala_core.model.forward import AttentionTrace, SalaModel
 from sala_core.model.state import KvKind, SalaState
 from sala_core.model.state_file import read_state, write_state
@@ -108,8 +109,7 @@ class Engine:
         Args:
             name_or_path: "embedded", a folder, or "org/name" after its download.
             device: "cpu", "cuda" or "auto", as `choose_device` takes them.
-            dtype: "float32" or "bfloat16". None: what `config.json` names, or float32 where the device is slow in
-                bfloat16.
+            dtype: "float32" or "bfloat16". None: by `packed_dtype` or `config.json`, or float32 where that is faster.
             kv: number format of keys and values. "auto" depends on the size of the card, and is "plain" on the CPU.
             bos: whether streams begin with the tokenizer's `<s>`. "auto" as its settings ask. States differ.
             kv_at_rest: how new sessions store keys and values. "int8" changes nothing where memory has int8 or fp8.
@@ -125,12 +125,12 @@ class Engine:
             report(DeviceNote(text=choice.note))
         place, raw = choice.device, load_config_json(folder)
         config = SalaConfig.from_dict(raw)
-        torch_dtype = resolve_dtype(dtype, raw.get("dtype") or raw.get("torch_dtype"), place)
+        wanted, stored = dtype or packed_dtype(folder, config, place), raw.get("dtype") or raw.get("torch_dtype")
+        torch_dtype = resolve_dtype(wanted, stored, place)
         check_weights_fit(folder, config, place, torch_dtype)
         with memory_errors(lambda: f"{place} has no room for the weights in {folder}; close other programs"):
             weights = load_weights(folder, config, dtype=torch_dtype, device=place)
-        settings = device_settings(ModelSize.of(config, weights, torch_dtype), place, kv)
-        model = SalaModel(config, weights, kv=settings.kv)
+        model = SalaModel(config, weights, kv=device_settings(ModelSize.of(config, weights, torch_dtype), place, kv).kv)
         tokenizer = Tokenizer.from_folder(folder, bos=bos) if (folder / "tokenizer.json").is_file() else None
         dense_below = config.sparse_config.dense_len if reference_dense_len else 0
         engine = cls(model, name=str(name_or_path), folder=folder, tokenizer=tokenizer, dense_below=dense_below)
@@ -175,7 +175,7 @@ class Engine:
         if self._folder is None:
             raise ModelError(f"{self.name} was not loaded from a folder, so its states cannot be saved")
         own, size = self._tokenizer.fingerprint if self._tokenizer else "", self.chunk_tokens
-        return state_fingerprint(self._folder, self.config, self.model.dtype, own, kv=self.model.kv, chunk_tokens=size)
+        return model_fingerprint(self.model, self._folder, own, chunk_tokens=size, packed=self.size.packed)
 
     @property
     def fingerprint(self) -> str:

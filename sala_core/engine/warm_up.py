@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from sala_kernels import Int4Matrix
+from sala_kernels import Int4Matrix, Int4Weight
 from sala_kernels.inspection.compiler import distinct
 from sala_kernels.launch import Launch, recorded
 from sala_kernels.warm_up import compile_launches
@@ -147,16 +147,17 @@ def _kind(model: SalaModel, layer: int) -> object:
     return model.config.mixer_types[layer], *sorted(stored.items())
 
 
-def _storage(weight: Tensor | Int4Matrix) -> tuple[object, ...]:
+def _storage(weight: Tensor | Int4Weight) -> tuple[object, ...]:
     if isinstance(weight, Tensor):
         return ("plain",)
     return weight.group_size, weight.zeros is None, weight.inputs is None
 
 
-def _empty(weight: Tensor | Int4Matrix) -> Tensor | Int4Matrix:
+def _empty(weight: Tensor | Int4Weight) -> Tensor | Int4Weight:
     """The same shape and dtype on the meta device."""
     if isinstance(weight, Tensor):
         return weight.to("meta")
+    assert isinstance(weight, Int4Matrix), "the kernels are those of a card"
     zeros, inputs, slots = (None if x is None else x.to("meta") for x in (weight.zeros, weight.inputs, weight.slots))
     words, scales = weight.words.to("meta"), weight.scales.to("meta")
     return replace(weight, words=words, scales=scales, zeros=zeros, inputs=inputs, slots=slots)

@@ -8,7 +8,6 @@ little, because they include the subtraction of the logsumexp, as two bfloat16 n
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sala_kernels.block_scores import reference
 from sala_kernels.blocks import BlockLayout
@@ -40,25 +39,65 @@ def block_scores(q: Tensor, k1: Tensor, k2: Tensor, *, position: int, scale: flo
     low = (lse - high).to(product_dtype)
     shifted = torch.cat([queries, -high[..., None], -low[..., None]], -1)  # so that one matrix product gives log2(p)
     num_blocks = layout.num_touched(n1)
-    scores = [q.new_zeros(kv_heads, T, 0, dtype=torch.float32)]
+    scores = q.new_empty(kv_heads, T, num_blocks, dtype=torch.float32)
+    slice_blocks = slice_windows // per_block
+    layered = _Layered(k1, n1, per_block, min(slice_blocks, num_blocks), product_dtype)
     before_slice = None  # p of the window before the slice, which overlaps its first block
-    for start in range(0, num_blocks * per_block, slice_windows):
-        stop = min(start + slice_windows, num_blocks * per_block)
-        keys = pad(k1[:, start : min(stop, n1)].to(product_dtype), (0, 2), value=1.0)
-        keys = pad(keys, (0, 0, 0, stop - start - keys.shape[1])).unflatten(1, (-1, per_block))
-        keys = keys.transpose(1, 2).flatten(1, 2)  # the first windows of all blocks, then all second ones, ...
+    for start in range(0, num_blocks, slice_blocks):
+        stop = min(start + slice_blocks, num_blocks)
+        keys = layered.blocks(start, stop)
         every_head = torch.bmm(shifted, keys.transpose(1, 2)).exp2_().view(kv_heads, G, T, per_block, -1)
         p = every_head[:, 0]
         for g in range(1, G):
             p += every_head[:, g]
-        _hide_future(p, positions, start, stride)
-        best, last = p.amax(2), p[:, :, -1]
+        _hide_future(p, positions, start * per_block, stride)
+        first, *others = p.unbind(2)
+        best = first.clone()
+        for window in others:
+            torch.maximum(best, window, out=best)
+        last = p[:, :, -1]
         best[..., 1:] = torch.maximum(best[..., 1:], last[..., :-1])
         if before_slice is not None:
             best[..., 0] = torch.maximum(best[..., 0], before_slice)
         before_slice = last[..., -1].clone()
-        scores.append(best.float())
-    return torch.cat(scores, -1)
+        scores[..., start:stop] = best
+    return scores
+
+
+class _Layered:
+    """Fine windows of a slice of blocks: the first windows of all its blocks, then all second ones, and so on.
+
+    Two columns of ones follow each window; the two parts of the logsumexp are multiplied by them. The buffer is used
+    for every slice.
+    """
+
+    def __init__(self, k1: Tensor, num_windows: int, per_block: int, num_blocks: int, dtype: torch.dtype) -> None:
+        """Allocate the buffer.
+
+        Args:
+            k1: [kv heads, N1, d].
+            num_windows: windows that are scored.
+            per_block: windows of a block.
+            num_blocks: blocks of a slice.
+            dtype: of the products.
+        """
+        self._k1, self._num_windows, self._per_block = k1, num_windows, per_block
+        self._buffer = k1.new_ones(k1.shape[0], per_block, num_blocks, k1.shape[2] + 2, dtype=dtype)
+
+    def blocks(self, start: int, stop: int) -> Tensor:
+        """The windows of blocks start ... stop - 1, [kv heads, windows, d + 2]. Those that do not exist hold ones."""
+        buffer, per_block = self._buffer, self._per_block
+        if stop - start < buffer.shape[2]:  # the last slice
+            self._buffer = buffer = torch.ones_like(buffer[:, :, : stop - start], memory_format=torch.contiguous_format)
+        windows = self._k1[:, start * per_block : min(stop * per_block, self._num_windows)]
+        whole = windows.shape[1] // per_block
+        place = buffer[..., :-2].transpose(1, 2)  # [kv heads, blocks, windows of a block, d]
+        place[:, :whole] = windows[:, : whole * per_block].unflatten(1, (whole, per_block))
+        if whole < stop - start:
+            rest = windows[:, whole * per_block :]
+            place[:, whole] = 1
+            place[:, whole, : rest.shape[1]] = rest
+        return buffer.flatten(1, 2)
 
 
 def _hide_future(p: Tensor, positions: Tensor, start: int, stride: int) -> None:

@@ -7,18 +7,21 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from sala_kernels import CpuInt4Matrix, int4_dequantize
 
 from sala_core.bench import ModelPlan, bench_model, child
 from sala_core.bench.child import ChildFailed, ChildOutOfMemory
 from sala_core.bench.kernels.ceilings import Ceilings
+from sala_core.bench.models import answer_job
 from sala_core.bench.models import run as models
 from sala_core.bench.models.answer_job import AnswerJob, random_ids
 from sala_core.bench.models.answers import measure_answer
 from sala_core.bench.models.forced_drafts import measure_forced_drafts
 from sala_core.bench.models.prompt_lookup import measure_prompt_lookup
 from sala_core.bench.models.saving import measure_saving
+from sala_core.bench.random_weights import RandomWeights
 from sala_core.bench.records import ModelRow, read_model_rows
-from sala_core.errors import BenchError, DeviceError
+from sala_core.errors import BenchError, DeviceError, MemoryBudgetError
 
 CPU = torch.device("cpu")
 JOB = AnswerJob(
@@ -104,7 +107,11 @@ def test_an_interrupted_run_keeps_the_measured_rows(children, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "error"),
-    [({"size": "9b"}, BenchError), ({"weights": "int4"}, BenchError), ({"device": "tpu"}, DeviceError)],
+    [
+        ({"size": "9b", "weights": "bf16"}, BenchError),
+        ({"weights": "int4"}, BenchError),
+        ({"device": "tpu"}, DeviceError),
+    ],
 )
 def test_an_impossible_plan_is_refused_before_anything_is_written(changes, error, tmp_path):
     with pytest.raises(error):
@@ -118,6 +125,35 @@ def test_a_card_gets_the_full_size_and_a_cpu_the_embedded_one(monkeypatch):
     assert (card.size, card.weights, card.new_tokens, card.lengths[-1]) == ("9b", "int4", 1024, 1 << 20)
     assert (cpu.size, cpu.weights, cpu.lengths) == ("embedded", "fp32", [1 << n for n in range(12, 19)])
     assert ModelPlan(device="cuda", size="embedded").resolved().weights == "bf16"
+    large = ModelPlan(device="cpu", size="9b").resolved()
+    assert (large.weights, large.lengths, large.parts, large.runs) == ("int4", [1024, 8192], ("sala",), 1)
+    asked = ModelPlan(device="cpu", size="9b", lengths=[4096], parts=["full"], runs=2).resolved()
+    assert (asked.lengths, asked.parts, asked.runs) == ([4096], ["full"], 2)
+
+
+def test_the_9b_size_on_a_cpu_has_a_table_of_its_own(children, tmp_path):
+    started = children(made_up)
+    files = {file.name for file, _ in bench_model(ModelPlan(device="cpu", size="9b"), tmp_path)}
+    assert files == {"model-9b-cpu.csv"}
+    assert [(job, options["length"], options["weights"]) for job, options in started[1:]] == [
+        ("answer", 1024, "int4"), ("answer", 8192, "int4"),
+    ]  # fmt: skip
+
+
+def test_random_int4_weights_of_a_cpu_are_packed_without_a_dense_copy():
+    random = RandomWeights(torch.bfloat16, torch.device("cpu"), packed=True)
+    matrix = random.weight("model.layers.0.mlp.up_proj.weight", (200, 256))
+    assert isinstance(matrix, CpuInt4Matrix)
+    assert matrix.shape == (200, 256)
+    weight = int4_dequantize(matrix, torch.float32)
+    assert float(weight.std()) == pytest.approx(256**-0.5, rel=0.05)
+    assert isinstance(random.weight("model.layers.0.self_attn.o_gate.weight", (200, 256)), torch.Tensor)
+
+
+def test_random_weights_that_do_not_fit_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(answer_job, "free_device_bytes", lambda device: 6 << 30)
+    with pytest.raises(MemoryBudgetError, match=r"weights take 6\.[1-4] GiB and 6\.0 GiB is free"):
+        answer_job.open_engine(replace(JOB, size="9b", weights="int4"))
 
 
 @pytest.mark.parametrize("model", ["sala", "full"])

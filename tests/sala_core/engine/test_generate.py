@@ -50,7 +50,8 @@ def test_greedy_decoding_equals_repeated_argmax_of_forward(small_engine, ids):
     assert tokens_in(events) == expected
     assert events[-1] == Finished(reason="length" if len(expected) == 12 else "stop", ids=tuple(expected))
     assert state.position == 200 + len(expected)
-    assert all(torch.equal(state.linear[i], check.linear[i]) for i in check.linear)
+    for i in check.linear:  # the steps of a small model add in another order than the forward pass
+        torch.testing.assert_close(state.linear[i], check.linear[i], rtol=1e-6, atol=2e-5)
 
 
 def test_the_same_seed_gives_the_same_tokens(small_engine, ids):
