@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sala_core.session.workspace import Workspace
 
 LEFT_OVER = "left-over"
+SENT = "sent"
+"""The conversations of other programs (`store.turns.served`), which stand in no list of sessions."""
+
 IDLE_S = 30 * 86_400.0
 """A session that has not been used for this long is proposed."""
 MAX_LISTED = 100
@@ -35,7 +38,7 @@ class SpacePanel:
 
 @dataclass(frozen=True, kw_only=True)
 class Freeable:
-    """Something that can be freed. key: a session's id or LEFT_OVER."""
+    """Something that can be freed. key: a session's id, LEFT_OVER or SENT."""
 
     key: str
     label: str
@@ -75,6 +78,17 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
                 is_proposed=True,
             )
         )
+    sent = [row.id for row in workspace.library.served_sessions()]
+    if sent:
+        num_bytes = workspace.library.droppable_bytes(sent)
+        items.append(
+            Freeable(
+                key=SENT,
+                label=f"Sent by other programs: {wording.plural(len(sent), 'conversation')}\n{wording.size(num_bytes)}",
+                num_bytes=num_bytes,
+                is_proposed=False,
+            )
+        )
     for row in sorted(workspace.library.sessions(), key=lambda row: row.updated_at)[:MAX_LISTED]:
         whole = workspace.library.session_state_bytes(row.id) if row.position else 0
         if whole and workspace.active_job(row.id) is None:
@@ -94,7 +108,7 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
 
 def chosen_bytes(workspace: Workspace, keys: Collection[str]) -> int:
     """Bytes that freeing these items brings, with states that only they share."""
-    sessions = [key for key in keys if key != LEFT_OVER]
+    sessions = [session_id for key in keys for session_id in _sessions(workspace, key)]
     left_over = workspace.library.garbage_bytes() if LEFT_OVER in keys else 0
     return left_over + workspace.library.droppable_bytes(sessions)
 
@@ -102,13 +116,11 @@ def chosen_bytes(workspace: Workspace, keys: Collection[str]) -> int:
 def free(workspace: Workspace, keys: Collection[str]) -> tuple[int, list[str]]:
     """Free the chosen items. Returns the bytes freed and the reasons why items were kept. Raises LibraryError."""
     freed, kept = 0, []
-    for key in keys:
-        if key == LEFT_OVER:
-            continue
+    for session_id in (session_id for key in keys for session_id in _sessions(workspace, key)):
         try:
-            if workspace.active_job(key) is not None:
-                raise SessionBusyError(f"session {workspace.library.session(key).name!r} is at work")
-            freed += workspace.library.drop_state(key)
+            if workspace.active_job(session_id) is not None:
+                raise SessionBusyError(f"session {workspace.library.session(session_id).name!r} is at work")
+            freed += workspace.library.drop_state(session_id)
         except SessionNotFoundError:
             continue
         except SessionBusyError as error:
@@ -116,6 +128,13 @@ def free(workspace: Workspace, keys: Collection[str]) -> tuple[int, list[str]]:
     if LEFT_OVER in keys:
         freed += workspace.library.collect_garbage()
     return freed, kept
+
+
+def _sessions(workspace: Workspace, key: str) -> list[str]:
+    """The sessions whose states an item stands for."""
+    if key == SENT:
+        return [row.id for row in workspace.library.served_sessions()]
+    return [key] if key != LEFT_OVER else []
 
 
 def question_html(items: Sequence[Freeable]) -> str:

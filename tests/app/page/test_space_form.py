@@ -43,6 +43,19 @@ def test_a_session_that_shares_its_state_is_listed_with_its_own_bytes(workspace)
     assert old.num_bytes == 1000 * 8512
 
 
+def test_what_other_programs_have_sent_is_one_item_and_freed_together(workspace):
+    for number in (1, 2):
+        row = workspace.new_session(f"api: client {number}")
+        row.position = row.num_tokens = 1000
+    sent = space.freeable(workspace, NOW)[0]
+    assert (sent.key, sent.is_proposed) == (space.SENT, False)
+    assert sent.label == "Sent by other programs: 2 conversations\n17 MB"
+    assert space.chosen_bytes(workspace, [space.SENT]) == sent.num_bytes
+    freed, kept = space.free(workspace, [space.SENT])
+    assert (freed, kept) == (sent.num_bytes, [])
+    assert [row.position for row in workspace.library.served_sessions()] == [0, 0]
+
+
 def test_the_form_tells_that_there_is_nothing_to_free():
     assert space.freeable(FakeWorkspace()) == []
     assert "Nothing can be freed" in space.question_html([])
