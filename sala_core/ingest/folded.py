@@ -49,16 +49,18 @@ class FoldedText:
 
     def find(self, quotation: str) -> tuple[int, int] | None:
         """Return (start, end) in the original of the first match of whole words, or None."""
+        return next(self.find_all(quotation), None)
+
+    def find_all(self, quotation: str) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) in the original of each match of whole words, in order; they do not overlap."""
         pattern = FoldedText(quotation.strip())._text.strip() if quotation else ""
-        if not pattern:
-            return None
-        at = self._text.find(pattern)
+        at = self._text.find(pattern) if pattern else -1
         while at >= 0:
             end = at + len(pattern)
-            if not _splits_word(self._text, at) and not _splits_word(self._text, end):
-                return self._original(at, is_end=False), self._original(end - 1, is_end=True)
-            at = self._text.find(pattern, at + 1)
-        return None
+            is_whole = not _splits_word(self._text, at) and not _splits_word(self._text, end)
+            if is_whole:
+                yield self._original(at, is_end=False), self._original(end - 1, is_end=True)
+            at = self._text.find(pattern, end if is_whole else at + 1)
 
     def _original(self, offset: int, *, is_end: bool) -> int:
         """Offset in the original of the folded character at `offset`; of the one after it if `is_end`."""

@@ -1,6 +1,6 @@
 """Locate a token, a range of characters or a quotation in its document: page, lines, characters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -130,6 +130,13 @@ class SourceMap:
         if span is None and self._has_divided_words:
             span = self._joined.find(quotation)
         return self.place_of_chars(*span) if span else None
+
+    def find_all(self, quotation: str) -> Iterator[Place]:
+        """Yield every place where a quotation occurs word for word, in order; otherwise as `find`."""
+        spans = self._folded.find_all(quotation)
+        if self._has_divided_words:
+            spans = iter(sorted({*spans, *self._joined.find_all(quotation)}))
+        return (self.place_of_chars(*span) for span in spans)
 
     def _line(self, char: int) -> int:
         """The 1-based line of the character at offset `char`."""

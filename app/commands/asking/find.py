@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +12,17 @@ from app.wording import place
 
 if TYPE_CHECKING:
     from sala_core.events import Evidence
-    from sala_core.evidence.finding import SearchedDocument
-    from sala_core.store.library import Library
 
 _NOTHING = 1
 
 
 def find(arguments: Arguments, folder: Path) -> int:
     """Print the best passages; return 0, or 1 if there is none. Raises SessionNotFoundError, CorruptStateError."""
-    from sala_core.evidence.finding import DocumentFinder
     from sala_core.store.library import Library
+    from sala_core.viewing.session_texts import session_finder
 
     with closing(Library.open_to_read(folder)) as library:
-        finder = DocumentFinder(_documents(library, library.session(arguments.session).id))
+        finder = session_finder(library, library.session(arguments.session).id)
         found = finder.passages(arguments.question, arguments.most)
     if arguments.json:
         print(json.dumps([item.to_json() for item in found], ensure_ascii=False, indent=2), flush=True)
@@ -34,20 +31,6 @@ def find(arguments: Arguments, folder: Path) -> int:
     else:
         print("\n\n".join(map(_lines, found)), flush=True)
     return 0 if found else _NOTHING
-
-
-def _documents(library: Library, session_id: str) -> list[SearchedDocument]:
-    from sala_core.evidence.finding import SearchedDocument
-    from sala_core.ingest import SourceMap
-
-    @lru_cache(32)
-    def load(document_id: str) -> SourceMap:
-        return SourceMap.of(library.load_document(document_id))
-
-    return [
-        SearchedDocument(document_id=row.id, name=row.name, num_tokens=row.num_tokens, lines=partial(load, row.id))
-        for row in library.documents(session_id)
-    ]
 
 
 def _lines(item: Evidence) -> str:

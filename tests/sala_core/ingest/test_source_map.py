@@ -114,6 +114,17 @@ def test_a_whole_word_is_found_after_a_match_within_a_word() -> None:
     assert source.find("cat") == source.place_of_chars(16, 19)
 
 
+def test_every_place_of_a_quotation_is_found_in_order() -> None:
+    source = map_of("The cat sat. A “cat  sat” there;\nconcat sat, cat sat, the divi-\nded cat and a divided cat.")
+    places = list(source.find_all("cat sat"))
+    assert [source.text(place) for place in places] == ["cat sat", "cat  sat", "cat sat"]
+    assert [place.line_start for place in places] == [1, 1, 2]
+    assert places[0] == source.find("cat sat")
+    assert [source.text(place) for place in source.find_all("divided cat")] == ["divi-\nded cat", "divided cat"]
+    assert [place.char_start for place in map_of("aa aa aa").find_all("aa aa")] == [0], "places do not overlap"
+    assert list(source.find_all("dog")) == list(source.find_all(" ")) == []
+
+
 WORDS = st.sampled_from(["a", "b", "“a”", "it’s", "ab—b", "(ab),", "ﬁx", "so…", "漢字", "cafe\u0301", "-5"])
 PLAIN = str.maketrans({"“": '"', "”": '"', "’": "'", "—": "-", "ﬁ": "fi", "…": "..."})
 
