@@ -34,7 +34,7 @@ def active_object(workspace: Workspace) -> dict[str, Any]:
         "status": info.status,
         "words": _STATUS[info.status],
         "detail": detail,
-        "error": info.error or "",
+        "error": info.error or info.switch_failure,
         "about": EMBEDDED_WORDS if info.is_demonstration else "",
         "wanted": wanted.model if wanted is not None else "",
     }
@@ -54,8 +54,8 @@ def models_object(workspace: Workspace) -> dict[str, Any]:
         machine, note = this_machine("cpu"), str(error)
     read = {row.model for row in workspace.library.sessions() if row.model}
     named = dict.fromkeys([workspace.model_info().name, *program.folders, *sorted(read)])
-    here = local_models(machine, named, kv=program.kv)  # type: ignore[arg-type]
-    available = available_models(machine, here, kv=program.kv)  # type: ignore[arg-type]
+    here = local_models(machine, named, kv=program.kv_kind)
+    available = available_models(machine, here, kv=program.kv_kind)
     memory = f"{wording.size(machine.total_bytes)} of memory, {wording.size(machine.free_bytes)} free"
     return {
         "active": active_object(workspace),
@@ -89,8 +89,10 @@ def _local(model: LocalModel, read: set[str]) -> dict[str, Any]:
 def _available(model: AvailableModel, machine: Machine) -> dict[str, Any]:
     facts = (f"{parameters(model.num_parameters)} parameters", "bf16", wording.size(model.num_bytes), model.license)
     words = fit_words(model.fit)
-    if machine.device == "cuda" and not model.fit.max_tokens:
+    if not model.fit.max_tokens:
         words += f" In int4, made of it once: {fit_words(model.fit_int4)}"
+    if machine.device == "cpu" and model.num_parameters >= _LARGE:
+        words += f" {cpu_speed()}"
     return {"name": model.name, "facts": " · ".join(facts), "fit": words, "fits": model.fit.max_tokens > 0}
 
 
@@ -109,6 +111,13 @@ def download_object(view: DownloadView) -> dict[str, Any]:
         "total": view.bytes_total,
         "words": words or ("Asking the hub" if view.is_active else ""),
     }
+
+
+def cpu_speed() -> str:
+    """How fast a large model is on a CPU."""
+    from sala_core.hub.fit import CPU_SPEED
+
+    return CPU_SPEED
 
 
 def fit_words(fit: Fit) -> str:

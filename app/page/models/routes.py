@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.page.models.catalog import active_object, download_object, models_object
+from app.page.models.engines import engines_router
 from app.page.settings.stored import MAX_FOLDERS, load_program, save_program
 from sala_core.errors import ModelError, SalaError
 
@@ -25,8 +26,9 @@ class ModelBody(BaseModel):
 
 
 def models_router(workspace: Workspace) -> APIRouter:
-    """Return the routes under /api/models: list, use, download, pause. Downloads end with the program."""
+    """Return the routes under /api/models: list, use, download, pause, engines. Downloads end with the program."""
     router = APIRouter(prefix="/api/models")
+    router.include_router(engines_router(workspace))
     kept: list[Downloads] = []
 
     def downloads() -> Downloads:
@@ -85,10 +87,10 @@ def use_model(workspace: Workspace, name: str) -> None:
     path = Path(name).expanduser()
     chosen = str(path) if path.is_absolute() else name
     machine = this_machine(program.device)
-    found = [model for model in local_models(machine, [chosen], kv=program.kv) if model.name == chosen]  # type: ignore[arg-type]
+    found = [model for model in local_models(machine, [chosen], kv=program.kv_kind) if model.name == chosen]
     if found and found[0].status != "complete":
         raise ModelError(f"{chosen} cannot be used: {found[0].problem}")
-    workspace.switch_model(ModelChoice(model=chosen, device=program.device, kv=program.kv))  # type: ignore[arg-type]
+    workspace.switch_model(ModelChoice(model=chosen, device=program.device, kv=program.kv_kind))
     if path.is_absolute() and chosen not in program.folders:
         folders = (chosen, *program.folders)[:MAX_FOLDERS]
         save_program(workspace.library.folder, replace(program, folders=folders))

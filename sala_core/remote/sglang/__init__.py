@@ -1,0 +1,1 @@
+"""SGLang with streaming sessions: the server keeps what it has read of a session."""
