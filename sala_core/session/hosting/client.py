@@ -1,0 +1,46 @@
+"""Who a session belongs to: every client has a secret of its own, and sees only what was made under it."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = "for-others"
+"""Folder inside the library with what clients have sent."""
+_PREFIX = "for others: "
+_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """A client, known by the hash of its secret; the secret itself is not kept."""
+
+    id: str
+
+    @classmethod
+    def of(cls, secret: str) -> "Client | None":
+        """The client with this secret; None for a text that is none (32 to 128 letters, digits, `-` and `_`)."""
+        if not _SECRET.fullmatch(secret):
+            return None
+        return cls(id=hashlib.sha256(b"sala client\0" + secret.encode()).hexdigest()[:32])
+
+    def folder(self, library: Path) -> Path:
+        """The client's folder in a library's."""
+        return library / FOLDER / self.id
+
+    def session_name(self, key: str) -> str:
+        """The name of the client's session with this key, in the library. Raises ValueError for no valid key."""
+        if not _KEY.fullmatch(key):
+            raise ValueError("a session's key has 1 to 64 letters, digits, - and _")
+        return f"{_PREFIX}{self.id} {key}"
+
+    def key_of(self, name: str) -> str | None:
+        """The key of a session by its name in the library; None for one that is not this client's."""
+        start = f"{_PREFIX}{self.id} "
+        return name.removeprefix(start) if name.startswith(start) else None
+
+
+def is_for_others(name: str) -> bool:
+    """Whether a session of this name belongs to a client."""
+    return name.startswith(_PREFIX)
