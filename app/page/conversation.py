@@ -18,7 +18,7 @@ from app.page.markup import block, escape, tag
 from app.page.source_viewer.places import places_html
 from app.page.turns.queue_words import waiting_words
 from app.page.turns.tools import note_html, tools_html
-from sala_core.events import AnswerStats, Quotation
+from sala_core.events import AnswerStats, PromptProgress, Quotation
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView
@@ -34,12 +34,13 @@ _ENDINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """The scrolling part of the middle column. `history` and `live` are shown by talk.js."""
+    """The scrolling part of the middle column. `history`, `live` and `waiting` are shown by talk.js."""
 
     welcome: gr.Markdown
     history: gr.Markdown
     status: gr.Markdown
     live: gr.Markdown
+    waiting: gr.Markdown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ def build_conversation() -> Conversation:
         history = gr.Markdown("", elem_id="history", latex_delimiters=[])
         live = gr.Markdown("", elem_id="live", latex_delimiters=[])
         status = gr.Markdown("", elem_id="live-status", latex_delimiters=[])
-    return Conversation(welcome=welcome, history=history, status=status, live=live)
+        waiting = gr.Markdown("", elem_id="waiting", latex_delimiters=[])
+    return Conversation(welcome=welcome, history=history, status=status, live=live, waiting=waiting)
 
 
 def build_question_box() -> QuestionBox:
@@ -196,6 +198,9 @@ def live_status_html(job: JobView) -> str:
         words = (
             f"Reading {wording.count(done)} of {wording.count(total)} tokens" if total > 64 else "Reading the question"
         )
+        if isinstance(job.progress, PromptProgress) and job.progress.reader:
+            done_words = f"{wording.count(done)} of " if done else ""
+            words = f"{job.progress.reader} reads {done_words}{wording.plural(total, 'token')}. {job.progress.note}"
     return block(tag("span", class_="pulse"), escape(words), class_="live-status")
 
 

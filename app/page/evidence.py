@@ -9,21 +9,28 @@ from app import wording
 from app.page.markup import block, escape, tag
 from sala_core.events import Evidence
 
-MAX_SHOWN = 12
+MAX_SHOWN = 16
 
 
-def evidence_html(evidence: Sequence[Evidence], message_id: str, *, is_found: bool = False) -> str:
+def evidence_html(evidence: Sequence[Evidence], message_id: str, *, is_found: bool = False, given_to: str = "") -> str:
     """Ranked passages; '' for none.
 
-    evidence: the best first; scores are shown relative to the best. message_id: of the answer. It and the passages'
-    keys are classes, because the page leaves panels no other attribute. is_found: a finder ranked them.
+    The message and the passages' keys are classes, because the page leaves panels no other attribute.
+
+    Args:
+        evidence: the best first; scores are shown relative to the best.
+        message_id: of the answer.
+        is_found: a finder ranked them.
+        given_to: the engine elsewhere that was given them, with these numbers.
     """
     if not evidence:
         return ""
     best = max(item.score for item in evidence) or 1.0
     passages = [_passage_html(index, item, item.score / best) for index, item in enumerate(evidence[:MAX_SHOWN])]
     why = "that fit the question best" if is_found else "the model attended to most while it answered"
-    note = tag("p", f"The passages {why}.", class_="hint")
+    if given_to:
+        why = f"that the reader found and {given_to} was given, with the numbers by which it names them"
+    note = tag("p", escape(f"The passages {why}."), class_="hint")
     return block(note, *passages, class_=f"evidence message-{message_id}")
 
 
@@ -36,9 +43,14 @@ def _passage_html(index: int, item: Evidence, share: float) -> str:
         tag("span", where, class_="where"),
         f'<meter min="0" max="1" value="{share:.3f}" aria-label="Relative weight {share:.0%}"></meter>',
         tag("span", escape(f"Columns: {item.header}"), class_="columns") if item.header else "",
-        tag("span", escape(_trimmed(item.text)), class_="snippet"),
+        tag("span", escape(_trimmed(item.text if item.page is None else _joined(item.text))), class_="snippet"),
         class_=f"place key-e{index}",
     )
+
+
+def _joined(text: str) -> str:
+    """A passage of a page without the ends of its lines, which say nothing; paragraphs stay."""
+    return "\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip()))
 
 
 def _trimmed(text: str, max_chars: int = 420) -> str:

@@ -28,6 +28,7 @@ from app.page.session_list import (
 from app.page.sessions.handlers import SessionHandlers
 from app.page.sources.source_handlers import SourceHandlers
 from app.page.turns.handlers import TurnHandlers
+from app.page.turns.waiting_questions import waiting_html, waiting_questions
 from app.page.view import find_session, running_job, session_view, stamp
 from sala_core.errors import SalaError
 from sala_core.store.rows import READING_KINDS, AskRequest, ReadRequest
@@ -55,6 +56,7 @@ class Handlers:
             submit=self._submit,
             show=self._page_of,
             settings=self._settings,
+            waiting=panels.talk.waiting,
         )
 
     def load(self, request: gr.Request) -> Changes:
@@ -100,7 +102,9 @@ class Handlers:
         job = running_job(self._workspace, session_id, job_id)
         if job is not None:
             is_question = job.kind not in READING_KINDS
-            return render_job(self._panels, job, self._workspace.active_reading(session_id) if is_question else None)
+            reading = self._workspace.active_reading(session_id) if is_question else None
+            waiting = waiting_questions(self._workspace, session_id) if is_question else []
+            return render_job(self._panels, job, reading, waiting)
         at_rest: Changes = {self._panels.pulse: gr.Timer(active=False), self._panels.job: ""}
         return at_rest if job_id else at_rest | render_idle(self._panels)
 
@@ -211,7 +215,7 @@ class Handlers:
         return self._submit(lambda: self._workspace.submit_reread(session_id))
 
     def ask(self, session_id: str, question: str, editing: str = "") -> Changes:
-        """Ask a question. If it is refused, its text stays in the box.
+        """Ask a question, behind the one that is being answered. If it is refused, its text stays in the box.
 
         Args:
             session_id: the open session.
@@ -224,8 +228,7 @@ class Handlers:
         if find_session(self._workspace, session_id) is None:
             return self._toast("Choose a session, or give it something to read first. Your question stays in the box.")
         active = running_job(self._workspace, session_id)
-        if active is not None and active.kind not in READING_KINDS:
-            return self._toast("Still answering. Ask again when it is done, or press Stop.")
+        is_behind = active is not None and active.kind not in READING_KINDS
 
         def submit() -> str:
             row = session_for(self._workspace, session_id, question[:60])
@@ -234,7 +237,10 @@ class Handlers:
 
         changes = self._submit(submit)
         if self._panels.job in changes:
-            changes |= {self._panels.box.question: "", self._panels.turns.editing: ""}
+            if is_behind:  # this window goes on to follow the answer that is being written
+                changes = {self._panels.talk.waiting: waiting_html(waiting_questions(self._workspace, session_id))}
+            asked = f"{next(self._toast_numbers)}:{question}"
+            changes |= {self._panels.turns.asked: asked, self._panels.turns.editing: ""}
         return changes
 
     def stop(self, session_id: str, job_id: str, typed: str = "") -> Changes:

@@ -64,6 +64,7 @@ def model_html(info: ModelInfo) -> str:
         tag("span", class_=f"dot dot-{'ready' if info.status == 'ready' else 'wait'}"),
         tag("span", escape(info.name), class_="model-name"),
         tag("span", escape(detail), class_="model-detail"),
+        tag("span", escape(f"· answers: {info.writer}"), class_="model-detail") if info.writer else "",
         class_="model",
     )
 
@@ -79,12 +80,14 @@ def banner_html(info: ModelInfo) -> str:
             ),
             class_="banner banner-error",
         )
-    note = block(tag("p", escape(info.device_note)), class_="banner") if info.device_note else ""
+    note = block(tag("p", escape(info.switch_failure)), class_="banner banner-error") if info.switch_failure else ""
+    note += block(tag("p", escape(info.device_note)), class_="banner") if info.device_note else ""
     if not info.is_demonstration:
         return note
     choose = tag("button", "Choose a larger model", type="button", class_="open-models")
     words = "It finds and quotes sentences of your documents; it does not summarize or reason. "
+    about = tag("span", words, class_="banner-detail")
     return note + block(
-        tag("p", tag("strong", "This is a small demonstration model. "), words, choose),
+        tag("p", tag("strong", "This is a small demonstration model. "), about, choose),
         class_="banner",
     )

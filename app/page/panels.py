@@ -93,7 +93,7 @@ class Panels:
     def live(self) -> list[Block]:
         """The few controls that change many times a second."""
         talk = self.talk
-        words = [talk.status, talk.live]
+        words = [talk.status, talk.live, talk.waiting]
         return [self.job, self.pulse, *words, self.reading.progress]
 
 

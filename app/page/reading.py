@@ -87,7 +87,7 @@ def progress_html(job: JobView) -> str:
     """The running reading: phase, file, a bar, tokens, speed and time left."""
     progress = job.progress
     if job.status == "queued" or not isinstance(progress, ReadProgress):
-        is_behind = job.waiting is not None and job.waiting.place > 1
+        is_behind = job.waiting is not None and (job.waiting.place > 1 or job.waiting.seconds != 0)
         words = waiting_words(job.waiting) if is_behind else "Waiting for the model"
         return block(tag("p", words, class_="phase"), "<progress></progress>", class_="progress")
     done, total = progress.tokens_done, progress.tokens_total

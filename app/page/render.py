@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -13,6 +13,7 @@ from app.page.markup import carrier, escape, tag
 from app.page.panels import ASK_TICK_S, READ_TICK_S, Panels
 from app.page.sessions.panel import panel_changes
 from app.page.sources.source_list import sources_html
+from app.page.turns.waiting_questions import waiting_html
 from app.page.view import SessionView, notice_html
 from sala_core.store.rows import READING_KINDS
 
@@ -68,7 +69,7 @@ def render_page(
     }
     changes |= render_idle(panels)
     if active is not None:
-        changes |= render_job(panels, active, view.reading if view is not None else None)
+        changes |= render_job(panels, active, view.reading, view.waiting) if view is not None else {}
     changes |= _render_notice(panels, view)
     changes |= _render_talk(panels, view)
     return changes | _render_side(panels, view)
@@ -104,7 +105,8 @@ def _render_talk(panels: Panels, view: SessionView | None) -> Changes:
                 messages[folded:], pending, view.outdated if view is not None else {}, turns, before
             )
         ),
-        box.send: gr.update(visible=not is_asked),
+        talk.waiting: waiting_html(view.waiting if view is not None else []),
+        box.send: gr.update(visible=True),
         box.stop: gr.update(visible=is_asked, value="Stop", interactive=True),
     }
     return changes
@@ -119,7 +121,9 @@ def _render_side(panels: Panels, view: SessionView | None) -> Changes:
     if view is not None and answers:
         stats = answers[-1].stats
         is_found = stats is not None and stats.confidence is not None
-        passages = evidence.evidence_html(answers[-1].evidence, answers[-1].id, is_found=is_found)
+        by = stats.written_by if stats is not None else None
+        given_to = by.engine if by is not None and by.basis == "passages" else ""
+        passages = evidence.evidence_html(answers[-1].evidence, answers[-1].id, is_found=is_found, given_to=given_to)
         cost = conversation.cost_html(stats)
     changes: Changes = {
         side.stop: gr.update(visible=is_reading and is_own, value="Stop reading", interactive=True),
@@ -139,10 +143,16 @@ def _pulse(active: JobView | None) -> gr.Timer:
     return gr.Timer(READ_TICK_S if active is not None and active.kind in READING_KINDS else ASK_TICK_S, active=True)
 
 
-def render_job(panels: Panels, job: JobView, reading_job: JobView | None = None) -> Changes:
+def render_job(
+    panels: Panels, job: JobView, reading_job: JobView | None = None, waiting: Sequence[JobView] = ()
+) -> Changes:
     """The controls that change while a job runs: the answer, or the progress of the reading.
 
-    reading_job: the reading that is suspended while `job`, a question, is answered; None for none.
+    Args:
+        panels: the page's controls.
+        job: what runs.
+        reading_job: the reading that is suspended while `job`, a question, is answered; None for none.
+        waiting: the questions behind it.
     """
     if job.kind in READING_KINDS:
         return {panels.reading.progress: reading.progress_html(job)}
@@ -150,6 +160,7 @@ def render_job(panels: Panels, job: JobView, reading_job: JobView | None = None)
     changes: Changes = {
         talk.live: carrier(conversation.live_html(job)),
         talk.status: conversation.live_status_html(job),
+        talk.waiting: waiting_html(waiting),
     }
     if reading_job is not None:
         changes[panels.reading.progress] = reading.progress_html(reading_job)
@@ -159,7 +170,7 @@ def render_job(panels: Panels, job: JobView, reading_job: JobView | None = None)
 def render_idle(panels: Panels) -> Changes:
     """The same controls while no job runs."""
     talk = panels.talk
-    return {part: "" for part in (talk.live, talk.status, panels.reading.progress)}
+    return {part: "" for part in (talk.live, talk.status, talk.waiting, panels.reading.progress)}
 
 
 def toast_html(words: str, number: int) -> str:

@@ -29,7 +29,7 @@ SCRIPTS = (
         "source_openers.js",
     ),
     *("found_files.js", "plan_tree.js", "reading_plan.js", "upload.js"),
-    *("dialogs.js", "sessions.js", "models.js", "settings.js", "first_run.js"),
+    *("dialogs.js", "sessions.js", "engines.js", "models.js", "settings.js", "first_run.js"),
     *("questions.js", "earlier.js"),
 )
 _SANS = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.page.answer_settings import load_settings
 from app.page.markup import block, escape, tag
 from app.page.sources.source_list import SourceFacts
+from app.page.turns.waiting_questions import waiting_questions
 from sala_core.errors import LibraryError
 from sala_core.store.rows import READING_KINDS, AskRequest
 
@@ -39,6 +40,8 @@ class SessionView:
     """By message id, what answers refer to that is not in the session any more."""
     reading: JobView | None = None
     """The reading that is queued or running; `active` may be a question that is answered meanwhile."""
+    waiting: list[JobView] = field(default_factory=list)
+    """The questions behind the one that is being answered."""
     turns: list[TurnRow] = field(default_factory=list)
     listed: SourceFacts | None = None
     """What the list of sources is made of."""
@@ -118,6 +121,7 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
         watch_note=workspace.watchers.note(row.id),
         outdated=library.outdated_answers(row.id),
         reading=workspace.active_reading(row.id) if active is not None else None,
+        waiting=waiting_questions(workspace, row.id) if active is not None else [],
         turns=library.turns(row.id),
         is_unread=any(part.document_id is not None and part.end > row.position for part in parts),
     )
@@ -149,9 +153,10 @@ def stamp(workspace: Workspace, session_id: str, job_id: str, search: str) -> st
     shown = [(turn.id, len(turn.versions)) for turn in turns]
     info = workspace.model_info()
     settings = load_settings(workspace.library.folder).changes
-    model = (info.status, info.name, info.device_note, info.kernels)
+    model = (info.status, info.name, info.device_note, info.kernels, info.switch_failure, info.writer)
     watching = (workspace.watchers.is_on(session_id), workspace.watchers.note(session_id)) if session_id else ()
     waiting = [job.id for job in workspace.readings.waiting(session_id)] if turns or session_id else []
+    waiting += [job.id for job in workspace.questions.waiting(session_id)] if session_id else []
     files = (waiting, workspace.on_disk.of(session_id))
     seen = repr((facts, shown, settings, model, watching, files, session_id, job_id, search.strip()))
     return hashlib.blake2b(seen.encode(), digest_size=8).hexdigest()

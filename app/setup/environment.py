@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.grammar.parser import Arguments
-from app.setup import torch_build
+from app.setup import own_folder, torch_build
 from app.setup.download_size import expected_size, in_words, missing_space
 from app.setup.install_lock import InstallLock
 from app.setup.install_log import InstallLog
@@ -71,14 +71,16 @@ class SetupError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The `.venv` beside `launch.py`."""
+    """The `.venv` beside `launch.py`, or one in the data folder of a user who may not write there."""
 
     root: Path
     """Folder of `pyproject.toml`."""
+    own: Path | None = None
+    """The folder in the user's data folder; None for `.venv`."""
 
     @property
     def folder(self) -> Path:
-        return self.root / ".venv"
+        return self.own or self.root / ".venv"
 
     @property
     def python(self) -> Path:
@@ -115,6 +117,19 @@ class Environment:
             return False
         digest = hashlib.sha256((self.root / "pyproject.toml").read_bytes()).hexdigest()
         return installed.pyproject == digest and installed.executable == _identity(self.python) != ""
+
+    def usable(self, extras: Sequence[str], torch_choice: str | None = None) -> "Environment":
+        """This environment, or, where this user may not write into it and it is not up to date, one of the user's own.
+
+        extras, torch_choice: as `ensure` takes them.
+        """
+        is_shared = self.is_current(extras, torch_choice) and self._is_executable()
+        if is_shared or own_folder.is_writable(self.root):
+            return self
+        return Environment(root=self.root, own=own_folder.own_folder(self.root))
+
+    def _is_executable(self) -> bool:
+        return os.access(self.python, os.X_OK)
 
     def ensure(self, extras: Sequence[str], torch_choice: str | None = None) -> None:
         """Create, repair or update the environment if needed. Prints progress to stderr. Raises SetupError.
@@ -175,7 +190,7 @@ class Environment:
             return None
         plan = plan_torch(choice, installer)
         size = plan.least_size(extras)
-        if size is not None and (problem := missing_space(size, self.root)):
+        if size is not None and (problem := missing_space(size, self.folder.parent)):
             raise SetupError(problem)
         if plan.remark:
             _say(plan.remark)
@@ -185,12 +200,15 @@ class Environment:
     def _lock(self) -> InstallLock:
         """Return the lock of the installation. Raises SetupError if the folder is not writable."""
         try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             return InstallLock(
-                self.root / ".venv.lock",
+                self.folder.with_name(f"{self.folder.name}.lock"),
                 on_wait=lambda: _say("Another start of the program is installing; waiting for it"),
             )
         except OSError as error:
-            message = f"{self.root} is not writable ({error.strerror}); copy the program to a folder of your own"
+            message = f"{self.folder.parent} is not writable ({error.strerror}); {own_folder.advice()}"
+            if self.own is not None:
+                message = f"the program's folder {self.root} is not yours, and {message}"
             raise SetupError(message) from error
 
     def _works(self, installer: Installer) -> bool:
@@ -199,6 +217,12 @@ class Environment:
             return False
         command = [str(self.python), "-c", installer.probe]
         return subprocess.run(command, capture_output=True, env=child_environ(), check=False).returncode == 0
+
+    def _packages(self) -> Path:
+        """The folder of the environment's packages."""
+        line = [str(self.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        shown = subprocess.run(line, capture_output=True, encoding="utf-8", env=child_environ(), check=True).stdout
+        return Path(shown.strip())
 
     def _create(self, installer: Installer) -> None:
         if Path(sys.prefix).resolve() == self.folder.resolve():
@@ -223,8 +247,10 @@ class Environment:
 
     def _install(self, installer: Installer, extras: Sequence[str], torch_index: str | None) -> None:
         """Install torch alone from its own index, if one is given, then all else. Raises SetupError."""
-        target = str(self.root) + (f"[{','.join(extras)}]" if extras else "")
-        steps = [["--editable", target]]
+        if self.own is None:
+            steps = [["--editable", str(self.root) + (f"[{','.join(extras)}]" if extras else "")]]
+        else:  # an editable installation writes into the program's folder
+            steps = [own_folder.requirements(self.root / "pyproject.toml", extras)]
         if torch_index:
             torch = torch_build.requirement(self.root / "pyproject.toml")
             steps.insert(0, ["--no-deps", "--index-url", torch_index, torch])
@@ -235,6 +261,8 @@ class Environment:
                     log.show_tail()
                     message = f"the installation failed ({installer.name} exit code {code})"
                     raise SetupError(f"{message}; the whole log is {self.log_file}")
+        if self.own is not None:
+            own_folder.add_program(self._packages(), self.root)
         _say(f"Installed in {log.seconds:.0f} s")
 
 
@@ -247,11 +275,13 @@ def enter(arguments: Arguments, script: str, argv: Sequence[str]) -> int | None:
 
     script: path of `launch.py`. argv: the command line that `arguments` was parsed from.
     """
+    extras = [EXTRAS[arguments.command]] if arguments.command in EXTRAS else []
+    extras += ["window"] if arguments.window else []
     environment = Environment(root=Path(script).parent)
-    inside = os.environ.pop(_READY, "") == str(environment.folder)
+    ready = os.environ.pop(_READY, "")
+    inside = ready in (str(environment.folder), str(own_folder.own_folder(environment.root)))
     if not inside:
-        extras = [EXTRAS[arguments.command]] if arguments.command in EXTRAS else []
-        extras += ["window"] if arguments.window else []
+        environment = environment.usable(extras, arguments.torch)
         environment.ensure(extras, arguments.torch)
         if advice := environment.advice():
             _say(advice)

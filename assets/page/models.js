@@ -48,7 +48,7 @@
     const words = active.wanted !== "" && active.wanted !== active.name ? `Next: ${active.wanted}, after the work under way` : active.words;
     const state = make("span", { className: `state state-${active.status}`, textContent: words });
     const made = make("section", { className: "active-model", "aria-label": "Active model" });
-    made.append(make("h4", { textContent: active.name }), state);
+    made.append(make("h3", { textContent: active.name }), state);
     if (active.detail !== "") made.append(make("span", { className: "facts", textContent: active.detail }));
     if (active.error !== "") made.append(make("p", { className: "form-error", role: "alert", textContent: active.error }));
     if (active.about !== "") made.append(make("p", { className: "note", textContent: active.about }));
@@ -141,6 +141,7 @@
       body.append(
         make("p", { className: "dialog-error form-error", role: "alert" }),
         make("div", { className: "model-lists" }, make("p", { className: "facts", textContent: "Looking at the models of this computer" })),
+        window.salaEngines.section(),
         make("h3", { textContent: "Another one" }),
         row("other-model", "A model of this family on huggingface.co", "organization/model", "Download", (name) => post("download", name)),
         row("model-folder", "A folder on this computer", "/path/to/a/model", "Use folder", async (name) => {

@@ -33,7 +33,7 @@
     TR: [],
     UL: [],
   };
-  const LABELS = { history: "Conversation", live: "Answer in progress" };
+  const LABELS = { history: "Conversation", live: "Answer in progress", waiting: "Questions that wait" };
   const PARTS = "article, details, .message, .thought"; // patched inside; everything else is replaced whole
   const COPIED_MS = 2000;
 

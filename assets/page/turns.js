@@ -83,10 +83,20 @@
     window.salaSnack(words.join(":"), { words: "Undo", run: () => write("turn-action", `undo:${turn}:${++numClicks}`) });
   }
 
+  // The program has taken a question: the box is emptied, unless something else was typed meanwhile.
+  let lastAsked = "";
+  function emptyBox() {
+    const value = field("turn-asked")?.value ?? "";
+    if (value === lastAsked) return;
+    lastAsked = value;
+    if (field("question")?.value.trim() === value.slice(value.indexOf(":") + 1)) write("question", "");
+  }
+
   // Once the question is sent, or another session is open, the program has emptied the field.
   new MutationObserver(() => {
     const note = document.getElementById("editing-note");
     if (note !== null && !field("turn-editing")?.value) note.remove();
+    emptyBox();
     offerUndo();
     keepFocus();
   }).observe(document.documentElement, { subtree: true, childList: true, characterData: true });

@@ -109,7 +109,7 @@ class DocumentFinder:
         is_sure = findings.confidence >= fitted().threshold
         first, others = findings.sentences[:1], findings.sentences[1:]
         equal = first + tuple(each for each in others if each.has_all_words and first[0].has_all_words)
-        shown = equal[:_EQUALS_SHOWN] if is_sure else findings.sentences[: max(_NEAREST_SHOWN, len(equal))]
+        shown = equal[:_EQUALS_SHOWN] if is_sure else findings.sentences[:_NEAREST_SHOWN]
         quotations = tuple(each for found in shown if (each := self._quotation(found)) is not None)
         if not quotations:
             return _only_text(NO_WORDS)
@@ -125,11 +125,11 @@ class DocumentFinder:
             confidence=round(findings.confidence, 4),
         )
 
-    def passages(self, words: str, limit: int) -> tuple[Evidence, ...]:
-        """The places that answer a question, or fit some words, best first."""
+    def passages(self, words: str, limit: int, *, before: str = "") -> tuple[Evidence, ...]:
+        """The places that answer a question, or fit some words, best first. before: as `answer` takes it."""
         if not self._documents:
             return ()
-        return self._evidence(self.prepare().find(words, limit).sentences)
+        return self._evidence(self.prepare().find(words, limit, before=before).sentences)
 
     def _quotation(self, found: Found) -> Quotation | None:
         document = self._documents[found.text]
@@ -213,7 +213,13 @@ def _quoted(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """A sentence that is one speech, without its own quotation marks."""
+    """A sentence that is one speech, without its own quotation marks; at its ends, without one that has no other."""
+    for opening, closing in _MARKS:
+        is_odd = text.count(opening) % 2 == 1 if opening == closing else text.count(opening) != text.count(closing)
+        if is_odd and text.endswith(closing):
+            text = text[: -len(closing)]
+        elif is_odd and text.startswith(opening):
+            text = text[len(opening) :]
     for opening, closing in _MARKS:
         inside = text[1:-1]
         if text.startswith(opening) and text.endswith(closing) and not {opening, closing} & set(inside):

@@ -65,6 +65,22 @@ def verify_quotations(
     return tuple(_quotation(passage.text, hits[passage.text]) for passage in _longest(passages, hits))
 
 
+def unverified_quotations(answer: str, verified: Iterable[Quotation]) -> tuple[str, ...]:
+    """The quoted passages of an answer that stand in no document, in its order.
+
+    A passage that overlaps a verified one is not among them. verified: what `verify_quotations` found.
+    """
+    passages = list(_passages(answer))
+    texts = {quotation.text for quotation in verified}
+    found = [passage for passage in passages if passage.text in texts]
+    lost = [
+        passage.text
+        for passage in sorted(passages, key=lambda one: one.start)
+        if not passage.is_nested and all(passage.end <= other.start or other.end <= passage.start for other in found)
+    ]
+    return tuple(dict.fromkeys(lost))
+
+
 def _found_in(lines: SourceMap, texts: Iterable[str]) -> dict[str, Place]:
     found = {}
     for text in texts:

@@ -3,7 +3,6 @@
 import threading
 from functools import lru_cache
 
-from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import SalaError
 from sala_core.evidence.finding import DocumentFinder, searched_documents
 from sala_core.ingest import SourceMap
@@ -11,12 +10,13 @@ from sala_core.session.context import SessionContext
 from sala_core.session.stream import document_spans
 
 
-def index_ahead(context: SessionContext, sampling: SamplingParams) -> None:
-    """Begin to index the documents on a thread of its own, where only a finder answers and the state is on disk.
+def index_ahead(context: SessionContext) -> None:
+    """Begin to index the documents on a thread of its own, for a question that the finder serves. Does nothing where
+    the state is in memory: then nothing is restored meanwhile.
 
     A text that is damaged ends the thread; the turn mends it, and indexes the documents itself.
     """
-    if not sampling.finds or context.state.state is not None:
+    if context.state.state is not None:
         return
     library, session_id = context.library, context.session_id
 

@@ -80,6 +80,7 @@ class JobRunner:
         work: Work,
         *,
         is_ready: Callable[[Task | None], bool] = lambda suspended: True,
+        job_id: str | None = None,
     ) -> str:
         """Queue a job, and return its id.
 
@@ -88,8 +89,9 @@ class JobRunner:
             request: what the job's row says.
             work: does the job; it yields events.
             is_ready: as in Task.
+            job_id: a new one, chosen by the caller; None for a random one.
         """
-        task = Task(row=self._library.create_job(session_id, request), work=work, is_ready=is_ready)
+        task = Task(row=self._library.create_job(session_id, request, job_id), work=work, is_ready=is_ready)
         self._tasks[task.row.id] = task
         self._line.put(task)
         return task.row.id
@@ -99,6 +101,13 @@ class JobRunner:
         if task := self._tasks.get(job_id):
             task.stopping.set()
             self._line.wake()
+
+    def take_back(self, job_id: str) -> None:
+        """Drop a job of this process that has not begun. Does nothing for one that has, or is over."""
+        task = self._tasks.get(job_id)
+        if task is not None and self._line.drop(task):
+            self._library.update_job(job_id, status="stopped")
+            self._tasks.pop(job_id, None)
 
     def view(self, job_id: str) -> JobView:
         """The current status of a job. Raises LibraryError for an unknown one."""

@@ -20,11 +20,13 @@ from sala_core.events import Answer, PromptProgress, ReadProgress, ReadReceipt
 from sala_core.ingest import FileChoice, Limits
 from sala_core.ingest.load import PasswordOf, no_password
 from sala_core.session.context import SessionContext
+from sala_core.session.hosting.follow import Given, check_expected, follow
 from sala_core.session.index_ahead import index_ahead
 from sala_core.session.lists.aside import Aside
 from sala_core.session.planning.timing import catch_up
 from sala_core.session.queue.recorded import recorded
 from sala_core.session.reading import Approve, Reading, ReadOrder, retokenized_parts
+from sala_core.session.remote.turn import Writer, WrittenTurn
 from sala_core.session.state import SessionState
 from sala_core.session.stream import StreamWriter
 from sala_core.session.turn import Turn
@@ -134,6 +136,11 @@ class Session:
             self._context.library.delete_if_blank(self._context.session_id)
 
     @property
+    def context(self) -> SessionContext:
+        """What the parts of the open session share."""
+        return self._context
+
+    @property
     def row(self) -> SessionRow:
         """The session's present row in the library."""
         return self._context.row
@@ -218,6 +225,7 @@ class Session:
         *,
         should_stop: Callable[[], bool] = never,
         instead_of: str | None = None,
+        writer: Writer | None = None,
     ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
         """Ask and stream the answer; the last event is the Answer, which is saved by then.
 
@@ -231,16 +239,20 @@ class Session:
             should_stop: ends the answer when it returns True.
             instead_of: id of an earlier question or answer: the turn becomes another version of that one, which is
                 hidden with what follows it once this answer is saved. It continues from the nearest snapshot before it.
+            writer: an engine elsewhere that writes the answer; `sampling` does not count then. None for the model here.
 
         Raises StateMismatchError, DiskFullError, MemoryBudgetError, SettingsError for `sampling.think` with a model
-        that does not think, LibraryError if there is no turn `instead_of`, and ValueError for an empty question.
+        that does not think, LibraryError if there is no turn `instead_of`, EngineError of a writer, and ValueError for
+        an empty question.
         """
         if not question.strip():
             raise ValueError("the question is empty")
         self._check_model()
-        self._context.engine.chat.generation_prompt(sampling.think if sampling else None)
+        if writer is None:
+            self._context.engine.chat.generation_prompt(sampling.think if sampling else None)
         turn = find_turn(self._context, instead_of).id if instead_of is not None else None
-        index_ahead(self._context, sampling or self.sampling_defaults)
+        if writer is not None or (sampling or self.sampling_defaults).finds:
+            index_ahead(self._context)
         if turn is None:
             yield from catch_up(self._context, should_stop)
         else:
@@ -249,18 +261,42 @@ class Session:
             return
         saved = False
         try:
-            saved = yield from Turn(self._context, question, sampling, instead_of=turn).run(should_stop)
+            if writer is not None:
+                saved = yield from WrittenTurn(self._context, question, writer, instead_of=turn).run(should_stop)
+            else:
+                saved = yield from Turn(self._context, question, sampling, instead_of=turn).run(should_stop)
         finally:
-            if not saved:
+            if not saved and (writer is None or turn is not None):  # a writer elsewhere leaves the state as it was
                 self.state.forget()
             release_memory()
 
+    def follow(self, given: Given) -> None:
+        """Give the session the stream that another program has ordered, for `read` or `ask` to prefill.
+
+        A session of another model is handed to this one. Raises as `for_others.follow.follow`, and EngineChangedError
+        if the order is for another model than this one.
+        """
+        check_expected(self._context, given)
+        if self._context.engine.at_rest(self.row.fingerprint) is None:
+            self.reset()
+        follow(self._context, given)
+
     def regenerate(
-        self, turn_id: str, sampling: SamplingParams | None = None, *, should_stop: Callable[[], bool] = never
+        self,
+        turn_id: str,
+        sampling: SamplingParams | None = None,
+        *,
+        should_stop: Callable[[], bool] = never,
+        writer: Writer | None = None,
     ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
-        """Ask the question of an earlier turn once more; the new answer becomes another version. As `ask`."""
+        """Ask the question of an earlier turn once more; the new answer becomes another version. As `ask`.
+
+        Args:
+            turn_id: id of its question or answer.
+            sampling, should_stop, writer: as `ask` takes them.
+        """
         question = question_of(self._context, find_turn(self._context, turn_id))
-        yield from self.ask(question, sampling, should_stop=should_stop, instead_of=turn_id)
+        yield from self.ask(question, sampling, should_stop=should_stop, instead_of=turn_id, writer=writer)
 
     def aside(self) -> Aside:
         """Ask many questions of what was read, each from the same state, without the conversation and without a trace.
@@ -279,8 +315,13 @@ class Session:
         return any(part.document_id is not None and part.start + part.body_start < position for part in parts)
 
     def ask_meanwhile(
-        self, question: str, sampling: SamplingParams | None = None, *, should_stop: Callable[[], bool] = never
-    ) -> Iterator[PromptProgress | Token | Answer]:
+        self,
+        question: str,
+        sampling: SamplingParams | None = None,
+        *,
+        should_stop: Callable[[], bool] = never,
+        writer: Writer | None = None,
+    ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
         """Ask while this session's `read` is suspended between two chunks; the last event is the Answer.
 
         The question is answered from what is read so far, on a fork of the state, which is dropped afterwards: the
@@ -288,14 +329,21 @@ class Session:
         behind all documents, at once and durably, and is prefilled there when the reading comes to it. The other ways
         were worse: tokens of a turn in the middle of a document would stand in it for good, and an answer kept in
         memory until the end of the reading could be lost. `Answer.read_so_far` says what it knew. As `ask`.
+
+        Args:
+            question, sampling, should_stop, writer: as `ask` takes them.
         """
         if not question.strip():
             raise ValueError("the question is empty")
-        self._context.engine.chat.generation_prompt(sampling.think if sampling else None)
+        if writer is None:
+            self._context.engine.chat.generation_prompt(sampling.think if sampling else None)
         mark = self.state.pause()
         try:
-            turn = Turn(self._context, question, sampling, num_tokens=self.row.num_tokens)
-            yield from turn.run(should_stop)
+            num_tokens = self.row.num_tokens
+            if writer is not None:
+                yield from WrittenTurn(self._context, question, writer, num_tokens=num_tokens).run(should_stop)
+            else:
+                yield from Turn(self._context, question, sampling, num_tokens=num_tokens).run(should_stop)
         finally:
             mark.rewind()
             self.state.resume()

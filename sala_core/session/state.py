@@ -69,6 +69,14 @@ class SessionState:
         self.settle()
         self.state = self._drafts = None
 
+    def move_to(self, session_id: str) -> None:
+        """Let the state serve another session, which stands on a checkpoint: what both have in common stays in memory.
+
+        The caller has given up the first session's lock, and holds the other one's before `catch_up`.
+        """
+        self.settle()
+        self._session_id, self._drafts = session_id, None
+
     def pause(self) -> Mark:
         """Remember the state while `catch_up` is suspended between two chunks, so that a question can be answered.
 

@@ -19,6 +19,9 @@ SEGMENT_TOKENS = 4 * CHUNK_TOKENS
 SNAPSHOT_TOKENS = 16 * SEGMENT_TOKENS
 """A snapshot is kept at every multiple of this, so that another session with the same beginning can branch off."""
 
+TEXT = "text"
+"""Kind of a part that another program has sent: a document that may come again with another text behind it."""
+
 
 class StreamWriter:
     """Builds the parts of a stream with one model's tokenizer and chat template."""
@@ -89,7 +92,8 @@ def segment_ends(
     Checkpoints end at the fixed places of the stream (`is_fixed`), and at `end`. Snapshots are kept at `end`, at the
     last fixed place before it, from which a later reading goes on, at the ends of large documents, where turns begin
     and end, because each can be asked again, at multiples of SNAPSHOT_TOKENS, and at the last checkpoint before the
-    documents that have changed before: they are the most likely to change again.
+    documents that have changed before: they are the most likely to change again. Texts that programs have sent keep one
+    at the last multiple before their ends too: the next request often has a text that only ends in another way.
 
     Args:
         parts: the session's stream.
@@ -104,7 +108,7 @@ def segment_ends(
     fixed = {*grid, *(at for at in places if start < at <= end)}
     ends = sorted({*fixed, end} - {start})
     stable = max((at for at in ends if at <= (first_changed or 0)), default=end)
-    kept = {end, stable, max(fixed, default=end)}
+    kept = {end, stable, max(fixed, default=end), *((part.end - 1) // segment * segment for part in _texts(parts))}
     return [(at, at in kept or at in books or at in turns or at % SNAPSHOT_TOKENS == 0) for at in ends]
 
 
@@ -112,9 +116,9 @@ def is_fixed(parts: Sequence[PartRow], position: int, *, chunk_tokens: int = CHU
     """Whether every reading of the stream ends a checkpoint at this position, however it is stopped and continued.
 
     These are the multiples of SEGMENT_TOKENS, or of chunk_tokens where that is larger; the ends of documents of at
-    least SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than its prefill); and the
-    beginning and the end of every turn. A reading that begins at one of them gives the state of one that was never
-    stopped, bit for bit: it cuts the tokens into the same chunks.
+    least SNAPSHOT_TOKENS (a checkpoint for every file of a repository would cost more than its prefill), and of texts
+    that a program has sent; and the beginning and the end of every turn. A reading that begins at one of them gives the
+    state of one that was never stopped, bit for bit: it cuts the tokens into the same chunks.
     """
     if position % max(SEGMENT_TOKENS, chunk_tokens) == 0 or position in _turn_bounds(parts):
         return True
@@ -122,7 +126,11 @@ def is_fixed(parts: Sequence[PartRow], position: int, *, chunk_tokens: int = CHU
 
 
 def _is_book(part: PartRow) -> bool:
-    return part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS
+    return part.kind == TEXT or (part.kind == "document" and part.end - part.start >= SNAPSHOT_TOKENS)
+
+
+def _texts(parts: Sequence[PartRow]) -> list[PartRow]:
+    return [part for part in parts if part.kind == TEXT]
 
 
 def _turn_bounds(parts: Sequence[PartRow]) -> set[int]:

@@ -28,7 +28,7 @@ from sala_core.session.context import SessionContext
 from sala_core.session.folders.staleness import stale_notes
 from sala_core.session.stream import document_spans
 from sala_core.session.text_mending import load_text
-from sala_core.store import MessageDraft, PartDraft
+from sala_core.store import MessageDraft, MessageRow, PartDraft
 
 _CACHED_SOURCE_MAPS = 32
 
@@ -59,6 +59,7 @@ class Turn:
         self._instead_of = instead_of
         self._num_tokens = num_tokens
         self._message = MessageDraft(role="user", text=question)
+        self._asked = question
         self._sampling = sampling or context.engine.sampling_defaults
         self._prompt = context.writer.question(question, self._message.id, think=self._sampling.think)
         self._start = _state_of(context).position
@@ -66,8 +67,8 @@ class Turn:
         self._found: FoundAnswer | None = None
 
     @cached_property
-    def _sources(self) -> "_Sources":
-        return _Sources(self._context, self._start)
+    def _sources(self) -> "Sources":
+        return Sources(self._context, self._start)
 
     def run(self, should_stop: Callable[[], bool]) -> Generator[PromptProgress | Token | Answer, None, bool]:
         """Stream the answer and save the turn. Returns False if it was stopped before a word was written.
@@ -108,7 +109,7 @@ class Turn:
         if self._sampling.verbatim:
             spans, source_map = self._sources.spans, self._sources.source_map
             quoting = Quoting(engine.tokenizer, spans, self._start, engine.model.layout, source_map)
-            blocks = engine.look_up(state, self._message.text, self._trace)
+            blocks = engine.look_up(state, self._asked, self._trace)
         return engine.generate(
             state,
             self._prompt.token_ids,
@@ -124,14 +125,15 @@ class Turn:
         """The events of a model that only finds: it reads the question and the answer, and decodes nothing."""
         context, state = self._context, _state_of(self._context)
         engine, prompt = context.engine, self._prompt.token_ids
-        blocks = engine.look_up(state, self._message.text, self._trace)
+        blocks = engine.look_up(state, self._asked, self._trace)
         finder = DocumentFinder(self._sources.searched())
-        self._found = found = finder.answer(self._message.text, before=self._turn_before())
+        self._found = found = finder.answer(self._asked, before=self._turn_before())
         for done, _ in engine.read(state, prompt, blocks=blocks):
             yield PromptProgress(tokens_done=done, tokens_total=len(prompt))
             if should_stop():
                 return
-        text, ids = found.text, engine.tokenizer.encode_content(found.text).tolist()
+        text = min((found.text.partition(stop)[0] for stop in self._sampling.stop), key=len, default=found.text)
+        ids = engine.tokenizer.encode_content(text).tolist()
         is_whole = len(ids) <= self._sampling.max_tokens
         if not is_whole:
             text = engine.tokenizer.decode(ids[: self._sampling.max_tokens])
@@ -146,9 +148,8 @@ class Turn:
 
     def _turn_before(self) -> str:
         """The question before this one, "" if there is none."""
-        messages = self._context.library.messages(self._context.session_id)
-        before = takewhile(lambda message: message.id != self._instead_of, messages)
-        return next((message.text for message in reversed(list(before)) if message.role == "user"), "")
+        before = messages_before(self._context, self._instead_of)
+        return next((message.text for message in reversed(before) if message.role == "user"), "")
 
     def _drop_copies(self, decoded: "_Decoded", before: Mark) -> None:
         """Read the turn again without the copies at its end, so that later turns do not take up the loop.
@@ -188,7 +189,7 @@ class Turn:
             evidence, quotations = self._found.evidence, self._found.quotations
         else:
             evidence = find_evidence(self._trace, spans, self._start, context.engine.model.layout, source_map)
-            quotations = verify_quotations(text, _by_evidence(spans, evidence), source_map)
+            quotations = verify_quotations(text, by_evidence(spans, evidence), source_map)
         shown = {item.document_id for item in evidence} | {item.document_id for item in quotations}
         return Answer(
             text=text,
@@ -240,13 +241,19 @@ class Turn:
         )
 
 
+def messages_before(context: SessionContext, turn_id: str | None) -> list[MessageRow]:
+    """The shown messages before a turn; all of them for None."""
+    messages = context.library.messages(context.session_id)
+    return list(takewhile(lambda message: message.id != turn_id, messages))
+
+
 def _state_of(context: SessionContext) -> SalaState:
     state = context.state.state
     assert state is not None
     return state
 
 
-class _Sources:
+class Sources:
     """The documents of a session: where they stand in the stream, and their source maps."""
 
     def __init__(self, context: SessionContext, end: int) -> None:
@@ -303,7 +310,7 @@ class _Decoded:
             self.end = event
 
 
-def _by_evidence(spans: Sequence[DocumentSpan], evidence: Sequence[Evidence]) -> list[DocumentSpan]:
+def by_evidence(spans: Sequence[DocumentSpan], evidence: Sequence[Evidence]) -> list[DocumentSpan]:
     """The documents that the evidence names, then the others."""
     named = {item.document_id for item in evidence}
     return sorted(spans, key=lambda span: span.document_id not in named)

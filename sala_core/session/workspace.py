@@ -3,10 +3,9 @@
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal
 
 import psutil
 
@@ -25,11 +24,15 @@ from sala_core.session.folders.staleness import DiskStates
 from sala_core.session.folders.watchers import Watchers
 from sala_core.session.job_runner import Event, JobRunner, JobView, Task
 from sala_core.session.lists.list_runs import QuestionLists
+from sala_core.session.model_info import ModelChoice, ModelInfo
 from sala_core.session.planning.offered import OFFERED, Offers
 from sala_core.session.planning.planner import Planner
 from sala_core.session.planning.readings import Readings
 from sala_core.session.planning.usage import Meter, token_use
+from sala_core.session.queue.changes import SamplingChanges
 from sala_core.session.queue.questions import Questions
+from sala_core.session.remote.engines import Engines
+from sala_core.session.served.shared import shared_state
 from sala_core.session.session import Session
 from sala_core.store import Library, ReadRequest, RereadRequest, SessionRow
 from sala_core.text.stream_start import BosChoice
@@ -37,48 +40,6 @@ from sala_core.text.stream_start import BosChoice
 _UPLOAD_AGE_S = 7 * 24 * 3600.0
 """How long the files of an unfinished reading are kept."""
 _INCOMING = "incoming"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelInfo:
-    """The model that answers. max_tokens: its longest stream. error: why it could not be loaded."""
-
-    name: str
-    status: Literal["loading", "ready", "failed"]
-    is_demonstration: bool
-    device: str
-    dtype: str
-    max_tokens: int
-    sampling: SamplingParams | None
-    """The model's own sampling parameters; None until it is loaded."""
-    error: str | None
-    device_note: str = ""
-    """What the user should know about the device, such as why the card is not used."""
-    kernels: KernelProgress | None = None
-    """Kernels that are compiled so far, while the model is loaded for the first time on a card."""
-    thinks_by_default: bool | None = None
-    """Whether the model thinks before it answers where nothing is set; None if it cannot, or is not loaded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelChoice:
-    """A model and how it is loaded, as `Engine.load` takes it."""
-
-    model: str
-    device: str = "auto"
-    kv: KvKind | Literal["auto"] = "auto"
-
-
-class SamplingChanges(TypedDict, total=False):
-    """Fields of SamplingParams that a user has set; the model's own apply to the others."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
-    think: bool
-    thinking_budget: int
-    seed: int
-    verbatim: bool
 
 
 class Workspace:
@@ -117,21 +78,24 @@ class Workspace:
         """The model that is loaded as soon as the work under way is done; None most of the time."""
         self.on_switched: Callable[[ModelChoice], None] = lambda choice: None
         """Called in the engine's thread when another model is loaded."""
-        self._device_note = ""
+        self._device_note = self._switch_failure = ""
         self._kernels: KernelProgress | None = None
         self._held: dict[str, Session] = {}
         """By id, the sessions whose states are in memory: the one opened last, and a reading that is suspended."""
-        self._runner = JobRunner(self.library, library_folder / "logs")
+        self.runner = self._runner = JobRunner(self.library, library_folder / "logs")
         self._runner.call(self._load)
         self._runner.call(self._tidy)
         self.planner = Planner(
             self.library, lambda: self._engine, lambda: self._error, self._runner.call, self._state_of
         )
-        self.readings = Readings(self.library, self._runner, self._uploads, self.kept_files, self._open)
-        self.questions = Questions(self.library, self._runner, self._open, self._held_session)
+        self.readings = Readings(self.library, self._runner, self._uploads, self.kept_files, self.open_session)
+        self.engines = Engines(library_folder)
+        self.questions = Questions(
+            self.library, self._runner, self.open_session, lambda name: self._held.get(name), self.engines.writer
+        )
         self.readings.resume(interrupted, waiting)
         self.questions.resume(interrupted, waiting)
-        self.lists = QuestionLists(library_folder / "lists", self._runner.call, self._open)
+        self.lists = QuestionLists(library_folder / "lists", self._runner.call, self.open_session)
         self.on_disk = DiskStates(self.library)
         self.watchers = Watchers(self.library, self.submit_read, self._is_active)
         self.watchers.resume()
@@ -151,10 +115,22 @@ class Workspace:
             device_note=self._device_note,
             kernels=None if engine or self._error else self._kernels,
             thinks_by_default=engine.chat.thinks_by_default if engine and engine.thinks else None,
+            switch_failure=self._switch_failure,
+            writer=self.engines.name,
         )
 
+    @property
+    def engine(self) -> Engine:
+        """The model that is loaded. Raises ModelError."""
+        if self._engine is None:
+            raise ModelError(self._error or "the model is not loaded")
+        return self._engine
+
     def switch_model(self, choice: ModelChoice) -> None:
-        """Load another model in the place of this one, between two jobs. Raises ModelError if it is not here whole."""
+        """Load another model in the place of this one, between two jobs. Raises ModelError if it is not here whole.
+
+        If it cannot be loaded, the present one is loaded again, and `model_info` says so.
+        """
         resolve_model(choice.model)
         self.wanted = choice
         self._runner.call(partial(self._switch, choice))
@@ -208,7 +184,7 @@ class Workspace:
         self._check_idle(session_id)
 
         def work(task: Task) -> Generator[Event, None, None]:
-            with self._open(session_id) as session:
+            with self.open_session(session_id) as session:
                 yield from session.remove(document_ids, should_stop=task.should_stop)
 
         return self._runner.submit(session_id, ReadRequest(remove=tuple(document_ids)), work)
@@ -260,7 +236,7 @@ class Workspace:
         self._check_idle(session_id)
 
         def work(task: Task) -> Generator[Event, None, None]:
-            with self._open(session_id) as session:
+            with self.open_session(session_id) as session:
                 session.reset()
                 yield from session.read([], should_stop=task.should_stop)
 
@@ -306,21 +282,33 @@ class Workspace:
         self.lists.close()
         self._runner.close()
         self.planner.close()
+        self.engines.close()
         shutil.rmtree(self._incoming, ignore_errors=True)
         self.library.close()
 
     def _switch(self, choice: ModelChoice) -> None:
         if choice != self.wanted:
             return  # another one was chosen meanwhile
+        former = ModelChoice(model=self._model, device=self._device, kv=self._kv) if self._engine else None
+        self._switch_failure = ""
+        self._replace(choice)
+        if self._engine is None and former is not None:
+            reason = self._error
+            self._replace(former)
+            if self._engine is not None:
+                failed = f"{choice.model} could not be loaded"
+                self._switch_failure = f"{failed}, and {former.model} is active again: {reason}"
+        elif self._engine is not None:
+            self.on_switched(choice)
+        self.wanted = None
+
+    def _replace(self, choice: ModelChoice) -> None:
         self._held.clear()
         self._engine = self._error = self._kernels = None
         self._device_note = ""
         self._model, self._device, self._kv = choice.model, choice.device, choice.kv
         release_memory()
         self._load()
-        self.wanted = None
-        if self._engine is not None:
-            self.on_switched(choice)
 
     def _load(self) -> None:
         try:
@@ -361,9 +349,6 @@ class Workspace:
         held = self._held.get(session_id)
         return held.state.state if held is not None else None
 
-    def _held_session(self, session_id: str) -> Session | None:
-        return self._held.get(session_id)
-
     def _is_active(self, session_id: str) -> bool:
         return self.active_job(session_id) is not None
 
@@ -371,21 +356,19 @@ class Workspace:
         if self.active_job(session_id) is not None:
             raise SessionBusyError("this session is still at work; wait for it, or press Stop")
 
-    def _open(self, session_id: str) -> Session:
-        """Open the session, with its state if that is in memory. Drops the states of other sessions.
+    def open_session(self, session_id: str) -> Session:
+        """Open the session, with its state if that is in memory; for work on the engine's thread.
 
-        That of a reading which is suspended meanwhile stays.
+        Drops the states of other sessions. That of a reading which is suspended meanwhile stays.
         """
-        if self._engine is None:
-            raise ModelError(self._error or "the model is not loaded")
+        engine = self.engine
         suspended = self._runner.suspended
         kept = {session_id, suspended.row.session_id if suspended is not None else ""}
+        others = [session for name, session in self._held.items() if name not in kept]
         self._held = {name: session for name, session in self._held.items() if name in kept}
         before = self._held.pop(session_id, None)
-        session = Session.open(
-            self.library, self._engine, session_id, state=before.state if before is not None else None
-        )
-        self._held[session_id] = session
+        state = before.state if before is not None else shared_state(self.library, session_id, others)
+        self._held[session_id] = session = Session.open(self.library, engine, session_id, state=state)
         return session
 
 

@@ -33,9 +33,12 @@ _REQUESTS = {record.kind: record for record in (ReadRequest, RereadRequest, AskR
 class Jobs(LibraryBase):
     """The part of the library that keeps jobs."""
 
-    def create_job(self, session_id: str, request: JobRequest) -> JobRow:
-        """Add a queued job that belongs to this process. Raises SessionNotFoundError."""
-        job_id, now = new_id(), time.time()
+    def create_job(self, session_id: str, request: JobRequest, job_id: str | None = None) -> JobRow:
+        """Add a queued job that belongs to this process. Raises SessionNotFoundError.
+
+        job_id: a new one, chosen by the caller; None for a random one.
+        """
+        job_id, now = job_id or new_id(), time.time()
         with self.database.write() as conn:
             values = {
                 "id": job_id,
@@ -113,6 +116,10 @@ class Jobs(LibraryBase):
         with self.database.write() as conn:
             conn.execute("UPDATE jobs SET owner_pid = ?, owner_started = 0 WHERE id = ?", [_NOBODY, job_id])
             _find(conn, job_id)
+
+    def is_orphaned(self, job: JobRow) -> bool:
+        """Whether a job is not over, and the process that did it has ended."""
+        return job.status in ("queued", "running") and not _is_alive(job.owner_pid, job.owner_started)
 
     def recover_jobs(self) -> list[JobRow]:
         """Mark queued and running jobs whose process has ended as interrupted, and return them."""

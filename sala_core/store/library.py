@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from sala_core.disk.files import storage_error
 from sala_core.errors import DiskFullError, LibraryError
@@ -31,17 +31,17 @@ from sala_core.store.listing.bin import Bin
 from sala_core.store.listing.hits import Hits
 from sala_core.store.listing.marks import Marks
 from sala_core.store.listing.sizes import Sizes
+from sala_core.store.locks import library_lock
 from sala_core.store.sources import Sources
 from sala_core.store.space import Space
 from sala_core.store.streams import Streams
-from sala_core.store.turns.operations import Turns
+from sala_core.store.turns.served import Served
 
-_LOCK = "library.lock"
 _OPEN_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 5.0
 
 
-class Library(Bin, Turns, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs, Space):
+class Library(Bin, Served, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs, Space):
     """An open library.
 
     Any thread may use it; other processes may have it open too. Example::
@@ -91,7 +91,7 @@ class Library(Bin, Turns, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs,
     def _open(cls, folder: Path, max_state_bytes: int | None) -> Self:
         try:
             prepare_folder(folder)
-            with FileLock(folder / "locks" / _LOCK, timeout=_OPEN_TIMEOUT_S):
+            with library_lock(folder, _OPEN_TIMEOUT_S):
                 is_sealed = seal.check_seal(folder)
                 database = Database(folder / DATABASE, before_first_write=lambda: seal.break_seal(folder))
         except Timeout:
@@ -112,10 +112,15 @@ class Library(Bin, Turns, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs,
             raise
 
     def tidy(self) -> None:
-        """Empty the bin of what is too old, then as `Space.tidy`. A failure does not concern work that is done."""
+        """Empty the bin of what is too old, drop surplus sessions of other programs, then as `Space.tidy`.
+
+        A failure does not concern work that is done.
+        """
         if not self.is_behind and not self.database.read_only:
             with suppress(LibraryError):
                 self.empty_bin()
+                for row in self.surplus_served():
+                    self.delete_session(row.id)
         super().tidy()
 
     def close(self) -> None:
@@ -127,7 +132,7 @@ class Library(Bin, Turns, Marks, Hits, Sizes, Streams, Documents, Sources, Jobs,
             self.database.close()
             return
         try:
-            with FileLock(self.locks_folder / _LOCK, timeout=_CLOSE_TIMEOUT_S):
+            with library_lock(self.folder, _CLOSE_TIMEOUT_S):
                 self.database.close()
                 seal.seal(self.folder)
         except (Timeout, OSError):  # the next start checks the database page by page instead

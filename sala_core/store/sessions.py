@@ -1,5 +1,6 @@
 """Sessions: create, find, search, rename, fork, delete, and lock for writing."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ from sala_core.store.rows import SessionRow
 from sala_core.store.sources import SOURCE_COLUMNS
 
 _MAX_NAME_CHARS = 200
+SERVED = "api: "
+"""How the names of sessions begin that serve other programs (`turns.served`): no list shows them."""
+_SERVED_NAME = re.compile(rf"{SERVED}\S+ [0-9a-f]{{32}}")
 _TRIGRAM_CHARS = 3
 
 _MATCHING_SESSIONS = """
@@ -98,12 +102,15 @@ class Sessions(Soundness):
     def sessions(self, search: str | None = None) -> list[SessionRow]:
         """Return all sessions that are not in the bin: the pinned ones, then the most recently used first.
 
+        Those that serve other programs are not among them (`served_sessions`).
+
         search: only sessions that contain each of its words in their name, a document's name or a message. Case is
         ignored, and a word matches within longer words. Any text is a valid search; white space finds all sessions.
         """
         with self.database.read() as conn:
             listed = f"{SESSION_QUERY} WHERE k.binned_at IS NULL"
             rows = conn.execute(f"{listed} ORDER BY pinned DESC, s.updated_at DESC, s.row DESC").fetchall()
+            rows = [row for row in rows if not row["name"].startswith(SERVED)]
             for word in (search or "").replace("\0", " ").split():
                 matching = _sessions_with(conn, word)
                 rows = [row for row in rows if row["id"] in matching]
@@ -254,9 +261,11 @@ class Sessions(Soundness):
 
 def _check_name(conn: sqlite3.Connection, name: str) -> None:
     """Raise LibraryError for an invalid name, SessionExistsError for one that is taken."""
-    if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
+    is_reserved = name.startswith(SERVED) and not _SERVED_NAME.fullmatch(name)
+    if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable() or is_reserved:
         raise LibraryError(
-            f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters"
+            f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters, "
+            f"and another beginning than {SERVED!r}"
         )
     if conn.execute("SELECT 1 FROM sessions WHERE name = ?", [name]).fetchone() is not None:
         raise SessionExistsError(f"a session called {name!r} exists already; choose another name")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import unescape
 from typing import TYPE_CHECKING
 
 from app import wording
 from app.page.export.as_markdown import place_of
+from app.page.export.mathml import formula_html
 from app.page.markdown.parser import parse, render
 from app.page.markdown.quotations import mark_quotations
 from app.page.markdown.writer import write
 from app.page.markup import escape, tag
+from app.remote.words import answered_by
 from sala_core.events import AnswerStats
 
 if TYPE_CHECKING:
     from sala_core.store.rows import DocumentRow, MessageRow, SessionRow
 
 _MARK = re.compile(r'<button [^>]*class="mark"[^>]*?title="([^"]*)"[^>]*>(.*?)</button>')
+_FORMULA = re.compile(r'<span class="formula( formula-display)?">([^<]*)</span>')
 _BUTTON = re.compile(r"<button .*?</button>")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
@@ -33,6 +37,7 @@ h2 { margin: 2.6rem 0 .8rem; padding-top: 1.2rem; border-top: 1px solid var(--ru
 .soft, .evidence, summary, .code-head { color: var(--soft); font-size: .88rem; }
 .evidence p { margin: .2rem 0 .7rem; font-family: ui-serif, Charter, Georgia, serif; }
 pre { padding: .7rem .9rem; overflow-x: auto; background: var(--panel); border-radius: .5rem; }
+math[display="block"] { margin: .8rem 0; overflow-x: auto; }
 code, .formula { font: .88em ui-monospace, monospace; }
 table { border-collapse: collapse; } th, td { padding: .25rem .7rem; border: 1px solid var(--rule); text-align: left; }
 blockquote { margin-left: 0; padding-left: 1rem; border-left: 3px solid var(--rule); }
@@ -46,7 +51,7 @@ def html_page(
     messages: Sequence[MessageRow],
     notes: Mapping[str, tuple[str, ...]],
 ) -> str:
-    """The whole conversation, rendered as on the page; formulas as their source.
+    """The whole conversation, rendered as on the page; formulas as MathML.
 
     Args:
         row: the session.
@@ -90,6 +95,8 @@ def _answer(message: MessageRow, notes: Sequence[str]) -> str:
     tokens = parse(message.text)
     mark_quotations(tokens, stats.quotations)
     parts.append(_plain(write(tokens)) if message.text.strip() else tag("p", "No answer was written.", class_="soft"))
+    if stats.written_by is not None:
+        parts.append(tag("p", escape(" ".join(answered_by(stats.written_by))), class_="soft"))
     parts += [tag("p", escape(f"Answered from {note}."), class_="soft") for note in notes]
     if message.evidence:
         items = [
@@ -101,5 +108,8 @@ def _answer(message: MessageRow, notes: Sequence[str]) -> str:
 
 
 def _plain(shown: str) -> str:
-    """HTML of the page without its buttons; the mark of a quotation becomes text."""
-    return _BUTTON.sub("", _MARK.sub(r'<span class="mark" title="\1">\2</span>', shown))
+    """HTML of the page without its buttons; the mark of a quotation becomes text, and formulas become MathML."""
+    marked = _MARK.sub(r'<span class="mark" title="\1">\2</span>', shown)
+    return _FORMULA.sub(
+        lambda found: formula_html(unescape(found[2]), is_display=bool(found[1])), _BUTTON.sub("", marked)
+    )

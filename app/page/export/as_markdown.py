@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app import wording
 from app.page.question_lists.table import escaped
+from app.remote.words import answered_by
 
 if TYPE_CHECKING:
     from sala_core.events import Evidence, Quotation
@@ -55,6 +56,8 @@ def _answer(message: MessageRow, notes: Sequence[str]) -> list[str]:
         title = wording.thought_for(stats.seconds_thinking if stats else None)
         lines += [f"> {title}:", ">", *(f"> {line}" for line in disarmed(message.thinking).splitlines()), ""]
     lines.append(disarmed(message.text) if message.text.strip() else "*No answer was written.*")
+    if stats is not None and stats.written_by is not None:
+        lines += ["", f"*{escaped(' '.join(answered_by(stats.written_by)))}*"]
     lines += [f"\n*Answered from {escaped(note)}.*" for note in notes]
     quotations = stats.quotations if stats else ()
     if quotations:

@@ -54,6 +54,7 @@ def message_object(row: MessageRow, outdated: tuple[str, ...] = ()) -> dict[str,
         "evidence": [item.to_json() for item in row.evidence],
         "quotations": [item.to_json() for item in row.stats.quotations] if row.stats else [],
         "answered_from": list(outdated),
+        **({"written_by": row.stats.written_by.to_json()} if row.stats and row.stats.written_by else {}),
         "created_at": _iso(row.created_at),
     }
 

@@ -17,6 +17,7 @@ from sala_core.ingest.fetch.address import parse_address
 from sala_core.ingest.fetch.git import fetch_repository
 from sala_core.ingest.fetch.web import FetchLimits, fetch_page
 from sala_core.session.planning.records import Additions, CountOrder
+from sala_core.session.planning.shared import FileKey
 
 if TYPE_CHECKING:
     from sala_core.ingest.fetch.address import Address
@@ -122,6 +123,9 @@ class Plans:
         additions = Additions(
             num_tokens=sum(file.num_tokens for file in chosen),
             replaced=frozenset(file.content_hash for file in chosen if file.state == "changed"),
+            files=tuple(
+                FileKey(name=file.name, file_hash=file.file_hash, num_tokens=file.num_tokens) for file in chosen
+            ),
         )
         return self._workspace.planner.estimate(self._session_id(plan), additions)
 

@@ -69,9 +69,12 @@ def estimate_json(found: Estimate | None, max_tokens: int) -> dict[str, Any]:
         ["Session", f"{wording.count(found.tokens)} tokens", f"of {wording.short_count(max_tokens)} at most"],
     ]
     again = ""
+    if found.tokens_shared:
+        shared = wording.plural(found.tokens_shared, "token")
+        again = f"{shared} cost nothing: “{found.shared_with}” has read them already. "
     if found.tokens_again:
-        again = f"{wording.plural(found.tokens_again, 'token')} of this session are read again, or for the first time."
-    return {"facts": facts, "again": again, "refusal": found.refusal, "is_final": found.seconds is not None}
+        again += f"{wording.plural(found.tokens_again, 'token')} of this session are read again, or for the first time."
+    return {"facts": facts, "again": again.strip(), "refusal": found.refusal, "is_final": found.seconds is not None}
 
 
 def _time(found: Estimate) -> list[str]:

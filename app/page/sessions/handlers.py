@@ -76,7 +76,7 @@ class SessionHandlers:
             return self._show_page("", "")
         program = load_program(self._workspace.library.folder)
         try:
-            choice = ModelChoice(model=row.model, device=program.device, kv=program.kv)  # type: ignore[arg-type]
+            choice = ModelChoice(model=row.model, device=program.device, kv=program.kv_kind)
             self._workspace.switch_model(choice)
         except SalaError as error:
             return self._toast(str(error))

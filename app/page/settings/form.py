@@ -80,8 +80,9 @@ def save_theme(workspace: Workspace, theme: str) -> str:
 def save_at_rest(workspace: Workspace, kv_at_rest: str) -> str:
     """Keep how new sessions store keys and values. Raises SettingsError, LibraryError."""
     folder = workspace.library.folder
-    save_program(folder, replace(load_program(folder), kv_at_rest=kv_at_rest))
-    workspace.store_kv(kv_at_rest)  # type: ignore[arg-type]
+    settings = replace(load_program(folder), kv_at_rest=kv_at_rest)
+    save_program(folder, settings)
+    workspace.store_kv(settings.at_rest_kind)
     return "Sessions that are read for the first time from now on are stored in the other format."
 
 

@@ -107,5 +107,5 @@ def _save_computing(workspace: Workspace, body: SettingsBody) -> str:
         return ""
     save_program(folder, after)
     name = workspace.model_info().name
-    workspace.switch_model(ModelChoice(model=name, device=after.device, kv=after.kv))  # type: ignore[arg-type]
+    workspace.switch_model(ModelChoice(model=name, device=after.device, kv=after.kv_kind))
     return "The model is loaded again with this device and number format, after the work under way."

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -23,6 +23,13 @@ from sala_core.errors import LibraryError, SettingsError
 
 FILE = "settings.json"
 THEMES = ("system", "light", "dark")
+_KV: dict[str, Literal["auto", "plain", "int8", "fp8"]] = {
+    "auto": "auto",
+    "bf16": "plain",
+    "int8": "int8",
+    "fp8": "fp8",
+}
+_AT_REST: dict[str, Literal["same", "int8"]] = {"same": "same", "int8": "int8"}
 MAX_FOLDERS = 20
 
 
@@ -52,6 +59,16 @@ class ProgramSettings:
                 raise SettingsError(f"The {name} must be one of {', '.join(allowed)}, not {value!r}.")
         if not self.model or not isinstance(self.model, str):
             raise SettingsError(f"{self.model!r} is no model's name.")
+
+    @property
+    def kv_kind(self) -> Literal["auto", "plain", "int8", "fp8"]:
+        """`kv` in the engine's terms: bf16 stands for the model's own number format, as `Arguments.kv_kind`."""
+        return _KV[self.kv]
+
+    @property
+    def at_rest_kind(self) -> Literal["same", "int8"]:
+        """`kv_at_rest` in the engine's terms."""
+        return _AT_REST[self.kv_at_rest]
 
 
 def load_program(folder: Path) -> ProgramSettings:

@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+
 from app import wording
 from app.page.answer_settings import AnswerSettings
 from app.page.session_list import copy_name
 from app.page.turns.panel import TurnsPanel
+from app.page.turns.waiting_questions import CANCEL, waiting_html, waiting_questions
 from app.page.view import find_session
 from sala_core.errors import SalaError
 
@@ -35,6 +38,7 @@ class TurnHandlers:
         submit: Callable[[Callable[[], str]], Changes],
         show: Callable[[str, str], Changes],
         settings: Callable[[], AnswerSettings],
+        waiting: gr.Markdown,
     ) -> None:
         """Serve one page.
 
@@ -45,15 +49,18 @@ class TurnHandlers:
             submit: starts a job.
             show: renders the whole page for a session id and a search.
             settings: the user's answer settings.
+            waiting: shows the questions that wait.
         """
         self._workspace, self._panel, self._toast, self._submit = workspace, panel, toast, submit
         self._deleted: dict[str, DeletedTurn] = {}
         self._deletions = itertools.count(1)
-        self._show, self._settings = show, settings
+        self._show, self._settings, self._waiting = show, settings, waiting
 
     def act(self, session_id: str, target: str, search: str) -> Changes:
         """Do what a button says. target: as `TurnsPanel.action`."""
         action, turn, _ = [*target.split(":"), "", "", ""][:3]
+        if action == CANCEL:
+            return self._cancel(session_id, turn)
         row = find_session(self._workspace, session_id)
         if row is None or not turn or (action == "undo" and turn not in self._deleted):
             return self._show(session_id, search)
@@ -75,6 +82,14 @@ class TurnHandlers:
         except SalaError as error:
             return self._show(session_id, search) | self._toast(str(error))
         return self._show(session_id, search) | self._toast(f"{words} · {cost_words(change)}")
+
+    def _cancel(self, session_id: str, job_id: str) -> Changes:
+        """Take back a question that waits."""
+        try:
+            self._workspace.questions.cancel(job_id)
+        except SalaError as error:
+            return self._toast(str(error))
+        return {self._waiting: waiting_html(waiting_questions(self._workspace, session_id))}
 
     def _delete(self, session_id: str, turn: str, search: str) -> Changes:
         """Delete a turn; the page then offers "Undo"."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from app import wording
 from app.page.markup import escape, tag
+from app.remote.words import answered_by
 from sala_core.events import AnswerStats
 
 if TYPE_CHECKING:
@@ -27,14 +28,23 @@ def tools_html(turn: TurnRow | None, question: str) -> str:
 
 
 def note_html(stats: AnswerStats) -> str:
-    """What is to be known of how an answer came about: read again for it, or asked during a reading."""
+    """What is to be known of how an answer came about: read again for it, asked during a reading, written elsewhere."""
     notes = []
     if stats.document_tokens_read is not None:
         notes.append(f"{wording.plural(stats.document_tokens_read, 'document token')} re-read")
     if stats.read_so_far is not None:
         done, total = map(wording.count, stats.read_so_far)
         notes.append(f"answered from the first {done} of {total} tokens")
-    return tag("p", escape(" · ".join(notes)), class_="ending turn-note") if notes else ""
+    note = tag("p", escape(" · ".join(notes)), class_="ending turn-note") if notes else ""
+    return note + _written_html(stats)
+
+
+def _written_html(stats: AnswerStats) -> str:
+    """Which engine elsewhere has written an answer, from what, and what was checked here; "" for the model here."""
+    if stats.written_by is None:
+        return ""
+    receipt = tag("p", escape(" ".join(answered_by(stats.written_by))), class_="ending turn-note written-by")
+    return receipt + "".join(tag("p", escape(words), class_="ending turn-note written-by") for words in stats.warnings)
 
 
 def _versions(turn: TurnRow) -> list[str]:

@@ -26,10 +26,13 @@ class FileState:
     is_readable: bool
     """Whether anybody may read it."""
     seen_ns: int
+    is_folder: bool = False
 
     @property
     def trusted_mtime_ns(self) -> int:
         """The time of the last change, by which a later change shows; -1 where it would not show for sure."""
+        if self.is_folder:  # a file that is put back into it may be older than all others
+            return -1
         return self.mtime_ns if self.seen_ns - max(self.mtime_ns, self.ctime_ns) > _SETTLED_NS else -1
 
     def is_same(self, other: "FileState") -> bool:
@@ -39,19 +42,21 @@ class FileState:
 
 
 def state_of(path: str) -> FileState:
-    """Return the state of a file, without following a link. A folder's time says nothing, so it is in the future.
+    """Return the state of a file, without following a link; of a folder, with all that is in it.
 
     Raises OSError.
     """
     status = os.lstat(path)
-    seen = time.time_ns()
+    is_folder = stat.S_ISDIR(status.st_mode)
+    inside = [os.lstat(file) for file in _files_in(path)] if is_folder else []
     return FileState(
-        num_bytes=status.st_size,
-        mtime_ns=seen + _SETTLED_NS if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
+        num_bytes=sum(each.st_size for each in inside) if is_folder else status.st_size,
+        mtime_ns=max(each.st_mtime_ns for each in [status, *inside]),
+        ctime_ns=max(each.st_ctime_ns for each in [status, *inside]),
         inode=status.st_ino,
         is_readable=bool(status.st_mode & 0o444),
-        seen_ns=seen,
+        seen_ns=time.time_ns(),
+        is_folder=is_folder,
     )
 
 

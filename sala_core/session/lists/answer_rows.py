@@ -17,7 +17,7 @@ Row = dict[str, Any]
 def answer_object(answer: Answer, seconds_opening: float = 0.0) -> Row:
     """The object of `ask --json`. Its `seconds.load` includes `seconds_opening`: of model, library and session.
 
-    `confidence` is in it where a finder answered.
+    `confidence` is in it where a finder answered, `written_by` where an engine elsewhere did.
     """
     return {
         "answer": answer.text,
@@ -52,6 +52,7 @@ def answer_object(answer: Answer, seconds_opening: float = 0.0) -> Row:
             for item in answer.quotations
         ],
         **({} if answer.confidence is None else {"confidence": answer.confidence}),
+        **({} if answer.written_by is None else {"written_by": answer.written_by.to_json()}),
         "tokens_reused": answer.tokens_reused,
         "tokens_read": answer.tokens_read,
         "tokens_generated": answer.tokens_generated,

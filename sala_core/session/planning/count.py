@@ -138,7 +138,7 @@ class _Counting:
         self._report_count(document.path, count, document.name)
 
     def _report_count(self, path: str, count: Count, name: str) -> None:
-        file, _, state, content_hash = self._found[path]
+        file, key, state, content_hash = self._found[path]
         num_tokens = count.num_tokens + self._writer.num_around(name)
         self._report(
             PlannedFile(
@@ -148,6 +148,7 @@ class _Counting:
                 num_bytes=file.num_bytes,
                 num_pages=count.num_pages,
                 content_hash=content_hash,
+                file_hash=key.partition(":")[0],
             )
         )
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 
 from sala_core.engine.engine import Engine
 from sala_core.engine.memory_budget import HEADROOM_TOKENS, check_budget, plan_for
@@ -10,6 +11,7 @@ from sala_core.errors import MemoryBudgetError
 from sala_core.model.state import SalaState
 from sala_core.session.planning.measured import Measured, Stretch
 from sala_core.session.planning.records import Additions, Estimate
+from sala_core.session.planning.shared import SharedStart, shared_start
 from sala_core.session.planning.speed import Speed, model_key
 from sala_core.session.stream import SNAPSHOT_TOKENS
 from sala_core.store import Library, SessionRow
@@ -47,7 +49,9 @@ def estimate(
     stretches = (measured or Measured()).stretches(model_key(engine))
     is_first = not stretches
     stretches = stretches or ([first] if first is not None else [])
-    num_read = again + additions.num_tokens
+    shared = _shared(library, engine, session, additions)
+    num_read = again + additions.num_tokens - shared.num_tokens
+    known += shared.num_tokens
     disk_bytes = int(num_read * _disk_bytes_per_token(library, engine, tokens))
     disk_free_bytes = shutil.disk_usage(library.folder).free
     plan = plan_for(engine, tokens + HEADROOM_TOKENS)
@@ -62,7 +66,18 @@ def estimate(
         disk_bytes=disk_bytes,
         disk_free_bytes=disk_free_bytes,
         refusal=_refusal(engine, tokens, state) or _no_room(library, disk_bytes, disk_free_bytes),
+        tokens_shared=shared.num_tokens,
+        shared_with=shared.session,
     )
+
+
+def _shared(library: Library, engine: Engine, session: SessionRow | None, additions: Additions) -> SharedStart:
+    """What another session has read of a session that is read from its beginning."""
+    if session is not None and session.num_documents:
+        return SharedStart()
+    own = session.system_prompt if session is not None else ""
+    found = shared_start(library, engine.fingerprint, own, additions.files)
+    return replace(found, num_tokens=min(found.num_tokens, additions.num_tokens))
 
 
 def _before(library: Library, session: SessionRow | None, replaced: Collection[str]) -> tuple[int, int, int]:

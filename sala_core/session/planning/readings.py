@@ -51,6 +51,7 @@ class Readings:
         owned_folder: Path | None = None,
         left_out: Sequence[str] | None = None,
         passwords: Mapping[str, str] | None = None,
+        keep_blank: bool = False,
     ) -> str:
         """Queue a reading behind the session's other jobs, and return the job's id.
 
@@ -63,6 +64,7 @@ class Readings:
                 library until the reading is complete, so that the reading can continue after a crash.
             left_out: names of files that are not wanted; None where nobody has chosen among them.
             passwords: of encrypted files, by name. They are kept in memory only.
+            keep_blank: keep a session whose only reading has read nothing.
 
         Raises IngestError for a path that does not exist; SessionBusyError while another program is at work in the
         session, or, without paths, any.
@@ -92,9 +94,11 @@ class Readings:
                         password_of=password_of,
                     )
             except IngestError:
-                self._runner.call(partial(self._drop_blank, session_id, task))
+                if not keep_blank:
+                    self._runner.call(partial(self._drop_blank, session_id, task))
                 raise
-            if isinstance(task.result, ReadReceipt) and not (task.result.files or task.result.stopped):
+            is_blank = isinstance(task.result, ReadReceipt) and not (task.result.files or task.result.stopped)
+            if is_blank and not keep_blank:
                 self._runner.call(partial(self._drop_blank, session_id, task))
             if not task.should_stop():
                 self._kept_files.keep(self._library, session_id, paths)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sala_core.ingest import FileChoice, Limits
 from sala_core.ingest.load import PasswordOf, no_password
+from sala_core.session.planning.shared import FileKey
 from sala_core.stopping import never
 
 PlannedState = Literal["new", "known", "changed", "removed", "locked", "skipped"]
@@ -31,6 +32,8 @@ class PlannedFile:
     is_made: bool = False
     content_hash: str = ""
     """Of the document of an earlier version, if there is one."""
+    file_hash: str = ""
+    """Of its bytes, as `SourceRow.file_hash`; "" where it could not be opened, or is made by the program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class Estimate:
     or are unread so far; at most. seconds: None where that cannot be told. is_first: nothing was ever read on this
     machine with this model, so the time follows from a measurement of a second. memory_bytes, disk_bytes: of the whole
     session in memory, and of what is new on disk; with what is free of both. refusal: why it does not fit and what
-    helps, or "".
+    helps, or "". tokens_shared: that are not read, because the session `shared_with` has read them.
     """
 
     tokens: int
@@ -72,11 +75,14 @@ class Estimate:
     disk_bytes: int
     disk_free_bytes: int
     refusal: str
+    tokens_shared: int = 0
+    shared_with: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Additions:
-    """What is to be read: tokens, and the content hashes of the documents whose place they take."""
+    """What is to be read: tokens, the content hashes of the documents whose place they take, and the files in order."""
 
     num_tokens: int
     replaced: frozenset[str] = frozenset()
+    files: tuple[FileKey, ...] = ()

@@ -70,6 +70,14 @@ class Line:
             self._items.insert(0 if first else len(self._items), item)
             self._changed.notify()
 
+    def drop(self, task: Task) -> bool:
+        """Take back a task that waits. Returns whether it did: one that was taken goes on."""
+        with self._changed:
+            if task not in self._items:
+                return False
+            self._items.remove(task)
+            return True
+
     def close(self) -> None:
         """Let `take` return what is left, then None."""
         with self._changed:
@@ -85,7 +93,7 @@ class Line:
         """Wait for the next item and remove it; None once the line is closed and empty.
 
         A question goes before the readings that came before it, but not before functions. A task that is not ready is
-        passed over.
+        passed over; the questions of one session keep their order.
         """
         while True:
             with self._changed:
@@ -100,18 +108,21 @@ class Line:
     def take_question(self, suspended: Task) -> Task | None:
         """Remove the first question that can be answered while `suspended` waits between two chunks; None for none."""
         with self._changed:
+            passed: set[str] = set()
             for item in self._items:
-                if not isinstance(item, Task) or not item.is_question or item.waits_for == suspended.row.id:
+                if not isinstance(item, Task) or not item.is_question:
                     continue
-                if item.should_stop() or item.is_ready(suspended):
+                is_next = item.row.session_id not in passed and item.waits_for != suspended.row.id
+                if item.should_stop() or (is_next and item.is_ready(suspended)):
                     self._items.remove(item)
                     return item
+                passed.add(item.row.session_id)
         return None
 
     def tasks(self) -> list[Task]:
-        """The tasks that wait, in the order in which they are taken: the questions first."""
+        """The tasks that wait, in the order in which they are taken: the questions first. Stopped ones are left out."""
         with self._changed:
-            waiting = [item for item in self._items if isinstance(item, Task)]
+            waiting = [item for item in self._items if isinstance(item, Task) and not item.should_stop()]
         return sorted(waiting, key=lambda task: not task.is_question)
 
     def _next(self, items: list[Task | Callable[[], None]]) -> Task | Callable[[], None] | None:
@@ -120,7 +131,11 @@ class Line:
             if not isinstance(item, Task):
                 break
             before.append(item)
+        passed: set[str] = set()
         for task in sorted(before, key=lambda task: not task.is_question):
-            if self._is_closed or task.should_stop() or task.is_ready(None):
+            is_next = not (task.is_question and task.row.session_id in passed)
+            if self._is_closed or task.should_stop() or (is_next and task.is_ready(None)):
                 return task
+            if task.is_question:
+                passed.add(task.row.session_id)
         return items[len(before)] if len(before) < len(items) else None

@@ -19,7 +19,7 @@ SELECT s.id AS session_id, s.name AS session, 'message' AS kind, m.id AS item, m
   FROM messages m JOIN sessions s ON s.id = m.session_id WHERE {match_message} AND {listed}
   ORDER BY s.updated_at DESC, s.row, m.ordinal LIMIT ?
 """
-_LISTED = "s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL)"
+_LISTED = "s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL) AND s.name NOT GLOB 'api: *'"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,7 @@ def _record(library: Library, name: str, *, with_state: bool) -> tuple[PortableS
         parts=tuple(library.parts(row.id)),
         messages=tuple(library.messages(row.id)),
         hidden=tuple(library.hidden_turns(row.id)),
+        system_prompt=row.system_prompt,
         checkpoints=tuple(
             Checkpoint(name=each.name, start=each.start, end=each.end, keep=each.keep, has_snapshot=each.has_snapshot)
             for each in chain

@@ -17,6 +17,7 @@ from sala_core.store.checkpoints import SEGMENT_SUFFIX, SNAPSHOT_SUFFIX
 from sala_core.store.database import insert_row
 from sala_core.store.documents import decode_document
 from sala_core.store.library import Library
+from sala_core.store.listing.marks import set_marks
 from sala_core.store.portable.container import SESSION, TOKENS, Archive
 from sala_core.store.portable.records import Checkpoint, PortableSession
 from sala_core.store.rows import PartDraft
@@ -217,6 +218,8 @@ def _add_session(
     in_stream = {part.document_id for part in session.parts}
     with library.database.write() as conn:
         row = library.create_session(name, model=session.model, fingerprint=session.fingerprint)
+        if session.system_prompt:
+            set_marks(conn, row.id, system_prompt=session.system_prompt)
         library.append_parts(row.id, parts)
         for document_id, _ in session.documents:
             if document_id not in in_stream:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from sala_core.errors import ArchiveError
 from sala_core.events import AnswerStats, Evidence
+from sala_core.store.listing.marks import MAX_PROMPT_CHARS
 from sala_core.store.rows import MessageRow, PartRow
 from sala_core.store.turns.tree import HiddenTurn, hidden_from_json, hidden_to_json
 
@@ -45,6 +46,8 @@ class PortableSession:
     checkpoints: tuple[Checkpoint, ...]
     hidden: tuple[HiddenTurn, ...] = ()
     """Versions of turns that are not shown."""
+    system_prompt: str = ""
+    """The session's own; "" for the program's."""
 
     @property
     def num_tokens(self) -> int:
@@ -62,6 +65,7 @@ class PortableSession:
             "messages": [_message_object(message) for message in self.messages],
             "checkpoints": [asdict(checkpoint) for checkpoint in self.checkpoints],
             "hidden_turns": [hidden_to_json(turn) for turn in self.hidden],
+            "system_prompt": self.system_prompt,
         }
 
     @classmethod
@@ -77,6 +81,7 @@ class PortableSession:
                 messages=tuple(_message(item) for item in raw["messages"]),
                 checkpoints=tuple(_checkpoint(item) for item in raw["checkpoints"]),
                 hidden=tuple(hidden_from_json(item) for item in raw.get("hidden_turns", ())),
+                system_prompt=str(raw.get("system_prompt", "")),
             )
             made._check()
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -91,6 +96,9 @@ class PortableSession:
         _check_runs([(each.start, each.end) for each in self.checkpoints], may_be_empty=False)
         if self.num_tokens >= _MAX_TOKENS or (self.checkpoints and self.checkpoints[-1].end > self.num_tokens):
             raise ValueError(f"{self.num_tokens:,} tokens")
+        self.system_prompt.encode()  # half of a surrogate pair cannot be stored
+        if len(self.system_prompt) > MAX_PROMPT_CHARS:
+            raise ValueError(f"a system prompt of {len(self.system_prompt):,} characters")
         known, messages = {name for name, _ in self.documents}, [message.id for message in self.messages]
         messages += [str(message["id"]) for turn in self.hidden for message in turn.messages]
         if len(known) != len(self.documents) or len(set(messages)) != len(messages):

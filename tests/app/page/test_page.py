@@ -296,3 +296,11 @@ def test_the_welcome_tells_what_is_still_unread():
     assert "Not all is read yet" in shown
     assert "2 documents waiting" in shown
     assert conversation.welcome_html(2, 1, "", is_read=False) == ""
+
+
+def test_a_model_that_gave_way_to_the_former_one_is_told_above_the_conversation():
+    info = FakeModelInfo(switch_failure="big could not be loaded, and embedded is active again: <no memory>")
+    shown = meter.banner_html(info)
+    assert "banner-error" in shown
+    assert "embedded is active again: &lt;no memory&gt;" in shown
+    assert "This is a small demonstration model." in shown

@@ -134,16 +134,45 @@ def test_escape_stops_the_answer_too(window, workspace):
     assert answer.endswith("Stopped here.")
 
 
-def test_a_second_question_while_answering_is_refused_and_kept(window, workspace):
-    workspace.script = Script(answer=LONG_ANSWER, token_s=0.06)
+def test_questions_asked_while_answering_wait_with_their_place_and_can_be_canceled(window, workspace, context, served):
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.5)
     window.ask("First?")
     window.wait_streaming()
-    expect(window.page.locator("#question textarea")).to_have_value("")
-    window.ask("Second?")
-    assert "Still answering" in window.toast()
-    assert window.page.locator("#question textarea").input_value() == "Second?"
+    box, line = window.page.locator("#question textarea"), window.page.get_by_role("region", name="Questions that wait")
+    expect(window.page.locator("#send")).to_be_hidden()
+    box.fill("Second?")
+    expect(window.page.locator("#stop")).to_be_visible()
+    window.page.get_by_role("button", name="Ask", exact=True).click()
+    expect(line.locator(".waits")).to_have_count(1)
+    expect(line).to_contain_text("First in the queue, about 40 s")
+    for question in ("Third?", "Fourth?"):
+        window.ask(question)
+        expect(line).to_contain_text(question)
+        expect(box).to_have_value("")
+    assert len(window.live_text()) > 1
+    other = Window(context.new_page(), served).open(window.title)
+    expect(other.page.locator("#waiting .waits")).to_have_count(3)
+    window.page.get_by_role("button", name="Cancel the question: Third?").click()
+    for each in (window, other):
+        expect(each.page.locator("#waiting .waits .message")).to_have_text(["Second?", "Fourth?"])
+    workspace.script.token_s = 0.0
+    window.wait_answers(3)
+    assert window.questions() == ["First?", "Second?", "Fourth?"]
+    expect(line).to_be_hidden()
+
+
+def test_an_edit_waits_for_the_answer_and_stays_in_the_box(window, workspace):
+    workspace.script = Script(token_s=0.01)
+    window.ask("First?")
     window.wait_answers(1)
-    assert window.questions() == ["First?"]
+    workspace.script = Script(answer=LONG_ANSWER, token_s=0.06)
+    window.ask("Second?")
+    window.wait_streaming()
+    window.page.locator("#history .bot-row").first.get_by_role("button", name="Edit").click()
+    box = window.page.locator("#question textarea")
+    box.press("Enter")
+    assert "being answered" in window.toast()
+    expect(box).to_have_value("First?")
 
 
 def test_switching_the_session_while_one_answers_shows_the_right_one(window, workspace):

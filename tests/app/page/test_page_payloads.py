@@ -187,13 +187,16 @@ def look_over(context, served, workspace, row):
     return window
 
 
-def test_nothing_in_any_text_becomes_active(context, served, workspace):
+@pytest.mark.parametrize("batch", range(BATCHES if IN_EVERY_FIELD else 1))
+def test_nothing_in_any_text_becomes_active(context, served, workspace, batch):
     for attack in ATTACKS:
         workspace.new_session(" ".join(attack.split())[:150])
-    row = fill(workspace, "<b>x</b> " + ATTACKS[3], PAYLOADS, in_every_field=IN_EVERY_FIELD)
+    payloads = PAYLOADS[batch::BATCHES] if IN_EVERY_FIELD else PAYLOADS
+    row = fill(workspace, "<b>x</b> " + ATTACKS[3], payloads, in_every_field=IN_EVERY_FIELD)
     window = look_over(context, served, workspace, row)
-    assert window.page.locator(".talk .formula").count() > 20
-    assert window.page.locator(".talk a").count() > 20
+    if not IN_EVERY_FIELD:  # a batch does not hold every kind of text
+        assert window.page.locator(".talk .formula").count() > 20
+        assert window.page.locator(".talk a").count() > 20
 
 
 @pytest.mark.skipif(not SPEC, reason="COMMONMARK_SPEC is not set")

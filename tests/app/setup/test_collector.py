@@ -47,3 +47,15 @@ def test_a_process_that_ends_searches_nothing(environment):
             [sys.executable, "-c", KEPT, *arguments], env=environment, capture_output=True, text=True, check=True
         )
         assert done.stdout == expected
+
+
+def test_a_package_that_is_left_out_can_be_imported_afterwards():
+    sys.modules.pop("colorsys", None)
+    with collector.without("colorsys"), pytest.raises(ImportError):
+        import colorsys
+    import colorsys
+
+    with collector.without("colorsys"):
+        import colorsys as again
+    assert again is colorsys
+    assert sys.modules["colorsys"] is colorsys

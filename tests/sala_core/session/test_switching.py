@@ -1,5 +1,6 @@
 """Another model in the place of the present one, without a restart; a session's own system prompt."""
 
+import shutil
 import time
 
 import pytest
@@ -61,6 +62,25 @@ def test_a_model_that_is_not_here_is_refused_and_the_present_one_stays(workspace
         workspace.switch_model(ModelChoice(model="org/nothing"))
     until(lambda: workspace.model_info().status == "ready")
     assert workspace.model_info().name == str(random_model)
+
+
+def test_a_model_that_cannot_be_loaded_gives_way_to_the_former_one(workspace, random_model, other_model, tmp_path):
+    until(lambda: workspace.model_info().status == "ready")
+    damaged, switched = tmp_path / "damaged", []
+    shutil.copytree(other_model, damaged)
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    workspace.on_switched = switched.append
+    workspace.switch_model(ModelChoice(model=str(damaged)))
+    until(lambda: workspace.wanted is None)
+    info = workspace.model_info()
+    assert (info.name, info.status, switched) == (str(random_model), "ready", [])
+    assert info.switch_failure.startswith(f"{damaged} could not be loaded, and {random_model} is active again: ")
+    session = workspace.new_session("demo")
+    assert finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT)).status == "done"
+    workspace.switch_model(ModelChoice(model=str(other_model)))
+    until(lambda: workspace.wanted is None)
+    assert (workspace.model_info().name, workspace.model_info().switch_failure) == (str(other_model), "")
 
 
 def test_of_several_choices_the_last_one_counts(workspace, random_model, other_model):

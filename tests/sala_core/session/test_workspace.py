@@ -127,13 +127,13 @@ def test_a_stopped_answer_is_kept(workspace):
     assert [message.status for message in workspace.library.messages(session.id)] == ["done", "stopped"]
 
 
-def test_a_busy_session_refuses_a_second_job_and_another_session_waits(workspace):
+def test_a_busy_session_refuses_other_jobs_and_another_session_waits(workspace):
     busy, idle = workspace.new_session("busy"), workspace.new_session("idle")
     first = workspace.submit_ask(busy.id, "Who came?", LONG)
     until(lambda: workspace.job(first).text)
     assert workspace.active_job(busy.id).id == first
     for submit in (
-        lambda: workspace.submit_ask(busy.id, "And then?", SHORT),
+        lambda: workspace.submit_ask(busy.id, "And then?", SHORT, instead_of="of a turn"),
         lambda: workspace.submit_read(busy.id, []),
         lambda: workspace.submit_reread(busy.id),
     ):
@@ -145,6 +145,57 @@ def test_a_busy_session_refuses_a_second_job_and_another_session_waits(workspace
     workspace.stop(first)
     assert finished(workspace, second).status == "done"
     assert workspace.job(first).status == "stopped"
+
+
+def test_questions_of_one_session_wait_in_their_order_and_can_be_taken_back(workspace):
+    session = workspace.new_session("demo")
+    first = workspace.submit_ask(session.id, "First?", LONG)
+    until(lambda: workspace.job(first).text)
+    second, third, fourth = (workspace.submit_ask(session.id, f"{word}?", SHORT) for word in ("Two", "Three", "Four"))
+    assert workspace.active_job(session.id).id == first
+    waiting = workspace.questions.waiting(session.id)
+    assert [(job.id, job.waiting.place) for job in waiting] == [(second, 1), (third, 2), (fourth, 3)]
+    workspace.questions.cancel(third)
+    workspace.questions.cancel(first)  # it has begun, and goes on
+    assert [(job.id, job.waiting.place) for job in workspace.questions.waiting(session.id)] == [
+        (second, 1),
+        (fourth, 2),
+    ]
+    assert workspace.job(third).status == "stopped"
+    assert workspace.job(first).status == "running"
+    workspace.stop(first)
+    assert finished(workspace, fourth).status == "done"
+    asked = [message.text for message in workspace.library.messages(session.id) if message.role == "user"]
+    assert asked == ["First?", "Two?", "Four?"]
+
+
+def test_questions_that_wait_survive_the_end_of_the_program(start):
+    workspace = start()
+    session = workspace.new_session("demo")
+    first = workspace.submit_ask(session.id, "First?", LONG)
+    until(lambda: workspace.job(first).status == "running")
+    for question in ("Two?", "Three?"):
+        workspace.submit_ask(session.id, question, SHORT)
+    workspace.stop(first)
+    workspace.close()
+    later = start()
+    until(lambda: len(later.library.messages(session.id)) >= 4 and later.active_job(session.id) is None)
+    asked = [message.text for message in later.library.messages(session.id) if message.role == "user"]
+    assert asked[-2:] == ["Two?", "Three?"]
+
+
+def test_no_more_than_twenty_questions_of_a_session_wait(workspace):
+    session = workspace.new_session("demo")
+    first = workspace.submit_ask(session.id, "First?", LONG)
+    until(lambda: workspace.job(first).status == "running")
+    for number in range(20):
+        workspace.submit_ask(session.id, f"{number}?", SHORT)
+    with pytest.raises(SessionBusyError, match="20 questions wait"):
+        workspace.submit_ask(session.id, "And this?", SHORT)
+    for job in workspace.questions.waiting(session.id):
+        workspace.questions.cancel(job.id)
+    assert workspace.questions.waiting(session.id) == []
+    workspace.stop(first)
 
 
 def test_a_job_stopped_in_the_queue_does_nothing(workspace):

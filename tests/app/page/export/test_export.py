@@ -69,6 +69,7 @@ def test_html_is_one_file_without_scripts(conversation):
     assert not {name for name in elements.attributes if name.startswith("on")} | (elements.attributes & {"src"})
     assert "default-src 'none'" in text
     assert {"h1", "h2", "table", "details", "section"} <= elements.found
+    assert '<math alttext="x^2"' in text
     assert "word for word, page 2" in text
     assert "a_*b*.pdf, page 2" in text
     assert "Thought for 12 s" in text

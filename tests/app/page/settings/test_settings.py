@@ -4,14 +4,17 @@ import json
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fake_workspace import FakeWorkspace
 
 from app.cli import library_folder, with_kept
 from app.grammar.parser import parse
+from app.grammar.values import KV_KINDS
 from app.page.answer_settings import load_settings
 from app.page.settings.form import save_answers, save_library, save_quota, settings_object
+from app.page.settings.routes import SettingsBody, _save
 from app.page.settings.stored import ProgramSettings, choose_library, chosen_library, load_program, save_program
 from sala_core.errors import LibraryError, SettingsError
 
@@ -90,3 +93,18 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path):
     place.write_text("")
     with pytest.raises(LibraryError, match="allow this program to write there"):
         save_program(Path(place), replace(ProgramSettings(), theme="dark"))
+
+
+@pytest.mark.parametrize("kv", KV_KINDS)
+def test_a_number_format_of_the_settings_reaches_the_model_in_the_engines_terms(tmp_path, kv):
+    from sala_core.model.state import KvKind
+
+    workspace = FakeWorkspace()
+    workspace.library.folder = tmp_path
+    before = load_program(tmp_path)
+    save_program(tmp_path, replace(before, kv="int8" if kv == "auto" else "auto"))
+    _save(workspace, SettingsBody(kv=kv))
+    (_, choice) = workspace.calls[-1]
+    assert choice.kv in ("auto", *get_args(KvKind))
+    assert choice.kv == parse(["--kv", kv]).kv_kind
+    assert load_program(tmp_path).kv == kv

@@ -420,3 +420,28 @@ def test_an_answer_says_that_its_files_are_gone_or_have_changed(engine, library,
     assert {text.split(":")[0] for text in answer.warnings} == named
     for text in answer.warnings:
         assert ("has changed" if text.startswith("shelf/a.txt") else "is gone now") in text
+
+
+def test_an_unpacked_book_is_one_file_that_has_changed_only_if_something_in_it_has(library, engine, tmp_path):
+    book = tmp_path / "Book.epub"
+    for name, text in {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": (
+            '<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles><rootfile '
+            'full-path="book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+        ),
+        "book.opf": (
+            '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"><metadata/><manifest><item id="a" '
+            'href="a.xhtml" media-type="application/xhtml+xml"/></manifest><spine><itemref idref="a"/></spine>'
+            "</package>"
+        ),
+        "a.xhtml": '<html xmlns="http://www.w3.org/1999/xhtml"><body><p>The key lies under a stone.</p></body></html>',
+    }.items():
+        (book / name).parent.mkdir(parents=True, exist_ok=True)
+        write(book / name, text)
+    first = read(library, engine, book)
+    assert (first.files, first.warnings) == (1, ())
+    assert read(library, engine, book).plan.tokens_read == 0
+    write(book / "a.xhtml", (book / "a.xhtml").read_text().replace("stone", "plank"))
+    again = read(library, engine, book)
+    assert (again.plan.changed, again.warnings) == (("Book.epub",), ())

@@ -1,13 +1,17 @@
 """What a reading takes: by what was measured here, by a first measurement, and what does not fit."""
 
+from dataclasses import replace
+
 import pytest
 from reading_helpers import last
 
 from sala_core.engine.memory_budget import MAX_TOKENS
 from sala_core.session.planning import estimate as module
+from sala_core.session.planning.count import count_files
 from sala_core.session.planning.estimate import estimate
 from sala_core.session.planning.measured import STRETCH_TOKENS, Count, Measured, Stretch
-from sala_core.session.planning.records import Additions
+from sala_core.session.planning.records import Additions, CountOrder
+from sala_core.session.planning.shared import FileKey
 from sala_core.session.planning.speed import GROWTH_PER_TOKEN, Speed, measure_first, model_key
 from sala_core.session.planning.timing import catch_up
 from sala_core.session.planning.usage import token_use
@@ -127,3 +131,30 @@ def test_a_changed_file_costs_what_stands_behind_it(library, engine, book, tmp_p
     used = token_use(library, row.id)
     assert used.documents == sum(length for document, length in lengths.items() if document)
     assert used.documents + used.conversation == row.num_tokens
+
+
+def test_what_another_session_has_read_costs_nothing_and_is_said(library, engine, book, tmp_path, measured):
+    note = tmp_path / "note.txt"
+    note.write_text("A short note about the general.\n")
+    with Session.open(library, engine, "first", create=True) as session:
+        last(session.read([book]))
+        writer = session._context.writer
+    files = []
+    count_files(library, writer, CountOrder(paths=(book, note), report=files.append), measured)
+    keys = tuple(FileKey(name=file.name, file_hash=file.file_hash, num_tokens=file.num_tokens) for file in files)
+    wanted = Additions(num_tokens=sum(file.num_tokens for file in files), files=keys)
+    measured.add_reading(model_key(engine), 0, 20_000, 600.0)
+    found = estimate(library, engine, None, wanted, measured=measured)
+    assert (found.shared_with, found.tokens_shared > 0) == ("first", True)
+    assert found.seconds < estimate(library, engine, None, replace(wanted, files=()), measured=measured).seconds
+    assert found.disk_bytes < estimate(library, engine, None, replace(wanted, files=()), measured=measured).disk_bytes
+    others = (
+        keys[::-1],  # another order
+        (replace(keys[0], name="other.txt"), keys[1]),  # another header
+        (replace(keys[0], file_hash="0" * 32), keys[1]),  # other contents
+    )
+    for other in others:
+        assert estimate(library, engine, None, replace(wanted, files=other), measured=measured).tokens_shared == 0
+    with Session.open(library, engine, "second", create=True) as session:
+        receipt = last(session.read([book, note]))
+    assert receipt.tokens_reused == found.tokens_shared + library.parts("second")[0].end
