@@ -21,7 +21,7 @@ from app.setup.packaged import enter_packaged
 from sala_core.assets import APP_NAME, IN_CHECKOUT
 from sala_core.errors import SalaError
 
-_WITH_MODEL = ("page", "read", "remove", "ask", "import")
+_WITH_MODEL = ("page", "read", "remove", "ask", "import", "mcp", "serve")
 """Commands that load the model that is chosen in "Settings"."""
 _BROKEN_PIPE = 128 + 13  # as shells report SIGPIPE
 
@@ -82,9 +82,9 @@ def _dispatch(arguments: Arguments) -> int:
         case "page":
             from app.server.entrance import enter_running
 
-            if enter_running(arguments, folder):
+            if not arguments.engine.url and enter_running(arguments, folder):  # its engine is chosen in "Models"
                 return 0
-            with collector.importing():
+            with collector.importing(), collector.without("mcp"):
                 from app.server.app import serve
 
             return serve(arguments, folder)
@@ -100,10 +100,28 @@ def _dispatch(arguments: Arguments) -> int:
             from app.commands.ask import ask
 
             return ask(arguments, folder)
+        case "serve":
+            from app.server.program import answer_at_once
+
+            code = answer_at_once(arguments, folder)
+            if code is not None:
+                return code
+            with collector.importing(), collector.without("mcp"):
+                from app.server.app import serve
+
+            return serve(arguments, folder)
+        case "mcp":
+            from app.server.mcp.stdio import serve_stdio
+
+            return serve_stdio(arguments, folder)
         case "find":
             from app.commands.asking.find import find
 
             return find(arguments, folder)
+        case "engines":
+            from app.commands.asking.engines import engines
+
+            return engines(arguments, folder)
         case "kernels":
             from app.commands.kernels import kernels
 

@@ -29,14 +29,24 @@
     │   ├── SessionBusyError
     │   ├── ArchiveError
     │   └── DiskFullError
+    ├── EngineError
+    │   ├── EngineUnreachableError
+    │   ├── EngineRefusedError
+    │   │   ├── EngineContextError
+    │   │   └── EngineChangedError
+    │   └── EngineFailedError
+    │       └── EngineGoneError
     ├── EvalError
     ├── BenchError
     ├── KernelReportError
     ├── DoctorError
     ├── SettingsError
     ├── QuestionListError
+    ├── ConversationError
     └── UploadError
         ├── UploadGoneError
+        │   └── DocumentsMissingError
+        ├── UploadOffsetError
         └── PlanGoneError
 
 A message says what failed, shows the value that caused it, and gives the next step.
@@ -163,6 +173,38 @@ class DiskFullError(LibraryError):
     """The disk or the library's quota is full. Nothing was lost."""
 
 
+class EngineError(SalaError):
+    """An engine elsewhere cannot answer. Nothing of the session was changed."""
+
+
+class EngineUnreachableError(EngineError):
+    """No connection to the engine's server, or it is silent for longer than it should need."""
+
+
+class EngineRefusedError(EngineError):
+    """The engine's server refuses the request: the key, the model, its size, or too many requests."""
+
+
+class EngineContextError(EngineRefusedError):
+    """The request is longer than the engine's context. context_tokens: as the server tells it; None if it does not."""
+
+    def __init__(self, message: str, context_tokens: int | None = None) -> None:
+        super().__init__(message)
+        self.context_tokens = context_tokens
+
+
+class EngineChangedError(EngineRefusedError):
+    """The server does not serve the chosen model any more."""
+
+
+class EngineFailedError(EngineError):
+    """The engine's server failed, or its answer is none that this program understands."""
+
+
+class EngineGoneError(EngineFailedError):
+    """The server does not know any more what it is asked about, such as a job from before it lost its library."""
+
+
 class EvalError(SalaError):
     """An evaluation cannot be started, continued or answered as requested."""
 
@@ -187,12 +229,32 @@ class QuestionListError(SalaError):
     """A list of questions cannot be read, or its answers cannot go where they were to go."""
 
 
+class ConversationError(SalaError):
+    """The messages that a program has sent are not a conversation that can be answered."""
+
+
 class UploadError(SalaError):
     """An upload is invalid or exceeds its limits."""
 
 
 class UploadGoneError(UploadError):
     """The upload does not exist, or the server has dropped it."""
+
+
+class DocumentsMissingError(UploadGoneError):
+    """Documents that another Sala has ordered are not here. names: SHA-256 of their parcels."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"{len(names):,} documents are not at the server; send them again")
+        self.names = names
+
+
+class UploadOffsetError(UploadError):
+    """Bytes of a document came for another place than the next one. received: where to go on."""
+
+    def __init__(self, received: int) -> None:
+        super().__init__(f"the document is received up to byte {received:,}; send it from there")
+        self.received = received
 
 
 class PlanGoneError(UploadError):

@@ -11,10 +11,12 @@ from typing import Any, Literal, Self, get_args
 
 from sala_core.attention_map import AttentionMap
 from sala_core.ingest import SkippedFile
+from sala_core.written_by import WrittenBy
 
 ReadPhase = Literal["preparing", "restoring", "reading"]
 _READ_PHASES: Mapping[str, ReadPhase] = {phase: phase for phase in get_args(ReadPhase)}
 _QUESTION_PHASE = "question"
+_RARE = ("attention_map", "document_tokens_read", "read_so_far", "confidence", "written_by")
 _ASK_FROM_TOKENS = 32_768
 _ASK_FROM_PART = 10
 """A user is asked where more tokens than these, and more than a tenth of the session, are read again."""
@@ -54,19 +56,26 @@ class ReadProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptProgress:
-    """Tokens of a prompt that are prefilled so far."""
+    """Tokens of a prompt that are prefilled so far.
+
+    reader: the engine elsewhere that does it; "" for the model here. note: what the user should know of its cost.
+    """
 
     tokens_done: int
     tokens_total: int
+    reader: str = ""
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types, with the phase by which `progress_from_json` recognizes it."""
-        return {"phase": _QUESTION_PHASE} | asdict(self)
+        """The record as JSON types, with the phase by which `progress_from_json` recognizes it; without empty words."""
+        return {"phase": _QUESTION_PHASE} | {name: value for name, value in asdict(self).items() if value != ""}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
         """The record that `to_json` wrote."""
-        return cls(tokens_done=int(raw.get("tokens_done", 0)), tokens_total=int(raw.get("tokens_total", 0)))
+        done, total = (int(raw.get(key, 0)) for key in ("tokens_done", "tokens_total"))
+        reader, note = (str(raw.get(key, "")) for key in ("reader", "note"))
+        return cls(tokens_done=done, tokens_total=total, reader=reader, note=note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,11 +286,12 @@ class AnswerStats:
     document_tokens_read: int | None = None
     read_so_far: tuple[int, int] | None = None
     confidence: float | None = None
+    written_by: WrittenBy | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON types; without the last four fields where they are None."""
+        """The record as JSON types; without the last five fields where they are None."""
         raw = asdict(self) | {"quotations": [item.to_json() for item in self.quotations], "warnings": [*self.warnings]}
-        rare = {name: raw.pop(name) for name in ("attention_map", "document_tokens_read", "read_so_far", "confidence")}
+        rare = {name: raw.pop(name) for name in _RARE}
         rare["read_so_far"] = None if self.read_so_far is None else list(self.read_so_far)
         return raw | {name: value for name, value in rare.items() if value is not None}
 
@@ -308,6 +318,7 @@ class AnswerStats:
             document_tokens_read=_optional_int(raw.get("document_tokens_read")),
             read_so_far=(int(so_far[0]), int(so_far[1])) if (so_far := raw.get("read_so_far")) else None,
             confidence=_optional_float(raw.get("confidence")),
+            written_by=WrittenBy.from_json(raw.get("written_by")),
         )
 
 
@@ -348,6 +359,8 @@ class Answer:
     """Tokens that were read when this was answered during a reading, and those of the session; None otherwise."""
     confidence: float | None = None
     """Of a model that only finds: the chance that its first quotation answers the question, 0 ... 1; None otherwise."""
+    written_by: WrittenBy | None = None
+    """The engine elsewhere that wrote it; None for the session's own model."""
 
     @property
     def stats(self) -> AnswerStats:

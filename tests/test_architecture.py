@@ -16,16 +16,17 @@ PACKAGES = {"app": "app", "sala_core": "sala_core", "sala_kernels": "kernels/sal
 
 LAYERS = (
     ("sala_kernels",),
-    ("sala_core.assets", "sala_core.attention_map", "sala_core.errors", "sala_core.stopping"),
+    ("sala_core.assets", "sala_core.attention_map", "sala_core.errors", "sala_core.stopping", "sala_core.written_by"),
     ("sala_core.disk", "sala_core.finder", "sala_core.ingest", "sala_core.text"),
     ("sala_core.events", "sala_core.model"),
-    ("sala_core.evidence", "sala_core.store"),
+    ("sala_core.evidence", "sala_core.remote", "sala_core.store"),
     ("sala_core.engine",),
     ("sala_core.session", "sala_core.quantize", "sala_core.train", "sala_core.evals", "sala_core.hub"),
     ("sala_core.bench", "sala_core.suggestions", "sala_core.viewing"),
     ("sala_core.doctor",),
     ("sala_core",),
     ("app", "app.grammar", "app.wording"),
+    ("app.remote",),
     ("app.setup", "app.page"),
     ("app.server", "app.commands"),
     ("app.cli",),
@@ -35,7 +36,10 @@ kernels. It may import components of lower layers, but none of its own layer. `s
 `__init__.py`."""
 
 OUTSIDE_THE_ERROR_TREE = {
+    "app.server.engine_for_others.access.AccessError": "becomes a response with status 401",
+    "app.server.engine_for_others.bodies.LimitError": "becomes a response with status 413",
     "app.setup.environment.SetupError": "raised before the environment exists, so before `sala_core` can be imported",
+    "app.server.api.errors.ApiError": "becomes a response in the form that OpenAI's clients expect",
     "sala_core.bench.child.ChildFailed": "a measurement process failed; the run records it and goes on",
     "sala_core.bench.child.ChildOutOfMemory": "a measurement process ran out of memory; the run records it and goes on",
     "sala_core.evals.endpoint._Busy": "the server is busy; the request is sent again",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,14 @@ from app.commands.asking.sampling import sampling_params
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenSession, StopSignals, open_session
 from app.grammar.parser import Arguments
+from app.remote.choice import engine_choice
+from app.remote.words import answered_by
 from app.wording import count, duration, place, plural, thought_for
 
 if TYPE_CHECKING:
     from sala_core.engine.generate import Token
     from sala_core.events import Answer, PromptProgress, ReadProgress
+    from sala_core.session.remote.turn import Writer
     from sala_core.session.session import Session
 
 _EXCERPT_CHARS = 160
@@ -31,8 +35,11 @@ def ask(arguments: Arguments, folder: Path) -> int:
     """
     if arguments.questions is not None:
         return ask_list(arguments, folder)
-    with open_session(arguments, folder, create=False) as opened, StopSignals() as stop:
-        answer = _stream(arguments, opened, stop)
+    with ExitStack() as stack:
+        writer = _writer(arguments, folder, stack)
+        opened = stack.enter_context(open_session(arguments, folder, create=False))
+        stop = stack.enter_context(StopSignals())
+        answer = _stream(arguments, opened, stop, writer)
     if answer is None:
         print("Stopped before a word was written; nothing was saved.", file=sys.stderr)
     elif arguments.json:
@@ -44,18 +51,45 @@ def ask(arguments: Arguments, folder: Path) -> int:
     return stop.exit_code
 
 
-def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Answer | None:
+def _writer(arguments: Arguments, folder: Path, stack: ExitStack) -> Writer | None:
+    """The engine that writes the answer; None for the model here. It is asked before the model here is loaded.
+
+    Raises EngineError.
+    """
+    choice = engine_choice(arguments)
+    if choice is None:
+        return None
+    from sala_core.remote.chat_engine import describe_settings
+    from sala_core.remote.open import open_engine
+
+    engine = open_engine(choice, folder)
+    stack.callback(engine.close)
+    engine.connect()
+    settings = describe_settings(
+        {name: getattr(arguments, name) for name in ("temperature", "top_p", "max_tokens", "seed", "think")}
+    )
+    from sala_core.session.remote.turn import Writer
+
+    return Writer(engine=engine, settings=settings)
+
+
+def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals, writer: Writer | None) -> Answer | None:
     """Run the turn and write its text as it comes, unless --json is set. Return None if it stops before an answer."""
     from sala_core.engine.generate import Token
-    from sala_core.events import Answer
+    from sala_core.events import Answer, PromptProgress
 
     answer = None
     shown, thinking = LiveLine(sys.stderr), _DimText()
-    for event in _events(arguments, opened.session, stop):
+    told = ""
+    for event in _events(arguments, opened.session, stop, writer):
         if isinstance(event, Answer):
             answer = event
         elif not isinstance(event, Token):
-            _show_prefill(shown, event.tokens_done, event.tokens_total)
+            if isinstance(event, PromptProgress) and event.note not in ("", told):
+                shown.clear()
+                print(f"Note: {event.note}", file=sys.stderr, flush=True)
+                told = event.note
+            _show_prefill(shown, event)
         elif not arguments.json:
             shown.clear()
             if event.thinking:
@@ -70,7 +104,7 @@ def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals) -> Ans
 
 
 def _events(
-    arguments: Arguments, session: Session, stop: StopSignals
+    arguments: Arguments, session: Session, stop: StopSignals, writer: Writer | None
 ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
     """The events of the question, or of another version of a turn."""
     from sala_core.store.rows import AskRequest
@@ -79,12 +113,14 @@ def _events(
     if arguments.regenerate is not None:
         turn = session.turn(arguments.regenerate).id
         request = AskRequest(instead_of=turn)
-        return session.recorded(request, session.regenerate(turn, sampling, should_stop=stop.is_set))
+        return session.recorded(request, session.regenerate(turn, sampling, should_stop=stop.is_set, writer=writer))
     request = AskRequest(question=arguments.question)
     if arguments.edit is None:
-        return session.recorded(request, session.ask(arguments.question, sampling, should_stop=stop.is_set))
+        return session.recorded(
+            request, session.ask(arguments.question, sampling, should_stop=stop.is_set, writer=writer)
+        )
     turn = session.turn(arguments.edit).id
-    events = session.ask(arguments.question, sampling, should_stop=stop.is_set, instead_of=turn)
+    events = session.ask(arguments.question, sampling, should_stop=stop.is_set, instead_of=turn, writer=writer)
     return session.recorded(replace(request, instead_of=turn), events)
 
 
@@ -108,9 +144,11 @@ class _DimText:
             sys.stderr.flush()
 
 
-def _show_prefill(line: LiveLine, done: int, total: int) -> None:
+def _show_prefill(line: LiveLine, event: ReadProgress | PromptProgress) -> None:
     if sys.stderr.isatty():
-        line.show(f"Reading {count(done)} of {plural(total, 'token')}")
+        who = getattr(event, "reader", "")
+        words = f"{count(event.tokens_done)} of {plural(event.tokens_total, 'token')}"
+        line.show(f"{who} reads {words}" if who else f"Reading {words}")
 
 
 def answer_notes(answer: Answer) -> str:
@@ -140,9 +178,15 @@ def answer_notes(answer: Answer) -> str:
     for quotation in answer.quotations:
         where = place(quotation.page, quotation.line_start, quotation.line_end, document=quotation.document)
         lines.append(f"  “{_excerpt(quotation.text)}” {quotation.document}, {where}")
+    if answer.written_by is not None:
+        lines += ["", *answered_by(answer.written_by)]
     if answer.document_tokens_read is not None:
         lines += ["", f"Another version of this turn; {plural(answer.document_tokens_read, 'document token')} re-read"]
     seconds = answer.seconds_prefill + answer.seconds_decode
+    if answer.written_by is not None:
+        return "\n".join(
+            [*lines, f"{plural(answer.tokens_generated, 'token')} written in {duration(seconds)} ({answer.model})"]
+        )
     lines += [
         "",
         f"{plural(answer.tokens_read, 'token')} read, {count(answer.tokens_reused)} reused,"

@@ -100,10 +100,16 @@ def _available_lines(model: AvailableModel, machine: Machine) -> Iterator[str]:
     if not model.is_here:
         yield f"    get it: {model.command}"
     yield f"    in bf16: {fit_text(model.fit)}"
-    if machine.device == "cuda":
-        yield f"    in int4, after python3 launch.py quantize {model.name} DIR: {fit_text(model.fit_int4)}"
-    else:
-        yield "    int4 weights take a third of the disk; a CPU computes with them dequantized, in the same memory"
+    yield f"    in int4, after python3 launch.py quantize {model.name} DIR: {fit_text(model.fit_int4)}"
+    if machine.device == "cpu" and model.num_parameters >= _LARGE:
+        yield f"    {cpu_speed()}"
+
+
+def cpu_speed() -> str:
+    """Return how fast a large model is on a CPU."""
+    from sala_core.hub.fit import CPU_SPEED
+
+    return CPU_SPEED
 
 
 def fit_text(fit: Fit) -> str:

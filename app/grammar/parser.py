@@ -12,6 +12,16 @@ from typing import Literal, NoReturn
 from app.grammar import asking
 from app.grammar import turns as turn_options
 from app.grammar.bench import PARTS, BenchArguments, add_bench_options
+from app.grammar.connections.engines import EngineArguments, add_engine_options, add_engines_command, engine_usage_error
+from app.grammar.connections.mcp import (
+    McpArguments,
+    add_mcp_options,
+    add_page_allow_option,
+    join_allowed,
+    mcp_usage_error,
+)
+from app.grammar.connections.serve import ServeArguments, add_serve_options, serve_usage_error
+from app.grammar.development.pytest_arguments import split_pytest_arguments
 from app.grammar.doctor import DoctorArguments, add_doctor_options
 from app.grammar.download import DownloadArguments, add_download_options
 from app.grammar.eval import EvalArguments, add_eval_options
@@ -28,7 +38,6 @@ DEFAULT_PORT = 7863
 DEFAULT_MODEL = "embedded"
 DEVICES = ("auto", "cpu", "cuda")
 CARDS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_120")
-_COMMON_OPTIONS = ("--library", "--model", "--device", "--kv", "--kv-at-rest", "--bos")
 _LOADING = {"model": DEFAULT_MODEL, "device": "auto", "kv": "auto", "kv_at_rest": "same", "bos": "auto"}
 """Options that say how the model is loaded -> their values where nothing else is chosen."""
 _DESCRIPTION = """Reads whole books, PDFs and code repositories once, keeps the model's state on disk, and answers
@@ -130,6 +139,13 @@ class Arguments:
     """Set only for the command doctor."""
     download: DownloadArguments | None = None
     """Set only for the command download."""
+    mcp: McpArguments | None = None
+    """Set only for the command mcp."""
+    page_allow: tuple[Path, ...] = ()
+    """Folders that clients of the page's `/mcp` may have read."""
+    serve: ServeArguments | None = None
+    """Set only for the command serve."""
+    engine: EngineArguments = field(default_factory=EngineArguments)
     torch: Literal["auto", "cpu", "cuda"] | None = None
     """The build of torch that `setup` installs; None keeps what was chosen before."""
     pytest_args: tuple[str, ...] = ()
@@ -154,6 +170,8 @@ _RECORDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "doctor": DoctorArguments.from_namespace,
     "download": DownloadArguments.from_namespace,
     "turns": turn_options.TurnsArguments.from_namespace,
+    "mcp": McpArguments.from_namespace,
+    "serve": ServeArguments.from_namespace,
 }
 """Commands with many options -> how they collect them. The field of Arguments has the command's name."""
 
@@ -170,7 +188,7 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
 
     argv: the command line without the program's name. program: that name, for help and messages.
     """
-    own, pytest_args = _split_pytest_arguments(list(argv))
+    own, pytest_args = split_pytest_arguments(list(argv))
     parser = build_parser(program)
     namespace = turn_options.parse_with_question(parser, own)
     namespace.given = frozenset(name for name in _LOADING if getattr(namespace, name) is not None)
@@ -181,6 +199,8 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
         setattr(namespace, namespace.command, _RECORDS[namespace.command](namespace))
     if usage_error := _usage_error(namespace):
         parser.error(usage_error)
+    namespace.engine = EngineArguments.from_namespace(namespace)
+    join_allowed(namespace)
     split_sources(namespace)
     if namespace.command == "read" and (usage_error := files_usage_error(namespace)):
         parser.error(usage_error)
@@ -188,7 +208,7 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
         namespace.command = "page"
     names = [each.name for each in fields(Arguments) if hasattr(namespace, each.name)]
     values = {name: getattr(namespace, name) for name in names}
-    for name in ("paths", "addresses", "include", "exclude", "operations", "cards", "documents"):
+    for name in ("paths", "addresses", "include", "exclude", "operations", "cards", "documents", "page_allow"):
         values[name] = tuple(values.get(name, ()))
     return Arguments(**{**values, "pytest_args": tuple(pytest_args)})
 
@@ -196,12 +216,17 @@ def parse(argv: Sequence[str], program: str = "launch.py") -> Arguments:
 def _usage_error(namespace: argparse.Namespace) -> str | None:
     """Return what is wrong with options that are valid one by one, if anything."""
     command = namespace.command
-    if command is not None and (namespace.port is not None or not namespace.browser or namespace.window):
+    has_port = namespace.port is not None and command != "serve"
+    if command is not None and (has_port or not namespace.browser or namespace.window):
         return f"--port, --no-browser and --window belong to the page, not to {command}"
     if namespace.window and not namespace.browser:
         return "--window opens a window and --no-browser opens none; leave one out"
+    if reason := engine_usage_error(namespace) or mcp_usage_error(namespace):
+        return reason
     if command == "read" and (reason := read_usage_error(namespace)):
         return reason
+    if command == "serve":
+        return serve_usage_error(namespace.serve)
     if command == "ask":
         return asking.ask_usage_error(namespace)
     if command == "show":
@@ -229,6 +254,8 @@ def build_parser(program: str = "launch.py") -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-browser", dest="browser", action="store_false", help="print the address, open no browser")
     parser.add_argument("--window", action="store_true", help="open a native window, no browser (installs pywebview)")
+    add_page_allow_option(parser)
+    add_engine_options(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     _add_session_commands(commands)
     _add_model_commands(commands)
@@ -253,6 +280,7 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     ask.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     asking.add_sampling_options(ask)
     turn_options.add_version_options(ask)
+    add_engine_options(ask, suppress=True)
     turn_options.add_turns_options(_command(commands, "turns", "list the turns, delete one, switch a version"))
 
     asking.add_find_options(_command(commands, "find", "find the passages of a session that fit a question or words"))
@@ -278,6 +306,10 @@ def _add_session_commands(commands: "argparse._SubParsersAction[_Parser]") -> No
     add_verify_options(_command(commands, "verify", verify))
     _command(commands, "repair", "mend the library; makes its database anew from the files beside it if need be")
     add_quota_options(_command(commands, "quota", "show or limit the disk space of saved states"))
+    serve = _command(commands, "serve", "serve other programs by an OpenAI-compatible API and MCP")
+    add_serve_options(serve)
+    add_page_allow_option(serve, is_serve=True)
+    add_mcp_options(_command(commands, "mcp", "serve other programs by MCP on standard input and output"))
 
 
 def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -285,6 +317,7 @@ def _add_model_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     models.add_argument("paths", nargs="*", type=Path, metavar="FOLDER", help="also describe the model in this folder")
     models.add_argument("--json", action="store_true", help="print one JSON object")
     add_download_options(_command(commands, "download", "download a model; continues a download that was stopped"))
+    add_engines_command(_command(commands, "engines", "find the engines on this machine that can write answers"))
     kernels = _command(commands, "kernels", "show what each Triton kernel uses on each card, and how exact it is")
     kernels.add_argument("operations", nargs="*", metavar="OPERATION", help="only these (default: all)")
     kernels.add_argument(
@@ -355,34 +388,3 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "session", type=not_blank("a session needs a name"), metavar="SESSION", help="name of the session"
     )
-
-
-def _split_pytest_arguments(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Return (own arguments, pytest's arguments).
-
-    After `test`, everything goes to pytest except the common options and a `--help` that stands alone.
-    """
-    start = _index_of_command(argv)
-    if start is None or argv[start] != "test":
-        return argv, []
-    own, pytest_args = argv[: start + 1], []
-    rest = iter(argv[start + 1 :])
-    if argv[start + 1 :] in (["--help"], ["-h"]):
-        return argv, []
-    for argument in rest:
-        if argument in _COMMON_OPTIONS:
-            own += [argument, *([value] if (value := next(rest, None)) is not None else [])]
-        elif argument.startswith(tuple(f"{option}=" for option in _COMMON_OPTIONS)):
-            own.append(argument)
-        else:
-            pytest_args.append(argument)
-    return own, pytest_args
-
-
-def _index_of_command(argv: list[str]) -> int | None:
-    index = 0
-    while index < len(argv):
-        if not argv[index].startswith("-"):
-            return index
-        index += 2 if argv[index] in (*_COMMON_OPTIONS, "--port") else 1
-    return None

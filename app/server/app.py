@@ -10,11 +10,11 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 import uvicorn
@@ -31,6 +31,7 @@ from app.page.reading_plan.plans import Plans
 from app.page.sessions.routes import sessions_router
 from app.page.settings.routes import settings_router
 from app.page.settings.stored import load_program, save_program
+from app.remote.choice import engine_choice
 from app.server.connections import limit_log, limited_protocol
 from app.server.documents import documents_router
 from app.server.entrance import (
@@ -44,14 +45,20 @@ from app.server.entrance import (
 )
 from app.server.guard import Guard
 from app.server.key import PageKey, library_key
+from app.server.mcp.access import MCP_PATH
+from app.server.mcp.endpoint import mcp_endpoint
+from app.server.mounts import Mounts
 from app.server.native_window import show_window
 from app.server.plans_routes import plans_router
+from app.server.program import announce, is_page_served, listening_host, mounts_of, own_names, tls_options, without_page
 from app.server.sources.routes import sources_router
 from app.server.uploads_routes import uploads_router
 from sala_core.errors import LibraryError, SalaError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from starlette.types import ASGIApp
 
     from sala_core.session.workspace import ModelChoice, Workspace
 
@@ -68,8 +75,9 @@ def create_app(
     key: PageKey | None = None,
     on_new_token: Callable[[str], None] | None = None,
     on_opened: Callable[[str], None] | None = None,
+    mounts: Mapping[str, ASGIApp] | None = None,
 ) -> FastAPI:
-    """Build the whole application: API and page, both behind the guard.
+    """Build the whole application: page and its API behind the guard, and beside it what other programs use.
 
     Args:
         workspace: sessions and jobs that the application works on.
@@ -79,6 +87,7 @@ def create_app(
         key: signs cookies and tokens; None for one that ends with the process.
         on_new_token: called with a new token when another browser asks for the page.
         on_opened: called with the name of the private folder that a window was opened from.
+        mounts: by path, the applications for other programs. Each checks its own key.
     """
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     inner.include_router(documents_router(workspace))
@@ -100,7 +109,7 @@ def create_app(
         on_opened=on_opened,
     )
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=inner.router.lifespan_context)
-    app.mount("/", guard)
+    app.mount("/", Mounts(guard, mounts or {}))
     return app
 
 
@@ -109,7 +118,7 @@ def serve(arguments: Arguments, folder: Path) -> int:
     from sala_core.session.workspace import Workspace
 
     with (
-        listening_socket(arguments.port) as listener,
+        listening_socket(arguments.port, listening_host(arguments)) as listener,
         tempfile.TemporaryDirectory(prefix="sala-uploads-", ignore_cleanup_errors=True) as uploads,
         _QuietSignals() as signals,
         closing(
@@ -127,15 +136,22 @@ def serve(arguments: Arguments, folder: Path) -> int:
             print(f"Note: {notice}", flush=True)
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = uploads
         port, token = listener.getsockname()[1], secrets.token_urlsafe(32)
+        mcp = mcp_endpoint(workspace, hosts=own_names(arguments, port), allowed=arguments.page_allow)
+        mounts: dict[str, ASGIApp] = {MCP_PATH: mcp, **mounts_of(workspace, folder, arguments, port)}
         app = create_app(
             workspace,
             port=port,
             token=token,
             key=library_key(folder),
-            on_new_token=None if arguments.browser else lambda new: _announce(port, new),
+            on_new_token=None if arguments.browser and arguments.serve is None else lambda new: _announce(port, new),
             on_opened=lambda name: remove_redirect(folder, name),
+            mounts=mounts,
         )
-        server = _Server(app, on_ready=lambda: _ready(arguments, folder, port, token))
+        if not is_page_served(arguments):
+            app = without_page(mounts)
+        server = _Server(app, on_ready=lambda: _ready(arguments, folder, port, token), tls=tls_options(arguments))
+        if (engine := engine_choice(arguments)) is not None:
+            workspace.engines.choose(engine, keep=False)
         workspace.on_switched = lambda choice: _keep_choice(arguments, folder, port, choice)
         make_sample(workspace)
         try:
@@ -155,30 +171,33 @@ def _keep_choice(arguments: Arguments, folder: Path, port: int, choice: ModelCho
     with suppress(LibraryError):  # the model is loaded all the same
         kept = load_program(folder)
         save_program(folder, replace(kept, model=choice.model))
-        now = replace(arguments, model=choice.model, device=choice.device, kv=choice.kv)  # type: ignore[arg-type]
+        kv: Literal["auto", "bf16", "int8", "fp8"] = "bf16" if choice.kv == "plain" else choice.kv
+        now = replace(arguments, model=choice.model, device=choice.device, kv=kv)
         note_running(folder, port, settings_of(now))
 
 
-def listening_socket(port: int | None) -> socket.socket:
-    """Return a listening socket on 127.0.0.1.
+def listening_socket(port: int | None, host: str = HOST) -> socket.socket:
+    """Return a listening socket.
 
-    port: None means the default port, or a free port if the default port is in use. Raises SalaError if a given port
-    cannot be used.
+    port: None means the default port, or a free port if the default port is in use. host: the address, by default that
+    of this computer alone. Raises SalaError if a given port, or the address, cannot be used.
     """
     try:
-        return _bind(DEFAULT_PORT if port is None else port)
+        return _bind(DEFAULT_PORT if port is None else port, host)
     except OSError as error:
+        if host != HOST:
+            raise SalaError(f"{host} cannot be listened at ({error.strerror}); choose another --host") from error
         if port is not None:
             raise SalaError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port, or leave it out"
             ) from error
-        return _bind(0)
+        return _bind(0, host)
 
 
 class _Server(uvicorn.Server):
     """uvicorn without its own messages. Its access log would contain the launch token."""
 
-    def __init__(self, app: FastAPI, *, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, *, on_ready: Callable[[], None], tls: Mapping[str, str]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -189,6 +208,7 @@ class _Server(uvicorn.Server):
                 http=limited_protocol(),
                 ws="none",
                 timeout_graceful_shutdown=_GRACE_S,
+                **tls,  # type: ignore[arg-type]
             )
         )
         self._on_ready = on_ready
@@ -233,12 +253,12 @@ class _QuietSignals:
         self.restore()
 
 
-def _bind(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def _bind(port: int, host: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         if os.name != "nt":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen()
     except OSError:
         listener.close()
@@ -247,7 +267,11 @@ def _bind(port: int) -> socket.socket:
 
 
 def _ready(arguments: Arguments, folder: Path, port: int, token: str) -> None:
-    note_running(folder, port, settings_of(arguments))
+    if is_page_served(arguments):
+        note_running(folder, port, settings_of(arguments))
+    if arguments.serve is not None:
+        announce(folder, arguments, port)
+        return
     if arguments.window:
         return
     if not arguments.browser:

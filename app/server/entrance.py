@@ -120,7 +120,7 @@ def enter_running(arguments: Arguments, library: Path) -> bool:
     The program proves that it has the library's key before it gets a token: another program may have its port.
     """
     key = existing_key(library)
-    port = _running_port(arguments, library, key) if key is not None else None
+    port = running_port(arguments, library, key) if key is not None else None
     if key is None or port is None:
         return False
     if arguments.window:
@@ -133,7 +133,7 @@ def enter_running(arguments: Arguments, library: Path) -> bool:
     return True
 
 
-def _running_port(arguments: Arguments, library: Path, key: PageKey) -> int | None:
+def running_port(arguments: Arguments, library: Path, key: PageKey) -> int | None:
     """Port of a program that runs with these settings; None if there is none."""
     for file in sorted((library / FOLDER).glob(_RUNNING.format("*"))):
         record = _record(file)

@@ -53,8 +53,11 @@ _ENTER = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Sala</ti
 """Sent with the cookie. A redirect would not do: the browser does not send a strict cookie where a file led to it."""
 
 _MAX_FORM_BYTES, _FORM_S = 4096, 2.0
-_PUBLIC_FILES = {"/favicon.ico": ("image/x-icon", ""), "/manifest.json": ("application/manifest+json", "{}")}
-"""Browsers ask for these without the cookie. They are empty."""
+_PUBLIC_FILES = {
+    "/favicon.ico": ("image/x-icon", ""),
+    "/manifest.json": ("application/manifest+json", '{"name": "Sala"}'),
+}
+"""Browsers ask for these without the cookie. Chromium reports a manifest without any member as an error."""
 
 
 class Guard:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import hmac
+import json
 import os
 import secrets
 import stat
 import time
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from sala_core.errors import LibraryError
@@ -67,6 +69,23 @@ class PageKey:
     def proof(self, challenge: str) -> str:
         """What only a program with this key can answer to a challenge."""
         return self._sign(f"alive.{challenge}")
+
+    def sign_folders(self, folders: Sequence[str]) -> str:
+        """What another process of this user shows, within TOKEN_S: it is let in, and may have these folders read."""
+        words = json.dumps([int(time.time()), *folders])
+        return f"{urlsafe_b64encode(words.encode()).decode()}.{self._sign(f'folders.{words}')}"
+
+    def signed_folders(self, value: str) -> tuple[str, ...] | None:
+        """The folders that `sign_folders` has signed; None if the value is not this key's, or too old."""
+        encoded, _, signature = value.rpartition(".")
+        try:
+            words = urlsafe_b64decode(encoded).decode()
+        except ValueError:
+            return None
+        if not hmac.compare_digest(signature.encode(), self._sign(f"folders.{words}").encode()):
+            return None
+        issued, *folders = json.loads(words)
+        return tuple(folders) if abs(time.time() - issued) <= TOKEN_S else None
 
     def _signed(self, kind: str, number: int) -> str:
         words = f"{number}.{secrets.token_urlsafe(12)}"

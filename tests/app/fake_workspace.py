@@ -132,6 +132,8 @@ class FakeModelInfo:
     device_note: str = ""
     kernels: KernelProgress | None = None
     thinks_by_default: bool | None = None
+    switch_failure: str = ""
+    writer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,8 @@ class FakeLibrary:
         raise SessionNotFoundError(f"no session is called {name_or_id!r}")
 
     def sessions(self, search: str | None = None) -> list[FakeSession]:
-        rows = sorted(self.rows.values(), key=lambda row: (not row.pinned, -row.updated_at))
+        listed = (row for row in self.rows.values() if not row.name.startswith("api: "))
+        rows = sorted(listed, key=lambda row: (not row.pinned, -row.updated_at))
         if not search:
             return rows
         wanted = search.lower()
@@ -214,6 +217,9 @@ class FakeLibrary:
             for row in rows
             if wanted in row.name.lower() or any(wanted in m.text.lower() for m in self.talk.get(row.id, []))
         ]
+
+    def served_sessions(self) -> list[FakeSession]:
+        return [row for row in self.rows.values() if row.name.startswith("api: ")]
 
     def check_name(self, name: str, own_id: str = "") -> None:
         if any(row.name == name and row.id != own_id for row in self.rows.values()):
@@ -392,6 +398,21 @@ class FakeWatchers:
         (self.watched.add if on else self.watched.discard)(session_id)
 
 
+class FakeQuestions:
+    """The interface of Questions: questions of a session are answered one after the other."""
+
+    def __init__(self, workspace: FakeWorkspace) -> None:
+        self._library = workspace.library
+
+    def waiting(self, session_id: str) -> list[FakeJob]:
+        queued = [job for job in self._library.jobs(session_id, "queued") if isinstance(job.request, AskRequest)]
+        return [replace(job, waiting=Waiting(place=place, seconds=40.0)) for place, job in enumerate(queued, 1)]
+
+    def cancel(self, job_id: str) -> None:
+        if self._library.work[job_id].status == "queued":
+            self._library.work[job_id].status = "stopped"
+
+
 class FakeWorkspace:
     """The interface of Workspace. Its jobs follow `script`, each in its own thread."""
 
@@ -406,6 +427,7 @@ class FakeWorkspace:
         self.calls: list[tuple[str, Any]] = []
         self.planner = FakePlanner()
         self.readings = FakeReadings(self)
+        self.questions = FakeQuestions(self)
         self.on_disk = DiskStates(self.library)  # type: ignore[arg-type]
         self.offers = Offers(self.library.folder / "uploads")
         self.lists = fake_lists(self)
@@ -476,6 +498,9 @@ class FakeWorkspace:
         instead_of: str | None = None,
     ) -> str:
         self.calls.append(("ask", changes))
+        active = self.active_job(session_id)
+        if instead_of is not None and active is not None and active.kind not in READING_KINDS:
+            raise SessionBusyError("a question is being answered here; wait for it, or press Stop")
         return self._start(session_id, AskRequest(question=question, instead_of=instead_of), self._ask)
 
     def active_reading(self, session_id: str) -> FakeJob | None:
@@ -580,7 +605,11 @@ class FakeWorkspace:
         row.updated_at = time.time()
 
     def _ask(self, job: FakeJob) -> None:
-        job.status = "running"
+        while any(self.library.work[each.id].status in ("queued", "running") for each in self._before(job)):
+            time.sleep(0.02)
+        if job.status == "stopped":
+            return
+        job.status, job.waiting = "running", None
         job.progress = PromptProgress(tokens_done=0, tokens_total=12)
         time.sleep(0.3)
         if self.script.ask_error:
@@ -597,6 +626,10 @@ class FakeWorkspace:
                 job.thinking_s = time.monotonic() - began if job.is_thinking else job.thinking_s
                 time.sleep(self.script.token_s)
         self._commit_turn(job)
+
+    def _before(self, job: FakeJob) -> list[FakeJob]:
+        asked = [each for each in self.library.jobs(job.session_id) if isinstance(each.request, AskRequest)]
+        return asked[: [each.id for each in asked].index(job.id)]
 
     def _commit_turn(self, job: FakeJob) -> None:
         assert isinstance(job.request, AskRequest)

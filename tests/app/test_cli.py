@@ -102,7 +102,7 @@ class FakeSession:
     def reset(self):
         self.calls.append("reset")
 
-    def ask(self, question, sampling, *, should_stop):
+    def ask(self, question, sampling, *, should_stop, writer=None):
         self.calls.append(("ask", question, sampling))
         yield from self._play(should_stop)
 

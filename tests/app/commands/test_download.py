@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from app import cli
 from app.commands.download import downloaded_text, event_object, planned_text, progress_text
 from app.commands.models import fit_text, models_lines
 from app.grammar.parser import parse
-from sala_core.hub.fit import Fit, Machine
+from sala_core.hub.fit import CPU_SPEED, Fit, Machine
 from sala_core.hub.inventory import AvailableModel, LocalModel
 from sala_core.hub.records import Downloaded, Planned, Progress
 from sala_core.store.library import Library
@@ -127,6 +128,9 @@ def test_the_lists_in_words():
     assert "in bf16: does not fit: even a short text needs 20.0 GB (19.0 GB of weights in memory)" in text
     assert f"after python3 launch.py quantize org/model DIR: {fit_text(small)}" in text
     assert fit_text(small).startswith("texts of up to 84,000 tokens with int8 keys and values, in 8.0 GB")
+    assert "On a CPU" not in text
+    on_cpu = "\n".join(models_lines(replace(machine, device="cpu", name="CPU"), [], [published]))
+    assert f"after python3 launch.py quantize org/model DIR: {fit_text(small)}\n    {CPU_SPEED}" in on_cpu
 
 
 def test_the_events_in_words():

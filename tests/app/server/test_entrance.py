@@ -137,7 +137,7 @@ def test_the_browser_is_started_with_a_private_file_and_no_secret_is_printed(roo
         page.wait_for_url(re.compile(rf"http://127\.0\.0\.1:{port}/[\w-]+/$"))
         page.get_by_role("textbox").first.wait_for()
         context.close()
-    assert sorted(each.name for each in (library / FOLDER).iterdir()) == ["key"]
+    assert sorted(each.name for each in (library / FOLDER).iterdir()) == ["api-key", "key"]
 
 
 def test_a_second_start_opens_a_window_of_the_running_program(root, library):

@@ -57,6 +57,31 @@ def test_an_unsure_answer_says_so_and_gives_the_nearest_passages() -> None:
         assert item.text in answer.text
 
 
+def test_an_unsure_answer_has_three_passages_however_many_sentences_have_all_its_words() -> None:
+    between = "The river was calm.\nNobody spoke.\nA bird sang.\n"
+    text = between.join(f"{many} ledgers stood open in the hall.\n" for many in ("Some", "Five", "Most", "Few", "All"))
+    answer = DocumentFinder([document("hall.txt", text)]).answer("What are ledgers?")
+
+    assert answer.text.startswith(NEAREST)
+    assert len(answer.quotations) == answer.text.count("\n") - 1 == 3
+
+
+@pytest.mark.parametrize(
+    ("sentence", "quoted"),
+    [
+        ('The ferryman of Tavelun said, he rows at noon."', '"The ferryman of Tavelun said, he rows at noon."'),
+        ('"The ferryman of Tavelun rows at noon.', '"The ferryman of Tavelun rows at noon."'),
+        ("The ferryman of Tavelun rows at noon.”", '"The ferryman of Tavelun rows at noon."'),
+        ('"Noon," said the ferryman of Tavelun, "is late."', '“"Noon," said the ferryman of Tavelun, "is late."”'),
+    ],
+)
+def test_half_of_a_pair_of_quotation_marks_is_left_out_at_the_ends(sentence: str, quoted: str) -> None:
+    answer = DocumentFinder([document("boat.txt", f"{sentence}\n")]).answer("When does the ferryman of Tavelun row?")
+
+    assert quoted in answer.text
+    assert answer.quotations[0].text in sentence
+
+
 def test_a_name_that_stands_nowhere_is_named() -> None:
     answer = finder().answer("What did the ferryman say about Harry Potter?")
 

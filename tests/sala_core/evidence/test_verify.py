@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from sala_core.events import Quotation
 from sala_core.evidence.places import DocumentSpan
-from sala_core.evidence.verify import verify_quotations
+from sala_core.evidence.verify import unverified_quotations, verify_quotations
 from sala_core.ingest import SourceMap
 
 TALE = (
@@ -136,3 +137,15 @@ def test_documents_are_looked_at_in_order_and_no_longer_than_needed(verify):
 
 def test_an_open_quotation_mark_takes_no_time(verify):
     assert verify("“" * 20_000 + '"x ' * 20_001) == []
+
+
+def test_quotations_that_stand_nowhere_are_told():
+    def quotation(text):
+        return Quotation(text=text, document="a", document_id="a", page=None, line_start=1, line_end=1)
+
+    answer = 'He said "it was the best of times" and “it was the age of steam” twice, “it was the age of steam”, “so”.'
+    assert unverified_quotations(answer, [quotation("it was the best of times")]) == ("it was the age of steam",)
+    assert unverified_quotations(answer, []) == ("it was the best of times", "it was the age of steam")
+    assert unverified_quotations("Nothing is quoted.", []) == ()
+    whole = '"The bell "of the ship" rang at nine" is written there.'
+    assert unverified_quotations(whole, [quotation('The bell "of the ship" rang at nine')]) == ()

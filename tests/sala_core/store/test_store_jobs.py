@@ -77,6 +77,7 @@ def test_jobs_of_a_process_that_has_ended_become_interrupted(library, new_sessio
     session = new_session()
     alive = library.create_job(session, AskRequest(question="Who?"))
     subprocess.run([sys.executable, "-c", CHILD, str(library.folder)], env=environment, check=True)
+    assert [library.is_orphaned(job) for job in library.jobs(session)] == [False, True, True, False]
     recovered = library.recover_jobs()
     assert [job.status for job in recovered] == ["interrupted", "interrupted"]
     assert [job.status for job in library.jobs(session)] == ["queued", "interrupted", "interrupted", "done"]

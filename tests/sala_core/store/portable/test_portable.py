@@ -55,7 +55,8 @@ def exported(session_engine, tmp_path_factory):
         patch.setattr(stream, "SNAPSHOT_TOKENS", 2 * SEGMENT_TOKENS)
         (folder / "a.txt").write_text(text_of(100, 1))
         (folder / "b.txt").write_text(text_of(20, 2))
-        with Session.open(library, session_engine, "demo", create=True) as session:
+        library.set_system_prompt(library.create_session("demo", model="m", fingerprint="").id, "Answer in “French”.")
+        with Session.open(library, session_engine, "demo") as session:
             last(session.read([folder / "a.txt", folder / "b.txt"]))
             last(session.ask("Who came?", GREEDY))
         export_session(library, "demo", folder / "demo.sala")
@@ -67,7 +68,8 @@ def contents(library, name):
     row = library.session(name)
     documents = [library.load_document(each.id) for each in library.documents(row.id)]
     tokens = library.token_ids(row.id, 0, row.num_tokens).tolist()
-    return row.model, row.fingerprint, documents, tokens, library.parts(row.id), library.messages(row.id)
+    own = row.model, row.fingerprint, row.system_prompt
+    return own, documents, tokens, library.parts(row.id), library.messages(row.id)
 
 
 def members_of(file):
@@ -353,6 +355,8 @@ def test_a_state_with_the_wrong_tensors_is_read_again(exported, session_engine, 
         lambda raw: raw["checkpoints"][0].update(end=1 << 40),
         lambda raw: raw["documents"].append(["1" * 32, "t"]),
         lambda raw: raw.update(messages="none"),
+        lambda raw: raw.update(system_prompt="x" * 8_001),
+        lambda raw: raw.update(system_prompt="\ud800"),
         lambda raw: raw.pop("name"),
     ],
 )
