@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from app.commands.load_lines import print_device_note
-from app.grammar.bench import BenchArguments
+from app.grammar.development.bench import BenchArguments
 from app.grammar.parser import Arguments
 from app.wording import size
 from sala_core.assets import ASSETS, IN_CHECKOUT

@@ -11,7 +11,6 @@ from typing import Literal, NoReturn
 
 from app.grammar import asking
 from app.grammar import turns as turn_options
-from app.grammar.bench import PARTS, BenchArguments, add_bench_options
 from app.grammar.connections.engines import EngineArguments, add_engine_options, add_engines_command, engine_usage_error
 from app.grammar.connections.mcp import (
     McpArguments,
@@ -21,17 +20,18 @@ from app.grammar.connections.mcp import (
     mcp_usage_error,
 )
 from app.grammar.connections.serve import ServeArguments, add_serve_options, serve_usage_error
+from app.grammar.development.bench import PARTS, BenchArguments, add_bench_options
+from app.grammar.development.eval import EvalArguments, add_eval_options
 from app.grammar.development.pytest_arguments import split_pytest_arguments
+from app.grammar.development.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 from app.grammar.doctor import DoctorArguments, add_doctor_options
 from app.grammar.download import DownloadArguments, add_download_options
-from app.grammar.eval import EvalArguments, add_eval_options
 from app.grammar.files import add_file_options, files_usage_error, split_sources
 from app.grammar.folders import add_change_options, add_remove_options, read_usage_error
 from app.grammar.library import add_quota_options, add_verify_options, verify_usage_error
 from app.grammar.listing import add_bin_options, add_delete_options
 from app.grammar.portable import add_export_options, add_import_options
 from app.grammar.quantize import QuantizeArguments, add_quantize_options
-from app.grammar.train import ConvertArguments, TrainArguments, add_convert_options, add_train_options
 from app.grammar.values import add_format_options, not_blank, whole_number
 
 DEFAULT_PORT = 7863

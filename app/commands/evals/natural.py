@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.commands.open_session import StopSignals
-from app.grammar.eval import EvalArguments
+from app.grammar.development.eval import EvalArguments
 
 if TYPE_CHECKING:
     from sala_core.evals.suites.natural import NaturalReply

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from app.commands.load_lines import LoadLines
 from app.commands.open_session import StopSignals
-from app.grammar.eval import EvalArguments
+from app.grammar.development.eval import EvalArguments
 from app.grammar.parser import Arguments
 from app.wording import count
 

@@ -1,1 +1,1 @@
-"""The command line of those who develop the program."""
+"""The options of the commands that measure, train and test the program."""
