@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import h11
+from starlette.types import Message, Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 State = Literal["head", "body", "reply"]
@@ -154,3 +155,23 @@ def limit_log() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(each, LogLimit) for each in logger.filters):
             logger.addFilter(LogLimit())
+
+
+class LimitedBody:
+    """`receive` that counts the bytes of a body. A body over the limit looks like a client that disconnected."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        """limit: bytes."""
+        self._receive, self._left = receive, limit
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the body has exceeded the limit."""
+        return self._left < 0
+
+    async def __call__(self) -> Message:
+        if self.is_over:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.is_over else message

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.server.connections import LimitedBody
 from app.server.entrance import ALIVE_PATH, FILE_PARAMETER, OPEN_PATH, TOKEN_PARAMETER
 from app.server.key import COOKIE_S, RENEW_S, PageKey
 from app.server.security_headers import content_policy, set_security_headers
@@ -131,7 +132,7 @@ class Guard:
         if not length.isdigit() or int(length) > limit:
             await too_large(scope, receive, outgoing)
             return
-        body = _Limited(receive, limit)
+        body = LimitedBody(receive, limit)
         try:
             await self._app(_plain_html(inside), body, lambda message: outgoing.pass_on(message, body))
         except ClientDisconnect:
@@ -254,25 +255,6 @@ class Guard:
         return HTMLResponse(_NEEDS_ADDRESS, status_code=403)
 
 
-class _Limited:
-    """`receive` that counts the bytes of the body. A body over the limit looks like a client that disconnected."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the body has exceeded the limit."""
-        return self._left < 0
-
-    async def __call__(self) -> Message:
-        if self.is_over:
-            return {"type": "http.disconnect"}
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self.is_over else message
-
-
 class _Outgoing:
     """`send` that sets the security headers. It holds an HTML page back until all its inline scripts are known."""
 
@@ -299,7 +281,7 @@ class _Outgoing:
             return
         await self._send(message)
 
-    async def pass_on(self, message: Message, body: _Limited) -> None:
+    async def pass_on(self, message: Message, body: LimitedBody) -> None:
         """Send the response of the application. Drop its response to a body that exceeded the limit."""
         if self.has_started or not body.is_over:
             await self(message)

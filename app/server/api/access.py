@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 
 from app.server.api.errors import ApiError
+from app.server.connections import LimitedBody
 from app.server.security_headers import set_security_headers
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Access:
         if not length.isdigit() or int(length) > limit:
             await too_large(scope, receive, secured)
             return
-        body = _Counted(receive, limit)
+        body = LimitedBody(receive, limit)
         try:
             await self._app(scope, body, secured)
         except ClientDisconnect:
@@ -105,22 +106,3 @@ class Access:
             message = "the key is missing or wrong; `python3 launch.py serve --show-key` prints it"
             return ApiError(message, status=401, code="invalid_api_key").response()
         return None
-
-
-class _Counted:
-    """`receive` that counts the bytes of a body. A body over the limit looks like a client that disconnected."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the body has exceeded the limit."""
-        return self._left < 0
-
-    async def __call__(self) -> Message:
-        if self.is_over:
-            return {"type": "http.disconnect"}
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self.is_over else message
