@@ -10,6 +10,7 @@ from app.page.markup import block, escape, tag
 from sala_core.events import Evidence
 
 MAX_SHOWN = 16
+_MIN_WIDTH, _MIN_SHARE = 50, 0.75  # characters of wrapped prose in a line; of the longest line, by the shortest one
 
 
 def evidence_html(evidence: Sequence[Evidence], message_id: str, *, is_found: bool = False, given_to: str = "") -> str:
@@ -36,6 +37,7 @@ def evidence_html(evidence: Sequence[Evidence], message_id: str, *, is_found: bo
 
 def _passage_html(index: int, item: Evidence, share: float) -> str:
     where = wording.place(item.page, item.line_start, item.line_end, item.rows, item.document)
+    text = _joined(item.text) if item.page is not None or _is_wrapped(item.text) else item.text
     return tag(
         "div",
         tag("span", str(index + 1), class_="rank"),
@@ -43,13 +45,22 @@ def _passage_html(index: int, item: Evidence, share: float) -> str:
         tag("span", where, class_="where"),
         f'<meter min="0" max="1" value="{share:.3f}" aria-label="Relative weight {share:.0%}"></meter>',
         tag("span", escape(f"Columns: {item.header}"), class_="columns") if item.header else "",
-        tag("span", escape(_trimmed(item.text if item.page is None else _joined(item.text))), class_="snippet"),
+        tag("span", escape(_trimmed(text)), class_="snippet"),
         class_=f"place key-e{index}",
     )
 
 
+def _is_wrapped(text: str) -> bool:
+    """Whether the lines of a text end where a width ends: all but the last of each paragraph are about as long."""
+    paragraphs = [part.split("\n") for part in re.split(r"\n\s*\n", text.strip("\n"))]
+    inner = [len(line) for lines in paragraphs for line in lines[1:-1]]
+    begins = [line[:1] for lines in paragraphs for line in lines]
+    width = max(inner, default=0)
+    return width >= _MIN_WIDTH and min(inner) >= _MIN_SHARE * width and not any(first.isspace() for first in begins)
+
+
 def _joined(text: str) -> str:
-    """A passage of a page without the ends of its lines, which say nothing; paragraphs stay."""
+    """A passage without the ends of its lines, where they say nothing; paragraphs stay."""
     return "\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text.strip()))
 
 

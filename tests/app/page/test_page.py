@@ -174,6 +174,20 @@ def test_evidence_shows_ranked_places_that_the_source_viewer_can_open():
     assert evidence.evidence_html([], "m1") == ""
 
 
+WRAPPED = "was found\n" + "in the banks of the river in the south of the land\n" * 3 + "and is blue."
+CODE = "def add(a, b):\n    return a + b  # the sum of both of them, which is what it says\n\nprint(add(1, 2))"
+VERSE = (
+    "The sea is calm to-night.\nThe tide is full, the moon lies fair\nUpon the straits; on the French coast\nGleams."
+)
+
+
+@pytest.mark.parametrize(("text", "is_joined"), [(WRAPPED, True), (CODE, False), (VERSE, False)])
+def test_lines_of_wrapped_prose_are_joined_and_those_of_code_and_verse_stay(text, is_joined):
+    shown = evidence.evidence_html([_place(text=text, page=None)], "m1")
+    snippet = re.search(r'class="snippet">(.*?)</span>', shown, re.DOTALL)[1]
+    assert ("&#10;" not in snippet) == is_joined
+
+
 def test_evidence_in_a_table_shows_its_rows_and_the_names_of_the_columns():
     shown = evidence.evidence_html([_place(rows=(5000, 5001), header=f"id, {EVIL}")], "m1")
     assert "rows 5,000–5,001" in shown
