@@ -25,9 +25,13 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "sala_core" / "hub"))
 
 from local_hub import MODEL, running
 
-_PROGRAM = (
-    "import sys; from app.grammar.parser import parse; from app.cli import run; sys.exit(run(parse(sys.argv[1:])))"
-)
+_PROGRAM = """
+import signal, sys
+from app.grammar.parser import parse
+from app.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have inherited to ignore it
+sys.exit(run(parse(sys.argv[1:])))
+"""
 
 
 @pytest.fixture
