@@ -36,7 +36,7 @@ def _cost(by: WrittenBy) -> str:
 def _left_out(by: WrittenBy) -> str:
     if not by.turns_left_out:
         return ""
-    return f"It was not told the first {plural(by.turns_left_out, 'turn')} of the conversation, for want of room."
+    return f"It was not told the first {plural(by.turns_left_out, 'turn')} of the conversation: its context is small."
 
 
 def _checked(by: WrittenBy) -> str:

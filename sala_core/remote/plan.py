@@ -6,6 +6,7 @@ from typing import Literal
 
 from sala_core.errors import EngineContextError, EngineError
 from sala_core.events import Evidence
+from sala_core.finder.question import parse_question
 from sala_core.remote.choice import Sends
 from sala_core.remote.counting import TokenCounter
 from sala_core.remote.engine import EngineSettings, PastTurn, SessionText
@@ -13,6 +14,10 @@ from sala_core.remote.prompt import ChatMessage, passages_prompt, text_prompt
 
 ASSUMED_CONTEXT_TOKENS = 4096
 """Where the server does not tell its own."""
+
+SMALL_CONTEXT_TOKENS = 16_384
+"""Up to here an engine that gets passages is told earlier turns only where the question refers back to them: models
+with such contexts are small, and repeat the form of what was said before."""
 
 MAX_PASSAGES = 14
 _MAX_ANSWER_TOKENS = 1024
@@ -29,7 +34,7 @@ _MOST_BYTES_PER_TOKEN = 6.0
 class Plan:
     """A prompt for an engine.
 
-    prompt_tokens: as counted or estimated here. turns_left_out: the oldest, for want of room.
+    prompt_tokens: as counted or estimated here. turns_left_out: the oldest, because the context is small.
     """
 
     basis: Literal["passages", "text"]
@@ -112,7 +117,8 @@ def _whole_text(session: SessionText, question: str, counter: TokenCounter, room
 
 def _passages(session: SessionText, question: str, counter: TokenCounter, room: int, answer: int) -> Plan:
     found, told = list(session.passages(MAX_PASSAGES)), told_turns(session.turns)
-    turns = _fitting(told, counter, room // 4) or []
+    needs_turns = room + answer > SMALL_CONTEXT_TOKENS or parse_question(question).refers_back
+    turns = _fitting(told, counter, room // 4) or [] if needs_turns else []
     while True:
         messages = passages_prompt(found, turns, question)
         used = counter.count(joined(messages)) + _around(len(messages))

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sala_core import Engine
+from sala_core.errors import EngineFailedError
 from sala_core.events import Answer
 from sala_core.remote.access import Access
 from sala_core.remote.chat_engine import ChatEngine
@@ -61,7 +62,11 @@ def ask_all(
     """Ask each question. Yields (question, word, answer, seconds)."""
     for question, word in questions:
         started = time.monotonic()
-        events = list(session.ask(question, writer=writer))
+        try:
+            events = list(session.ask(question, writer=writer))
+        except EngineFailedError as error:
+            print(f"- {question}\n    {error}", flush=True)
+            continue
         answer = events[-1]
         assert isinstance(answer, Answer), "the engine gave no answer"
         yield question, word, answer, time.monotonic() - started

@@ -36,15 +36,15 @@ def engine_of(server: EngineServer, **options) -> ChatEngine:
     return ChatEngine(EngineChoice(access=Access.of(server.url, server.key), **options))
 
 
-def ask(engine: ChatEngine, given: Given | None = None, *, should_stop=never, **settings) -> list:
-    events = list(engine.ask(given or Given(), "Who rows?", EngineSettings(**settings), should_stop=should_stop))
+def ask(engine: ChatEngine, given: Given | None = None, question="Who rows?", *, should_stop=never, **settings) -> list:
+    events = list(engine.ask(given or Given(), question, EngineSettings(**settings), should_stop=should_stop))
     engine.close()
     return events
 
 
 def test_a_long_text_is_answered_from_passages_within_the_context(server):
     given = Given(turns=[PastTurn(id="1", question="Where?", answer="At Tavelun.")])
-    events = ask(engine_of(server), given)
+    events = ask(engine_of(server), given, "Who rows it?")
 
     assert isinstance(events[0], PromptProgress)
     end = events[-1]
@@ -63,7 +63,7 @@ def test_a_long_text_is_answered_from_passages_within_the_context(server):
     assert body["stream_options"] == {"include_usage": True}
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
     last = body["messages"][-1]["content"]
-    assert last.endswith("Question: Who rows?")
+    assert last.endswith("Question: Who rows it?")
     assert "[1] town.txt, line 1\nPassage 1." in last
     sent = sum(len(message["content"]) for message in body["messages"])
     assert sent / 3 + body["max_tokens"] < 2048
@@ -309,8 +309,21 @@ def test_an_answer_whose_quotations_are_made_up_is_not_told_again(server):
     by = WrittenBy(engine="toy", address="h", basis="passages", quotations_checked=1)
     invented = PastTurn(id="1", question="Where?", answer='"Nowhere at all."', written_by=by)
     checked = PastTurn(id="2", question="When?", answer='"At night."', written_by=replace(by, quotations_found=1))
-    end = ask(engine_of(server), Given(turns=[invented, checked]))[-1]
+    end = ask(engine_of(server), Given(turns=[invented, checked]), "Who rows it?")[-1]
     sent = " ".join(message["content"] for message in server.asked[0]["messages"])
     assert "Nowhere at all" not in sent
     assert "At night" in sent
     assert end.written_by.turns_left_out == 0, "it was not for want of room"
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "is_told"),
+    [("Who rows?", 2048, False), ("Does he row?", 2048, True), ("Who rows?", 32768, True)],
+)
+def test_a_small_engine_is_told_earlier_turns_where_the_question_refers_back(server, question, context, is_told):
+    server.models[0]["max_model_len"] = context
+    given = Given(turns=[PastTurn(id="1", question="Where?", answer="At Tavelun.")])
+    end = ask(engine_of(server, sends="passages"), given, question)[-1]
+    sent = " ".join(message["content"] for message in server.asked[0]["messages"])
+    assert ("At Tavelun." in sent) == is_told
+    assert end.written_by.turns_left_out == (not is_told)
