@@ -29,7 +29,7 @@ INT4_GROUP_SIZE = 128
 """Inputs that share a scale in the weights that `launch.py quantize` makes by default."""
 
 CPU_SPEED = (
-    "On a CPU the 9B model in int4 reads about 17 tokens per second on two cores with AVX-512 and writes about 2: a "
+    "On a CPU the 9B model in int4 reads about 18 tokens per second on two cores with AVX-512 and writes about 2: a "
     "paper takes minutes, a book a night. What was read is kept, and never read twice."
 )
 """Measured (assets/benchmarks/int4-on-cpu.md), in words for the lists of models."""

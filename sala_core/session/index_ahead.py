@@ -3,6 +3,7 @@
 import threading
 from functools import lru_cache
 
+from sala_core.engine.release_memory import release_memory
 from sala_core.errors import SalaError
 from sala_core.evidence.finding import DocumentFinder, searched_documents
 from sala_core.ingest import SourceMap
@@ -34,3 +35,4 @@ def _prepare(finder: DocumentFinder) -> None:
         finder.prepare()
     except SalaError:
         return  # the question finds the same, and says so
+    release_memory()  # building takes twice what is kept, just when the state grows

@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 
 QUESTIONS = ("Who is Natasha's brother?", "Where does Pierre live?", "Who is Natasha's brother?")
-_TOKENS_AT_ONCE = 400_000
+_CHARS_AT_ONCE = 400_000
 """Characters whose tokens are counted in one request."""
 
 
 def cut_to(client: httpx.Client, text: str, num_tokens: int) -> str:
     """The beginning of a text that has about this many tokens."""
-    sample = text[:_TOKENS_AT_ONCE]
+    sample = text[:_CHARS_AT_ONCE]
     count = client.post("/tokenize", json={"content": sample}).raise_for_status().json()["count"]
     return text[: int(len(sample) * num_tokens / count)]
 
