@@ -1,7 +1,8 @@
 """Measures how much memory a process holds after many questions.
 
 `python tests/measure/memory_growth.py --questions 400` asks one session, `--questions 1000 --sessions 10` ten in turn,
-as the page does. One JSON line every twentieth question; the last line compares the end with the twentieth. With
+as the page does. One JSON line every twentieth question; the last line compares the end with the twentieth, as it is
+and without the state in memory, which grows with the conversation. With
 `--plain` what keeps memory small is switched off: oneDNN's and torch's lists of compiled matrix products have their
 default length, and freed memory stays with the C library.
 """
@@ -58,16 +59,20 @@ def _ask(workspace, sessions: list[str], arguments: argparse.Namespace) -> None:
     sampling = workspace.model_info().sampling
     assert sampling is not None
     sampling = replace(sampling, max_tokens=arguments.max_tokens)
-    process, started, level = psutil.Process(), time.monotonic(), 0.0
+    process, started, levels = psutil.Process(), time.monotonic(), []
     for number in range(1, arguments.questions + 1):
         text = _QUESTIONS[number % len(_QUESTIONS)] + " really" * (7 * number % 23)
         _wait(workspace, workspace.submit_ask(sessions[number % len(sessions)], text, sampling))
         if number % _EVERY == 0:
-            mib = process.memory_info().rss / 2**20
-            level = level or mib
+            resident = process.memory_info().rss / 2**20
+            state = workspace._state_of(sessions[number % len(sessions)]).reserved_bytes / 2**20
+            levels.append((resident, resident - state))
             seconds = round(time.monotonic() - started)
-            print(json.dumps({"questions": number, "resident_mib": round(mib), "seconds": seconds}), flush=True)
-    print(json.dumps({"after_twenty_mib": round(level), "end_mib": round(mib), "ratio": round(mib / level, 3)}))
+            values = {"questions": number, "resident_mib": round(resident), "state_mib": round(state)}
+            print(json.dumps(values | {"seconds": seconds}), flush=True)
+    first, last = levels[0], levels[-1]
+    values = {"after_twenty_mib": round(first[0]), "end_mib": round(last[0]), "ratio": round(last[0] / first[0], 3)}
+    print(json.dumps(values | {"ratio_without_state": round(last[1] / first[1], 3)}))
 
 
 def _wait(workspace, job: str) -> None:  # type: ignore[no-untyped-def]
