@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import takewhile
 
 import numpy as np
@@ -258,24 +258,26 @@ class Sources:
 
     def __init__(self, context: SessionContext, end: int) -> None:
         """end: how many tokens are read."""
-        self._context = context
         library, session_id = context.library, context.session_id
         spans = document_spans(library.parts(session_id), library.documents(session_id))
         self.spans = [replace(span, end=min(span.end, end)) for span in spans if span.start < end]
-        self.source_map: Callable[[str], SourceMap | None] = lru_cache(_CACHED_SOURCE_MAPS)(self._load)
+        # of a function, not of a method: an object that held its own method would keep the state until Python looks
+        # for cycles, long after the session is closed
+        self.source_map: Callable[[str], SourceMap | None] = lru_cache(_CACHED_SOURCE_MAPS)(partial(_load_map, context))
 
     def searched(self) -> list[SearchedDocument]:
         """The documents, each as far as it is read."""
         return searched_documents(self.spans, self.source_map)
 
-    def _load(self, document_id: str) -> SourceMap | None:
-        """A document's source map; None, and a warning, where its stored text is damaged."""
-        try:
-            encoded = load_text(self._context, document_id)
-        except CorruptStateError as error:
-            self._context.state.warnings.append(str(error))
-            return None
-        return SourceMap.of(encoded)
+
+def _load_map(context: SessionContext, document_id: str) -> SourceMap | None:
+    """A document's source map; None, and a warning, where its stored text is damaged."""
+    try:
+        encoded = load_text(context, document_id)
+    except CorruptStateError as error:
+        context.state.warnings.append(str(error))
+        return None
+    return SourceMap.of(encoded)
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,5 @@
 """The page's view of the program: one library, one model, one engine thread. No tensor passes through here."""
 
-import gc
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -370,9 +369,6 @@ class Workspace:
         before = self._held.pop(session_id, None)
         state = before.state if before is not None else shared_state(self.library, session_id, others)
         self._held[session_id] = session = Session.open(self.library, engine, session_id, state=state)
-        if others:  # they may refer to themselves in cycles, and hold much memory until these are looked for
-            others.clear()
-            gc.collect()
         return session
 
 
