@@ -25,6 +25,7 @@ _WORDS = (
 )
 
 
+FERRY = "The ferry leaves at nine.\n\nThe ferryman of Tavelun is called Osrik. He never rows at night.\n"
 PATIENCE_S = 60.0
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 

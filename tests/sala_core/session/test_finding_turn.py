@@ -1,6 +1,8 @@
 """A turn of a model that only finds: its answer is what was found, and is part of the conversation like any other."""
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -11,27 +13,10 @@ from sala_core.evidence import finding
 from sala_core.evidence.finding import NEAREST, NOTHING_READ, WHAT_IT_CAN_DO
 from sala_core.finder.ranking import fitted
 from sala_core.session.session import Session
-from sala_core.store import Library
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FINDS = replace(GREEDY, verbatim=True, only_quotes=True, max_tokens=512)
-TEXT = "The ferry leaves at nine.\n\nThe ferryman of Tavelun is called Osrik. He never rows at night.\n"
-
-
-@pytest.fixture
-def library(tmp_path):
-    opened = Library.open(tmp_path / "library")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def session(library, talking_engine, tmp_path):
-    (tmp_path / "town.txt").write_text(TEXT, encoding="utf-8")
-    with Session.open(library, talking_engine, "town", create=True) as opened:
-        last(opened.read([tmp_path / "town.txt"]))
-        yield opened
 
 
 def ask(session, question, sampling=FINDS) -> Answer:
@@ -135,3 +120,17 @@ def test_a_damaged_text_is_mended_by_the_turn_and_not_by_the_thread(library, ses
 
     assert answer.text.startswith('"The ferryman')
     assert any("town.txt" in warning for warning in answer.warnings)
+
+
+@pytest.mark.parametrize("sampling", [FINDS, replace(GREEDY, verbatim=True)], ids=["found", "written"])
+def test_a_state_goes_with_its_session_and_does_not_wait_for_the_collector(library, talking_engine, session, sampling):
+    gc.collect()
+    gc.disable()
+    try:
+        with Session.open(library, talking_engine, library.fork_session(session.row.id, "copy").id) as copy:
+            last(copy.ask("What is the ferryman of Tavelun called?", sampling))
+            state = weakref.ref(copy.state.state)
+        del copy
+        assert state() is None
+    finally:
+        gc.enable()

@@ -133,7 +133,7 @@ def test_a_question_that_does_not_fit_beside_the_reading_waits_for_its_end(works
     ask, other = Session.ask, workspace.new_session("other")
 
     def cramped(self, *arguments, **options):
-        if workspace._runner.suspended is not None:
+        if workspace.runner.suspended is not None:
             raise MemoryBudgetError("it needs more than is free")
         return ask(self, *arguments, **options)
 

@@ -483,7 +483,7 @@ def test_an_upload_folder_is_private_and_removed_on_close(start, tmp_path):
     (folder / "part.txt").write_text("half")
     other = start()
     until(lambda: other.model_info().status == "ready")
-    other._runner.call(other._tidy)
+    other.runner.call(other._tidy)
     other.close()
     assert (folder / "part.txt").exists(), "another program on the same library leaves it alone"
     workspace.close()

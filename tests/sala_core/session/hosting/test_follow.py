@@ -12,7 +12,6 @@ from sala_core.remote.sala.parcel import pack, parcel_hash
 from sala_core.session.hosting.follow import Given
 from sala_core.session.hosting.turn_tokens import TurnTokens
 from sala_core.session.session import Session
-from sala_core.store import Library
 
 TEXTS = {"a.txt": "Clara hid the key in the cellar. " * 12, "b.txt": "The ferry leaves at nine. " * 12}
 DOCUMENTS = {
@@ -29,12 +28,6 @@ ONE, TWO = (OrderedTurn(question=f"Question {n}?", answer=f"An answer, number {n
 @pytest.fixture(scope="module")
 def engine():
     return Engine.load("embedded", "cpu")
-
-
-@pytest.fixture
-def library(tmp_path):
-    with Library.open(tmp_path / "library") as library:
-        yield library
 
 
 def given(engine, tmp_path, *documents, turns=(), system_prompt=""):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 from engine_server import DONE, EngineServer, chunk, running, usage
-from reading_helpers import GREEDY, last
+from reading_helpers import FERRY, GREEDY, last
 
 from sala_core.errors import EngineError, EngineFailedError, EngineUnreachableError, LibraryError
 from sala_core.events import Answer, PromptProgress, ReadProgress
@@ -15,11 +15,9 @@ from sala_core.remote.choice import EngineChoice
 from sala_core.session.remote.engines import Engines
 from sala_core.session.remote.turn import Writer
 from sala_core.session.session import Session
-from sala_core.store import Library
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TEXT = "The ferry leaves at nine.\n\nThe ferryman of Tavelun is called Osrik. He never rows at night.\n"
 QUESTION = "What is the ferryman of Tavelun called?"
 
 
@@ -34,21 +32,6 @@ def writer(server):
     engine = ChatEngine(EngineChoice(access=Access.of(server.url), sends="passages"))
     yield Writer(engine=engine)
     engine.close()
-
-
-@pytest.fixture
-def library(tmp_path):
-    opened = Library.open(tmp_path / "library")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def session(library, talking_engine, tmp_path):
-    (tmp_path / "town.txt").write_text(TEXT, encoding="utf-8")
-    with Session.open(library, talking_engine, "town", create=True) as opened:
-        last(opened.read([tmp_path / "town.txt"]))
-        yield opened
 
 
 def ask(session, writer, question=QUESTION, **options) -> Answer:
@@ -184,7 +167,7 @@ def test_a_stop_while_the_engine_is_silent_stores_nothing(session, library, serv
 
 def test_a_question_during_a_reading_is_answered_from_what_is_read(library, talking_engine, tmp_path, server, writer):
     says(server, "Osrik.")
-    (tmp_path / "long.txt").write_text(TEXT + "Nothing else happens here. " * 1500, encoding="utf-8")
+    (tmp_path / "long.txt").write_text(FERRY + "Nothing else happens here. " * 1500, encoding="utf-8")
     with Session.open(library, talking_engine, "town", create=True) as session:
         reading = session.read([tmp_path / "long.txt"])
         for event in reading:
