@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.server.connections import LimitedBody
 from app.server.entrance import ALIVE_PATH, FILE_PARAMETER, OPEN_PATH, TOKEN_PARAMETER
 from app.server.key import COOKIE_S, RENEW_S, PageKey
-from app.server.security_headers import content_policy, set_security_headers
+from app.server.security_headers import content_policy, is_own_host, local_names, set_security_headers
 
 MAX_BODY_BYTES = 32 * 2**20
 MAX_UPLOAD_BYTES = 2 * 2**30
@@ -91,7 +91,7 @@ class Guard:
             max_upload_bytes: limit for the body of a request that brings files.
         """
         self._app = app
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+        self._hosts = local_names(port)
         self._cookie_name = f"sala_launch_{port}"
         self._key = key or PageKey.fresh()
         self.place = f"/{self._key.place}"
@@ -184,7 +184,11 @@ class Guard:
 
         The form comes from a file, so its origin is no reason to refuse it. The token is.
         """
-        if scope["method"] != "POST" or scope["path"] != OPEN_PATH or not self._is_own_host(Headers(scope=scope)):
+        if (
+            scope["method"] != "POST"
+            or scope["path"] != OPEN_PATH
+            or not is_own_host(Headers(scope=scope), self._hosts)
+        ):
             return None
         try:
             form = parse_qs((await asyncio.wait_for(_form(receive), _FORM_S)).decode("latin-1"))
@@ -200,7 +204,7 @@ class Guard:
     def _refuse_origin(self, scope: Scope, *, changes: bool) -> str | None:
         """Return why the Host or the origin of the request is refused; None if both are this server's."""
         headers = Headers(scope=scope)
-        if not self._is_own_host(headers):
+        if not is_own_host(headers, self._hosts):
             return "This address does not serve that host name."
         origins, site = headers.getlist("origin"), headers.get("sec-fetch-site")
         own_origin = origins == [f"http://{headers['host'].lower()}"]
@@ -212,10 +216,6 @@ class Guard:
         if site not in (None, "same-origin", "none") and not visits:
             return "Another site may not use this address."
         return None
-
-    def _is_own_host(self, headers: Headers) -> bool:
-        hosts = headers.getlist("host")
-        return len(hosts) == 1 and hosts[0].lower() in self._hosts
 
     def _cookie_age_s(self, scope: Scope) -> float | None:
         """Age of the launch cookie in seconds; None if there is no valid one."""

@@ -17,6 +17,7 @@ from app.server.engine_for_others.mount import engine_mount
 from app.server.entrance import HOST, running_port
 from app.server.key import existing_key
 from app.server.mounts import Mounts
+from app.server.security_headers import local_names
 from sala_core.errors import SalaError
 from sala_core.remote.sala.wire import PREFIX
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from app.grammar.parser import Arguments
     from sala_core.session.workspace import Workspace
-
-_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 def mounts_of(workspace: Workspace, library: Path, arguments: Arguments, port: int) -> dict[str, ASGIApp]:
@@ -88,7 +87,7 @@ def without_page(mounts: dict[str, ASGIApp]) -> FastAPI:
 
 def own_names(arguments: Arguments, port: int) -> set[str]:
     """The `Host` headers of this program: of this computer, and of the address that `serve --host` names."""
-    names = {f"{name}:{port}" for name in _NAMES}
+    names = local_names(port)
     serve = arguments.serve
     if serve is not None and not serve.is_local:
         host = f"[{serve.host}]" if ":" in serve.host else serve.host

@@ -1,4 +1,5 @@
-"""The security headers of every response, and the strictest content policy under which Gradio 6.31 works.
+"""The security headers of every response, the strictest content policy under which Gradio 6.31 works, and what the
+headers of a request must say.
 
 The policy was found by driving the page in a browser and reading the reported violations:
 
@@ -10,10 +11,11 @@ The policy was found by driving the page in a browser and reading the reported v
 
 import base64
 import hashlib
+import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 
 _INLINE_SCRIPT = re.compile(rb"<script(?![^>]*\ssrc\s*=)[^>]*>(.*?)</script\s*>", re.DOTALL | re.IGNORECASE)
 _FIXED = {
@@ -24,6 +26,28 @@ _FIXED = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
+
+
+def local_names(port: int) -> set[str]:
+    """This computer's own names with a port, as the `Host` header has them."""
+    return {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
+
+
+def is_own_host(headers: Headers, names: Collection[str]) -> bool:
+    """Whether a request names this program as its host, once. names: as `local_names` gives them."""
+    hosts = headers.getlist("host")
+    return len(hosts) == 1 and hosts[0].lower() in names
+
+
+def is_from_web_page(headers: Headers) -> bool:
+    """Whether a browser sends a request for a web page."""
+    return "origin" in headers or headers.get("sec-fetch-site") not in (None, "none")
+
+
+def shows_key(headers: Headers, key: str) -> bool:
+    """Whether a request shows a key, as `Authorization: Bearer KEY`."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
 
 
 def set_security_headers(headers: MutableHeaders, *, keep_cache: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from app.server.api.errors import ApiError
 from app.server.connections import LimitedBody
-from app.server.security_headers import set_security_headers
+from app.server.security_headers import is_from_web_page, is_own_host, set_security_headers, shows_key
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,11 +87,9 @@ class Access:
             await too_large(scope, receive, secured)
 
     def _refusal(self, scope: Scope, headers: Headers, *, is_allowed: bool) -> Response | None:
-        hosts = headers.getlist("host")
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+        if not is_own_host(headers, self._hosts):
             return ApiError("this address does not serve that host name", status=403, code="wrong_host").response()
-        is_other_page = "origin" in headers or headers.get("sec-fetch-site") not in (None, "none")
-        if is_other_page and not is_allowed:
+        if is_from_web_page(headers) and not is_allowed:
             message = "a web page may not use this address; `serve --allow-origin ORIGIN` allows one"
             return ApiError(message, status=403, code="wrong_origin").response()
         if is_allowed and scope["method"] == "OPTIONS":
@@ -101,8 +98,7 @@ class Access:
             return PlainTextResponse("", headers={**own, "access-control-max-age": _CORS_S})
         if scope["path"] == _OPEN_PATH:
             return None
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key().encode()):
+        if not shows_key(headers, self._key()):
             message = "the key is missing or wrong; `python3 launch.py serve --show-key` prints it"
             return ApiError(message, status=401, code="invalid_api_key").response()
         return None

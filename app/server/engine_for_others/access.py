@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hmac
 import os
 import secrets
 import stat
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 
 from app.server.key import private_folder, write_private
+from app.server.security_headers import shows_key
 from sala_core.errors import LibraryError
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def client_of(request: Request, key: str) -> Client:
     """The client behind a request. Raises AccessError for a wrong key, and for a request without a client's secret."""
     from sala_core.session.hosting.client import Client
 
-    kind, _, given = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+    if not shows_key(request.headers, key):
         raise AccessError("the key is wrong; `launch.py serve --engine-for-others --show-key` prints it at the server")
     client = Client.of(request.headers.get(CLIENT_HEADER, ""))
     if client is None:

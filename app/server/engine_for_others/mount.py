@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from app.server.engine_for_others.access import engine_key
 from app.server.engine_for_others.routes import engine_router
-from app.server.security_headers import set_security_headers
+from app.server.security_headers import is_from_web_page, set_security_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,8 +47,7 @@ class _NoWebPages:
                 set_security_headers(MutableHeaders(scope=message), keep_cache=False)
             await send(message)
 
-        headers = Headers(scope=scope)
-        if "origin" in headers or headers.get("sec-fetch-site") not in (None, "none"):
+        if is_from_web_page(Headers(scope=scope)):
             await PlainTextResponse("A web page may not use this address.", status_code=403)(scope, receive, secured)
             return
         await self._app(scope, receive, secured)

@@ -6,11 +6,12 @@ must show the key of the interfaces. A process of the same user may show the lib
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
+
+from app.server.security_headers import is_from_web_page, is_own_host, shows_key
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -36,15 +37,13 @@ class Access:
 
     def refusal(self, headers: Headers) -> JSONResponse | None:
         """The response to a request that must not pass; None lets it pass."""
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+        if not is_own_host(headers, self._hosts):
             return error_response(403, "This address does not serve that host name.")
-        if origins or headers.get("sec-fetch-site") not in (None, "none"):
+        if is_from_web_page(headers):
             return error_response(403, "A web page may not use this address.")
         if self._key.signed_folders(headers.get(FOLDERS_HEADER, "")) is not None:
             return None
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._api_key().encode()):
+        if shows_key(headers, self._api_key()):
             return None
         return error_response(401, _NO_KEY, {"www-authenticate": "Bearer"})
 
