@@ -129,10 +129,10 @@ def library_key(library: Path) -> PageKey:
     """
     file = private_folder(library) / _FILE
     try:
-        secret = _read_private(file)
+        secret = _read_secret(file)
         if secret is None:
             write_private(file, secrets.token_bytes(_KEY_BYTES))
-            secret = _read_private(file)
+            secret = _read_secret(file)
     except OSError as error:
         raise LibraryError(f"the page cannot keep its key in {file} ({error.strerror}); delete that file") from error
     if secret is None:
@@ -143,7 +143,7 @@ def library_key(library: Path) -> PageKey:
 def existing_key(library: Path) -> PageKey | None:
     """The key of a library if it has one."""
     try:
-        secret = _read_private(library / FOLDER / _FILE)
+        secret = _read_secret(library / FOLDER / _FILE)
     except OSError:
         return None
     return PageKey(secret) if secret is not None else None
@@ -162,18 +162,26 @@ def write_private(file: Path, data: bytes) -> None:
         raise
 
 
-def _read_private(file: Path) -> bytes | None:
-    """The key's bytes; None if there is no key, or one that others can read or that has another length."""
+def read_private(file: Path, max_bytes: int) -> bytes | None:
+    """The beginning of a file that only its owner can read; None if there is none, or one that others can read.
+
+    file: no link is followed. max_bytes: so much is read at most. Raises OSError.
+    """
     try:
         descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link is not followed
+        if error.errno == errno.ELOOP:  # a link
             return None
         raise
     with os.fdopen(descriptor, "rb") as source:
         status = os.fstat(descriptor)
         is_private = os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-        secret = source.read(_KEY_BYTES + 1) if stat.S_ISREG(status.st_mode) and is_private else b""
-    return secret if len(secret) == _KEY_BYTES else None
+        return source.read(max_bytes) if stat.S_ISREG(status.st_mode) and is_private else None
+
+
+def _read_secret(file: Path) -> bytes | None:
+    """The key's bytes; None if there is no key, or one that others can read or that has another length."""
+    secret = read_private(file, _KEY_BYTES + 1)
+    return secret if secret is not None and len(secret) == _KEY_BYTES else None

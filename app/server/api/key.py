@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from pathlib import Path
 
-from app.server.key import private_folder, write_private
+from app.server.key import private_folder, read_private, write_private
 from sala_core.errors import LibraryError
 
 _FILE = "api-key"
 _START = "sala-"
 _KEY_CHARS = 43
+_MAX_FILE_BYTES = 256
 
 
 def api_key(library: Path) -> str:
@@ -36,18 +35,6 @@ def api_key(library: Path) -> str:
 
 def _read(file: Path) -> str | None:
     """The key in a file; None if there is none, or one that others can read or that is no key."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except FileNotFoundError:
-        return None
-    except OSError:
-        if file.is_symlink():
-            return None
-        raise
-    with os.fdopen(descriptor, "rb") as source:
-        status = os.fstat(descriptor)
-        is_private = os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-        if not is_private or not stat.S_ISREG(status.st_mode):
-            return None
-        key = source.read(256).decode("ascii", "replace").strip()
+    data = read_private(file, _MAX_FILE_BYTES)
+    key = data.decode("ascii", "replace").strip() if data is not None else ""
     return key if key.startswith(_START) and len(key) == len(_START) + _KEY_CHARS and key.isprintable() else None
