@@ -60,6 +60,15 @@ class Access:
         except (OSError, ssl.SSLError) as error:
             raise EngineError(f"{self.ca_file} holds no certificates ({error}); it must be a PEM file") from error
 
+    def untrusted(self, error: BaseException) -> str | None:
+        """What to say of a connection that failed because the server's certificate is not trusted; None otherwise."""
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            return None
+        return (
+            f"the certificate of {self.address} is not one to trust ({error}); name the certificate that it was signed "
+            "with by --engine-ca-file"
+        )
+
     @property
     def address(self) -> str:
         """Host and port, as a receipt shows them."""

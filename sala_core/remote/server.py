@@ -167,11 +167,8 @@ class Server:
 
     def _unreachable(self, error: BaseException, waited_s: float) -> EngineUnreachableError:
         address = self.access.address
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return EngineUnreachableError(
-                f"the certificate of {address} is not one to trust ({_why(error)}); name the certificate that it was "
-                "signed with by --engine-ca-file"
-            )
+        if (untrusted := self.access.untrusted(error)) is not None:
+            return EngineUnreachableError(untrusted)
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
             reason = f"no server answers at {address} ({_why(error)}); start the engine there, or choose another one"
             return EngineUnreachableError(reason)

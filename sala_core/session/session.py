@@ -273,7 +273,7 @@ class Session:
     def follow(self, given: Given) -> None:
         """Give the session the stream that another program has ordered, for `read` or `ask` to prefill.
 
-        A session of another model is handed to this one. Raises as `for_others.follow.follow`, and EngineChangedError
+        A session of another model is handed to this one. Raises as `hosting.follow.follow`, and EngineChangedError
         if the order is for another model than this one.
         """
         check_expected(self._context, given)

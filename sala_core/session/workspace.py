@@ -82,20 +82,20 @@ class Workspace:
         self._kernels: KernelProgress | None = None
         self._held: dict[str, Session] = {}
         """By id, the sessions whose states are in memory: the one opened last, and a reading that is suspended."""
-        self.runner = self._runner = JobRunner(self.library, library_folder / "logs")
-        self._runner.call(self._load)
-        self._runner.call(self._tidy)
+        self.runner = JobRunner(self.library, library_folder / "logs")
+        self.runner.call(self._load)
+        self.runner.call(self._tidy)
         self.planner = Planner(
-            self.library, lambda: self._engine, lambda: self._error, self._runner.call, self._state_of
+            self.library, lambda: self._engine, lambda: self._error, self.runner.call, self._state_of
         )
-        self.readings = Readings(self.library, self._runner, self._uploads, self.kept_files, self.open_session)
+        self.readings = Readings(self.library, self.runner, self._uploads, self.kept_files, self.open_session)
         self.engines = Engines(library_folder)
         self.questions = Questions(
-            self.library, self._runner, self.open_session, lambda name: self._held.get(name), self.engines.writer
+            self.library, self.runner, self.open_session, lambda name: self._held.get(name), self.engines.writer
         )
         self.readings.resume(interrupted, waiting)
         self.questions.resume(interrupted, waiting)
-        self.lists = QuestionLists(library_folder / "lists", self._runner.call, self.open_session)
+        self.lists = QuestionLists(library_folder / "lists", self.runner.call, self.open_session)
         self.on_disk = DiskStates(self.library)
         self.watchers = Watchers(self.library, self.submit_read, self._is_active)
         self.watchers.resume()
@@ -133,7 +133,7 @@ class Workspace:
         """
         resolve_model(choice.model)
         self.wanted = choice
-        self._runner.call(partial(self._switch, choice))
+        self.runner.call(partial(self._switch, choice))
 
     def new_session(self, name: str) -> SessionRow:
         """Add an empty session. It belongs to the model that first reads into it. Raises SessionExistsError."""
@@ -187,7 +187,7 @@ class Workspace:
             with self.open_session(session_id) as session:
                 yield from session.remove(document_ids, should_stop=task.should_stop)
 
-        return self._runner.submit(session_id, ReadRequest(remove=tuple(document_ids)), work)
+        return self.runner.submit(session_id, ReadRequest(remove=tuple(document_ids)), work)
 
     def removal_cost(self, session_id: str, document_id: str) -> int:
         """How many tokens are read again at most if a document is removed: those behind it, and up to the last state
@@ -240,23 +240,23 @@ class Workspace:
                 session.reset()
                 yield from session.read([], should_stop=task.should_stop)
 
-        return self._runner.submit(session_id, RereadRequest(), work)
+        return self.runner.submit(session_id, RereadRequest(), work)
 
     def stop(self, job_id: str) -> None:
         """Ask a job to end. What it has read or answered so far is kept."""
-        self._runner.stop(job_id)
+        self.runner.stop(job_id)
 
     def job(self, job_id: str) -> JobView:
         """The current status of a job. Raises LibraryError for an unknown one."""
-        return self._runner.view(job_id)
+        return self.runner.view(job_id)
 
     def active_job(self, session_id: str) -> JobView | None:
         """The session's job that is queued or running, if any: a question before a reading."""
-        return self._runner.active(session_id)
+        return self.runner.active(session_id)
 
     def active_reading(self, session_id: str) -> JobView | None:
         """The session's reading that is queued or running, if any; a question may be answered meanwhile."""
-        return self._runner.active(session_id, questions=False)
+        return self.runner.active(session_id, questions=False)
 
     def meter(self, session_id: str) -> Meter:
         """Use of the session and of the machine."""
@@ -280,7 +280,7 @@ class Workspace:
         """Stop all jobs, save what is read, and close the library."""
         self.watchers.close()
         self.lists.close()
-        self._runner.close()
+        self.runner.close()
         self.planner.close()
         self.engines.close()
         shutil.rmtree(self._incoming, ignore_errors=True)
@@ -362,7 +362,7 @@ class Workspace:
         Drops the states of other sessions. That of a reading which is suspended meanwhile stays.
         """
         engine = self.engine
-        suspended = self._runner.suspended
+        suspended = self.runner.suspended
         kept = {session_id, suspended.row.session_id if suspended is not None else ""}
         others = [session for name, session in self._held.items() if name not in kept]
         self._held = {name: session for name, session in self._held.items() if name in kept}

@@ -60,6 +60,11 @@ SELECT name FROM sessions WHERE head IN (SELECT name FROM later) AND id != ?
 _IN_BIN = "session {!r} is in the bin; `restore` brings it back, `delete --now` removes it for good"
 
 
+def is_served(name: str) -> bool:
+    """Whether a session of this name serves another program."""
+    return name.startswith(SERVED)
+
+
 class Sessions(Soundness):
     """The part of the library that manages sessions."""
 
@@ -110,7 +115,7 @@ class Sessions(Soundness):
         with self.database.read() as conn:
             listed = f"{SESSION_QUERY} WHERE k.binned_at IS NULL"
             rows = conn.execute(f"{listed} ORDER BY pinned DESC, s.updated_at DESC, s.row DESC").fetchall()
-            rows = [row for row in rows if not row["name"].startswith(SERVED)]
+            rows = [row for row in rows if not is_served(row["name"])]
             for word in (search or "").replace("\0", " ").split():
                 matching = _sessions_with(conn, word)
                 rows = [row for row in rows if row["id"] in matching]
@@ -261,7 +266,7 @@ class Sessions(Soundness):
 
 def _check_name(conn: sqlite3.Connection, name: str) -> None:
     """Raise LibraryError for an invalid name, SessionExistsError for one that is taken."""
-    is_reserved = name.startswith(SERVED) and not _SERVED_NAME.fullmatch(name)
+    is_reserved = is_served(name) and not _SERVED_NAME.fullmatch(name)
     if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable() or is_reserved:
         raise LibraryError(
             f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters, "

@@ -27,7 +27,7 @@ from app.server.api.response_form import ResponseForm, stored_form
 from app.server.api.stores import STORE_START
 from sala_core.errors import SalaError
 from sala_core.session.served.conversation import Said
-from sala_core.store.sessions import SERVED
+from sala_core.store.sessions import is_served
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -79,7 +79,7 @@ async def stored(request: Request, serving: Answering) -> Response:
         library.forget_response(response_id)
         row = library.session(session_id)
         turns = library.turns(session_id)
-        if row.name.startswith(SERVED) and turns and turns[-1].answer_id == answer_id:
+        if is_served(row.name) and turns and turns[-1].answer_id == answer_id:
             with suppress(SalaError):  # it is in use
                 await run_in_threadpool(serving.desk.forget, session_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})

@@ -57,7 +57,7 @@ def _sala(job: PeerJob, folder: Path) -> PeerRow:
     reading = _Clock()
     for _ in engine.read(state, ids):
         pass
-    read_s, read_processor_s = reading.stop()
+    read = reading.stop()
     sampler = Sampler(SamplingParams(temperature=0), engine.config.vocab_size, [])
     decoder = Decoder(engine.model, state, sampler, traced=False)
 
@@ -66,7 +66,7 @@ def _sala(job: PeerJob, folder: Path) -> PeerRow:
         decoder.confirm(state, 1)
         return chosen
 
-    decode_ms, decode_processor_ms = _decode(decode, job.new_tokens)
+    decoded = _decode(decode, job.new_tokens)
     file = folder / "state"
     saving = _Clock()
     write_state(state, file, _FINGERPRINT)
@@ -76,19 +76,8 @@ def _sala(job: PeerJob, folder: Path) -> PeerRow:
     restore_s, _ = restoring.stop()
     if restored.position != state.position:
         raise BenchError(f"{restored.position} of {state.position} tokens were restored")
-    return PeerRow(
-        engine=job.engine,
-        length=job.length,
-        weights=job.weights,
-        read_s=read_s,
-        read_processor_s=read_processor_s,
-        decode_ms=decode_ms,
-        decode_processor_ms=decode_processor_ms,
-        save_s=save_s,
-        restore_s=restore_s,
-        state_bytes=file.stat().st_size,
-        note=f"torch {torch.__version__}; the state is synced to disk and has a checksum",
-    )
+    note = f"torch {torch.__version__}; the state is synced to disk and has a checksum"
+    return _row(job, read, decoded, file, save_s=save_s, restore_s=restore_s, note=note)
 
 
 def _llama(job: PeerJob, folder: Path) -> PeerRow:
@@ -108,14 +97,14 @@ def _llama(job: PeerJob, folder: Path) -> PeerRow:
     llama.reset()
     reading = _Clock()
     llama.eval(ids)
-    read_s, read_processor_s = reading.stop()
+    read = reading.stop()
 
     def decode(token: int) -> int:
         llama.eval([token])
         logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits(llama.ctx), shape=(config.vocab_size,))
         return int(logits.argmax())
 
-    decode_ms, decode_processor_ms = _decode(decode, job.new_tokens)
+    decoded = _decode(decode, job.new_tokens)
     file, count = folder / "state", llama.n_tokens
     tokens = (ctypes.c_int32 * count)(*ids[:count])
     saving = _Clock()
@@ -128,18 +117,33 @@ def _llama(job: PeerJob, folder: Path) -> PeerRow:
     if not llama_cpp.llama_state_load_file(llama.ctx, os.fsencode(file), tokens, len(tokens), ctypes.byref(found)):
         raise BenchError("llama.cpp did not restore its state")
     restore_s, _ = restoring.stop()
+    note = f"llama-cpp-python {llama_cpp.__version__}, flash attention, keys and values in float16"
+    return _row(job, read, decoded, file, save_s=save_s, restore_s=restore_s, note=note)
+
+
+def _row(
+    job: PeerJob,
+    read: tuple[float, float],
+    decoded: tuple[float, float],
+    file: Path,
+    *,
+    save_s: float,
+    restore_s: float,
+    note: str,
+) -> PeerRow:
+    """What was measured. read: seconds, decoded: milliseconds a token, wall and CPU each. file: holds the state."""
     return PeerRow(
         engine=job.engine,
         length=job.length,
         weights=job.weights,
-        read_s=read_s,
-        read_processor_s=read_processor_s,
-        decode_ms=decode_ms,
-        decode_processor_ms=decode_processor_ms,
+        read_s=read[0],
+        read_processor_s=read[1],
+        decode_ms=decoded[0],
+        decode_processor_ms=decoded[1],
         save_s=save_s,
         restore_s=restore_s,
         state_bytes=file.stat().st_size,
-        note=f"llama-cpp-python {llama_cpp.__version__}, flash attention, keys and values in float16",
+        note=note,
     )
 
 

@@ -173,12 +173,9 @@ class Connection:
         return EngineRefusedError(f"{address} refuses the request ({status}): {said or 'no reason'}")
 
     def _reason(self, error: BaseException) -> str:
+        if (untrusted := self.access.untrusted(error)) is not None:
+            return untrusted
         why = str(error) or type(error).__name__
-        if "CERTIFICATE_VERIFY_FAILED" in why:
-            return (
-                f"the certificate of {self.access.address} is not one to trust ({why}); name the certificate that it "
-                "was signed with by --engine-ca-file"
-            )
         return f"{self.access.address} cannot be reached ({why}); what it has read stays there: ask again once it runs"
 
 

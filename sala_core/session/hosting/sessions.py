@@ -57,7 +57,7 @@ class SessionsOfOthers:
     def received(self, client: Client) -> Received:
         """The documents that a client has sent."""
         with self._lock:
-            return self._received.setdefault(client.id, Received(self._folder(client)))
+            return self._received_of(client)
 
     def sessions(self, client: Client) -> dict[str, SessionRow]:
         """A client's sessions, by their keys."""
@@ -124,6 +124,12 @@ class SessionsOfOthers:
             return self._workspace.library.document(document_id).content_hash
         return ""
 
+    def _received_of(self, client: Client) -> Received:
+        """As `received`; the caller holds the lock."""
+        if client.id not in self._received:
+            self._received[client.id] = Received(self._folder(client))
+        return self._received[client.id]
+
     def _folder(self, client: Client) -> Path:
         return client.folder(self._workspace.library.folder)
 
@@ -148,7 +154,7 @@ class SessionsOfOthers:
 
     def _given(self, client: Client, session: SessionRow, order: JobOrder) -> Given:
         names = self._names.setdefault(client.id, {})
-        received = self._received.setdefault(client.id, Received(self._folder(client)))
+        received = self._received_of(client)
         have = {row.content_hash for row in self._workspace.library.documents(session.id)}
         missing = [name for name in order.stream.documents if names.get(name) not in have and not received.has(name)]
         if missing:

@@ -15,7 +15,7 @@ from sala_core.session.remote.turn import Writer
 from sala_core.session.session import Session
 from sala_core.store import AskRequest, JobRow, Library
 from sala_core.store.locks import is_held
-from sala_core.store.sessions import SERVED
+from sala_core.store.sessions import is_served
 
 MAX_WAITING = 20
 """Questions of one session that may wait. A question list holds more."""
@@ -143,7 +143,7 @@ class Questions:
             if isinstance(job.request, AskRequest) and job.id in waiting:
                 with suppress(SalaError):
                     name = self._library.session(job.session_id).name
-                    if is_for_others(name) or name.startswith(SERVED):
+                    if is_for_others(name) or is_served(name):
                         continue  # whoever asked it asks again
                     self.submit(
                         job.session_id,

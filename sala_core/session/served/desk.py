@@ -16,7 +16,7 @@ from sala_core.session.queue.questions import QuestionOfOthers
 from sala_core.session.served.answering import Asked, ask_served
 from sala_core.session.served.conversation import Conversation, Exchange
 from sala_core.session.served.layout import Layouts, exchange_signature
-from sala_core.session.served.match import fork_for, session_for, turn_signatures
+from sala_core.session.served.match import fork_for, session_for, shown_exchanges, turn_signatures
 from sala_core.session.served.request import Request
 from sala_core.session.session import Session
 from sala_core.session.stream import SEGMENT_TOKENS
@@ -71,11 +71,9 @@ class Desk:
 
         Raises SalaError before anything is queued.
         """
-        library = self._workspace.library
-        texts = {row.id: row.text for row in library.messages(session.id)}
         turns = []
-        for turn in library.turns(session.id):
-            turns.append(Exchange(question=texts[turn.id], answer=texts[turn.answer_id]))
+        for turn, exchange in shown_exchanges(self._workspace.library, session.id):
+            turns.append(exchange)
             if turn_id in (turn.id, turn.answer_id):
                 break
         self.ask_session(session, tuple(turns), question, request)

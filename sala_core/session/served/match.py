@@ -7,7 +7,7 @@ from sala_core.engine.engine import Engine
 from sala_core.session.served.conversation import Exchange
 from sala_core.session.served.layout import Laid, exchange_signature, reply_signature, text_signature
 from sala_core.session.stream import TEXT, StreamWriter
-from sala_core.store import Library, MessageDraft, SessionRow
+from sala_core.store import Library, MessageDraft, SessionRow, TurnRow
 
 OF = "of-{}"
 """Key of the forks of a session, by its id."""
@@ -75,10 +75,17 @@ def fork_for(
     return library.session(fork.id)
 
 
+def shown_exchanges(library: Library, session_id: str) -> list[tuple[TurnRow, Exchange]]:
+    """The turns that a session shows, in order, with their texts."""
+    texts = {row.id: row.text for row in library.messages(session_id)}
+    return [
+        (turn, Exchange(question=texts[turn.id], answer=texts[turn.answer_id])) for turn in library.turns(session_id)
+    ]
+
+
 def turn_signatures(library: Library, session_id: str) -> list[str]:
     """The signatures of the turns that a session shows, in order."""
-    texts = {row.id: row.text for row in library.messages(session_id)}
-    return [exchange_signature(texts[turn.id], texts[turn.answer_id]) for turn in library.turns(session_id)]
+    return [exchange_signature(said.question, said.answer) for _, said in shown_exchanges(library, session_id)]
 
 
 def _has(library: Library, row: SessionRow, documents: Collection[str], fingerprint: str) -> bool:

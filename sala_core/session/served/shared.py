@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sala_core.session.session import Session
 from sala_core.session.state import SessionState
 from sala_core.store import Library
-from sala_core.store.sessions import SERVED
+from sala_core.store.sessions import is_served
 
 
 def shared_state(library: Library, session_id: str, others: Sequence[Session]) -> SessionState | None:
@@ -15,7 +15,7 @@ def shared_state(library: Library, session_id: str, others: Sequence[Session]) -
     """
     row = library.session(session_id)
     given = next((session.state for session in others if session.state.state is not None), None)
-    if given is None or row.head is None or not row.name.startswith(SERVED):
+    if given is None or row.head is None or not is_served(row.name):
         return None
     given.move_to(session_id)
     return given

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sala_core.store.base import LibraryBase
+from sala_core.store.sessions import SERVED
 
 MAX_HITS = 60
 _AROUND_CHARS = 70
@@ -19,7 +20,9 @@ SELECT s.id AS session_id, s.name AS session, 'message' AS kind, m.id AS item, m
   FROM messages m JOIN sessions s ON s.id = m.session_id WHERE {match_message} AND {listed}
   ORDER BY s.updated_at DESC, s.row, m.ordinal LIMIT ?
 """
-_LISTED = "s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL) AND s.name NOT GLOB 'api: *'"
+_LISTED = (
+    f"s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL) AND s.name NOT GLOB '{SERVED}*'"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
