@@ -7,6 +7,7 @@ import torch
 
 from sala_core import Engine
 from sala_core.engine.decode import Decoder
+from sala_core.engine.one_token import OneTokenPass
 
 Choose = Callable[[list[int]], int]
 """(ids of the answer so far) -> the next id."""
@@ -19,6 +20,12 @@ QWEN = (
     "{% endif %}"
 )
 """A chat template that knows `enable_thinking`, as those of Qwen 3 and MiniCPM 4 do."""
+
+
+def replace_logits(monkeypatch, engine: Engine, logits: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Let `logits` give those of the model, in every pass: the one over a single token would compute its own."""
+    monkeypatch.setattr(engine.model, "logits", logits)
+    monkeypatch.setattr(OneTokenPass, "supports", staticmethod(lambda model: False))
 
 
 def script_model(monkeypatch, engine: Engine, choose: Choose) -> None:
@@ -49,7 +56,7 @@ def script_model(monkeypatch, engine: Engine, choose: Choose) -> None:
         return torch.full((len(hidden), size), -100.0).scatter_(1, torch.tensor(chosen)[:, None], 100.0)
 
     monkeypatch.setattr(Decoder, "step", recorded_step)
-    monkeypatch.setattr(engine.model, "logits", logits)
+    replace_logits(monkeypatch, engine, logits)
 
 
 def in_turn(engine: Engine, thinking: Iterable[int], answer: Sequence[int]) -> Choose:

@@ -103,11 +103,8 @@ _KNOWN: WeakKeyDictionary[SalaModel, StepWeights] = WeakKeyDictionary()
 def supports(model: SalaModel) -> bool:
     """Whether steps can be computed so: a small model of plain float32 or bfloat16 weights on a CPU.
 
-    A backend that was asked for by name computes every operation itself, and a `logits` that was put on the object in
-    place of the class's method has to be asked.
+    A backend that was asked for by name computes every operation itself.
     """
-    if "logits" in vars(model):
-        return False
     if model.device.type != "cpu" or model.backend != "auto" or model.dtype == torch.float64:
         return False
     weights = model.weights.values()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from reading_helpers import tokens_in
+from scripted_model import replace_logits
 
 from sala_core import Engine, Finished, PromptProgress, SamplingParams, Token
 from sala_core.engine.generate import TextStreamer
@@ -33,7 +34,7 @@ def script(talking_engine, monkeypatch):
         def logits(hidden):
             return torch.zeros(len(hidden), 8192).index_fill(1, torch.tensor([next(left)]), 100.0)
 
-        monkeypatch.setattr(talking_engine.model, "logits", logits)
+        replace_logits(monkeypatch, talking_engine, logits)
         return ids
 
     return play
@@ -126,7 +127,7 @@ def test_without_a_tokenizer_the_eos_tokens_of_the_config_end_the_answer(small_e
     def logits(hidden):
         return torch.zeros(1, 97).index_fill(1, torch.tensor([next(left)]), 100.0)
 
-    monkeypatch.setattr(small_engine.model, "logits", logits)
+    replace_logits(monkeypatch, small_engine, logits)
     events, _ = answer(small_engine, [1], GREEDY)
     assert events[-1] == Finished(reason="stop", ids=(50, 51))
     assert texts(events) == ""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sala_kernels import BlockLayout
+from scripted_model import replace_logits
 
 from sala_core import Finished, SamplingParams, Token
 from sala_core.engine.speculation import DraftIndex
@@ -59,7 +60,7 @@ def opening(talking_engine, monkeypatch):
             return whole(hidden)
         return torch.zeros(len(hidden), 8192).index_fill(1, torch.tensor([left.pop(0)]), 100.0)
 
-    monkeypatch.setattr(talking_engine.model, "logits", logits)
+    replace_logits(monkeypatch, talking_engine, logits)
 
 
 def answer(book, sampling, quoting, trace, **options):

@@ -15,6 +15,7 @@ from reading_helpers import (
     rows,
     tokens_in,
 )
+from scripted_model import replace_logits
 
 from sala_core.engine.generate import Token
 from sala_core.events import Answer, PromptProgress, ReadProgress, ReadReceipt
@@ -303,7 +304,7 @@ def opens_a_quotation(engine, monkeypatch):
             return whole(hidden)
         return torch.zeros(len(hidden), engine.config.vocab_size).index_fill(1, torch.tensor([left.pop()]), 100.0)
 
-    monkeypatch.setattr(engine.model, "logits", logits)
+    replace_logits(monkeypatch, engine, logits)
     return left
 
 
