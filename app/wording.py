@@ -144,3 +144,8 @@ def thought_for(seconds: float | None, ended_by: str = "") -> str:
 def compiling(done: int, total: int) -> str:
     """ "Compiling kernels 3 of 14 (first start on this card)"."""
     return f"Compiling kernels {count(done)} of {count(total)} (first start on this card)"
+
+
+def parameters(number: int) -> str:
+    """9477203968 -> '9.48 billion'; 6296320 -> '6.3 million'."""
+    return f"{number / 1e9:.2f} billion" if number >= 999_500_000 else f"{number / 1e6:.1f} million"

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.grammar.parser import DEFAULT_MODEL, Arguments
-from app.wording import count, size
+from app.wording import count, parameters, size
 
 if TYPE_CHECKING:
     from sala_core.hub.fit import Fit, Machine
     from sala_core.hub.inventory import AvailableModel, LocalModel
-
-_LARGE = 999_500_000
 
 
 def models(arguments: Arguments, folder: Path) -> int:
@@ -75,7 +73,7 @@ def models_lines(machine: Machine, here: list[LocalModel], available: list[Avail
 
 def _local_lines(model: LocalModel) -> Iterator[str]:
     facts = [
-        f"{_parameters(model.num_parameters)} parameters" if model.num_parameters else "",
+        f"{parameters(model.num_parameters)} parameters" if model.num_parameters else "",
         model.format,
         size(model.num_bytes) if model.num_bytes else "",
         model.status,
@@ -92,24 +90,19 @@ def _local_lines(model: LocalModel) -> Iterator[str]:
 
 
 def _available_lines(model: AvailableModel, machine: Machine) -> Iterator[str]:
+    from sala_core.hub.fit import speed_note
+
     here = " (is here)" if model.is_here else ""
     yield (
-        f"  {model.name}{here}: {_parameters(model.num_parameters)} parameters, bf16, {size(model.num_bytes)}, "
+        f"  {model.name}{here}: {parameters(model.num_parameters)} parameters, bf16, {size(model.num_bytes)}, "
         f"license {model.license}"
     )
     if not model.is_here:
         yield f"    get it: {model.command}"
     yield f"    in bf16: {fit_text(model.fit)}"
     yield f"    in int4, after python3 launch.py quantize {model.name} DIR: {fit_text(model.fit_int4)}"
-    if machine.device == "cpu" and model.num_parameters >= _LARGE:
-        yield f"    {cpu_speed()}"
-
-
-def cpu_speed() -> str:
-    """Return how fast a large model is on a CPU."""
-    from sala_core.hub.fit import CPU_SPEED
-
-    return CPU_SPEED
+    if note := speed_note(machine, model.num_parameters):
+        yield f"    {note}"
 
 
 def fit_text(fit: Fit) -> str:
@@ -121,8 +114,3 @@ def fit_text(fit: Fit) -> str:
         f"texts of up to {count(fit.max_tokens)} tokens with {fit.kv} keys and values, in {size(fit.needed_bytes)} "
         f"({weights})"
     )
-
-
-def _parameters(number: int) -> str:
-    """9477203968 -> '9.48 billion'; 6296320 -> '6.3 million'."""
-    return f"{number / 1e9:.2f} billion" if number >= _LARGE else f"{number / 1e6:.1f} million"

@@ -33,6 +33,7 @@ CPU_SPEED = (
     "paper takes minutes, a book a night. What was read is kept, and never read twice."
 )
 """Measured (assets/benchmarks/int4-on-cpu.md), in words for the lists of models."""
+_LARGE_PARAMETERS = 999_500_000
 
 _LEFT_ALONE = ("o_gate", "z_proj")  # by `launch.py quantize` by default, like everything outside the layers
 _OTHER_PROGRAMS_SHARE = 16  # a card keeps 1/16 for the desktop, as `settings_for_card` counts
@@ -132,6 +133,11 @@ def _int4_bytes(shape: tuple[int, ...], packing: Packing) -> int:
     """Bytes of a packed matrix: scales of two bytes, and on a CPU four more for their rounded form."""
     num_out, num_in = shape
     return num_out * num_in // 2 + -(num_in // -INT4_GROUP_SIZE) * num_out * (2 if packing == "card" else 6)
+
+
+def speed_note(machine: Machine, num_parameters: int) -> str:
+    """What to expect of the speed of a model with so many parameters; "" where there is nothing to warn of."""
+    return CPU_SPEED if machine.device == "cpu" and num_parameters >= _LARGE_PARAMETERS else ""
 
 
 def fit(size: ModelSize, machine: Machine, kv: KvKind | Literal["auto"] = "auto") -> Fit:

@@ -20,7 +20,6 @@ EMBEDDED_WORDS = (
     "summarize, compare or reason, and it knows nothing else. For real conversations choose a larger model."
 )
 _STATUS = {"loading": "Loading", "ready": "Active", "failed": "Could not be loaded"}
-_LARGE = 999_500_000
 
 
 def active_object(workspace: Workspace) -> dict[str, Any]:
@@ -67,7 +66,7 @@ def models_object(workspace: Workspace) -> dict[str, Any]:
 
 def _local(model: LocalModel, read: set[str]) -> dict[str, Any]:
     facts = [
-        f"{parameters(model.num_parameters)} parameters" if model.num_parameters else "",
+        f"{wording.parameters(model.num_parameters)} parameters" if model.num_parameters else "",
         model.format,
         wording.size(model.num_bytes) if model.num_bytes else "",
         "has read sessions of this library" if model.name in read else "",
@@ -87,12 +86,15 @@ def _local(model: LocalModel, read: set[str]) -> dict[str, Any]:
 
 
 def _available(model: AvailableModel, machine: Machine) -> dict[str, Any]:
-    facts = (f"{parameters(model.num_parameters)} parameters", "bf16", wording.size(model.num_bytes), model.license)
+    from sala_core.hub.fit import speed_note
+
+    number = wording.parameters(model.num_parameters)
+    facts = (f"{number} parameters", "bf16", wording.size(model.num_bytes), model.license)
     words = fit_words(model.fit)
     if not model.fit.max_tokens:
         words += f" In int4, made of it once: {fit_words(model.fit_int4)}"
-    if machine.device == "cpu" and model.num_parameters >= _LARGE:
-        words += f" {cpu_speed()}"
+    if note := speed_note(machine, model.num_parameters):
+        words += f" {note}"
     return {"name": model.name, "facts": " · ".join(facts), "fit": words, "fits": model.fit.max_tokens > 0}
 
 
@@ -113,21 +115,9 @@ def download_object(view: DownloadView) -> dict[str, Any]:
     }
 
 
-def cpu_speed() -> str:
-    """How fast a large model is on a CPU."""
-    from sala_core.hub.fit import CPU_SPEED
-
-    return CPU_SPEED
-
-
 def fit_words(fit: Fit) -> str:
     """How long a text fits this machine."""
     weights = f"{wording.size(fit.weights_bytes)} of weights"
     if not fit.max_tokens:
         return f"Does not fit this machine: a short text needs {wording.size(fit.needed_bytes)} of memory ({weights})."
     return f"Reads texts of up to {wording.short_count(fit.max_tokens)} tokens on this machine ({weights})."
-
-
-def parameters(number: int) -> str:
-    """9477203968 -> '9.48 billion'; 6296320 -> '6.3 million'."""
-    return f"{number / 1e9:.2f} billion" if number >= _LARGE else f"{number / 1e6:.1f} million"
