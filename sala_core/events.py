@@ -356,7 +356,7 @@ class Answer:
     document_tokens_read: int | None = None
     """Tokens of documents that were prefilled for another version of a turn; None for a first version."""
     read_so_far: tuple[int, int] | None = None
-    """Tokens that were read when this was answered during a reading, and those of the session; None otherwise."""
+    """Tokens that a model knew when it answered during a reading, and those of the session; None otherwise."""
     confidence: float | None = None
     """Of a model that only finds: the chance that its first quotation answers the question, 0 ... 1; None otherwise."""
     written_by: WrittenBy | None = None

@@ -222,7 +222,7 @@ def welcome_html(num_documents: int, num_messages: int, active_kind: str, *, is_
     if num_messages or active_kind == "ask":
         return ""
     if active_kind:
-        head, text = "Reading", "You can close this window; the reading goes on. Ask: what is read so far answers."
+        head, text = "Reading", "You can close this window; the reading goes on. You can ask meanwhile."
         return block(tag("h2", head), tag("p", text), class_="welcome")
     if num_documents and not is_read:
         waiting = f"{wording.plural(num_documents, 'document')} waiting, in part or in whole, to be read."

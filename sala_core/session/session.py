@@ -328,7 +328,8 @@ class Session:
         reading goes on with the same bits, and documents keep the order in which they were given. The turn is stored
         behind all documents, at once and durably, and is prefilled there when the reading comes to it. The other ways
         were worse: tokens of a turn in the middle of a document would stand in it for good, and an answer kept in
-        memory until the end of the reading could be lost. `Answer.read_so_far` says what it knew. As `ask`.
+        memory until the end of the reading could be lost. `Answer.read_so_far` says what the model knew. A model that
+        only finds, and an engine elsewhere, have the whole texts from the beginning. As `ask`.
 
         Args:
             question, sampling, should_stop, writer: as `ask` takes them.

@@ -53,7 +53,8 @@ class Turn:
             sampling: None for the model's defaults.
             instead_of: id of the turn of which this is another version; the state is where that one begins.
             num_tokens: of the session's stream, for a turn while a reading goes on: the state is somewhere before that,
-                and is the same afterwards. The turn is stored behind all documents. None for any other turn.
+                and is the same afterwards. The turn is stored behind all documents. A model that only finds searches
+                all of them; another one knows what it has read. None for any other turn.
         """
         self._context = context
         self._instead_of = instead_of
@@ -68,7 +69,7 @@ class Turn:
 
     @cached_property
     def _sources(self) -> "Sources":
-        return Sources(self._context, self._start)
+        return Sources(self._context, self._start, searched_to=self._num_tokens)
 
     def run(self, should_stop: Callable[[], bool]) -> Generator[PromptProgress | Token | Answer, None, bool]:
         """Stream the answer and save the turn. Returns False if it was stopped before a word was written.
@@ -211,7 +212,7 @@ class Turn:
             seconds_thinking=content.thinking_s,
             thinking_end=end.thinking_end if end else "open" if content.is_thinking else "",
             document_tokens_read=context.state.document_tokens_read if self._instead_of else None,
-            read_so_far=None if self._num_tokens is None else (self._start, self._num_tokens),
+            read_so_far=(self._start, self._num_tokens) if self._num_tokens and self._found is None else None,
             confidence=self._found.confidence if self._found is not None else None,
             attention_map=attention_cells(self._trace, spans, self._start, context.engine.model.layout),
         )
@@ -256,18 +257,31 @@ def _state_of(context: SessionContext) -> SalaState:
 class Sources:
     """The documents of a session: where they stand in the stream, and their source maps."""
 
-    def __init__(self, context: SessionContext, end: int) -> None:
-        """end: how many tokens are read."""
+    def __init__(self, context: SessionContext, end: int, *, searched_to: int | None = None) -> None:
+        """Find out what stands where; nothing is loaded yet.
+
+        Args:
+            context: the session.
+            end: how many tokens are read. `spans` go so far.
+            searched_to: end of the tokens whose texts are searched, which needs no model: all of them, while they are
+                read. `known` goes so far. None for `end`.
+        """
         library, session_id = context.library, context.session_id
         spans = document_spans(library.parts(session_id), library.documents(session_id))
-        self.spans = [replace(span, end=min(span.end, end)) for span in spans if span.start < end]
+        self.spans = _before(spans, end)
+        self.known = self.spans if searched_to is None else _before(spans, searched_to)
         # of a function, not of a method: an object that held its own method would keep the state until Python looks
         # for cycles, long after the session is closed
         self.source_map: Callable[[str], SourceMap | None] = lru_cache(_CACHED_SOURCE_MAPS)(partial(_load_map, context))
 
     def searched(self) -> list[SearchedDocument]:
-        """The documents, each as far as it is read."""
-        return searched_documents(self.spans, self.source_map)
+        """The known documents, each as far as it is known."""
+        return searched_documents(self.known, self.source_map)
+
+
+def _before(spans: Sequence[DocumentSpan], end: int) -> list[DocumentSpan]:
+    """The documents that begin before a token, cut there."""
+    return [replace(span, end=min(span.end, end)) for span in spans if span.start < end]
 
 
 def _load_map(context: SessionContext, document_id: str) -> SourceMap | None:

@@ -28,7 +28,7 @@ class ReadText:
         Args:
             context: the session; its state is in memory.
             question: its text.
-            sources: the documents as far as they are read.
+            sources: the documents. While they are read here, the engine gets all of them all the same.
             instead_of: id of the turn of which the question becomes another version; what follows it is not told.
         """
         self.session_id = context.session_id
@@ -38,7 +38,7 @@ class ReadText:
 
     @cached_property
     def documents(self) -> Sequence[TextDocument]:
-        """The documents in the order of the stream, as far as they are read."""
+        """The documents in the order of the stream, as far as they are known."""
         rows = {row.id: row for row in self._context.library.documents(self.session_id)}
         return [
             _document(each, rows[each.document_id], partial(self._load, each.document_id)) for each in self._searched

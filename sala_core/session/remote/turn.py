@@ -66,7 +66,7 @@ class WrittenTurn:
 
     @cached_property
     def _sources(self) -> Sources:
-        return Sources(self._context, self._start)
+        return Sources(self._context, self._start, searched_to=self._num_tokens)
 
     @cached_property
     def _text(self) -> ReadText:
@@ -108,9 +108,9 @@ class WrittenTurn:
         return end
 
     def _answer(self, end: EngineAnswer) -> Answer:
-        context, spans, source_map = self._context, self._sources.spans, self._sources.source_map
+        context, sources = self._context, self._sources
         text, evidence = self._content.text.strip(), end.passages or end.evidence
-        quotations = end.quotations or verify_quotations(text, by_evidence(spans, evidence), source_map)
+        quotations = end.quotations or verify_quotations(text, by_evidence(sources.known, evidence), sources.source_map)
         num_quoted = len(quotations) + len(unverified_quotations(text, quotations))
         shown = {item.document_id for item in evidence} | {item.document_id for item in quotations}
         written_by = replace(end.written_by, quotations_found=len(quotations), quotations_checked=num_quoted)
@@ -137,8 +137,7 @@ class WrittenTurn:
             seconds_thinking=thinking_s,
             thinking_end="" if thinking_s is None else "open" if self._content.is_thinking else "model",
             document_tokens_read=context.state.document_tokens_read if self._instead_of else None,
-            read_so_far=None if self._num_tokens is None else (self._start, self._num_tokens),
-            attention_map=attention_cells(self._text.trace, spans, self._start, context.engine.model.layout),
+            attention_map=attention_cells(self._text.trace, sources.spans, self._start, context.engine.model.layout),
             confidence=end.confidence,
             written_by=written_by,
         )

@@ -6,7 +6,7 @@ import weakref
 from dataclasses import replace
 
 import pytest
-from reading_helpers import GREEDY, last
+from reading_helpers import FERRY, GREEDY, last
 
 from sala_core.events import Answer, PromptProgress
 from sala_core.evidence import finding
@@ -61,6 +61,22 @@ def test_a_pronoun_goes_back_to_the_turn_before(session):
     ask(session, "What is the ferryman of Tavelun called?")
 
     assert "never rows at night" in ask(session, "What does he never do at night?").text
+
+
+def test_while_the_model_reads_the_whole_text_is_searched(library, talking_engine, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(finding, "Finder", lambda texts, make=finding.Finder: made.append(texts) or make(texts))
+    monkeypatch.setattr(finding, "_LAST", finding._LastFinder())
+    (tmp_path / "long.txt").write_text("Nothing else happens here. " * 1500 + FERRY, encoding="utf-8")
+    with Session.open(library, talking_engine, "long", create=True) as session:
+        reading = session.read([tmp_path / "long.txt"])
+        next(event for event in reading if getattr(event, "phase", "") == "reading" and session.can_ask_meanwhile)
+        answer = last(session.ask_meanwhile("What is the ferryman of Tavelun called?", FINDS))
+        assert answer.text == '"The ferryman of Tavelun is called Osrik."'
+        assert answer.read_so_far is None
+        last(reading)
+        assert ask(session, "What is the ferryman of Tavelun called?").text == answer.text
+    assert len(made) == 1, "the same index serves once all is read"
 
 
 def test_a_session_without_documents_says_so(library, talking_engine):
