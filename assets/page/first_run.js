@@ -93,10 +93,22 @@
   }
 
   function dismiss() {
-    end();
+    leave();
     document.querySelector("#question textarea")?.focus();
+  }
+
+  function leave() {
+    end();
     api("POST", "settings", { tour: "done" }).catch(() => {});
   }
+
+  // Whoever asks, or gives something to read, knows how: the card would only hide what happens.
+  new MutationObserver((changes) => {
+    if (step < 0) return;
+    const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node instanceof Element);
+    const began = ".user-row, .plan-dialog";
+    if (added.some((node) => node.matches(began) || node.querySelector(began))) leave();
+  }).observe(document.documentElement, { childList: true, subtree: true });
 
   window.salaTour = { start: () => show(0) };
   window.addEventListener("resize", () => {

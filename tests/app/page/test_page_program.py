@@ -97,6 +97,19 @@ def test_the_tour_comes_back_from_the_list_of_keys(window):
     expect(window.page.locator(".tour")).to_have_count(0)
 
 
+def test_the_tour_gives_way_to_a_reader_who_asks(window):
+    window.page.locator("#title h1").click()
+    window.page.keyboard.press("t")
+    expect(window.page.locator(".tour")).to_be_visible()
+    asked = window.page.locator("#history .user-row").count()
+    window.ask("Where was the stone found?")
+    expect(window.page.locator("#history .user-row")).to_have_count(asked + 1)
+    expect(window.page.locator(".tour")).to_have_count(0)
+    window.wait_answers(asked + 1)
+    button(window, "Delete turn").last.click()
+    expect(window.page.locator("#history .user-row")).to_have_count(asked)
+
+
 def test_models_are_listed_with_what_fits_and_downloaded_with_pause_and_resume(window, workspace, hub):
     button(window, "Models").click()
     dialog = window.page.get_by_role("dialog", name="Models")
