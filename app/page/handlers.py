@@ -193,12 +193,14 @@ class Handlers:
             return self._toast(str(error))
         return {self._panels.reading.plan: plan_carrier(plan), self._panels.reading.path: ""}
 
-    def continue_reading(self, session_id: str) -> Changes:
-        """Continue an interrupted reading: the files that it was to read, and whatever is unread."""
+    def continue_work(self, session_id: str) -> Changes:
+        """Go on with what was interrupted: the files that were to be read, and whatever is unread; or a question."""
         row = find_session(self._workspace, session_id)
         if row is None:
             return self._page(None, "")
         view = session_view(self._workspace, row)
+        if (offered := view.offered_question) is not None:
+            return self.ask(session_id, offered.question, offered.instead_of or "")
         if view.is_freed:
             return self._submit(lambda: self._workspace.submit_read(session_id, []))
         request = view.last_reading.request if view.last_reading else None

@@ -87,7 +87,7 @@ class Wiring:
         self._on([reading.upload_target.change], handlers.follow, [panels.session, reading.upload_target])
         self._on([reading.read_path.click, reading.path.submit], handlers.read_path, [panels.session, reading.path])
         self._on([reading.stop.click], handlers.stop_reading, [panels.session])
-        self._on([panels.continue_reading.click], handlers.continue_reading, [panels.session])
+        self._on([panels.continue_work.click], handlers.continue_work, [panels.session])
         self._on([panels.reread.click], handlers.reread, [panels.session])
 
     def _connect_talk(self) -> None:

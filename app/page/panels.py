@@ -73,7 +73,7 @@ class Panels:
     space: space.SpacePanel
     banner: gr.Markdown
     notice: gr.Markdown
-    continue_reading: gr.Button
+    continue_work: gr.Button
     reread: gr.Button
     talk: conversation.Conversation
     box: conversation.QuestionBox
@@ -137,7 +137,7 @@ def build_panels() -> Panels:
             talk = conversation.build_conversation()
             with gr.Row(elem_id="notice-row"):
                 notice = gr.Markdown("", elem_id="notice", latex_delimiters=[])
-                continue_reading = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
+                continue_work = gr.Button("Continue reading", size="sm", scale=0, visible=False, elem_id="continue")
                 reread = gr.Button("Read again", size="sm", scale=0, visible=False, elem_id="reread")
                 own_model = sessions_panel.build_own_model()
             box = conversation.build_question_box()
@@ -170,7 +170,7 @@ def build_panels() -> Panels:
         space=space_panel,
         banner=banner,
         notice=notice,
-        continue_reading=continue_reading,
+        continue_work=continue_work,
         reread=reread,
         talk=talk,
         box=box,

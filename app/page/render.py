@@ -78,12 +78,18 @@ def render_page(
 def _render_notice(panels: Panels, view: SessionView | None) -> Changes:
     return {
         panels.notice: notice_html(view),
-        panels.continue_reading: gr.update(
-            visible=view is not None and view.can_continue,
-            value="Read again" if view is not None and view.is_freed else "Continue reading",
+        panels.continue_work: gr.update(
+            visible=view is not None and (view.can_continue or view.offered_question is not None),
+            value=_continue_words(view) if view is not None else "",
         ),
         panels.reread: gr.update(visible=view is not None and view.active is None and bool(view.refusal)),
     }
+
+
+def _continue_words(view: SessionView) -> str:
+    if view.offered_question is not None:
+        return "Ask again"
+    return "Read again" if view.is_freed else "Continue reading"
 
 
 def _render_talk(panels: Panels, view: SessionView | None) -> Changes:

@@ -15,6 +15,7 @@ from sala_core.store.rows import READING_KINDS, AskRequest
 
 if TYPE_CHECKING:
     from sala_core.session.workspace import JobView, Meter, Workspace
+    from sala_core.store import Library
     from sala_core.store.rows import DocumentRow, JobRow, MessageRow, SessionRow, SourceRow
     from sala_core.store.turns.operations import TurnRow
 
@@ -47,6 +48,8 @@ class SessionView:
     """What the list of sources is made of."""
     is_unread: bool = False
     """Whether a document is not read to its end. Turns that are to be read again are read with the next question."""
+    unanswered: AskRequest | None = None
+    """The question that was being answered when the program ended, if nothing was done since; None otherwise."""
 
     @property
     def pending_turn(self) -> str:
@@ -76,6 +79,11 @@ class SessionView:
         last = self.last
         is_cut_short = last is not None and last.kind in READING_KINDS and last.status in ("interrupted", "stopped")
         return is_cut_short or self.is_unread
+
+    @property
+    def offered_question(self) -> AskRequest | None:
+        """The question that can be asked again, once nothing else is to be done."""
+        return None if self.active is not None or self.refusal or self.can_continue else self.unanswered
 
 
 def find_session(workspace: Workspace, name_or_id: str) -> SessionRow | None:
@@ -124,7 +132,15 @@ def session_view(workspace: Workspace, row: SessionRow) -> SessionView:
         waiting=waiting_questions(workspace, row.id) if active is not None else [],
         turns=library.turns(row.id),
         is_unread=any(part.document_id is not None and part.end > row.position for part in parts),
+        unanswered=_unanswered(library, finished),
     )
+
+
+def _unanswered(library: Library, finished: list[JobRow]) -> AskRequest | None:
+    last = finished[-1] if finished else None
+    if last is None or last.status != "interrupted" or not isinstance(last.request, AskRequest):
+        return None
+    return None if library.is_answered(last) else last.request
 
 
 def running_job(workspace: Workspace, session_id: str, job_id: str = "") -> JobView | None:
@@ -175,6 +191,8 @@ def notice_html(view: SessionView | None) -> str:
         waiting = view.row.num_tokens - view.row.position
         what = f"{waiting:,} tokens wait to be read." if waiting > 0 else "What was read so far is kept."
         return _notice("The reading was interrupted", what, "info")
+    if view.offered_question is not None:
+        return _notice("A question was interrupted", f"“{view.offered_question.question}” was not answered.", "info")
     if view.last is not None and view.last.status == "failed":
         head = "The reading failed" if view.last.kind in READING_KINDS else "No answer came"
         return _notice(head, view.last.error or "No reason was given.", "error")

@@ -121,6 +121,14 @@ class Jobs(LibraryBase):
         """Whether a job is not over, and the process that did it has ended."""
         return job.status in ("queued", "running") and not _is_alive(job.owner_pid, job.owner_started)
 
+    def is_answered(self, job: JobRow) -> bool:
+        """Whether a question's turn is stored: a process can end between that and the end of the job."""
+        if not isinstance(job.request, AskRequest):
+            return False
+        query = "SELECT 1 FROM messages WHERE session_id = ? AND role = 'user' AND text = ? AND created_at >= ?"
+        with self.database.read() as conn:
+            return conn.execute(query, [job.session_id, job.request.question, job.created_at]).fetchone() is not None
+
     def recover_jobs(self) -> list[JobRow]:
         """Mark queued and running jobs whose process has ended as interrupted, and return them."""
         with self.database.write() as conn:

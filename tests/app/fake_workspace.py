@@ -370,6 +370,10 @@ class FakeLibrary:
     def job(self, job_id: str) -> FakeJob:
         return self.work[job_id]
 
+    def is_answered(self, job: FakeJob) -> bool:
+        asked = job.request.question if isinstance(job.request, AskRequest) else ""
+        return any(each.text == asked for each in self.messages(job.session_id))
+
     def jobs(self, session_id: str | None = None, status: str | None = None) -> list[FakeJob]:
         return [
             job

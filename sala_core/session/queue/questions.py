@@ -135,16 +135,21 @@ class Questions:
             self._runner.take_back(job_id)
 
     def resume(self, interrupted: Sequence[JobRow], waiting: Collection[str]) -> None:
-        """Queue the questions again that waited when the program ended.
+        """Queue the questions again that waited when the program ended, behind the one that they waited for.
+
+        A question that was answered alone is only offered, as the page shows it: it may be what ended the program.
 
         interrupted: jobs of processes that have ended, the oldest first. waiting: ids of those that had not begun.
         """
-        for job in interrupted:
-            if isinstance(job.request, AskRequest) and job.id in waiting:
+        questions = [job for job in interrupted if isinstance(job.request, AskRequest)]
+        sessions = {job.session_id for job in questions if job.id in waiting}
+        for job in questions:
+            assert isinstance(job.request, AskRequest)
+            if job.session_id in sessions:
                 with suppress(SalaError):
                     name = self._library.session(job.session_id).name
-                    if is_for_others(name) or is_served(name):
-                        continue  # whoever asked it asks again
+                    if is_for_others(name) or is_served(name) or self._library.is_answered(job):
+                        continue  # whoever asked it asks again; or only the end of the job was not recorded
                     self.submit(
                         job.session_id,
                         job.request.question,

@@ -227,6 +227,20 @@ def test_an_interrupted_reading_can_be_continued(window, context, served, book, 
     expect(window.page.locator("#continue")).to_be_hidden()
 
 
+def test_an_interrupted_question_can_be_asked_again(window, workspace):
+    row = workspace.new_session("Cut off")
+    job_id = workspace.submit_ask(row.id, "Who <b>came</b>?")
+    wait_for(lambda: workspace.job(job_id).status == "done", "the answer")
+    workspace.library.work[job_id].status = "interrupted"
+    workspace.library.talk[row.id].clear()
+    window.open("Cut off")
+    expect(window.page.locator("#notice")).to_contain_text("“Who <b>came</b>?” was not answered.")
+    window.page.get_by_role("button", name="Ask again").click()
+    window.wait_answers(1)
+    assert window.questions() == ["Who <b>came</b>?"]
+    expect(window.page.locator("#continue")).to_be_hidden()
+
+
 def test_a_refused_state_can_be_read_again(window, workspace):
     row = workspace.new_session("Old model")
     workspace.refusals[row.id] = "It was read by another model (tiny-a, float32)."

@@ -126,6 +126,52 @@ def test_a_question_that_waits_when_the_program_ends_is_asked_by_the_next(start,
     assert answer.stats.tokens_generated <= 3
 
 
+def left_by_a_killed_program(library, session_id, question, status):
+    """A question's row as a killed program leaves it."""
+    job = library.create_job(session_id, AskRequest(question=question, changes={"max_tokens": 3, "temperature": 0.0}))
+    library.update_job(job.id, status=status)
+    library.release_job(job.id)
+    return job
+
+
+def test_a_question_that_was_cut_off_is_asked_again_before_those_behind_it(start, open_library):
+    workspace = start()
+    session = workspace.new_session("demo")
+    workspace.close()
+    with open_library("library") as library:
+        left_by_a_killed_program(library, session.id, "Who came?", "running")
+        left_by_a_killed_program(library, session.id, "And then?", "queued")
+    again = start()
+    until(lambda: len(again.library.messages(session.id)) == 4)
+    assert [each.text for each in again.library.messages(session.id)[::2]] == ["Who came?", "And then?"]
+
+
+def test_a_question_whose_turn_was_stored_is_not_asked_twice(start, open_library):
+    workspace = start()
+    session = workspace.new_session("demo")
+    with open_library("library") as library:
+        answered = left_by_a_killed_program(library, session.id, "Who came?", "running")
+        left_by_a_killed_program(library, session.id, "And then?", "queued")
+    finished(workspace, workspace.submit_ask(session.id, "Who came?", SHORT))
+    workspace.close()
+    again = start()
+    until(lambda: len(again.library.messages(session.id)) == 4)
+    assert [each.text for each in again.library.messages(session.id)[::2]] == ["Who came?", "And then?"]
+    assert again.library.is_answered(again.library.job(answered.id))
+
+
+def test_a_question_that_was_cut_off_alone_is_left_to_the_user(start, open_library):
+    workspace = start()
+    session = workspace.new_session("demo")
+    workspace.close()
+    with open_library("library") as library:
+        job = left_by_a_killed_program(library, session.id, "Who came?", "running")
+    again = start()
+    assert again.library.job(job.id).status == "interrupted"
+    assert [each.id for each in again.library.jobs(session.id)] == [job.id]
+    assert not again.library.is_answered(again.library.job(job.id))
+
+
 def test_a_question_that_does_not_fit_beside_the_reading_waits_for_its_end(workspace, long_reading, monkeypatch):
     from sala_core.errors import MemoryBudgetError
 
