@@ -78,7 +78,7 @@ def freeable(workspace: Workspace, now: float | None = None) -> list[Freeable]:
                 is_proposed=True,
             )
         )
-    sent = [row.id for row in workspace.library.served_sessions()]
+    sent = [row.id for row in workspace.library.sessions_of_others()]
     if sent:
         num_bytes = workspace.library.droppable_bytes(sent)
         items.append(
@@ -133,7 +133,7 @@ def free(workspace: Workspace, keys: Collection[str]) -> tuple[int, list[str]]:
 def _sessions(workspace: Workspace, key: str) -> list[str]:
     """The sessions whose states an item stands for."""
     if key == SENT:
-        return [row.id for row in workspace.library.served_sessions()]
+        return [row.id for row in workspace.library.sessions_of_others()]
     return [key] if key != LEFT_OVER else []
 
 

@@ -30,9 +30,9 @@ from sala_core.store.rows import SessionRow
 from sala_core.store.sources import SOURCE_COLUMNS
 
 _MAX_NAME_CHARS = 200
-SERVED = "api: "
-"""How the names of sessions begin that serve other programs (`turns.served`): no list shows them."""
-_SERVED_NAME = re.compile(rf"{SERVED}\S+ [0-9a-f]{{32}}")
+SERVED, FOR_OTHERS = "api: ", "for others: "
+"""How the names of sessions begin that serve other programs (`turns.served`) and other Salas: no list shows them."""
+_NAME_OF_OTHERS = re.compile(rf"{SERVED}\S+ [0-9a-f]{{32}}|{FOR_OTHERS}[0-9a-f]{{32}} \S+")
 _TRIGRAM_CHARS = 3
 
 _MATCHING_SESSIONS = """
@@ -63,6 +63,11 @@ _IN_BIN = "session {!r} is in the bin; `restore` brings it back, `delete --now` 
 def is_served(name: str) -> bool:
     """Whether a session of this name serves another program."""
     return name.startswith(SERVED)
+
+
+def is_own(name: str) -> bool:
+    """Whether a session of this name is the user's."""
+    return _NAME_OF_OTHERS.fullmatch(name) is None
 
 
 class Sessions(Soundness):
@@ -107,7 +112,7 @@ class Sessions(Soundness):
     def sessions(self, search: str | None = None) -> list[SessionRow]:
         """Return all sessions that are not in the bin: the pinned ones, then the most recently used first.
 
-        Those that serve other programs are not among them (`served_sessions`).
+        Those of other programs are not among them (`sessions_of_others`).
 
         search: only sessions that contain each of its words in their name, a document's name or a message. Case is
         ignored, and a word matches within longer words. Any text is a valid search; white space finds all sessions.
@@ -115,11 +120,18 @@ class Sessions(Soundness):
         with self.database.read() as conn:
             listed = f"{SESSION_QUERY} WHERE k.binned_at IS NULL"
             rows = conn.execute(f"{listed} ORDER BY pinned DESC, s.updated_at DESC, s.row DESC").fetchall()
-            rows = [row for row in rows if not is_served(row["name"])]
+            rows = [row for row in rows if is_own(row["name"])]
             for word in (search or "").replace("\0", " ").split():
                 matching = _sessions_with(conn, word)
                 rows = [row for row in rows if row["id"] in matching]
         return [session_row(row) for row in rows]
+
+    def sessions_of_others(self, start: str = "") -> list[SessionRow]:
+        """The sessions of other programs whose names begin so, the one used last first; "" for all of them."""
+        with self.database.read() as conn:
+            query = f"{SESSION_QUERY} WHERE substr(s.name, 1, ?) = ? ORDER BY s.updated_at DESC, s.row DESC"
+            rows = [session_row(row) for row in conn.execute(query, [len(start), start])]
+        return [row for row in rows if not is_own(row.name)]
 
     def rename_session(self, session_id: str, name: str) -> SessionRow:
         """Rename a session. Raises as `session` and `create_session`."""
@@ -266,11 +278,11 @@ class Sessions(Soundness):
 
 def _check_name(conn: sqlite3.Connection, name: str) -> None:
     """Raise LibraryError for an invalid name, SessionExistsError for one that is taken."""
-    is_reserved = is_served(name) and not _SERVED_NAME.fullmatch(name)
+    is_reserved = name.startswith((SERVED, FOR_OTHERS)) and is_own(name)
     if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable() or is_reserved:
         raise LibraryError(
             f"{name[:_MAX_NAME_CHARS]!r} cannot be a session's name; use 1 to {_MAX_NAME_CHARS} printable characters, "
-            f"and another beginning than {SERVED!r}"
+            f"and another beginning than {SERVED!r} and {FOR_OTHERS!r}"
         )
     if conn.execute("SELECT 1 FROM sessions WHERE name = ?", [name]).fetchone() is not None:
         raise SessionExistsError(f"a session called {name!r} exists already; choose another name")

@@ -218,7 +218,7 @@ class FakeLibrary:
             if wanted in row.name.lower() or any(wanted in m.text.lower() for m in self.talk.get(row.id, []))
         ]
 
-    def served_sessions(self) -> list[FakeSession]:
+    def sessions_of_others(self) -> list[FakeSession]:
         return [row for row in self.rows.values() if row.name.startswith("api: ")]
 
     def check_name(self, name: str, own_id: str = "") -> None:

@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sala_core.store.sessions import FOR_OTHERS
+
 FOLDER = "for-others"
 """Folder inside the library with what clients have sent."""
-_PREFIX = "for others: "
 _SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -33,14 +34,9 @@ class Client:
         """The name of the client's session with this key, in the library. Raises ValueError for no valid key."""
         if not _KEY.fullmatch(key):
             raise ValueError("a session's key has 1 to 64 letters, digits, - and _")
-        return f"{_PREFIX}{self.id} {key}"
+        return f"{FOR_OTHERS}{self.id} {key}"
 
     def key_of(self, name: str) -> str | None:
         """The key of a session by its name in the library; None for one that is not this client's."""
-        start = f"{_PREFIX}{self.id} "
+        start = f"{FOR_OTHERS}{self.id} "
         return name.removeprefix(start) if name.startswith(start) else None
-
-
-def is_for_others(name: str) -> bool:
-    """Whether a session of this name belongs to a client."""
-    return name.startswith(_PREFIX)

@@ -61,7 +61,7 @@ class SessionsOfOthers:
 
     def sessions(self, client: Client) -> dict[str, SessionRow]:
         """A client's sessions, by their keys."""
-        rows = ((client.key_of(row.name), row) for row in self._workspace.library.sessions())
+        rows = ((client.key_of(row.name), row) for row in self._workspace.library.sessions_of_others())
         return {key: row for key, row in rows if key is not None}
 
     def submit(self, client: Client, order: JobOrder) -> JobView:

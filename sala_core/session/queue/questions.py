@@ -8,14 +8,13 @@ from typing import Any
 from sala_core.engine.sampling import SamplingParams
 from sala_core.errors import SalaError, SessionBusyError
 from sala_core.events import ReadProgress
-from sala_core.session.hosting.client import is_for_others
 from sala_core.session.job_runner import JobRunner, JobView
 from sala_core.session.queue.line import Event, Task
 from sala_core.session.remote.turn import Writer
 from sala_core.session.session import Session
 from sala_core.store import AskRequest, JobRow, Library
 from sala_core.store.locks import is_held
-from sala_core.store.sessions import is_served
+from sala_core.store.sessions import is_own
 
 MAX_WAITING = 20
 """Questions of one session that may wait. A question list holds more."""
@@ -148,7 +147,7 @@ class Questions:
             if job.session_id in sessions:
                 with suppress(SalaError):
                     name = self._library.session(job.session_id).name
-                    if is_for_others(name) or is_served(name) or self._library.is_answered(job):
+                    if not is_own(name) or self._library.is_answered(job):
                         continue  # whoever asked it asks again; or only the end of the job was not recorded
                     self.submit(
                         job.session_id,

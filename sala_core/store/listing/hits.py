@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sala_core.store.base import LibraryBase
-from sala_core.store.sessions import SERVED
+from sala_core.store.sessions import FOR_OTHERS, SERVED
 
 MAX_HITS = 60
 _AROUND_CHARS = 70
@@ -21,7 +21,8 @@ SELECT s.id AS session_id, s.name AS session, 'message' AS kind, m.id AS item, m
   ORDER BY s.updated_at DESC, s.row, m.ordinal LIMIT ?
 """
 _LISTED = (
-    f"s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL) AND s.name NOT GLOB '{SERVED}*'"
+    "s.id NOT IN (SELECT session_id FROM session_marks WHERE binned_at IS NOT NULL)"
+    f" AND s.name NOT GLOB '{SERVED}*' AND s.name NOT GLOB '{FOR_OTHERS}*'"
 )
 
 

@@ -7,7 +7,7 @@ name begins with SERVED, which no other session may have, and tells what it belo
 from collections.abc import Sequence
 
 from sala_core.disk.files import new_id
-from sala_core.store.base import SESSION_QUERY, find_session, session_row
+from sala_core.store.base import find_session
 from sala_core.store.checkpoints import Forest
 from sala_core.store.integrity.soundness import longest_state
 from sala_core.store.rows import PartDraft, SessionRow
@@ -29,10 +29,7 @@ class Served(Turns):
 
     def served_sessions(self, key: str = "") -> list[SessionRow]:
         """The sessions with this key, the one used last first; "" for those of all keys."""
-        with self.database.read() as conn:
-            start = f"{SERVED}{key}{' ' if key else ''}"
-            query = f"{SESSION_QUERY} WHERE substr(s.name, 1, ?) = ? ORDER BY s.updated_at DESC, s.row DESC"
-            return [session_row(row) for row in conn.execute(query, [len(start), start])]
+        return self.sessions_of_others(f"{SERVED}{key}{' ' if key else ''}")
 
     def create_served(self, key: str, *, model: str, fingerprint: str, parts: Sequence[PartDraft]) -> SessionRow:
         """Create a session of this key, which stands on the longest stored state of its tokens, whoever has read them.

@@ -53,7 +53,7 @@ def test_what_other_programs_have_sent_is_one_item_and_freed_together(workspace)
     assert space.chosen_bytes(workspace, [space.SENT]) == sent.num_bytes
     freed, kept = space.free(workspace, [space.SENT])
     assert (freed, kept) == (sent.num_bytes, [])
-    assert [row.position for row in workspace.library.served_sessions()] == [0, 0]
+    assert [row.position for row in workspace.library.sessions_of_others()] == [0, 0]
 
 
 def test_the_form_tells_that_there_is_nothing_to_free():

@@ -188,3 +188,17 @@ def test_a_session_held_for_writing_is_not_deleted(library, new_session):
     with pytest.raises(SessionNotFoundError):
         library.session(session)
     assert [path.name for path in library.locks_folder.iterdir()] == ["library.lock"]
+
+
+def test_sessions_of_other_programs_are_in_no_list_and_their_names_are_reserved(library, new_session):
+    new_session("mine")
+    others = [f"for others: {'0' * 32} abc", f"api: key {'1' * 32}"]
+    for name in others:
+        new_session(name)
+    assert [row.name for row in library.sessions()] == ["mine"]
+    assert {row.name for row in library.sessions_of_others()} == set(others)
+    assert [row.name for row in library.sessions_of_others("for others: ")] == others[:1]
+    assert library.search_hits("others") == []
+    for name in ("for others: mine", "api: mine"):
+        with pytest.raises(LibraryError, match="another beginning"):
+            library.rename_session(library.session("mine").id, name)

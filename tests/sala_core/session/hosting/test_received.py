@@ -9,8 +9,9 @@ import pytest
 from sala_core.errors import DiskFullError, UploadError, UploadGoneError, UploadOffsetError
 from sala_core.ingest import Document
 from sala_core.remote.sala.parcel import compress, pack, parcel_hash
-from sala_core.session.hosting.client import Client, is_for_others
+from sala_core.session.hosting.client import Client
 from sala_core.session.hosting.received import Received
+from sala_core.store.sessions import is_own
 
 TEXT = "The ferry leaves at nine.\n" * 40
 DOCUMENT = Document(
@@ -116,8 +117,8 @@ def test_a_client_is_known_by_the_hash_of_its_secret_and_reaches_its_own_names_o
     client, stranger = Client.of(secret), Client.of(other)
     assert secret not in client.id
     name = client.session_name("abc")
-    assert is_for_others(name)
-    assert not is_for_others("novel")
+    assert not is_own(name)
+    assert is_own("novel")
     assert client.key_of(name) == "abc"
     assert stranger.key_of(name) is None
     for wrong in ("short", "x" * 200, "a/b" * 20, "", "ü" * 40):
