@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from app.commands.asking.question_list import ask_list
 from app.commands.asking.sampling import sampling_params
+from app.commands.asking.writer import open_writer
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenSession, StopSignals, open_session
 from app.grammar.parser import Arguments
-from app.remote.choice import engine_choice
 from app.remote.words import answered_by
 from app.wording import count, duration, place, plural, thought_for
 
@@ -36,7 +36,7 @@ def ask(arguments: Arguments, folder: Path) -> int:
     if arguments.questions is not None:
         return ask_list(arguments, folder)
     with ExitStack() as stack:
-        writer = _writer(arguments, folder, stack)
+        writer = open_writer(arguments, folder, stack)
         opened = stack.enter_context(open_session(arguments, folder, create=False))
         stop = stack.enter_context(StopSignals())
         answer = _stream(arguments, opened, stop, writer)
@@ -49,28 +49,6 @@ def ask(arguments: Arguments, folder: Path) -> int:
     else:
         print(answer_notes(answer), flush=True)
     return stop.exit_code
-
-
-def _writer(arguments: Arguments, folder: Path, stack: ExitStack) -> Writer | None:
-    """The engine that writes the answer; None for the model here. It is asked before the model here is loaded.
-
-    Raises EngineError.
-    """
-    choice = engine_choice(arguments)
-    if choice is None:
-        return None
-    from sala_core.remote.chat_engine import describe_settings
-    from sala_core.remote.open import open_engine
-
-    engine = open_engine(choice, folder)
-    stack.callback(engine.close)
-    engine.connect()
-    settings = describe_settings(
-        {name: getattr(arguments, name) for name in ("temperature", "top_p", "max_tokens", "seed", "think")}
-    )
-    from sala_core.session.remote.turn import Writer
-
-    return Writer(engine=engine, settings=settings)
 
 
 def _stream(arguments: Arguments, opened: OpenSession, stop: StopSignals, writer: Writer | None) -> Answer | None:

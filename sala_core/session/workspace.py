@@ -95,7 +95,7 @@ class Workspace:
         )
         self.readings.resume(interrupted, waiting)
         self.questions.resume(interrupted, waiting)
-        self.lists = QuestionLists(library_folder / "lists", self.runner.call, self.open_session)
+        self.lists = QuestionLists(library_folder / "lists", self.runner.call, self.open_session, self.engines.writer)
         self.on_disk = DiskStates(self.library)
         self.watchers = Watchers(self.library, self.submit_read, self._is_active)
         self.watchers.resume()

@@ -25,7 +25,7 @@ class FakeAside:
     def prepare(self, should_stop: Any) -> Iterator[Any]:
         return iter(())
 
-    def ask(self, question: str, sampling: Any, should_stop: Any) -> Iterator[Answer]:
+    def ask(self, question: str, sampling: Any, should_stop: Any, writer: None) -> Iterator[Answer]:
         time.sleep(self._script.token_s)
         if should_stop():
             return

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.commands.asking.sampling import sampling_params
+from app.commands.asking.writer import open_writer
 from app.commands.live_line import LiveLine
 from app.commands.open_session import OpenSession, StopSignals, open_session
 from app.grammar.parser import Arguments
 from app.page.question_lists.table import csv_table, markdown_table
 from app.wording import plural
 from sala_core.errors import QuestionListError
+
+if TYPE_CHECKING:
+    from sala_core.session.remote.turn import Writer
 
 UNFINISHED = ".rows.jsonl"
 """Added to the name of a table: its rows until all are there."""
@@ -38,8 +44,11 @@ def ask_list(arguments: Arguments, folder: Path) -> int:
         print(f"{plural(len(questions) - len(missing), 'question')} answered already", file=sys.stderr)
     code = 0
     if missing:
-        with open_session(arguments, folder, create=False) as opened, StopSignals() as stop:
-            _answer(arguments, opened, missing, rows_file, stop)
+        with ExitStack() as stack:
+            writer = open_writer(arguments, folder, stack)
+            opened = stack.enter_context(open_session(arguments, folder, create=False))
+            stop = stack.enter_context(StopSignals())
+            _answer(arguments, opened, missing, rows_file, stop, writer)
         code = stop.exit_code
     rows = in_order(questions, load_rows(rows_file))
     if len(rows) < len(questions):
@@ -70,7 +79,12 @@ def _questions(path: Path) -> tuple[str, ...]:
 
 
 def _answer(
-    arguments: Arguments, opened: OpenSession, questions: list[str], rows_file: Path, stop: StopSignals
+    arguments: Arguments,
+    opened: OpenSession,
+    questions: list[str],
+    rows_file: Path,
+    stop: StopSignals,
+    writer: Writer | None,
 ) -> None:
     from sala_core.events import Answer
     from sala_core.session.lists.answer_rows import answer_row, append_row
@@ -86,7 +100,7 @@ def _answer(
             if stop.is_set():
                 return
             line.show(f"Question {number:,} of {len(questions):,}: {' '.join(question.split())}")
-            for event in aside.ask(question, sampling, stop.is_set):
+            for event in aside.ask(question, sampling, stop.is_set, writer):
                 if isinstance(event, Answer) and event.finish_reason != "stopped":
                     append_row(rows_file, answer_row(question, event))
 

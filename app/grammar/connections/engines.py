@@ -94,8 +94,6 @@ def engine_usage_error(namespace: argparse.Namespace) -> str | None:
         return f"{option} belongs to the page and to ask, not to {namespace.command}"
     if "engine" not in given:
         return f"{option} needs --engine URL"
-    if namespace.command == "ask" and namespace.questions is not None:
-        return "--questions FILE is answered by the model here; ask an engine one question at a time"
     ignored = [name for name in ("verbatim", "thinking_budget") if getattr(namespace, name, None) is not None]
     if ignored:
         return f"--{ignored[0].replace('_', '-')} belongs to the model here; an engine elsewhere has no such setting"

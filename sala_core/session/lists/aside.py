@@ -9,6 +9,7 @@ from sala_core.engine.sampling import SamplingParams
 from sala_core.events import Answer, PromptProgress, ReadProgress
 from sala_core.session.context import SessionContext
 from sala_core.session.planning.timing import catch_up
+from sala_core.session.remote.turn import Writer, WrittenTurn
 from sala_core.session.turn import Turn
 from sala_core.store import PartDraft, PartRow
 
@@ -56,14 +57,27 @@ class Aside:
         return state is not None and self._place == state.position
 
     def ask(
-        self, question: str, sampling: SamplingParams | None, should_stop: Callable[[], bool]
-    ) -> Iterator[PromptProgress | Token | Answer]:
-        """Ask; the last event is the Answer. There is none if it is stopped before a word. For use after `prepare`."""
+        self,
+        question: str,
+        sampling: SamplingParams | None,
+        should_stop: Callable[[], bool],
+        writer: Writer | None = None,
+    ) -> Iterator[ReadProgress | PromptProgress | Token | Answer]:
+        """Ask; the last event is the Answer. There is none if it is stopped before a word. For use after `prepare`.
+
+        Args:
+            question, sampling, should_stop, writer: as `Session.ask` takes them.
+
+        Raises EngineError of a writer.
+        """
         assert self.is_ready
         state = self._context.state
         mark = state.pause()
         try:
-            yield from AsideTurn(self._context, question, sampling).run(should_stop)
+            if writer is not None:
+                yield from WrittenTurn(self._context, question, writer, is_aside=True).run(should_stop)
+            else:
+                yield from AsideTurn(self._context, question, sampling).run(should_stop)
         finally:
             mark.rewind()
             state.resume()

@@ -14,6 +14,7 @@ from sala_core.disk.files import make_folder, new_id, storage_error, write_file
 from sala_core.errors import QuestionListError, SalaError
 from sala_core.events import Answer
 from sala_core.session.lists.answer_rows import Row, answer_row, append_row, in_order, load_rows, unanswered
+from sala_core.session.remote.turn import Writer
 from sala_core.session.session import Session
 
 ListStatus = Literal["waiting", "running", "stopped", "interrupted", "failed", "done"]
@@ -47,7 +48,11 @@ class QuestionLists:
     """
 
     def __init__(
-        self, folder: Path, call: Callable[[Callable[[], None]], None], open_session: Callable[[str], Session]
+        self,
+        folder: Path,
+        call: Callable[[Callable[[], None]], None],
+        open_session: Callable[[str], Session],
+        writer: Callable[[Mapping[str, Any]], Writer | None] = lambda changes: None,
     ) -> None:
         """Serve the lists in a folder.
 
@@ -55,8 +60,9 @@ class QuestionLists:
             folder: holds `SESSION_ID/LIST_ID/`; made with the first list.
             call: has the engine's thread call a function between two jobs.
             open_session: opens a session by its id, on the engine's thread.
+            writer: the engine elsewhere that answers, with the user's settings; None for the model here.
         """
-        self._folder, self._call, self._open_session = folder, call, open_session
+        self._folder, self._call, self._open_session, self._writer = folder, call, open_session, writer
         self._views: dict[str, ListView] = {}
         self._stopping: set[str] = set()
         self._is_closed = False
@@ -190,7 +196,8 @@ class QuestionLists:
                 pass
             if not aside.is_ready:
                 return None
-            events = [event for event in aside.ask(question, sampling, should_stop) if isinstance(event, Answer)]
+            told = aside.ask(question, sampling, should_stop, self._writer(view.changes))
+            events = [event for event in told if isinstance(event, Answer)]
         return events[-1] if events and events[-1].finish_reason != "stopped" else None
 
     def _should_stop(self, list_id: str) -> bool:

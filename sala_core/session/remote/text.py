@@ -22,7 +22,15 @@ _FINDER_SHARE = 2
 class ReadText:
     """What is read of a session, for one question: a `SessionText`. The state stays as it is."""
 
-    def __init__(self, context: SessionContext, question: str, sources: Sources, instead_of: str | None) -> None:
+    def __init__(
+        self,
+        context: SessionContext,
+        question: str,
+        sources: Sources,
+        instead_of: str | None,
+        *,
+        is_aside: bool = False,
+    ) -> None:
         """Prepare it; nothing is loaded yet.
 
         Args:
@@ -30,11 +38,13 @@ class ReadText:
             question: its text.
             sources: the documents. While they are read here, the engine gets all of them all the same.
             instead_of: id of the turn of which the question becomes another version; what follows it is not told.
+            is_aside: whether the question follows no other one: no turn is told.
         """
         self.session_id = context.session_id
         self.trace = AttentionTrace()
         """Attention of the question, once `passages` has been called."""
         self._context, self._question, self._sources, self._instead_of = context, question, sources, instead_of
+        self._is_aside = is_aside
 
     @cached_property
     def documents(self) -> Sequence[TextDocument]:
@@ -49,8 +59,8 @@ class ReadText:
 
     @cached_property
     def turns(self) -> Sequence[PastTurn]:
-        """The shown turns before the question."""
-        messages = messages_before(self._context, self._instead_of)
+        """The shown turns before the question; none where it is asked aside."""
+        messages = [] if self._is_aside else messages_before(self._context, self._instead_of)
         return [
             PastTurn(
                 id=asked.id,

@@ -48,6 +48,7 @@ class WrittenTurn:
         *,
         instead_of: str | None = None,
         num_tokens: int | None = None,
+        is_aside: bool = False,
     ) -> None:
         """Prepare the turn.
 
@@ -56,9 +57,10 @@ class WrittenTurn:
             question: its text.
             writer: who answers.
             instead_of, num_tokens: as `sala_core.session.turn.Turn` takes them.
+            is_aside: whether it follows no other turn, and is not stored.
         """
         self._context, self._writer = context, writer
-        self._instead_of, self._num_tokens = instead_of, num_tokens
+        self._instead_of, self._num_tokens, self._is_aside = instead_of, num_tokens, is_aside
         self._message = MessageDraft(role="user", text=question)
         assert context.state.state is not None
         self._start = context.state.state.position
@@ -70,7 +72,8 @@ class WrittenTurn:
 
     @cached_property
     def _text(self) -> ReadText:
-        return ReadText(self._context, self._message.text, self._sources, self._instead_of)
+        sources, question = self._sources, self._message.text
+        return ReadText(self._context, question, sources, self._instead_of, is_aside=self._is_aside)
 
     def run(
         self, should_stop: Callable[[], bool]
@@ -86,7 +89,8 @@ class WrittenTurn:
                 raise EngineFailedError(f"{end.written_by.engine} has written nothing; ask again, or choose another")
             return False
         answer = self._answer(end)
-        yield from self._store(answer)
+        if not self._is_aside:
+            yield from self._store(answer)
         yield answer
         return True
 

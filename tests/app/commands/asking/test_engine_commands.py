@@ -77,6 +77,22 @@ def test_ask_prints_who_answered_from_what_and_what_was_checked(command, engine)
     assert json.loads(out)["written_by"]["basis"] == "text"
 
 
+def test_a_list_of_questions_is_answered_by_the_engine_and_leaves_the_session_alone(command, engine, library, tmp_path):
+    (tmp_path / "q.txt").write_text("When does he never row?\nWhen does the ferry leave?\n")
+    with Library.open(library) as opened:
+        before = opened.session("town").num_tokens
+    engine.asked.clear()
+    out = tmp_path / "a.jsonl"
+    arguments = ["ask", "town", "--questions", str(tmp_path / "q.txt"), "--out", str(out), "--engine", engine.url]
+    assert command(*arguments)[0] == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["model"] for row in rows] == ["toy", "toy"]
+    assert [row["written_by"]["quotations_found"] for row in rows] == [1, 1]
+    assert [len(each["messages"]) for each in engine.asked] == [1, 1], "no question is told of another one"
+    with Library.open(library) as opened:
+        assert opened.session("town").num_tokens == before
+
+
 def test_exports_say_who_answered(command, library, tmp_path):
     for kind, words in (("md", "Answered by toy at 127"), ("html", "Answered by toy at 127"), ("json", '"written_by"')):
         code, out, _ = command("show", "town", "--format", kind)
@@ -102,7 +118,6 @@ def test_an_engine_that_cannot_be_used_is_refused_before_anything_is_loaded(comm
         ["ask", "s", "q", "--engine-model", "m"],
         ["ask", "s", "q", "--engine", "u", "--verbatim"],
         ["ask", "s", "q", "--engine", "u", "--thinking-budget", "100"],
-        ["ask", "s", "--questions", "f.txt", "--out", "o.md", "--engine", "u"],
         ["--engine", "u", "read", "s", "f.txt"],
         ["ask", "s", "q", "--engine", "u", "--engine-context", "3"],
         ["ask", "s", "q", "--engine", "u", "--engine-sends", "all"],

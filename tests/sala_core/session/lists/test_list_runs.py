@@ -4,10 +4,15 @@ import threading
 from collections import deque
 
 import pytest
+from engine_server import EngineServer, running
 from reading_helpers import last
 
-from sala_core.errors import QuestionListError
+from sala_core.errors import EngineUnreachableError, QuestionListError
+from sala_core.remote.access import Access
+from sala_core.remote.chat_engine import ChatEngine
+from sala_core.remote.choice import EngineChoice
 from sala_core.session.lists.list_runs import QuestionLists
+from sala_core.session.remote.turn import Writer
 from sala_core.session.session import Session
 
 QUESTIONS = ("Who came?", "Where?", "When?")
@@ -33,9 +38,12 @@ def made(session_engine, library, write_book, tmp_path):
         session_id = session.row.id
     engine = Engine()
 
-    def make():
+    def make(**options):
         return QuestionLists(
-            tmp_path / "lists", engine.waiting.append, lambda name: Session.open(library, session_engine, name)
+            tmp_path / "lists",
+            engine.waiting.append,
+            lambda name: Session.open(library, session_engine, name),
+            **options,
         )
 
     return make, engine, session_id
@@ -115,3 +123,28 @@ def test_lists_are_deleted_with_their_session_and_by_hand(made):
     lists.drop_unused(set())
     assert make().views(session_id) == []
     assert make().views("../" + session_id) == []
+
+
+def test_a_list_is_answered_by_the_chosen_engine_and_goes_on_once_that_is_there_again(made):
+    make, engine, session_id = made
+    with running(EngineServer()) as server:
+        choice = EngineChoice(access=Access.of(server.url), model="toy")
+        chosen = ChatEngine(choice)
+        away = [EngineUnreachableError("nothing answers there; start it")]
+
+        def writer(changes):
+            assert changes == SHORT
+            if away:
+                raise away.pop()
+            return Writer(engine=chosen)
+
+        lists = make(writer=writer)
+        list_id = lists.start(session_id, "mine.txt", QUESTIONS, SHORT)
+        engine.run()
+        view = lists.view(list_id, session_id)
+        assert (view.status, view.error, view.num_answered) == ("failed", "nothing answers there; start it", 0)
+        lists.resume(list_id, session_id)
+        engine.run()
+        rows = lists.rows(list_id, session_id)
+        assert [row["written_by"]["engine"] for row in rows] == ["toy"] * 3
+        chosen.close()
