@@ -81,7 +81,7 @@ class Turn:
         context.state.make_room(prompt_tokens + min(longest, HEADROOM_TOKENS))
         opened = AnswerText(is_thinking=context.engine.chat.opens_thinking(self._sampling.think))
         decoded = _Decoded(started=time.monotonic(), content=opened)
-        drafts = context.state.drafts()
+        drafts = DraftIndex() if self._sampling.finds else context.state.drafts()  # a finder's answer needs no draft
         drafts.extend(self._prompt.token_ids)
         before = _state_of(context).mark()
         for event in self._generate(drafts, should_stop):
