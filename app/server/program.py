@@ -18,6 +18,7 @@ from app.server.entrance import HOST, running_port
 from app.server.key import existing_key
 from app.server.mounts import Mounts
 from app.server.security_headers import local_names
+from app.wording import plural
 from sala_core.errors import SalaError
 from sala_core.remote.sala.wire import PREFIX
 
@@ -147,17 +148,21 @@ def _print_how_to(library: Path) -> None:
 
 def _forget(library: Path) -> int:
     from sala_core.errors import SessionBusyError
+    from sala_core.session.hosting.client import forget_received
     from sala_core.store.library import Library
 
     busy, freed, count = 0, 0, 0
     with closing(Library.open(library)) as opened:
-        for row in opened.served_sessions():
+        for row in opened.sessions_of_others():
             try:
                 freed += opened.delete_session(row.id)
                 count += 1
             except SessionBusyError:
                 busy += 1
-    print(f"Deleted {count:,} conversations of other programs; {freed / 2**20:,.1f} MiB are free again.", flush=True)
+    if not busy:
+        freed += forget_received(library)
+    what = plural(count, "conversation")
+    print(f"Deleted {what} of other programs; {freed / 2**20:,.1f} MiB are free again.", flush=True)
     if busy:
         print(f"{busy:,} are in use, and stay.", flush=True)
     return 1 if busy else 0

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sala_core.disk.files import storage_error
 from sala_core.store.sessions import FOR_OTHERS
 
 FOLDER = "for-others"
@@ -40,3 +42,19 @@ class Client:
         """The key of a session by its name in the library; None for one that is not this client's."""
         start = f"{FOR_OTHERS}{self.id} "
         return name.removeprefix(start) if name.startswith(start) else None
+
+
+def forget_received(library: Path) -> int:
+    """Remove what all clients have sent; return the bytes that are free again. They send it again where they need it.
+
+    library: its folder. Raises LibraryError.
+    """
+    folder = library / FOLDER
+    if not folder.is_dir():
+        return 0
+    try:
+        freed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return freed

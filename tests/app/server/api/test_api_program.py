@@ -11,6 +11,9 @@ from app.server.entrance import note_running
 from app.server.key import library_key
 from app.server.mounts import Mounts
 from app.server.program import answer_at_once, own_names
+from sala_core.session.hosting.client import FOLDER, Client
+from sala_core.session.hosting.received import Received
+from sala_core.store import Library
 
 
 def test_the_key_is_shown_and_is_the_one_that_opens(tmp_path, capsys):
@@ -26,11 +29,25 @@ def test_what_was_sent_is_deleted_by_a_command(tmp_path, capsys):
     with running(library) as server:
         chat(server, ("user", STORY), ("user", "Who carried the brass key?"))
     assert answer_at_once(parse(["serve", "--forget-sent"]), library) == 0
-    assert "Deleted 1 conversations" in capsys.readouterr().out
+    assert "Deleted 1 conversation of" in capsys.readouterr().out
     assert answer_at_once(parse(["serve", "--forget-sent"]), library) == 0
     assert "Deleted 0 conversations" in capsys.readouterr().out
     assert not any((library / "documents").iterdir())
     assert not any((library / "states").iterdir())
+
+
+def test_what_other_salas_have_sent_is_deleted_too_and_the_users_sessions_stay(tmp_path, capsys):
+    with Library.open(tmp_path / "library") as library:
+        for name in ("mine", f"for others: {'0' * 32} abc"):
+            library.create_session(name, model="embedded", fingerprint="")
+        received = Received(Client(id="0" * 32).folder(library.folder))
+        received.add("f" * 64, received.begin("f" * 64, 0), b"part of a text")
+    assert answer_at_once(parse(["serve", "--forget-sent"]), tmp_path / "library") == 0
+    assert "Deleted 1 conversation of" in capsys.readouterr().out
+    with Library.open(tmp_path / "library") as library:
+        assert [row.name for row in library.sessions()] == ["mine"]
+        assert library.sessions_of_others() == []
+        assert not (library.folder / FOLDER).exists()
 
 
 def test_a_program_that_serves_already_is_named_and_nothing_is_loaded(tmp_path, capsys, monkeypatch):
