@@ -14,8 +14,9 @@ from sala_core.engine.memory_budget import check_budget
 from sala_core.engine.sampling import SamplingParams
 from sala_core.evals.records import EvidenceRank, Question, Reading, Reply
 from sala_core.events import PromptProgress
-from sala_core.evidence.finding import DocumentFinder, SearchedDocument
+from sala_core.evidence.finding import DocumentFinder
 from sala_core.evidence.places import DocumentSpan, find_evidence
+from sala_core.evidence.searched import SearchedDocument
 from sala_core.evidence.verbatim import Quoting
 from sala_core.ingest import SourceMap
 from sala_core.model.forward import AttentionTrace

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
 
 from sala_core.events import Evidence, Quotation
+from sala_core.evidence.searched import SearchedDocument
+from sala_core.evidence.symbol_answers import CONFIDENCE, SymbolAnswer, symbol_answer
 from sala_core.finder.question import parse_question
 from sala_core.finder.ranking import Finder, Found, fitted
+from sala_core.finder.symbols import find_symbol, symbol_question
 from sala_core.finder.text_index import fold
-from sala_core.ingest import SourceMap
-
-if TYPE_CHECKING:
-    from sala_core.evidence.places import DocumentSpan
 
 NOT_FOUND = "I did not find a sentence that answers this."
 NEAREST = f"{NOT_FOUND} The nearest passages:"
@@ -50,38 +47,6 @@ class FoundAnswer:
     confidence: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchedDocument:
-    """A document, of which the first `num_tokens` tokens are read. lines: its map; None where its text is lost."""
-
-    document_id: str
-    name: str
-    num_tokens: int
-    lines: Callable[[], SourceMap | None]
-
-    def text(self) -> str:
-        """The characters that are read; "" where the text is lost."""
-        lines = self.lines()
-        if lines is None or not self.num_tokens:
-            return ""
-        return lines.text(lines.place_of_chars(0, lines.place(0, self.num_tokens - 1).char_end))
-
-
-def searched_documents(
-    spans: Iterable[DocumentSpan], source_map: Callable[[str], SourceMap | None]
-) -> list[SearchedDocument]:
-    """The documents of a stream, each as far as its span goes. source_map: gives a document's map by its id."""
-    return [
-        SearchedDocument(
-            document_id=span.document_id,
-            name=span.name,
-            num_tokens=span.end - span.start,
-            lines=partial(source_map, span.document_id),
-        )
-        for span in spans
-    ]
-
-
 class DocumentFinder:
     """Finds sentences in the documents of a session."""
 
@@ -97,10 +62,15 @@ class DocumentFinder:
     def answer(self, question: str, *, before: str = "") -> FoundAnswer:
         """Answer a question. before: the turn before it, for a question that refers back to it.
 
-        A sentence is given as the answer where that is right in four of five cases (`Fitted.threshold`).
+        A question about a name in code gets its definitions or uses. For any other, a sentence is given as the answer
+        where that is right in four of five cases (`Fitted.threshold`).
         """
         if not self._documents:
             return _only_text(NOTHING_READ)
+        if (code := self._about_symbol(question)) is not None:
+            return FoundAnswer(
+                text=code.text, evidence=code.evidence, quotations=code.quotations, confidence=CONFIDENCE
+            )
         if parse_question(question).is_empty:
             return _only_text(WHAT_IT_CAN_DO)
         findings = self.prepare().find(question, _MAX_PLACES, before=before)
@@ -129,7 +99,21 @@ class DocumentFinder:
         """The places that answer a question, or fit some words, best first. before: as `answer` takes it."""
         if not self._documents:
             return ()
-        return self._evidence(self.prepare().find(words, limit, before=before).sentences)
+        code = self._about_symbol(words)
+        first = code.evidence[:limit] if code is not None else ()
+        found = self._evidence(self.prepare().find(words, limit, before=before).sentences)
+        others = (each for each in found if not any(share_a_line(each, other) for other in first))
+        return (*first, *others)[:limit]
+
+    def _about_symbol(self, question: str) -> SymbolAnswer | None:
+        """The answer to a question about a name in code; None for any other, and for a name that nothing defines."""
+        asked = symbol_question(question)
+        if asked is None:
+            return None
+        numbers = self.prepare().texts_with(asked.name)
+        texts = [each.text() if number in numbers else "" for number, each in enumerate(self._documents)]
+        found = find_symbol(asked, texts, [each.name for each in self._documents])
+        return symbol_answer(asked, found, self._documents) if found.places else None
 
     def _quotation(self, found: Found) -> Quotation | None:
         document = self._documents[found.text]
@@ -195,6 +179,12 @@ class _LastFinder:
 
 
 _LAST = _LastFinder()
+
+
+def share_a_line(one: Evidence, other: Evidence) -> bool:
+    """Whether two places share a line."""
+    is_same = one.document_id == other.document_id
+    return is_same and one.line_start <= other.line_end and other.line_start <= one.line_end
 
 
 def _nearest(question: str, absent: Sequence[str]) -> str:

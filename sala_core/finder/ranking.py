@@ -146,6 +146,19 @@ class Finder:
         )
         return Findings(sentences=tuple(found), confidence=confidence, absent_names=in_text.absent_names)
 
+    def texts_with(self, name: str) -> frozenset[int]:
+        """The numbers of the texts that hold all words of a name, `read_file` or `readFile`."""
+        index = self.searched.index
+        found: frozenset[int] | None = None
+        for word in build_index([name]).vocabulary:
+            at = index.word_of.get(word)
+            if at is None:
+                return frozenset()
+            rows = np.unique(index.sentence_of[index.ids == at])
+            texts = np.searchsorted(index.text_starts, index.starts[rows], side="right") - 1
+            found = frozenset(texts.tolist()) if found is None else found & frozenset(texts.tolist())
+        return found or frozenset()
+
     def scores(self, features: Floats) -> Floats:
         """[S] the score of every sentence; -inf for headings, and far from every sought word."""
         index = self.searched.index

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 from sala_core.engine.release_memory import release_memory
 from sala_core.errors import SalaError
-from sala_core.evidence.finding import DocumentFinder, searched_documents
+from sala_core.evidence.finding import DocumentFinder
+from sala_core.evidence.searched import searched_documents
 from sala_core.ingest import SourceMap
 from sala_core.session.context import SessionContext
 from sala_core.session.stream import document_spans

@@ -7,7 +7,8 @@ from itertools import islice
 
 from sala_core.errors import LibraryError
 from sala_core.events import Evidence
-from sala_core.evidence.finding import DocumentFinder, SearchedDocument
+from sala_core.evidence.finding import DocumentFinder
+from sala_core.evidence.searched import SearchedDocument
 from sala_core.ingest import Place, SourceMap
 from sala_core.store import DocumentRow, Library
 from sala_core.viewing.document_text import MAX_QUERY_CHARS, DocumentText

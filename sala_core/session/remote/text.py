@@ -5,8 +5,9 @@ from functools import cached_property, partial
 from itertools import zip_longest
 
 from sala_core.events import Evidence
-from sala_core.evidence.finding import DocumentFinder, SearchedDocument
+from sala_core.evidence.finding import DocumentFinder, share_a_line
 from sala_core.evidence.places import find_evidence
+from sala_core.evidence.searched import SearchedDocument
 from sala_core.ingest import Document
 from sala_core.model.forward import AttentionTrace
 from sala_core.remote.engine import PastTurn, TextDocument
@@ -80,7 +81,7 @@ class ReadText:
         chosen: list[Evidence] = []
         for group, attended in zip_longest(groups, self._attended(), fillvalue=None):
             for item in (*(group or ()), *([attended] if attended else [])):
-                if item.text.strip() and not any(_overlap(item, other) for other in chosen):
+                if item.text.strip() and not any(share_a_line(item, other) for other in chosen):
                     chosen.append(item)
         return chosen[:limit]
 
@@ -109,9 +110,3 @@ def _document(searched: SearchedDocument, row: DocumentRow, load: Callable[[], D
         text=searched.text,
         load=load,
     )
-
-
-def _overlap(one: Evidence, other: Evidence) -> bool:
-    """Whether two places share a line."""
-    is_same = one.document_id == other.document_id
-    return is_same and one.line_start <= other.line_end and other.line_start <= one.line_end

@@ -9,8 +9,8 @@ from sala_core.evidence.finding import (
     NOTHING_READ,
     WHAT_IT_CAN_DO,
     DocumentFinder,
-    SearchedDocument,
 )
+from sala_core.evidence.searched import SearchedDocument
 from sala_core.finder.ranking import fitted
 from sala_core.ingest import SourceMap
 
