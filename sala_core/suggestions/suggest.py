@@ -132,7 +132,8 @@ def _of_code(code: Sequence[Source]) -> Iterator[str]:
     yield f"Where is {names[0]} defined?"
     for name in names[1:3]:
         yield f"What is {name} for?" if name[0].isupper() else f"What does {name} do?"
-    yield from (f"Where is {name} defined?" for name in names[3:])
+    for name in names[3:]:
+        yield f"Where is {name} used?" if name[0].isupper() else f"Who calls {name}?"
 
 
 def _spread(items: Sequence[str], count: int) -> list[str]:
