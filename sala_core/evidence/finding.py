@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sala_core.events import Evidence, Quotation
+from sala_core.evidence.overview_answers import OverviewAnswer, overview_answer
+from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
 from sala_core.evidence.searched import SearchedDocument
 from sala_core.evidence.symbol_answers import CONFIDENCE, SymbolAnswer, symbol_answer
+from sala_core.finder.overview import overview_question
 from sala_core.finder.question import parse_question
 from sala_core.finder.ranking import Finder, Found, fitted
 from sala_core.finder.symbols import find_symbol, symbol_question
@@ -20,12 +23,14 @@ NEAREST = f"{NOT_FOUND} The nearest passages:"
 NO_WORDS = f"{NOT_FOUND} None of its words stands in what was read."
 WHAT_IT_CAN_DO = (
     "I find sentences in what was read: ask about something that it tells, such as a person, a place, a number or a "
-    "reason, and name it."
+    "reason, and name it; or what the text is about, its chapters, its names, or what a function in code does."
 )
 NOTHING_READ = "Nothing is read in this session yet: add a file or a folder, then ask about it."
 
+UNSURE = 0.3
+"""The confidence of an overview that is not what was asked: a model that summarizes would answer."""
+
 _WORD = re.compile(r"[^\W_]+")
-_MARKS = (('"', '"'), ("“", "”"), ("«", "»"))
 _MAX_PLACES = 8
 _NEAREST_SHOWN = 3
 _EQUALS_SHOWN = 4
@@ -62,14 +67,22 @@ class DocumentFinder:
     def answer(self, question: str, *, before: str = "") -> FoundAnswer:
         """Answer a question. before: the turn before it, for a question that refers back to it.
 
-        A question about a name in code gets its definitions or uses. For any other, a sentence is given as the answer
-        where that is right in four of five cases (`Fitted.threshold`).
+        A question about a name in code gets its definitions or uses, one about the text as a whole what its form tells.
+        For any other, a sentence is given as the answer where that is right in four of five cases
+        (`Fitted.threshold`).
         """
         if not self._documents:
             return _only_text(NOTHING_READ)
         if (code := self._about_symbol(question)) is not None:
             return FoundAnswer(
                 text=code.text, evidence=code.evidence, quotations=code.quotations, confidence=CONFIDENCE
+            )
+        if (whole := self._about_whole(question)) is not None:
+            return FoundAnswer(
+                text=whole.text,
+                evidence=tuple(whole.evidence),
+                quotations=tuple(whole.quotations),
+                confidence=CONFIDENCE if whole.is_sure else UNSURE,
             )
         if parse_question(question).is_empty:
             return _only_text(WHAT_IT_CAN_DO)
@@ -84,10 +97,10 @@ class DocumentFinder:
         if not quotations:
             return _only_text(NO_WORDS)
         if is_sure:
-            text = "\n\n".join(_quoted(each.text) for each in quotations)
+            text = "\n\n".join(quoted(each.text) for each in quotations)
         else:
             head = _nearest(question, findings.absent_names)
-            text = "\n".join([head, "", *(f"{i}. {_quoted(each.text)}" for i, each in enumerate(quotations, 1))])
+            text = "\n".join([head, "", *(f"{i}. {quoted(each.text)}" for i, each in enumerate(quotations, 1))])
         return FoundAnswer(
             text=text,
             evidence=self._evidence(findings.sentences),
@@ -104,6 +117,11 @@ class DocumentFinder:
         found = self._evidence(self.prepare().find(words, limit, before=before).sentences)
         others = (each for each in found if not any(share_a_line(each, other) for other in first))
         return (*first, *others)[:limit]
+
+    def _about_whole(self, question: str) -> OverviewAnswer | None:
+        """The answer to a question about a text as a whole; None for any other, and where its form does not tell."""
+        asked = overview_question(question)
+        return overview_answer(asked, self._documents, self.prepare().searched.index) if asked is not None else None
 
     def _about_symbol(self, question: str) -> SymbolAnswer | None:
         """The answer to a question about a name in code; None for any other, and for a name that nothing defines."""
@@ -122,10 +140,10 @@ class DocumentFinder:
         place = lines.place_of_chars(found.start, found.end)
         text = lines.text(place)
         if len(text) > _MAX_CHARS:
-            place = lines.place_of_chars(found.start, found.start + _word_end(text, _MAX_CHARS))
+            place = lines.place_of_chars(found.start, found.start + word_end(text, _MAX_CHARS))
             text = lines.text(place)
         return Quotation(
-            text=_unquoted(" ".join(text.split())),
+            text=unquoted(" ".join(text.split())),
             document=document.name,
             document_id=document.document_id,
             page=place.page,
@@ -194,33 +212,6 @@ def _nearest(question: str, absent: Sequence[str]) -> str:
         return NEAREST
     names = ", ".join(f"“{word}”" for word in spelled)
     return f"{NOT_FOUND} Nowhere in the text: {names}. The nearest passages:"
-
-
-def _quoted(text: str) -> str:
-    """A text in quotation marks that it does not have itself, where there are such."""
-    opening, closing = next((pair for pair in _MARKS if not set(pair) & set(text)), _MARKS[0])
-    return f"{opening}{text}{closing}"
-
-
-def _unquoted(text: str) -> str:
-    """A sentence that is one speech, without its own quotation marks; at its ends, without one that has no other."""
-    for opening, closing in _MARKS:
-        is_odd = text.count(opening) % 2 == 1 if opening == closing else text.count(opening) != text.count(closing)
-        if is_odd and text.endswith(closing):
-            text = text[: -len(closing)]
-        elif is_odd and text.startswith(opening):
-            text = text[len(opening) :]
-    for opening, closing in _MARKS:
-        inside = text[1:-1]
-        if text.startswith(opening) and text.endswith(closing) and not {opening, closing} & set(inside):
-            return inside
-    return text
-
-
-def _word_end(text: str, limit: int) -> int:
-    """Where the last word before `limit` characters ends; `limit` where there is none."""
-    cut = text.rfind(" ", 0, limit)
-    return cut if cut > 0 else limit
 
 
 def _only_text(text: str) -> FoundAnswer:

@@ -1,0 +1,329 @@
+"""Answers to questions about a text as a whole, by a model that does not summarize: what the text's form tells."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from sala_core.events import Evidence, Quotation
+from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
+from sala_core.evidence.searched import SearchedDocument
+from sala_core.finder.names_and_words import most_common_names, occurrences
+from sala_core.finder.overview import Overview, OverviewQuestion
+from sala_core.finder.parts import Part, are_counted, find_parts
+from sala_core.finder.text_index import TextIndex
+from sala_core.ingest import SourceMap
+
+DOES_NOT_SUMMARIZE = (
+    "I find and quote sentences; I do not summarize. A larger model does (“Models”). What can be read off the text:"
+)
+NO_AUTHOR = "I did not find a line that names the author. The text begins:"
+
+_MAX_DOCUMENTS, _MAX_PARTS, _MAX_NAMES, _SHOWN_PLACES, _MAX_EVIDENCE = 3, 30, 12, 3, 8
+_MIN_NAMES = 3
+_MAX_SHOWN_CHARS, _TITLE_PAGE_CHARS, _MIN_PARAGRAPH_CHARS = 300, 3000, 60
+_README = re.compile(r"(?i)^(?:readme|index|about|intro)")
+_AUTHOR = re.compile(
+    r"(?m)^[ \t]*(?:[Bb]y|BY|[Aa]uthors?:?|AUTHORS?:?|[Ww]ritten by)[ \t]*\n{0,4}[ \t]*(?=[A-Z])[^\n]{3,80}$"
+)
+_PARAGRAPH = re.compile(r"(?:[^\n]+(?:\n|\Z))+")
+_SENTENCE_ENDS = (". ", ".\n", "! ", "? ", "!\n", "?\n")
+_GUTENBERG = re.compile(r"\*\*\* ?START OF TH[^\n]*\n")
+_GUTENBERG_END = re.compile(r"\n\*\*\* ?END OF TH")
+_LAST_CHARS = 20_000
+_NO_PROSE = re.compile(r"[ \t]*(?:[#<|*\-+>=`!\[{}/]|\d+[.)]|import |from |package |use )")
+
+
+@dataclass(kw_only=True)
+class OverviewAnswer:
+    """Text, quotations and evidence of an answer, as `FoundAnswer` has them. is_sure: whether it is what was asked."""
+
+    text: str
+    quotations: list[Quotation] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    is_sure: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A document with its text, its map and its parts."""
+
+    document: SearchedDocument
+    text: str
+    lines: SourceMap
+    parts: list[Part]
+
+
+def overview_answer(
+    asked: OverviewQuestion, documents: Sequence[SearchedDocument], index: TextIndex
+) -> OverviewAnswer | None:
+    """Answer from the form of the texts; None where it does not tell, so that the question is one like any other.
+
+    Args:
+        asked: the question.
+        documents: the first ones, and files that introduce the others, are looked at.
+        index: of all documents.
+    """
+    if asked.kind is Overview.OCCURRENCES:
+        return _occurrences(asked.what, documents, index)
+    if asked.kind is Overview.NAMES:
+        return _names(documents, index)
+    if asked.kind is Overview.LENGTH:
+        return OverviewAnswer(text="\n\n".join(_length(documents, index)))
+    read = list(_read(documents))
+    if not read:
+        return None
+    if asked.kind is Overview.AUTHOR:
+        return _author(read)
+    if asked.kind is Overview.NUMBER_OF_PARTS:
+        return _number_of_parts(asked.what, read)
+    if asked.kind is Overview.PARTS:
+        return _parts(asked.what, read)
+    return _summary(read, documents, index)
+
+
+def _read(documents: Sequence[SearchedDocument]) -> Iterator[_Read]:
+    """The documents that are looked at: those that introduce the others first."""
+
+    def order(number: int) -> tuple[bool, int, int]:
+        path = PurePath(documents[number].name)
+        return (_README.match(path.name) is None, len(path.parts), number)
+
+    ordered = sorted(range(len(documents)), key=order)
+    introduce = [number for number in ordered if _README.match(PurePath(documents[number].name).name)]
+    many = len(documents) > _MAX_DOCUMENTS
+    for number in (introduce or ordered)[:_MAX_DOCUMENTS] if many else range(len(documents)):
+        document = documents[number]
+        if (lines := document.lines()) is not None and (text := document.text()).strip():
+            yield _Read(document=document, text=text, lines=lines, parts=find_parts(text))
+
+
+def _summary(read: Sequence[_Read], documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer:
+    answer = OverviewAnswer(text="", is_sure=False)
+    pieces = [DOES_NOT_SUMMARIZE]
+    for each in read:
+        said = [f"`{_name(each)}`{_of_parts(each.parts)}"]
+        if (span := _beginning(each)) is not None:
+            said.append(f"begins: {_quote(answer, each, *span)}")
+            if len(documents) == 1 and (last := _end(each)) is not None and last[0] > span[1]:
+                said.append(f"It ends: {_quote(answer, each, *last)}")
+        pieces.append(" ".join(said))
+        if heads := _largest(each.parts):
+            pieces.append("Its headings:\n\n" + "\n".join(f"- {_one_line(each, part)}" for part in heads))
+    if len(documents) > len(read):
+        pieces.append(f"These are {len(read)} of {len(documents):,} documents.")
+    if len(names := most_common_names(index, _text_of(documents, index), _MAX_NAMES)) >= _MIN_NAMES:
+        pieces.append("Names that stand in it most often: " + _listed(names) + ".")
+    answer.text = "\n\n".join(pieces)
+    return answer
+
+
+def _author(read: Sequence[_Read]) -> OverviewAnswer | None:
+    answer = OverviewAnswer(text="")
+    said = []
+    for each in read:
+        match = _AUTHOR.search(each.text, 0, _TITLE_PAGE_CHARS)
+        if match is not None:
+            said.append(_prefix(each, read) + _quote(answer, each, *_without_space(each.text, *match.span())))
+    if not said:
+        first = read[0]
+        answer.is_sure = False
+        opening = [match.span() for match in re.finditer(r"[^\n]*\S[^\n]*", first.text[:_TITLE_PAGE_CHARS])][:3]
+        said = [NO_AUTHOR, *(_quote(answer, first, *_without_space(first.text, *span)) for span in opening)]
+    answer.text = "\n\n".join(said)
+    return answer
+
+
+def _number_of_parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
+    answer = OverviewAnswer(text="")
+    said = []
+    for each in read:
+        own = [part for part in each.parts if part.kind == kind]
+        if not own or not are_counted(each.parts, kind):
+            continue
+        first, last = (_quote(answer, each, part.start, part.end) for part in (own[0], own[-1]))
+        said.append(f"{_prefix(each, read)}{len(own):,} {kind}s, from {first} to {last}.")
+    answer.text = "\n\n".join(said)
+    return answer if said else None
+
+
+def _parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
+    answer = OverviewAnswer(text="")
+    said = []
+    for each in read:
+        own = [part for part in each.parts if part.kind == kind] or _largest(each.parts) or each.parts
+        shown = own[: max(4, _MAX_PARTS // len(read))]
+        if not shown:
+            continue
+        lines = [f"{i}. {_quote(answer, each, part.start, part.end)}" for i, part in enumerate(shown, 1)]
+        more = f"and {len(own) - len(shown):,} more" if len(own) > len(shown) else ""
+        said.append("\n\n".join(filter(None, (_prefix(each, read).strip(), "\n".join(lines), more))))
+    answer.text = "\n\n".join(said)
+    return answer if said else None
+
+
+def _names(documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer | None:
+    names = most_common_names(index, _text_of(documents, index), _MAX_NAMES)
+    if len(names) < _MIN_NAMES:
+        return None
+    head = "Who matters most is for a larger model to say (“Models”). The names that stand here most often, of persons"
+    return OverviewAnswer(text=f"{head} and places: {_listed(names)}.", is_sure=False)
+
+
+def _occurrences(words: str, documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer | None:
+    rows = occurrences(index, words)
+    if rows is None:
+        return None
+    answer = OverviewAnswer(text=f"“{words}” stands nowhere here.")
+    if not len(rows):
+        return answer
+    times = "once" if len(rows) == 1 else f"{len(rows):,} times"
+    said: list[str] = []
+    for row in dict.fromkeys(rows.tolist()):
+        number, start, end = index.place(row)
+        if (lines := documents[number].lines()) is not None:
+            each = _Read(document=documents[number], text="", lines=lines, parts=[])
+            if end - start > _MAX_SHOWN_CHARS:
+                end = start + word_end(lines.text(lines.place_of_chars(start, end)), _MAX_SHOWN_CHARS)
+            said.append(f"{len(said) + 1}. {_quote(answer, each, start, end)}")
+        if len(said) == _SHOWN_PLACES:
+            break
+    answer.text = f"“{words}” stands here {times}. The first places:\n\n" + "\n".join(said)
+    return answer
+
+
+def _length(documents: Sequence[SearchedDocument], index: TextIndex) -> Iterator[str]:
+    """One line for each of the first documents, and one for all."""
+    for document in documents[:_MAX_DOCUMENTS] if len(documents) <= _MAX_DOCUMENTS else ():
+        if (lines := document.lines()) is not None:
+            last = lines.place_of_chars(max(0, lines.num_chars - 1), lines.num_chars)
+            pages = f", {last.page:,} pages" if last.page else ""
+            yield f"`{document.name.replace('`', chr(39))}`: {last.line_end:,} lines{pages}."
+    count = f"{len(documents):,} documents have" if len(documents) > 1 else "It has"
+    yield f"{count} {len(index.ids):,} words."
+
+
+def _largest(parts: Sequence[Part]) -> list[Part]:
+    """All parts of the largest kinds, as far as they are few enough to be listed."""
+    shown: list[Part] = []
+    for rank in sorted({part.rank for part in parts}):
+        upto = [part for part in parts if part.rank <= rank]
+        if len(upto) > _MAX_PARTS:
+            break
+        shown = upto
+    return shown
+
+
+def _of_parts(parts: Sequence[Part]) -> str:
+    """How many parts of each kind there are, in brackets."""
+    kinds = dict.fromkeys(part.kind for part in sorted(parts, key=lambda part: part.rank) if part.kind != "heading")
+    counts = {kind: sum(part.kind == kind for part in parts) for kind in kinds if are_counted(parts, kind)}
+    return f" ({', '.join(f'{count:,} {kind}s' for kind, count in counts.items())})" if counts else ""
+
+
+def _beginning(each: _Read) -> tuple[int, int] | None:
+    """The first sentences of prose behind the title page."""
+    start, end = _body(each.text)
+    start = max(start, next((part.end for part in each.parts if part.rank >= 2 or part.kind == "heading"), 0))
+    for begin, stop in _prose(each.text, start, end):
+        paragraph = each.text[begin:stop]
+        if len(paragraph) <= _MAX_SHOWN_CHARS:
+            return begin, stop
+        sentence = max(paragraph.rfind(mark, 0, _MAX_SHOWN_CHARS) for mark in _SENTENCE_ENDS) + 1
+        return begin, begin + (sentence or word_end(paragraph, _MAX_SHOWN_CHARS))
+    return None
+
+
+def _end(each: _Read) -> tuple[int, int] | None:
+    """The last sentences of prose."""
+    start, end = _body(each.text)
+    last = None
+    for last in _prose(each.text, max(start, end - _LAST_CHARS), end):  # noqa: B007 - the last one is wanted
+        pass
+    if last is None:
+        return None
+    begin, stop = last
+    paragraph = each.text[begin:stop]
+    marks = [paragraph.find(mark, len(paragraph) - _MAX_SHOWN_CHARS) for mark in _SENTENCE_ENDS]
+    first = min((at + 2 for at in marks if at >= 0), default=0)
+    return (begin + first, stop) if len(paragraph) > _MAX_SHOWN_CHARS else last
+
+
+def _body(text: str) -> tuple[int, int]:
+    """The text without what Project Gutenberg puts before and behind its books."""
+    start, end = _GUTENBERG.search(text, 0, _LAST_CHARS), _GUTENBERG_END.search(text)
+    return start.end() if start else 0, end.start() if end else len(text)
+
+
+def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The paragraphs that are sentences, and no list, table, code or heading."""
+    for match in _PARAGRAPH.finditer(text, start, end):
+        begin, stop = _without_space(text, *match.span())
+        is_long = stop - begin >= _MIN_PARAGRAPH_CHARS
+        if is_long and not _NO_PROSE.match(text, begin) and re.search(r"[.!?。]", text[begin:stop]):
+            yield begin, stop
+
+
+def _quote(answer: OverviewAnswer, each: _Read, start: int, end: int) -> str:
+    """Add a passage to the quotations and the evidence; return it in quotation marks."""
+    place = each.lines.place_of_chars(start, end)
+    text = unquoted(" ".join(each.lines.text(place).split()))
+    document = each.document
+    answer.quotations.append(
+        Quotation(
+            text=text,
+            document=document.name,
+            document_id=document.document_id,
+            page=place.page,
+            line_start=place.line_start,
+            line_end=place.line_end,
+        )
+    )
+    if len(answer.evidence) < _MAX_EVIDENCE:
+        answer.evidence.append(
+            Evidence(
+                document=document.name,
+                document_id=document.document_id,
+                page=place.page,
+                line_start=place.line_start,
+                line_end=place.line_end,
+                rows=place.rows,
+                header=place.header,
+                text=each.lines.whole_lines(place),
+                score=0.0,
+            )
+        )
+    return quoted(text)
+
+
+def _name(each: _Read) -> str:
+    return each.document.name.replace("`", "'")
+
+
+def _prefix(each: _Read, read: Sequence[_Read]) -> str:
+    """The document's name where there are several."""
+    return f"`{_name(each)}`: " if len(read) > 1 else ""
+
+
+def _one_line(each: _Read, part: Part) -> str:
+    return " ".join(each.text[part.start : part.end].split())
+
+
+def _listed(names: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in names)
+
+
+def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
+    passage = text[start:end]
+    return start + len(passage) - len(passage.lstrip()), end - (len(passage) - len(passage.rstrip()))
+
+
+def _text_of(documents: Sequence[SearchedDocument], index: TextIndex) -> Callable[[int], str]:
+    """Gives the characters of a sentence of the index."""
+
+    def sentence(row: int) -> str:
+        number, start, end = index.place(row)
+        lines = documents[number].lines()
+        return "" if lines is None else lines.text(lines.place_of_chars(start, end))
+
+    return sentence

@@ -1,0 +1,165 @@
+"""The parts of a text as its headings name them: chapters, books and other divisions, and Markdown headings."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+_RANKS = {
+    "volume": 0, "book": 1, "part": 1, "act": 1, "epilogue": 1, "prologue": 1,
+    "chapter": 2, "letter": 2, "canto": 2, "section": 3, "scene": 3, "appendix": 3,
+}  # fmt: skip
+_ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
+_WORDS = tuple(
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "  # noqa: SIM905
+    "eighteen nineteen".split()
+)
+_ORDINALS = tuple("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split())  # noqa: SIM905
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60}
+_WRITTEN = "|".join((*_WORDS, *_ORDINALS, *_TENS))
+_DIVISION = re.compile(
+    rf"(?im)^[ \t]*(?:(?P<before>{_WRITTEN})[ \t]+)?(?P<kind>{'|'.join(_RANKS)})\b(?:[ \t]+(?:the[ \t]+)?"
+    rf"(?P<number>[ivxlcdm]+\b|\d+|(?:{_WRITTEN})(?:-\w+)?\b|last\b))?(?P<title>[^\n]{{0,90}})$"
+)
+_MARKDOWN = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*?)[ \t]*#*[ \t]*$")
+_FENCE = re.compile(r"(?ms)^[ \t]*(```|~~~).*?^[ \t]*\1")
+_MIN_BODY_CHARS = 200
+"""Fewer characters before the next heading of the same rank are an entry of a list of contents."""
+
+_ALONE = ("epilogue", "prologue", "appendix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A heading: characters start ... end - 1. kind: "chapter", "book" and so on; "heading" in Markdown.
+
+    rank: 0 for the largest parts. number: as it is written, None without one.
+    """
+
+    kind: str
+    rank: int
+    start: int
+    end: int
+    number: int | None = None
+
+
+def find_parts(text: str) -> list[Part]:
+    """The headings of a text's parts in their order, without those of a list of contents.
+
+    Divisions are lines such as "CHAPTER IV. The Counterpane", between empty lines. A text without any gives its
+    Markdown headings.
+    """
+    parts = _without_contents(text, _divisions(text))
+    for kind in sorted({part.kind for part in parts}, key=_RANKS.__getitem__):
+        parts = _without_copies(parts, kind)
+    return [part for part in parts if not _is_inside(part, parts)] or _markdown(text)
+
+
+def are_counted(parts: Sequence[Part], kind: str) -> bool:
+    """Whether the numbers of a kind of part follow each other, so that their count is that of the text.
+
+    They may begin again where there are larger parts.
+    """
+    last = highest = 0
+    may_begin_again = any(part.rank < _RANKS[kind] for part in parts)
+    for part in parts:
+        if part.kind == kind:
+            number = last + 1 if part.number is None else part.number
+            if number != last + 1 and not (number == 1 and may_begin_again):
+                return False
+            last, highest = number, max(highest, number)
+    return highest > 1
+
+
+def _without_copies(parts: list[Part], kind: str) -> list[Part]:
+    """Without what lists of contents and summaries have left of a kind of part: entries before the first number 1,
+    entries with the number of the next one, and a whole row that begins again below no larger part."""
+    rank = _RANKS[kind]
+    first = next((part.start for part in parts if part.kind == kind and part.number == 1), 0)
+    kept = [part for part in parts if part.kind != kind or part.start >= first]
+    own = [part for part in kept if part.kind == kind]
+    larger = [part.start for part in kept if part.rank < rank]
+    doubled = {
+        one
+        for one, two in pairwise(own)
+        if one.number == two.number and not any(one.start < start < two.start for start in larger)
+    }
+    kept = [part for part in kept if part not in doubled]
+    begins = [part.start for part in own if part.number == 1 and part not in doubled]
+    if not larger and len(begins) > 1:
+        kept = [part for part in kept if part.start >= begins[-1] or part.kind in _ALONE]
+    return kept
+
+
+def _is_inside(part: Part, parts: Sequence[Part]) -> bool:
+    """Whether a kind of part that is usually larger stands inside a smaller one here: the smaller ones began before."""
+    first = next(each.start for each in parts if each.kind == part.kind)
+    smaller = (each for each in parts if each.rank > part.rank and each.kind not in _ALONE)
+    return part.kind not in _ALONE and any(each.start < first for each in smaller)
+
+
+def _divisions(text: str) -> list[Part]:
+    found = []
+    for match in _DIVISION.finditer(text):
+        kind = match["kind"].lower()
+        number = _number(match["before"] or match["number"] or "")
+        if (number is None and kind not in _ALONE and not match["number"]) or _is_sentence(match):
+            continue
+        if _is_apart(text, match):
+            line = match[0].strip()
+            start = match.start() + len(match[0]) - len(match[0].lstrip())
+            found.append(Part(kind=kind, rank=_RANKS[kind], start=start, end=start + len(line), number=number))
+    return found
+
+
+def _number(written: str) -> int | None:
+    """The number that is written in digits, Roman numerals or words; None for another word, such as "last"."""
+    word = written.lower()
+    if word.isdigit():
+        return int(word)
+    if word and set(word) <= set(_ROMAN):
+        values = [_ROMAN[letter] for letter in word]
+        return sum(-one if one < two else one for one, two in pairwise([*values, 0]))
+    tens, _, ones = word.partition("-")
+    if tens in _TENS:
+        return _TENS[tens] + (_WORDS.index(ones) + 1 if ones in _WORDS else 0)
+    return next((words.index(word) + 1 for words in (_WORDS, _ORDINALS) if word in words), None)
+
+
+def _is_sentence(match: re.Match[str]) -> bool:
+    """Whether the line goes on like a sentence that happens to begin with such a word."""
+    title = match["title"]
+    return bool(re.match(r"[ \t]+[a-z]", title)) or not match["kind"][0].isupper()
+
+
+def _is_apart(text: str, match: re.Match[str]) -> bool:
+    """Whether an empty line, or an end of the text, stands before and behind the line."""
+    before = text[: match.start()].rstrip(" \t")
+    behind = re.compile(r"[ \t]*\r?\n").match(text, min(len(text), match.end() + 1))
+    ends_at = match.end() >= len(text.rstrip())
+    return (before[-2:] in ("\n\n", "") or before.endswith("\n\r\n") or before == "\n") and (
+        behind is not None or ends_at or bool(match["title"].strip(" .:—–-"))
+    )
+
+
+def _without_contents(text: str, parts: list[Part]) -> list[Part]:
+    """The headings behind which their part stands, not the next entry of a list."""
+    kept: list[Part] = []
+    following: Part | None = None
+    for part in reversed(parts):
+        stop = len(text) if following is None else following.start
+        has_body = len(text[part.end : stop].strip()) >= _MIN_BODY_CHARS
+        opens = bool(kept) and following is kept[-1] and kept[-1].rank > part.rank
+        if has_body or opens or (following is None and not kept):
+            kept.append(part)
+        following = part
+    return kept[::-1]
+
+
+def _markdown(text: str) -> list[Part]:
+    fences = [match.span() for match in _FENCE.finditer(text)]
+    return [
+        Part(kind="heading", rank=len(match[1]), start=match.start(2), end=match.end(2))
+        for match in _MARKDOWN.finditer(text)
+        if not any(start <= match.start() < end for start, end in fences)
+    ]

@@ -1,0 +1,120 @@
+"""Answers about a text as a whole: counted or read off, quoted with their places, and said to be no summary."""
+
+import numpy as np
+import pytest
+
+from sala_core.evidence.finding import NOT_FOUND, UNSURE, DocumentFinder
+from sala_core.evidence.overview_answers import DOES_NOT_SUMMARIZE, NO_AUTHOR
+from sala_core.evidence.searched import SearchedDocument
+from sala_core.evidence.symbol_answers import CONFIDENCE
+from sala_core.ingest import SourceMap
+
+DAY = "Osrik rowed over the river to Tavelun, and Lena waited for Osrik at the pier. " * 4
+TEXT = f"""THE RIVER
+
+By Ada Lane
+
+CHAPTER I. The Boat
+
+It was a long day on the river, said Osrik. {DAY}
+
+CHAPTER II. The Oar
+
+{DAY}
+
+In the evening the lamps of Tavelun went out, and Lena went home alone. Nobody saw Osrik again.
+"""
+
+
+def document(name: str, text: str, pages: tuple[int, ...] = ()) -> SearchedDocument:
+    """A document with a token for each character."""
+    lines = SourceMap(text, pages, np.arange(len(text)))
+    return SearchedDocument(document_id=name, name=name, num_tokens=len(text), lines=lambda: lines)
+
+
+@pytest.fixture
+def finder():
+    return DocumentFinder([document("river.txt", TEXT)])
+
+
+def test_what_it_is_about_is_no_summary_but_begins_ends_and_names(finder):
+    answer = finder.answer("What is this book about?")
+    assert answer.text.startswith(DOES_NOT_SUMMARIZE)
+    assert not answer.text.startswith(NOT_FOUND)
+    assert answer.confidence == UNSURE
+    assert '`river.txt` (2 chapters) begins: "It was a long day on the river, said Osrik.' in answer.text
+    assert 'It ends: "In the evening the lamps of Tavelun went out, and Lena went home alone.' in answer.text
+    assert "- CHAPTER I. The Boat\n- CHAPTER II. The Oar" in answer.text
+    assert "Osrik (" in answer.text
+    assert [each.document for each in answer.quotations] == ["river.txt"] * 2
+    for each in answer.quotations:
+        assert each.text in answer.text
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Who wrote this?", '"By Ada Lane"'),
+        ("How many chapters are there?", '2 chapters, from "CHAPTER I. The Boat" to "CHAPTER II. The Oar".'),
+        ("What are the chapters?", '1. "CHAPTER I. The Boat"\n2. "CHAPTER II. The Oar"'),
+        ("How often is Waterloo mentioned?", "“Waterloo” stands nowhere here."),
+    ],
+)
+def test_what_the_form_tells_is_the_answer(finder, question, expected):
+    answer = finder.answer(question)
+    assert (answer.text, answer.confidence) == (expected, CONFIDENCE)
+
+
+def test_occurrences_are_counted_and_the_first_places_shown(finder):
+    answer = finder.answer("How often is Lena mentioned?")
+    assert answer.text.startswith("“Lena” stands here 9 times. The first places:\n\n1. ")
+    assert len(answer.quotations) == 3
+    assert answer.quotations[0].line_start == 7
+
+
+def test_the_names_are_said_to_be_of_persons_and_places(finder):
+    answer = finder.answer("Who are the main characters?")
+    assert answer.confidence == UNSURE
+    assert "of persons and places: Osrik (" in answer.text
+
+
+def test_lines_words_and_pages_are_counted():
+    pages = DocumentFinder([document("two.pdf", "One page.\n\fTwo words here.", (0, 11))])
+    assert pages.answer("How long is it?").text == "`two.pdf`: 2 lines, 2 pages.\n\nIt has 5 words."
+
+
+def test_a_text_without_an_author_or_chapters_says_so_or_is_searched():
+    plain = DocumentFinder(
+        [document("a.txt", "A day in June.\n\nThe story has three chapters about the sea and its ships.")]
+    )
+    answer = plain.answer("Who is the author?")
+    assert answer.text.startswith(NO_AUTHOR)
+    assert answer.confidence == UNSURE
+    assert "three chapters" in plain.answer("How many chapters are there?").text
+
+
+def test_of_many_files_those_are_shown_that_introduce_the_others():
+    files = [document(f"src/m{i}.py", "def run():\n    return 1\n") for i in range(9)]
+    readme = document(
+        "README.md", "# Ferry\n\nFerry plans the crossings of a river, and prints a table of them.\n\n## Use\n"
+    )
+    answer = DocumentFinder([*files, readme]).answer("What does this project do?")
+    assert '`README.md` begins: "Ferry plans the crossings of a river, and prints a table of them."' in answer.text
+    assert "These are 1 of 10 documents." in answer.text
+    assert "m1.py" not in answer.text
+
+
+def test_what_project_gutenberg_adds_is_left_out():
+    added = "The Project Gutenberg eBook of The River, which is for the use of anyone anywhere at no cost.\n\n"
+    behind = (
+        "\n*** END OF THE PROJECT GUTENBERG EBOOK ***\n\nUpdated editions will replace the previous one, as they may."
+    )
+    finder = DocumentFinder([document("r.txt", f"{added}*** START OF THE EBOOK ***\n\n{TEXT}{behind}")])
+    text = finder.answer("Give me a short summary").text
+    assert "anyone anywhere" not in text
+    assert "Updated editions" not in text
+    assert "Nobody saw Osrik again." in text
+
+
+def test_an_empty_document_has_no_overview():
+    assert DocumentFinder([document("a.txt", "\n")]).answer("What is it about?").confidence < 0.5
