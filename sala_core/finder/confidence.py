@@ -9,8 +9,8 @@ from sala_core.finder.question import QuestionWords
 
 SIGNS = (
     "probability", "margin", "own0", "own1", "near0", "near1", "share_own0", "share_near1", "rarest0", "rarest3",
-    "order", "meaning0", "meaning1", "name3", "name12", "heading", "unknown", "absent_names", "agrees", "kind_held",
-    "bm25", "num_words", "all_words", "all_names",
+    "order", "meaning0", "meaning1", "similar0", "similar1", "name3", "name12", "heading", "unknown", "absent_names",
+    "agrees", "kind_held", "bm25", "num_words", "all_words", "all_names",
 )  # fmt: skip
 """What the confidence is computed from, in this order."""
 

@@ -17,7 +17,8 @@ NAMES = (
     "near0", "near1", "near3", "near8", "near0_squared", "near1_squared", "near3_squared",
     "share_own0", "share_near1", "share_near3", "rarest0", "rarest3", "other0", "other1", "name3", "name12",
     "heading", "order", "person", "number", "reason", "place", "place_name", "category", "category_near",
-    "is_question", "is_heading", "length", "is_short", "bm25", "meaning0", "meaning1", "meaning3", "definition",
+    "is_question", "length", "is_short", "bm25", "meaning0", "meaning1", "meaning3", "definition",
+    "similar0", "similar1", "similar3",
 )  # fmt: skip
 """The features in their order. A digit is the number of sentences on both sides whose words count too."""
 
@@ -104,6 +105,8 @@ class _Term:
     own: Floats
     relation: Floats
     near: Floats
+    similar: Floats
+    """Cosine of the vectors, not below 0."""
     is_name: bool
     vector: Floats
     """[D]"""
@@ -125,12 +128,14 @@ def sentence_features(text: SearchedText, question: QuestionWords) -> Floats:
     features["heading"] = _heading_coverage(text, own, weights)
     features["order"] = _word_order(text, question)
     features["is_question"] = index.is_question.astype(np.float32)
-    features["is_heading"] = index.is_heading.astype(np.float32)
     features["length"] = np.log1p(index.lengths).astype(np.float32)
     features["is_short"] = (index.lengths < 5).astype(np.float32)
     features["definition"] = _definition(text, question)
     features["bm25"] = _bm25(text, terms)
     features |= _meaning(text, terms)
+    similar = np.stack([text.in_sentences(term.similar) for term in terms])
+    for reach in _MEANING_REACHES:
+        features[f"similar{reach}"] = weights @ (_window_max(similar, reach) if reach else similar)
     return np.stack([features[name] for name in NAMES], axis=1)
 
 
@@ -207,11 +212,12 @@ def _term(text: SearchedText, word: str, sought: tuple[str, ...]) -> _Term:
             relation[at] = weight
     relation = np.maximum(own, relation)
     near = relation * _RELATED_SHARE
+    cosines = np.zeros(size, np.float32)
     row = text.related.row_of.get(word)
     if row is not None:
-        similar = np.clip((text.vectors @ text.related.vector(row) - _MIN_COSINE) / (1 - _MIN_COSINE), 0, 1)
-        similar[index.is_name] *= _NAME_SHARE
-        near = np.maximum(near, similar * _RELATED_SHARE)
+        cosines = (text.vectors @ text.related.vector(row)).clip(0, 1)
+        cosines[index.is_name] *= _NAME_SHARE
+        near = np.maximum(near, ((cosines - _MIN_COSINE) / (1 - _MIN_COSINE)).clip(0) * _RELATED_SHARE)
     near = np.maximum(near, own)
     known = own > 0
     frequency = int(index.frequency[known].sum())
@@ -223,6 +229,7 @@ def _term(text: SearchedText, word: str, sought: tuple[str, ...]) -> _Term:
         own=own,
         relation=relation,
         near=near,
+        similar=np.maximum(cosines, own),
         is_name=at is not None and bool(index.is_name[at]),
         vector=text.related.vector(row) if row is not None else np.zeros(text.vectors.shape[1], np.float32),
     )

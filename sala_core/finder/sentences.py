@@ -1,5 +1,7 @@
 """Where sentences begin and end in a text, and which of them are headings."""
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,13 @@ _FULL_LINE = 0.6  # a line shorter than this share of its paragraph's longest li
 _MIN_PROSE_CHARS = 25
 _MIN_LINE_CHARS = 40
 _MAX_HEADING_WORDS, _MAX_HEADING_CHARS = 12, 90
+_MAX_NUMBER_WORDS = 3
+_NUMBER = re.compile(
+    r"(?:(?:chapter|book|part|section|act|scene|canto|letter|volume|appendix|stave) (?:[ivxlcdm]+|\d+|[a-z])"
+    r"|[ivxlcdm]{2,})\.",
+    re.IGNORECASE,
+)
+"""The number before a heading, as "CHAPTER XV." or "IX."."""
 _TITLES = ("Mr", "Mrs", "Dr", "St", "Ms", "No", "Prof")
 
 Places = NDArray[np.int64]
@@ -139,6 +148,8 @@ def are_headings(
 ) -> Flags:
     """[S] whether each sentence looks like a heading: short, alone on its line, and marked, capitalized or in capitals.
 
+    The number of a heading may stand before it on its line: "CHAPTER XV. THE VALUE OF PHILOSOPHY" are two headings.
+
     Args:
         codes: of the characters.
         kinds: of the characters.
@@ -151,9 +162,14 @@ def are_headings(
     rows = np.flatnonzero((lengths > 0) & (lengths <= _MAX_HEADING_WORDS) & (ends - starts <= _MAX_HEADING_CHARS))
     first, end = starts[rows], ends[rows]
     after = codes[np.minimum(end, len(codes) - 1)]
-    alone = ((first == 0) | (codes[np.maximum(first - 1, 0)] == NEWLINE)) & (
-        (end >= len(codes)) | (after == NEWLINE) | (after == RETURN)
+    opens = (first == 0) | (codes[np.maximum(first - 1, 0)] == NEWLINE)
+    closes = (end >= len(codes)) | (after == NEWLINE) | (after == RETURN)
+    numbers = _numbers_before(
+        codes, rows, first, end, opens=opens & (lengths[rows] <= _MAX_NUMBER_WORDS), closes=closes
     )
+    opens[numbers + 1] = True
+    alone = opens & closes
+    numbers = rows[numbers]
     rows, first, end = rows[alone], first[alone], end[alone]
     if not len(rows):
         return found
@@ -164,7 +180,28 @@ def are_headings(
     prose_end = _is_one_of(codes[end - 1], ".!?,;\"”’'{}()")
     titled = (upper * 2 >= many) & (upper > 0) & ~prose_end & (many <= 8)
     found[rows] = (codes[first] == ord("#")) | in_capitals | titled
+    found[numbers] = found[numbers + 1]
     return found
+
+
+def _numbers_before(codes: Codes, rows: Places, first: Places, end: Places, *, opens: Flags, closes: Flags) -> Places:
+    """Which of some short sentences are numbers, as "CHAPTER XV.", with another one behind them that ends their line.
+
+    Args:
+        codes: of the characters.
+        rows: [n] the sentences.
+        first: [n] their first characters.
+        end: [n] the characters after their last ones.
+        opens: [n] whether each may be a number, and begins its line.
+        closes: [n] whether each ends its line.
+    """
+    last = len(codes) - 1
+    stops = opens[:-1] & ~closes[:-1] & closes[1:] & (rows[1:] == rows[:-1] + 1) & (codes[end[:-1] - 1] == ord("."))
+    stops &= (first[1:] - end[:-1] <= 2) & (codes[np.minimum(first[1:] - 1, last)] != NEWLINE)
+    found = [
+        i for i in np.flatnonzero(stops).tolist() if _NUMBER.fullmatch("".join(map(chr, codes[first[i] : end[i]])))
+    ]
+    return np.array(found, np.int64)
 
 
 def _is_one_of(codes: Codes, chars: str) -> Flags:

@@ -15,6 +15,7 @@ from sala_core.finder.confidence import SIGNS
 from sala_core.finder.features import NAMES
 from sala_core.finder.ranking import FITTED, Linear
 from sala_core.finder.related import FILE
+from sala_core.train.finding.encoder import join_encoder
 from sala_core.train.finding.examples import Example, load_examples
 from sala_core.train.finding.fit import (
     Judged,
@@ -22,15 +23,14 @@ from sala_core.train.finding.fit import (
     fit_confidence,
     fit_ranking,
     fold_of,
-    judge,
     probability,
     threshold,
 )
 from sala_core.train.finding.word_vectors import build_words
 
 _PRECISIONS = (0.9, 0.8, 0.7, 0.6, 0.5)
-CHECKED_PRECISION = 0.85
-"""On the questions for the threshold, so that four of five answers are right on others."""
+NOTED_PRECISION = 0.7
+"""Share of the answers given that are noted with their questions. Others answer too, so that four of five are right."""
 
 
 def main() -> None:
@@ -43,28 +43,33 @@ def main() -> None:
     words.add_argument("--wordnet", type=Path, required=True, help="folder of WordNet's files")
     words.add_argument("--public-vectors", type=Path, required=True, help='JSON: {"vectors": {word: [100 numbers]}}')
     words.add_argument("--out", type=Path, default=FILE)
+    encoder = commands.add_parser("encoder", help="better word vectors, by a sentence encoder")
+    encoder.add_argument("--corpus", type=Path, required=True)
+    encoder.add_argument("--skip", nargs="*", default=[], metavar="NAME", help="files to leave out, without suffix")
+    encoder.add_argument("--encoder", type=Path, required=True, help="folder of the encoder, as transformers saves it")
+    encoder.add_argument("--words", type=Path, default=FILE, help="file of words, as the command of this name makes it")
+    encoder.add_argument("--out", type=Path, default=FILE)
     fit = commands.add_parser("fit", help="ranking and confidence")
     fit.add_argument("--questions", type=Path, nargs="+", required=True, metavar="FILE")
     fit.add_argument("--texts", type=Path, nargs="+", required=True, metavar="DIR", help="where the texts are")
-    fit.add_argument(
-        "--check", type=Path, required=True, metavar="FILE", help="questions for the threshold: half 'open'"
-    )
     fit.add_argument("--out", type=Path, default=FITTED)
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.command == "words":
         count = build_words(options.corpus, options.skip, options.wordnet, options.public_vectors, options.out)
         print(f"{count:,} words in {options.out}")
+    elif options.command == "encoder":
+        count = join_encoder(options.words, options.corpus, options.skip, options.encoder, options.out)
+        print(f"{count:,} words in {options.out}")
     else:
         examples = list(load_examples(options.questions, options.texts))
-        check = [each for each in load_examples([options.check], options.texts) if each.half == "open"]
-        table = fitted_table(examples, [each for each in check if not each.is_made])
+        table = fitted_table(examples)
         options.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         print(f"fitted on {len(examples):,} questions: {options.out}")
 
 
-def fitted_table(examples: Sequence[Example], check: Sequence[Example]) -> dict[str, object]:
-    """Fit everything; the figures in the table are of texts that were left out. The threshold is that of `check`."""
+def fitted_table(examples: Sequence[Example]) -> dict[str, object]:
+    """Fit everything; the figures and the threshold in the table are of texts that were left out."""
     judged = cross_validated(examples)
     left_out = np.zeros(len(judged), np.float32)
     folds = np.array([fold_of(each.example) for each in judged])
@@ -76,10 +81,9 @@ def fitted_table(examples: Sequence[Example], check: Sequence[Example]) -> dict[
     asked = [i for i, each in enumerate(judged) if is_as_asked(each)]
     values, shown = left_out[asked], [judged[i] for i in asked]
     confidence, ranking = fit_confidence(judged), fit_ranking(examples)
-    checked = [one for each in check if (one := judge(ranking, each)) is not None]
     return {
         "figures": figures(values, shown),
-        "threshold": threshold(probability(confidence, checked), checked, CHECKED_PRECISION, least=5),
+        "threshold": threshold(values, shown, NOTED_PRECISION),
         "ranking": _table(ranking, NAMES),
         "confidence": _table(confidence, SIGNS),
         "confidence_bias": confidence.bias,

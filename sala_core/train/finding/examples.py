@@ -32,8 +32,6 @@ class Example:
 
     text: str
     question: str
-    half: str
-    """Of held-out questions: "open" or "untouched"."""
     features: Floats
     """[n, len(NAMES)]"""
     rows: NDArray[np.int64]
@@ -112,7 +110,6 @@ def _example(searched: SearchedText, text: str, question: dict[str, Any], *, is_
     return Example(
         text=question["text"],
         question=question["question"],
-        half=question.get("half", ""),
         features=features[order],
         rows=order,
         starts=index.starts[order],

@@ -55,14 +55,23 @@ def build_words(corpus: Path, skipped: Sequence[str], wordnet: Path, public: Pat
 
 def _texts(corpus: Path, skipped: Sequence[str]) -> Iterable[tuple[tuple[str, ...], NDArray[np.int32]]]:
     """(vocabulary, ids) of every text."""
+    for text in corpus_texts(corpus, skipped):
+        index = build_index([text])
+        yield index.vocabulary, index.ids
+
+
+def corpus_texts(corpus: Path, skipped: Sequence[str]) -> Iterable[str]:
+    """Every text of a folder, of .jsonl files the fields question and answer. Raises OSError.
+
+    skipped: names without suffix of files that are left out.
+    """
     for file in sorted(corpus.rglob("*")):
         if not file.is_file() or file.stem in skipped or file.name == "SOURCES.md":
             continue
         text = file.read_text(encoding="utf-8", errors="replace")
         if file.suffix == ".jsonl":
             text = "\n\n".join(f"{row['question']} {row['answer']}" for row in map(json.loads, text.splitlines()))
-        index = build_index([text])
-        yield index.vocabulary, index.ids
+        yield text
 
 
 def _most_common(texts: Sequence[tuple[tuple[str, ...], NDArray[np.int32]]]) -> list[str]:

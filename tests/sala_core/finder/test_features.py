@@ -67,6 +67,24 @@ def test_a_synonym_counts_less_than_the_word() -> None:
     assert max(near) == near[1]
 
 
+def test_the_nearest_word_of_each_sentence_counts_by_its_vector() -> None:
+    of, question = searched(), parse_question("Why was the dwelling abandoned?")
+    words = {word: of.vectors[i] for word, i in of.index.word_of.items() if not of.index.is_name[i]}
+    sought = [(word, of.related.vector(of.related.row_of[word])) for word in question.sought]
+    held = [[of.index.vocabulary[i] for i in of.index.ids[of.index.sentence_of == row].tolist()] for row in of.rows]
+    nearest = [
+        [max([0.0, *(float(words[word] @ vector) for word in sentence if word in words)]) for _, vector in sought]
+        for sentence in held
+    ]
+
+    assert [word for word, _ in sought] == ["dwelling", "abandoned"]
+    assert feature("similar0", "Why was the dwelling abandoned?") == pytest.approx(
+        [(a + b) / 2 for a, b in nearest], abs=2e-4
+    )
+    assert feature("similar0", "Why was the dwelling abandoned?")[1] > 0.25, "a house is near a dwelling"
+    assert feature("similar1", "Why was the dwelling abandoned?")[0] > 0.25, "and stands in the next sentence"
+
+
 @pytest.mark.parametrize(
     ("name", "question", "row"),
     [

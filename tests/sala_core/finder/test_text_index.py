@@ -87,6 +87,24 @@ def test_a_heading_is_known_for_what_follows_it() -> None:
     assert index.heading[rows[3]] == rows[2]
 
 
+@pytest.mark.parametrize(
+    ("line", "headings"),
+    [
+        ("CHAPTER XV. THE VALUE OF PHILOSOPHY", [True, True]),
+        ("Chapter 2. The Old House", [True, True]),
+        ("IX. A Case of Identity", [True, True]),
+        ("II. the small thing goes on", [False]),
+        ("1. Install Python", [False, False]),  # a step of a list
+        ("He is well. Yes. The King", [False, False, False]),
+    ],
+)
+def test_a_heading_may_stand_behind_its_number(line: str, headings: list[bool]) -> None:
+    index = build_index([f"Having come to the end, we ask.\n\n{line}\n\nIt was late, and nobody answered."])
+
+    rows = np.nonzero(index.lengths)[0].tolist()
+    assert index.is_heading[rows].tolist() == [False, *headings, False]
+
+
 @given(st.lists(st.text(alphabet=st.sampled_from("aB é.!?\n\r“”#1北_ ไ🙂𠀀\u3000\ud800"), max_size=60), max_size=4))
 @settings(max_examples=80, deadline=None)
 def test_every_word_is_in_one_sentence_of_its_own_text(texts: list[str]) -> None:
