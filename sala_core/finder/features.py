@@ -58,7 +58,7 @@ class SearchedText:
     inflections: Inflections
     vectors: Floats
     """[V, D]"""
-    meaning: Floats = field(repr=False)
+    meaning: NDArray[np.float16] = field(repr=False)
     """[S, D] sums of the vectors of each sentence's words, each word weighted by how rare it is."""
     meaning_norms: Floats = field(repr=False)
     """[len(_MEANING_REACHES), S] lengths of these sums over each sentence and as many neighbors on both sides."""
@@ -77,7 +77,7 @@ class SearchedText:
             related=related,
             inflections=Inflections(index),
             vectors=vectors,
-            meaning=meaning,
+            meaning=meaning.astype(np.float16),
             meaning_norms=np.stack([_window_norms(meaning, reach) for reach in _MEANING_REACHES]),
             rows=rows.astype(np.int64),
             row_starts=starts.astype(np.int64),
@@ -169,7 +169,9 @@ def _meaning(text: SearchedText, terms: list["_Term"]) -> dict[str, Floats]:
     for term in terms:
         sought += term.weight * term.vector
     sought /= max(float(np.linalg.norm(sought)), 1e-9)
-    dots = text.meaning @ sought
+    dots = np.zeros(len(text.meaning), np.float32)
+    for at in range(0, len(dots), _SENTENCES_AT_ONCE):
+        dots[at : at + _SENTENCES_AT_ONCE] = text.meaning[at : at + _SENTENCES_AT_ONCE].astype(np.float32) @ sought
     return {
         f"meaning{reach}": (_window_sum(dots, reach) / norms).astype(np.float32)
         for reach, norms in zip(_MEANING_REACHES, text.meaning_norms, strict=True)
