@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from sala_core.events import Evidence, Quotation
-from sala_core.evidence.overview_answers import OverviewAnswer, overview_answer
+from sala_core.evidence.overview_answers import overview_answer
 from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
-from sala_core.evidence.searched import SearchedDocument
-from sala_core.evidence.symbol_answers import CONFIDENCE, SymbolAnswer, symbol_answer
+from sala_core.evidence.searched import FoundAnswer, SearchedDocument
+from sala_core.evidence.symbol_answers import symbol_answer
 from sala_core.finder.overview import overview_question
 from sala_core.finder.question import parse_question
 from sala_core.finder.ranking import Finder, Found, fitted
@@ -27,9 +26,6 @@ WHAT_IT_CAN_DO = (
 )
 NOTHING_READ = "Nothing is read in this session yet: add a file or a folder, then ask about it."
 
-UNSURE = 0.3
-"""The confidence of an overview that is not what was asked: a model that summarizes would answer."""
-
 _WORD = re.compile(r"[^\W_]+")
 _MAX_PLACES = 8
 _NEAREST_SHOWN = 3
@@ -40,16 +36,6 @@ _MAX_CHARS = 800
 """Longer sentences, as of tables, are quoted up to a word before this."""
 
 _MAX_EVIDENCE_CHARS = 1200
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundAnswer:
-    """What was found. confidence: the chance that the first quotation answers the question, 0 ... 1."""
-
-    text: str
-    evidence: tuple[Evidence, ...]
-    quotations: tuple[Quotation, ...]
-    confidence: float
 
 
 class DocumentFinder:
@@ -73,17 +59,8 @@ class DocumentFinder:
         """
         if not self._documents:
             return _only_text(NOTHING_READ)
-        if (code := self._about_symbol(question)) is not None:
-            return FoundAnswer(
-                text=code.text, evidence=code.evidence, quotations=code.quotations, confidence=CONFIDENCE
-            )
-        if (whole := self._about_whole(question)) is not None:
-            return FoundAnswer(
-                text=whole.text,
-                evidence=tuple(whole.evidence),
-                quotations=tuple(whole.quotations),
-                confidence=CONFIDENCE if whole.is_sure else UNSURE,
-            )
+        if (special := self._about_symbol(question) or self._about_whole(question)) is not None:
+            return special
         if parse_question(question).is_empty:
             return _only_text(WHAT_IT_CAN_DO)
         findings = self.prepare().find(question, _MAX_PLACES, before=before)
@@ -118,12 +95,12 @@ class DocumentFinder:
         others = (each for each in found if not any(share_a_line(each, other) for other in first))
         return (*first, *others)[:limit]
 
-    def _about_whole(self, question: str) -> OverviewAnswer | None:
+    def _about_whole(self, question: str) -> FoundAnswer | None:
         """The answer to a question about a text as a whole; None for any other, and where its form does not tell."""
         asked = overview_question(question)
         return overview_answer(asked, self._documents, self.prepare().searched.index) if asked is not None else None
 
-    def _about_symbol(self, question: str) -> SymbolAnswer | None:
+    def _about_symbol(self, question: str) -> FoundAnswer | None:
         """The answer to a question about a name in code; None for any other, and for a name that nothing defines."""
         asked = symbol_question(question)
         if asked is None:

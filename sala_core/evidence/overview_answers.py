@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from sala_core.events import Evidence, Quotation
 from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
-from sala_core.evidence.searched import SearchedDocument
+from sala_core.evidence.searched import FoundAnswer, SearchedDocument
 from sala_core.finder.names_and_words import most_common_names, occurrences
 from sala_core.finder.overview import Overview, OverviewQuestion
 from sala_core.finder.parts import Part, are_counted, find_parts
@@ -17,6 +17,9 @@ from sala_core.ingest import SourceMap
 DOES_NOT_SUMMARIZE = (
     "I find and quote sentences; I do not summarize. A larger model does (“Models”). What can be read off the text:"
 )
+READ_OFF, UNSURE = 0.95, 0.3
+"""Confidence of what is counted or read off; and of what is not what was asked, which a larger model would answer."""
+
 NO_AUTHOR = "I did not find a line that names the author. The text begins:"
 
 _MAX_DOCUMENTS, _MAX_PARTS, _MAX_NAMES, _SHOWN_PLACES, _MAX_EVIDENCE = 3, 30, 12, 3, 8
@@ -35,17 +38,56 @@ _NO_PROSE = re.compile(r"[ \t]*(?:[#<|*\-+>=`!\[{}/]|\d+[.)]|import |from |packa
 
 
 @dataclass(kw_only=True)
-class OverviewAnswer:
-    """Text, quotations and evidence of an answer, as `FoundAnswer` has them. is_sure: whether it is what was asked."""
+class _Draft:
+    """An answer in the making. is_sure: whether it is what was asked."""
 
-    text: str
+    text: str = ""
     quotations: list[Quotation] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     is_sure: bool = True
 
+    def finished(self) -> FoundAnswer:
+        """The answer."""
+        return FoundAnswer(
+            text=self.text,
+            evidence=tuple(self.evidence),
+            quotations=tuple(self.quotations),
+            confidence=READ_OFF if self.is_sure else UNSURE,
+        )
+
+    def quote(self, document: SearchedDocument, lines: SourceMap, start: int, end: int) -> str:
+        """Add a passage to the quotations and the evidence; return it in quotation marks."""
+        place = lines.place_of_chars(start, end)
+        text = unquoted(" ".join(lines.text(place).split()))
+        self.quotations.append(
+            Quotation(
+                text=text,
+                document=document.name,
+                document_id=document.document_id,
+                page=place.page,
+                line_start=place.line_start,
+                line_end=place.line_end,
+            )
+        )
+        if len(self.evidence) < _MAX_EVIDENCE:
+            self.evidence.append(
+                Evidence(
+                    document=document.name,
+                    document_id=document.document_id,
+                    page=place.page,
+                    line_start=place.line_start,
+                    line_end=place.line_end,
+                    rows=place.rows,
+                    header=place.header,
+                    text=lines.whole_lines(place),
+                    score=0.0,
+                )
+            )
+        return quoted(text)
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Read:
+class _Document:
     """A document with its text, its map and its parts."""
 
     document: SearchedDocument
@@ -56,7 +98,7 @@ class _Read:
 
 def overview_answer(
     asked: OverviewQuestion, documents: Sequence[SearchedDocument], index: TextIndex
-) -> OverviewAnswer | None:
+) -> FoundAnswer | None:
     """Answer from the form of the texts; None where it does not tell, so that the question is one like any other.
 
     Args:
@@ -69,8 +111,8 @@ def overview_answer(
     if asked.kind is Overview.NAMES:
         return _names(documents, index)
     if asked.kind is Overview.LENGTH:
-        return OverviewAnswer(text="\n\n".join(_length(documents, index)))
-    read = list(_read(documents))
+        return _Draft(text="\n\n".join(_length(documents, index))).finished()
+    read = list(_first_documents(documents))
     if not read:
         return None
     if asked.kind is Overview.AUTHOR:
@@ -82,7 +124,7 @@ def overview_answer(
     return _summary(read, documents, index)
 
 
-def _read(documents: Sequence[SearchedDocument]) -> Iterator[_Read]:
+def _first_documents(documents: Sequence[SearchedDocument]) -> Iterator[_Document]:
     """The documents that are looked at: those that introduce the others first."""
 
     def order(number: int) -> tuple[bool, int, int]:
@@ -95,11 +137,11 @@ def _read(documents: Sequence[SearchedDocument]) -> Iterator[_Read]:
     for number in (introduce or ordered)[:_MAX_DOCUMENTS] if many else range(len(documents)):
         document = documents[number]
         if (lines := document.lines()) is not None and (text := document.text()).strip():
-            yield _Read(document=document, text=text, lines=lines, parts=find_parts(text))
+            yield _Document(document=document, text=text, lines=lines, parts=find_parts(text))
 
 
-def _summary(read: Sequence[_Read], documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer:
-    answer = OverviewAnswer(text="", is_sure=False)
+def _summary(read: Sequence[_Document], documents: Sequence[SearchedDocument], index: TextIndex) -> FoundAnswer:
+    answer = _Draft(is_sure=False)
     pieces = [DOES_NOT_SUMMARIZE]
     for each in read:
         said = [f"`{_name(each)}`{_of_parts(each.parts)}"]
@@ -115,11 +157,11 @@ def _summary(read: Sequence[_Read], documents: Sequence[SearchedDocument], index
     if len(names := most_common_names(index, _text_of(documents, index), _MAX_NAMES)) >= _MIN_NAMES:
         pieces.append("Names that stand in it most often: " + _listed(names) + ".")
     answer.text = "\n\n".join(pieces)
-    return answer
+    return answer.finished()
 
 
-def _author(read: Sequence[_Read]) -> OverviewAnswer | None:
-    answer = OverviewAnswer(text="")
+def _author(read: Sequence[_Document]) -> FoundAnswer | None:
+    answer = _Draft()
     said = []
     for each in read:
         match = _AUTHOR.search(each.text, 0, _TITLE_PAGE_CHARS)
@@ -131,11 +173,11 @@ def _author(read: Sequence[_Read]) -> OverviewAnswer | None:
         opening = [match.span() for match in re.finditer(r"[^\n]*\S[^\n]*", first.text[:_TITLE_PAGE_CHARS])][:3]
         said = [NO_AUTHOR, *(_quote(answer, first, *_without_space(first.text, *span)) for span in opening)]
     answer.text = "\n\n".join(said)
-    return answer
+    return answer.finished()
 
 
-def _number_of_parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
-    answer = OverviewAnswer(text="")
+def _number_of_parts(kind: str, read: Sequence[_Document]) -> FoundAnswer | None:
+    answer = _Draft()
     said = []
     for each in read:
         own = [part for part in each.parts if part.kind == kind]
@@ -144,11 +186,11 @@ def _number_of_parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
         first, last = (_quote(answer, each, part.start, part.end) for part in (own[0], own[-1]))
         said.append(f"{_prefix(each, read)}{len(own):,} {kind}s, from {first} to {last}.")
     answer.text = "\n\n".join(said)
-    return answer if said else None
+    return answer.finished() if said else None
 
 
-def _parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
-    answer = OverviewAnswer(text="")
+def _parts(kind: str, read: Sequence[_Document]) -> FoundAnswer | None:
+    answer = _Draft()
     said = []
     for each in read:
         own = [part for part in each.parts if part.kind == kind] or _largest(each.parts) or each.parts
@@ -159,37 +201,36 @@ def _parts(kind: str, read: Sequence[_Read]) -> OverviewAnswer | None:
         more = f"and {len(own) - len(shown):,} more" if len(own) > len(shown) else ""
         said.append("\n\n".join(filter(None, (_prefix(each, read).strip(), "\n".join(lines), more))))
     answer.text = "\n\n".join(said)
-    return answer if said else None
+    return answer.finished() if said else None
 
 
-def _names(documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer | None:
+def _names(documents: Sequence[SearchedDocument], index: TextIndex) -> FoundAnswer | None:
     names = most_common_names(index, _text_of(documents, index), _MAX_NAMES)
     if len(names) < _MIN_NAMES:
         return None
     head = "Who matters most is for a larger model to say (“Models”). The names that stand here most often, of persons"
-    return OverviewAnswer(text=f"{head} and places: {_listed(names)}.", is_sure=False)
+    return _Draft(text=f"{head} and places: {_listed(names)}.", is_sure=False).finished()
 
 
-def _occurrences(words: str, documents: Sequence[SearchedDocument], index: TextIndex) -> OverviewAnswer | None:
+def _occurrences(words: str, documents: Sequence[SearchedDocument], index: TextIndex) -> FoundAnswer | None:
     rows = occurrences(index, words)
     if rows is None:
         return None
-    answer = OverviewAnswer(text=f"“{words}” stands nowhere here.")
+    answer = _Draft(text=f"“{words}” stands nowhere here.")
     if not len(rows):
-        return answer
+        return answer.finished()
     times = "once" if len(rows) == 1 else f"{len(rows):,} times"
     said: list[str] = []
     for row in dict.fromkeys(rows.tolist()):
         number, start, end = index.place(row)
         if (lines := documents[number].lines()) is not None:
-            each = _Read(document=documents[number], text="", lines=lines, parts=[])
             if end - start > _MAX_SHOWN_CHARS:
                 end = start + word_end(lines.text(lines.place_of_chars(start, end)), _MAX_SHOWN_CHARS)
-            said.append(f"{len(said) + 1}. {_quote(answer, each, start, end)}")
+            said.append(f"{len(said) + 1}. {answer.quote(documents[number], lines, start, end)}")
         if len(said) == _SHOWN_PLACES:
             break
     answer.text = f"“{words}” stands here {times}. The first places:\n\n" + "\n".join(said)
-    return answer
+    return answer.finished()
 
 
 def _length(documents: Sequence[SearchedDocument], index: TextIndex) -> Iterator[str]:
@@ -221,7 +262,7 @@ def _of_parts(parts: Sequence[Part]) -> str:
     return f" ({', '.join(f'{count:,} {kind}s' for kind, count in counts.items())})" if counts else ""
 
 
-def _beginning(each: _Read) -> tuple[int, int] | None:
+def _beginning(each: _Document) -> tuple[int, int] | None:
     """The first sentences of prose behind the title page."""
     start, end = _body(each.text)
     start = max(start, next((part.end for part in each.parts if part.rank >= 2 or part.kind == "heading"), 0))
@@ -234,7 +275,7 @@ def _beginning(each: _Read) -> tuple[int, int] | None:
     return None
 
 
-def _end(each: _Read) -> tuple[int, int] | None:
+def _end(each: _Document) -> tuple[int, int] | None:
     """The last sentences of prose."""
     start, end = _body(each.text)
     last = None
@@ -264,48 +305,20 @@ def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             yield begin, stop
 
 
-def _quote(answer: OverviewAnswer, each: _Read, start: int, end: int) -> str:
-    """Add a passage to the quotations and the evidence; return it in quotation marks."""
-    place = each.lines.place_of_chars(start, end)
-    text = unquoted(" ".join(each.lines.text(place).split()))
-    document = each.document
-    answer.quotations.append(
-        Quotation(
-            text=text,
-            document=document.name,
-            document_id=document.document_id,
-            page=place.page,
-            line_start=place.line_start,
-            line_end=place.line_end,
-        )
-    )
-    if len(answer.evidence) < _MAX_EVIDENCE:
-        answer.evidence.append(
-            Evidence(
-                document=document.name,
-                document_id=document.document_id,
-                page=place.page,
-                line_start=place.line_start,
-                line_end=place.line_end,
-                rows=place.rows,
-                header=place.header,
-                text=each.lines.whole_lines(place),
-                score=0.0,
-            )
-        )
-    return quoted(text)
+def _quote(answer: _Draft, each: _Document, start: int, end: int) -> str:
+    return answer.quote(each.document, each.lines, start, end)
 
 
-def _name(each: _Read) -> str:
+def _name(each: _Document) -> str:
     return each.document.name.replace("`", "'")
 
 
-def _prefix(each: _Read, read: Sequence[_Read]) -> str:
+def _prefix(each: _Document, read: Sequence[_Document]) -> str:
     """The document's name where there are several."""
     return f"`{_name(each)}`: " if len(read) > 1 else ""
 
 
-def _one_line(each: _Read, part: Part) -> str:
+def _one_line(each: _Document, part: Part) -> str:
     return " ".join(each.text[part.start : part.end].split())
 
 

@@ -1,4 +1,4 @@
-"""The documents that a finder searches, each as far as it is known."""
+"""What a finder searches: documents, each as far as it is known. And what it gives: an answer with its places."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sala_core.events import Evidence, Quotation
 from sala_core.ingest import SourceMap
 
 if TYPE_CHECKING:
@@ -43,3 +44,13 @@ def searched_documents(
         )
         for span in spans
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundAnswer:
+    """What was found. confidence: the chance that the first quotation answers the question, 0 ... 1."""
+
+    text: str
+    evidence: tuple[Evidence, ...]
+    quotations: tuple[Quotation, ...]
+    confidence: float

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from sala_core.events import Evidence, Quotation
-from sala_core.evidence.searched import SearchedDocument
+from sala_core.evidence.searched import FoundAnswer, SearchedDocument
 from sala_core.finder.symbols import SymbolPlace, SymbolPlaces, SymbolQuestion
 from sala_core.ingest import SourceMap
 
@@ -18,22 +18,13 @@ _SHOWN, _MAX_SHOWN_CHARS, _MAX_PLACES = 4, 1200, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolAnswer:
-    """Text, quotations and evidence of an answer, as `FoundAnswer` has them."""
-
-    text: str
-    quotations: tuple[Quotation, ...]
-    evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Located:
     place: SymbolPlace
     document: SearchedDocument
     lines: SourceMap
 
 
-def symbol_answer(asked: SymbolQuestion, found: SymbolPlaces, documents: Sequence[SearchedDocument]) -> SymbolAnswer:
+def symbol_answer(asked: SymbolQuestion, found: SymbolPlaces, documents: Sequence[SearchedDocument]) -> FoundAnswer:
     """The first places in full, and the others as evidence.
 
     Args:
@@ -51,10 +42,11 @@ def symbol_answer(asked: SymbolQuestion, found: SymbolPlaces, documents: Sequenc
         if sum(other.place.end - other.place.start for other in (*shown, each)) <= _MAX_SHOWN_CHARS:
             shown.append(each)
     parts = [_heading(asked, found, len(shown)), *map(_shown, shown)]
-    return SymbolAnswer(
+    return FoundAnswer(
         text="\n\n".join(filter(None, parts)),
         quotations=tuple(map(_quotation, shown)),
         evidence=tuple(_evidence(each, len(found.places)) for each in located),
+        confidence=CONFIDENCE,
     )
 
 

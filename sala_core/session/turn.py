@@ -16,9 +16,9 @@ from sala_core.engine.speculation import DraftIndex
 from sala_core.errors import CorruptStateError
 from sala_core.events import Answer, Evidence, PromptProgress
 from sala_core.evidence.attention_cells import attention_cells
-from sala_core.evidence.finding import DocumentFinder, FoundAnswer
+from sala_core.evidence.finding import DocumentFinder
 from sala_core.evidence.places import DocumentSpan, find_evidence
-from sala_core.evidence.searched import SearchedDocument, searched_documents
+from sala_core.evidence.searched import FoundAnswer, SearchedDocument, searched_documents
 from sala_core.evidence.verbatim import Quoting
 from sala_core.evidence.verify import verify_quotations
 from sala_core.ingest import SourceMap

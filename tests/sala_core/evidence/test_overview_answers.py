@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from sala_core.evidence.finding import NOT_FOUND, UNSURE, DocumentFinder
-from sala_core.evidence.overview_answers import DOES_NOT_SUMMARIZE, NO_AUTHOR
+from sala_core.evidence.finding import NOT_FOUND, DocumentFinder
+from sala_core.evidence.overview_answers import DOES_NOT_SUMMARIZE, NO_AUTHOR, READ_OFF, UNSURE
 from sala_core.evidence.searched import SearchedDocument
-from sala_core.evidence.symbol_answers import CONFIDENCE
 from sala_core.ingest import SourceMap
 
 DAY = "Osrik rowed over the river to Tavelun, and Lena waited for Osrik at the pier. " * 4
@@ -62,7 +61,7 @@ def test_what_it_is_about_is_no_summary_but_begins_ends_and_names(finder):
 )
 def test_what_the_form_tells_is_the_answer(finder, question, expected):
     answer = finder.answer(question)
-    assert (answer.text, answer.confidence) == (expected, CONFIDENCE)
+    assert (answer.text, answer.confidence) == (expected, READ_OFF)
 
 
 def test_occurrences_are_counted_and_the_first_places_shown(finder):
