@@ -23,6 +23,8 @@ _DIVISION = re.compile(
 )
 _MARKDOWN = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*?)[ \t]*#*[ \t]*$")
 _FENCE = re.compile(r"(?ms)^[ \t]*(```|~~~).*?^[ \t]*\1")
+_EMPTY_LINE_BEFORE, _EMPTY_LINE_BEHIND = re.compile(r"\n[ \t]*\r?\n\Z"), re.compile(r"\r?\n[ \t]*\r?\n")
+_AROUND_CHARS = 200
 _MIN_BODY_CHARS = 200
 """Fewer characters before the next heading of the same rank are an entry of a list of contents."""
 
@@ -133,13 +135,12 @@ def _is_sentence(match: re.Match[str]) -> bool:
 
 
 def _is_apart(text: str, match: re.Match[str]) -> bool:
-    """Whether an empty line, or an end of the text, stands before and behind the line."""
-    before = text[: match.start()].rstrip(" \t")
-    behind = re.compile(r"[ \t]*\r?\n").match(text, min(len(text), match.end() + 1))
-    ends_at = match.end() >= len(text.rstrip())
-    return (before[-2:] in ("\n\n", "") or before.endswith("\n\r\n") or before == "\n") and (
-        behind is not None or ends_at or bool(match["title"].strip(" .:—–-"))
-    )
+    """Whether an empty line, or an end of the text, stands before the line, and behind it if it has no title."""
+    before = text[max(0, match.start() - _AROUND_CHARS) : match.start()]
+    behind = text[match.end() : match.end() + _AROUND_CHARS]
+    opens = not before.strip() or _EMPTY_LINE_BEFORE.search(before) is not None
+    closes = not behind.strip() or _EMPTY_LINE_BEHIND.match(behind) is not None
+    return opens and (closes or bool(match["title"].strip(" .:—–-")))
 
 
 def _without_contents(text: str, parts: list[Part]) -> list[Part]:
