@@ -1,6 +1,7 @@
 """The parts of a text as its headings name them: chapters, books and other divisions, and Markdown headings."""
 
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -54,7 +55,8 @@ def find_parts(text: str) -> list[Part]:
     parts = _without_contents(text, _divisions(text))
     for kind in sorted({part.kind for part in parts}, key=_RANKS.__getitem__):
         parts = _without_copies(parts, kind)
-    return [part for part in parts if not _is_inside(part, parts)] or _markdown(text)
+    inside = {kind for kind in {part.kind for part in parts} if _are_inside(kind, parts)}
+    return [part for part in parts if part.kind not in inside] or _markdown(text)
 
 
 def are_counted(parts: Sequence[Part], kind: str) -> bool:
@@ -84,7 +86,7 @@ def _without_copies(parts: list[Part], kind: str) -> list[Part]:
     doubled = {
         one
         for one, two in pairwise(own)
-        if one.number == two.number and not any(one.start < start < two.start for start in larger)
+        if one.number == two.number and bisect(larger, one.start) == bisect(larger, two.start)
     }
     kept = [part for part in kept if part not in doubled]
     begins = [part.start for part in own if part.number == 1 and part not in doubled]
@@ -93,11 +95,11 @@ def _without_copies(parts: list[Part], kind: str) -> list[Part]:
     return kept
 
 
-def _is_inside(part: Part, parts: Sequence[Part]) -> bool:
+def _are_inside(kind: str, parts: Sequence[Part]) -> bool:
     """Whether a kind of part that is usually larger stands inside a smaller one here: the smaller ones began before."""
-    first = next(each.start for each in parts if each.kind == part.kind)
-    smaller = (each for each in parts if each.rank > part.rank and each.kind not in _ALONE)
-    return part.kind not in _ALONE and any(each.start < first for each in smaller)
+    first = next(part.start for part in parts if part.kind == kind)
+    smaller = (part for part in parts if part.rank > _RANKS[kind] and part.kind not in _ALONE)
+    return kind not in _ALONE and any(part.start < first for part in smaller)
 
 
 def _divisions(text: str) -> list[Part]:
