@@ -5,6 +5,7 @@ and others) and in those of the C family. Nothing is parsed, so unfinished and m
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,6 +50,7 @@ _NO_STATEMENT = r"(?!return\b|else\b|new\b|throw\b|await\b|yield\b)"
 _TOP, _BLOCK = r"(?P<indent>[ \t]*)", r"[^;{}\n]*(?:\n[^;{}\n]*){0,8}"
 _PYTHON = (".py", ".pyi", ".pyw")
 _STRINGS = re.compile(r"(?s)#[^\n]*|\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+_CALL = re.compile(r"[ \t]*\(")
 _QUOTES = re.compile(r"\s*[rRuU]?(\"\"\"|''')")
 _COMMENT = re.compile(r"[ \t]*(?://|#(?!include|define|\[)|/\*|\*|--|;;|@|#\[)")
 _IMPORT = re.compile(r"[ \t]*(?:import|from|use|using|require|#[ \t]*include|export \{)\b")
@@ -149,7 +151,7 @@ def _definitions(texts: Mapping[int, str], asked: SymbolQuestion) -> list[Symbol
     lines = [
         (number, line)
         for number, text in texts.items()
-        for line in dict.fromkeys(text.rfind("\n", 0, at) + 1 for at in _occurrences(text, asked.name))
+        for line in dict.fromkeys(start for _, start, _ in _occurrences(text, asked.name))
     ]
     for form in _forms(asked.name):
         found = [(number, match) for number, line in lines if (match := form.match(texts[number], line))]
@@ -170,8 +172,13 @@ def _forms(name: str) -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, forms))
 
 
-def _occurrences(text: str, name: str) -> Iterator[int]:
-    return (match.start() for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text))
+def _occurrences(text: str, name: str) -> Iterator[tuple[int, int, int]]:
+    """Where a name stands, with the first character of its line and the one after the line's last."""
+    start = end = -1
+    for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+        if match.start() >= end:
+            start, end = _line(text, match.start())
+        yield match.start(), start, end
 
 
 def _uses(
@@ -189,11 +196,10 @@ def _uses(
     for number, text in texts.items():
         strings = _long_strings(text) if names[number].endswith(_PYTHON) else []
         strings += [(place.start, place.end) for place in defined if place.text == number]
-        for at in _occurrences(text, asked.name):
-            start, end = _line(text, at)
+        for at, start, end in _occurrences(text, asked.name):
             is_said = any(first <= at < after for first, after in strings)
             if not is_said and not _IMPORT.match(text, start, end) and not _COMMENT.match(text, start, end):
-                is_call = text[at + len(asked.name) : end].lstrip(" \t").startswith("(")
+                is_call = _CALL.match(text, at + len(asked.name)) is not None
                 lines[number, start] = lines.get((number, start), False) or is_call
     chosen = [line for line, is_call in lines.items() if is_call] or list(lines)
     return [_use(texts[number], number, *_line(texts[number], start)) for number, start in chosen]
@@ -299,11 +305,18 @@ def _inside(text: str, at: int) -> str:
     """The name of the nearest definition above that is less indented."""
     line = text.rfind("\n", 0, at) + 1
     indent = len(text[line:at]) - len(text[line:at].lstrip(" \t")) if text[line:at].strip() else at - line
-    name = ""
-    for match in _ENCLOSING.finditer(text, 0, line):
-        if len(match["indent"]) < indent:
-            name = match["name"]
-    return name
+    starts, indents, names = _outline(text)
+    for i in range(bisect_left(starts, line) - 1 if indent else -1, -1, -1):
+        if indents[i] < indent:
+            return names[i]
+    return ""
+
+
+@lru_cache(4)
+def _outline(text: str) -> tuple[list[int], list[int], list[str]]:
+    """Where all definitions of a text begin, how far they are indented, and what they define."""
+    found = list(_ENCLOSING.finditer(text))
+    return [each.start() for each in found], [len(each["indent"]) for each in found], [each["name"] for each in found]
 
 
 def _without_space(text: str, start: int, end: int) -> tuple[int, int]:

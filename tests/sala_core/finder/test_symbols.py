@@ -145,3 +145,12 @@ def test_names_of_pythons_library_are_found_where_python_defines_and_calls_them(
             extra += len(lines - called[name]) if called[name] else 0
     assert right > 300
     assert extra <= 0.02 * right
+
+
+@pytest.mark.timeout(20)
+def test_very_many_uses_and_definitions_take_linear_time():
+    many = "".join(f"def f{i}():\n    return seek({i})\n" for i in range(20_000))
+    line = "seek(1); " * 100_000 + "\ndef seek():\n    pass\n"
+    asked = SymbolQuestion(name="seek", uses=True)
+    assert len(find_symbol(asked, [many + "def seek(): ...\n"], ["a.py"]).places) == 20_000
+    assert len(find_symbol(asked, [line], ["a.py"]).places) == 1
