@@ -1,7 +1,7 @@
 """Answers to questions about a text as a whole, by a model that does not summarize: what the text's form tells."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -22,9 +22,10 @@ READ_OFF, UNSURE = 0.95, 0.3
 
 NO_AUTHOR = "I did not find a line that names the author. The text begins:"
 
-_MAX_DOCUMENTS, _MAX_PARTS, _MAX_NAMES, _SHOWN_PLACES, _MAX_EVIDENCE = 3, 30, 12, 3, 8
+_MAX_DOCUMENTS, _MAX_PARTS, _MAX_NAMES, _SHOWN_PLACES, _MAX_EVIDENCE = 3, 30, 10, 3, 8
 _MIN_NAMES = 3
-_MAX_SHOWN_CHARS, _TITLE_PAGE_CHARS, _MIN_PARAGRAPH_CHARS = 300, 3000, 60
+_MAX_SHOWN_CHARS, _MAX_LISTED_CHARS, _TITLE_PAGE_CHARS, _MIN_PARAGRAPH_CHARS = 200, 250, 3000, 60
+"""An answer has 512 tokens at most, if its user has not chosen otherwise."""
 _README = re.compile(r"(?i)^(?:readme|index|about|intro)")
 _AUTHOR = re.compile(
     r"(?m)^[ \t]*(?:[Bb]y|BY|[Aa]uthors?:?|AUTHORS?:?|[Ww]ritten by)[ \t]*\n{0,4}[ \t]*(?=[A-Z])[^\n]{3,80}$"
@@ -149,9 +150,9 @@ def _summary(read: Sequence[_Document], documents: Sequence[SearchedDocument], i
             said.append(f"begins: {_quote(answer, each, *span)}")
             if len(documents) == 1 and (last := _end(each)) is not None and last[0] > span[1]:
                 said.append(f"It ends: {_quote(answer, each, *last)}")
+        if heads := _within(_MAX_LISTED_CHARS // len(read), (_one_line(each, part) for part in _largest(each.parts))):
+            said.append(f"Its headings: {' · '.join(heads)}{' …' if len(heads) < len(_largest(each.parts)) else ''}")
         pieces.append(" ".join(said))
-        if heads := _largest(each.parts):
-            pieces.append("Its headings:\n\n" + "\n".join(f"- {_one_line(each, part)}" for part in heads))
     if len(documents) > len(read):
         pieces.append(f"These are {len(read)} of {len(documents):,} documents.")
     if len(names := most_common_names(index, _text_of(documents, index), _MAX_NAMES)) >= _MIN_NAMES:
@@ -194,7 +195,7 @@ def _parts(kind: str, read: Sequence[_Document]) -> FoundAnswer | None:
     said = []
     for each in read:
         own = [part for part in each.parts if part.kind == kind] or _largest(each.parts) or each.parts
-        shown = own[: max(4, _MAX_PARTS // len(read))]
+        shown = own[: len(_within(_MAX_LISTED_CHARS * 2 // len(read), (_one_line(each, part) for part in own)))]
         if not shown:
             continue
         lines = [f"{i}. {_quote(answer, each, part.start, part.end)}" for i, part in enumerate(shown, 1)]
@@ -244,6 +245,17 @@ def _length(documents: Sequence[SearchedDocument], index: TextIndex) -> Iterator
     yield f"{count} {len(index.ids):,} words."
 
 
+def _within(num_chars: int, lines: Iterable[str]) -> list[str]:
+    """The first lines that have so many characters together, at most _MAX_PARTS; the first one in any case."""
+    kept: list[str] = []
+    for line in lines:
+        num_chars -= len(line) + 4  # with what stands between two
+        if kept and (num_chars < 0 or len(kept) == _MAX_PARTS):
+            break
+        kept.append(line)
+    return kept
+
+
 def _largest(parts: Sequence[Part]) -> list[Part]:
     """All parts of the largest kinds, as far as they are few enough to be listed."""
     shown: list[Part] = []
@@ -265,7 +277,10 @@ def _of_parts(parts: Sequence[Part]) -> str:
 def _beginning(each: _Document) -> tuple[int, int] | None:
     """The first sentences of prose behind the title page."""
     start, end = _body(each.text)
-    start = max(start, next((part.end for part in each.parts if part.rank >= 2 or part.kind == "heading"), 0))
+    divisions = [part for part in each.parts if part.number is not None]
+    smallest = max((part.rank for part in divisions), default=None)
+    heads = (part for part in each.parts if part.rank == smallest or part.kind == "heading")
+    start = max(start, next((part.end for part in heads), 0))
     for begin, stop in _prose(each.text, start, end):
         paragraph = each.text[begin:stop]
         if len(paragraph) <= _MAX_SHOWN_CHARS:
@@ -284,10 +299,11 @@ def _end(each: _Document) -> tuple[int, int] | None:
     if last is None:
         return None
     begin, stop = last
-    paragraph = each.text[begin:stop]
-    marks = [paragraph.find(mark, len(paragraph) - _MAX_SHOWN_CHARS) for mark in _SENTENCE_ENDS]
-    first = min((at + 2 for at in marks if at >= 0), default=0)
-    return (begin + first, stop) if len(paragraph) > _MAX_SHOWN_CHARS else last
+    if stop - begin <= _MAX_SHOWN_CHARS:
+        return last
+    tail = each.text[stop - _MAX_SHOWN_CHARS : stop]
+    first = min((at for mark in _SENTENCE_ENDS if (at := tail.find(mark)) >= 0), default=tail.find(" ") - 1)
+    return stop - _MAX_SHOWN_CHARS + first + 2, stop
 
 
 def _body(text: str) -> tuple[int, int]:
@@ -300,8 +316,10 @@ def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The paragraphs that are sentences, and no list, table, code or heading."""
     for match in _PARAGRAPH.finditer(text, start, end):
         begin, stop = _without_space(text, *match.span())
-        is_long = stop - begin >= _MIN_PARAGRAPH_CHARS
-        if is_long and not _NO_PROSE.match(text, begin) and re.search(r"[.!?。]", text[begin:stop]):
+        paragraph = text[begin:stop]
+        is_long = len(paragraph) >= _MIN_PARAGRAPH_CHARS and re.search(r"[.!?。]", paragraph) is not None
+        is_in_capitals = sum(map(str.isupper, paragraph)) * 2 > sum(map(str.isalpha, paragraph))
+        if is_long and not is_in_capitals and not _NO_PROSE.match(text, begin):
             yield begin, stop
 
 

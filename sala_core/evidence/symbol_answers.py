@@ -14,7 +14,7 @@ CONFIDENCE = 0.95
 """Of an answer about a name: how often what is shown is the definition or a use (`tests/measure/symbols.py`). Whether
 that answers the question is for the reader to judge."""
 
-_SHOWN, _MAX_SHOWN_CHARS, _MAX_PLACES = 4, 1200, 8
+_SHOWN, _MAX_SHOWN_CHARS, _MAX_PLACES = 4, 900, 8
 
 
 @dataclass(frozen=True, kw_only=True)

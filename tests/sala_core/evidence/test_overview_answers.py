@@ -43,7 +43,7 @@ def test_what_it_is_about_is_no_summary_but_begins_ends_and_names(finder):
     assert answer.confidence == UNSURE
     assert '`river.txt` (2 chapters) begins: "It was a long day on the river, said Osrik.' in answer.text
     assert 'It ends: "In the evening the lamps of Tavelun went out, and Lena went home alone.' in answer.text
-    assert "- CHAPTER I. The Boat\n- CHAPTER II. The Oar" in answer.text
+    assert "Its headings: CHAPTER I. The Boat · CHAPTER II. The Oar" in answer.text
     assert "Osrik (" in answer.text
     assert [each.document for each in answer.quotations] == ["river.txt"] * 2
     for each in answer.quotations:
