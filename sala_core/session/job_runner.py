@@ -12,7 +12,7 @@ from sala_core.errors import MemoryBudgetError, SalaError, SessionBusyError
 from sala_core.events import ReadProgress, ReadReceipt
 from sala_core.session.queue.line import Event, Line, Task
 from sala_core.session.queue.waiting import Pace, Waiting, waiting_of
-from sala_core.store import JobKind, JobProgress, JobRequest, JobResult, JobRow, JobStatus, Library
+from sala_core.store import JobKind, JobProgress, JobRequest, JobResult, JobStatus, Library
 from sala_core.store.rows import READING_KINDS
 
 __all__ = ["Event", "JobRunner", "JobView", "Task"]
@@ -135,12 +135,12 @@ class JobRunner:
 
         questions: True for questions only, False for readings only.
         """
-        rows = self._unfinished(session_id)
+        rows = self._library.unfinished_jobs(session_id)
         is_due = time.monotonic() - self._recovered > _RECOVER_EVERY_S
         if is_due and any(row.id not in self._tasks for row in rows):  # of another process, which may have been killed
             self._library.recover_jobs()
             self._recovered = time.monotonic()
-            rows = self._unfinished(session_id)
+            rows = self._library.unfinished_jobs(session_id)
         asked, read = ([row for row in rows if (row.kind in READING_KINDS) == kind] for kind in (False, True))
         found = {None: asked + read, True: asked, False: read}[questions]
         return self.view(found[0].id) if found else None
@@ -155,10 +155,6 @@ class JobRunner:
             task.stopping.set()
         self._line.close()
         self._thread.join(timeout_s)
-
-    def _unfinished(self, session_id: str) -> list[JobRow]:
-        running, queued = (self._library.jobs(session_id, status=status) for status in _ACTIVE)
-        return running + queued
 
     def _waiting(self, task: Task) -> Waiting:
         """Why a task waits. Another program's reading of the same session is told from its job's row."""

@@ -104,6 +104,18 @@ class Jobs(LibraryBase):
             )
             return [_row(row) for row in rows]
 
+    def unfinished_jobs(self, session_id: str) -> list[JobRow]:
+        """Return a session's running jobs, then its queued ones, the oldest first of each.
+
+        In one read: between two, a job that begins or goes back into the line would be missed.
+        """
+        query = (
+            "SELECT * FROM jobs WHERE session_id = ? AND status IN ('running', 'queued')"
+            " ORDER BY status DESC, created_at, rowid"
+        )
+        with self.database.read() as conn:
+            return [_row(row) for row in conn.execute(query, [session_id])]
+
     def last_answers(self, limit: int) -> list[Answer]:
         """Return the answers of the jobs that ended last, the oldest first; at most `limit`."""
         query = "SELECT * FROM jobs WHERE kind = 'ask' AND status = 'done' ORDER BY updated_at DESC, rowid DESC LIMIT ?"

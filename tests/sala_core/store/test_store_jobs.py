@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -65,6 +66,7 @@ def test_unknown_jobs_and_sessions_are_refused(library):
 
 CHILD = """
 import sys
+import threading
 from pathlib import Path
 from sala_core.store import Library, ReadRequest
 library = Library.open(Path(sys.argv[1]))
@@ -97,3 +99,26 @@ def test_a_reopened_library_still_has_the_jobs(library, new_session):
     library.close()
     with Library.open(library.folder) as again:
         assert again.job(job.id) == job
+
+
+def test_unfinished_jobs_are_found_while_they_begin_and_go_back_into_the_line(library, new_session):
+    session, other = new_session("one"), new_session("two")
+    first, second, done = (library.create_job(session, AskRequest(question=each)) for each in "abc")
+    library.create_job(other, ReadRequest())
+    library.update_job(second.id, status="running")
+    library.update_job(done.id, status="done")
+    assert [job.id for job in library.unfinished_jobs(session)] == [second.id, first.id]
+    stopped = threading.Event()
+
+    def change_over():
+        while not stopped.is_set():
+            for status in ("running", "queued"):
+                library.update_job(first.id, status=status)
+
+    thread = threading.Thread(target=change_over)
+    thread.start()
+    try:
+        assert all(len(library.unfinished_jobs(session)) == 2 for _ in range(500))
+    finally:
+        stopped.set()
+        thread.join()
