@@ -118,7 +118,7 @@ def test_unfinished_jobs_are_found_while_they_begin_and_go_back_into_the_line(li
     thread = threading.Thread(target=change_over)
     thread.start()
     try:
-        assert all(len(library.unfinished_jobs(session)) == 2 for _ in range(500))
+        assert all(len(library.unfinished_jobs(session)) == 2 for _ in range(8000))
     finally:
         stopped.set()
         thread.join()
