@@ -67,8 +67,9 @@
           if (plan.status === "gone") throw new Error(plan.error);
           this.take(plan);
           if (plan.status === "reading") return this.read(plan.session, this.isOwn);
-          const isWaiting = ["announced", "failed"].includes(plan.status) || (plan.status === "ready" && this.isFinal);
-          if (plan.status === "ready" && !this.isFinal) await this.estimate();
+          const isEstimated = this.isFinal || this.dialog === undefined; // nobody has asked what it takes
+          const isWaiting = ["announced", "failed"].includes(plan.status) || (plan.status === "ready" && isEstimated);
+          if (plan.status === "ready" && !isEstimated) await this.estimate();
           await pause(isWaiting ? 4 * POLL_MS : POLL_MS);
         }
       } catch (error) {
@@ -100,6 +101,7 @@
       this.dialog.showModal();
       this.render(true);
       (this.readButton.disabled ? this.dialog.querySelector("h2") : this.readButton).focus();
+      if (this.plan.status === "ready") this.chosen();
     }
 
     buildDialog() {
