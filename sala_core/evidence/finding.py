@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from sala_core.events import Evidence, Quotation
+from sala_core.evidence.citations import evidence, quotation
 from sala_core.evidence.overview_answers import overview_answer
 from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
 from sala_core.evidence.searched import FoundAnswer, SearchedDocument
-from sala_core.evidence.symbol_answers import symbol_answer
+from sala_core.evidence.symbol_answers import MAX_PLACES, symbol_answer
 from sala_core.finder.overview import overview_question
 from sala_core.finder.question import parse_question
 from sala_core.finder.ranking import Finder, Found, fitted
@@ -27,7 +28,6 @@ WHAT_IT_CAN_DO = (
 NOTHING_READ = "Nothing is read in this session yet: add a file or a folder, then ask about it."
 
 _WORD = re.compile(r"[^\W_]+")
-_MAX_PLACES = 8
 _NEAREST_SHOWN = 3
 _EQUALS_SHOWN = 4
 """Sentences that have all words of the question are given together, as where there are several facts."""
@@ -63,7 +63,7 @@ class DocumentFinder:
             return special
         if parse_question(question).is_empty:
             return _only_text(WHAT_IT_CAN_DO)
-        findings = self.prepare().find(question, _MAX_PLACES, before=before)
+        findings = self.prepare().find(question, MAX_PLACES, before=before)
         if not findings.sentences:
             return _only_text(NO_WORDS)
         is_sure = findings.confidence >= fitted().threshold
@@ -107,7 +107,7 @@ class DocumentFinder:
             return None
         numbers = self.prepare().texts_with(asked.name)
         texts = [each.text() if number in numbers else "" for number, each in enumerate(self._documents)]
-        found = find_symbol(asked, texts, [each.name for each in self._documents])
+        found = find_symbol(asked, texts, [each.name for each in self._documents], MAX_PLACES)
         return symbol_answer(asked, found, self._documents) if found.places else None
 
     def _quotation(self, found: Found) -> Quotation | None:
@@ -119,14 +119,7 @@ class DocumentFinder:
         if len(text) > _MAX_CHARS:
             place = lines.place_of_chars(found.start, found.start + word_end(text, _MAX_CHARS))
             text = lines.text(place)
-        return Quotation(
-            text=unquoted(" ".join(text.split())),
-            document=document.name,
-            document_id=document.document_id,
-            page=place.page,
-            line_start=place.line_start,
-            line_end=place.line_end,
-        )
+        return quotation(document, place, unquoted(" ".join(text.split())))
 
     def _evidence(self, sentences: Sequence[Found]) -> tuple[Evidence, ...]:
         """The places of the sentences, each with its neighbors."""
@@ -140,19 +133,7 @@ class DocumentFinder:
             if len(text) > _MAX_EVIDENCE_CHARS:
                 around = lines.place_of_chars(found.start, found.end)
                 text = lines.text(around)[:_MAX_EVIDENCE_CHARS]
-            places.append(
-                Evidence(
-                    document=document.name,
-                    document_id=document.document_id,
-                    page=around.page,
-                    line_start=around.line_start,
-                    line_end=around.line_end,
-                    rows=around.rows,
-                    header=around.header,
-                    text=text,
-                    score=round(found.share, 4),
-                )
-            )
+            places.append(evidence(document, around, text, found.share))
         return tuple(places)
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from sala_core.events import Evidence, Quotation
-from sala_core.evidence.quotation_marks import quoted, unquoted, word_end
+from sala_core.evidence.citations import evidence, quotation
+from sala_core.evidence.quotation_marks import as_code, quoted, unquoted, word_end
 from sala_core.evidence.searched import FoundAnswer, SearchedDocument
+from sala_core.finder.characters import without_space_around
 from sala_core.finder.names_and_words import most_common_names, occurrences
 from sala_core.finder.overview import Overview, OverviewQuestion
-from sala_core.finder.parts import Part, are_counted, find_parts
+from sala_core.finder.parts import Part, are_counted, body_of, find_parts
 from sala_core.finder.text_index import TextIndex
 from sala_core.ingest import SourceMap
 
@@ -32,8 +34,6 @@ _AUTHOR = re.compile(
 )
 _PARAGRAPH = re.compile(r"(?:[^\n]+(?:\n|\Z))+")
 _SENTENCE_ENDS = (". ", ".\n", "! ", "? ", "!\n", "?\n")
-_GUTENBERG = re.compile(r"\*\*\* ?START OF TH[^\n]*\n")
-_GUTENBERG_END = re.compile(r"\n\*\*\* ?END OF TH")
 _LAST_CHARS = 20_000
 _NO_PROSE = re.compile(r"[ \t]*(?:[#<|*\-+>=`!\[{}/]|\d+[.)]|import |from |package |use )")
 
@@ -60,30 +60,9 @@ class _Draft:
         """Add a passage to the quotations and the evidence; return it in quotation marks."""
         place = lines.place_of_chars(start, end)
         text = unquoted(" ".join(lines.text(place).split()))
-        self.quotations.append(
-            Quotation(
-                text=text,
-                document=document.name,
-                document_id=document.document_id,
-                page=place.page,
-                line_start=place.line_start,
-                line_end=place.line_end,
-            )
-        )
+        self.quotations.append(quotation(document, place, text))
         if len(self.evidence) < _MAX_EVIDENCE:
-            self.evidence.append(
-                Evidence(
-                    document=document.name,
-                    document_id=document.document_id,
-                    page=place.page,
-                    line_start=place.line_start,
-                    line_end=place.line_end,
-                    rows=place.rows,
-                    header=place.header,
-                    text=lines.whole_lines(place),
-                    score=0.0,
-                )
-            )
+            self.evidence.append(evidence(document, place, lines.whole_lines(place), 0.0))
         return quoted(text)
 
 
@@ -126,17 +105,13 @@ def overview_answer(
 
 
 def _first_documents(documents: Sequence[SearchedDocument]) -> Iterator[_Document]:
-    """The documents that are looked at: those that introduce the others first."""
-
-    def order(number: int) -> tuple[bool, int, int]:
-        path = PurePath(documents[number].name)
-        return (_README.match(path.name) is None, len(path.parts), number)
-
-    ordered = sorted(range(len(documents)), key=order)
-    introduce = [number for number in ordered if _README.match(PurePath(documents[number].name).name)]
-    many = len(documents) > _MAX_DOCUMENTS
-    for number in (introduce or ordered)[:_MAX_DOCUMENTS] if many else range(len(documents)):
-        document = documents[number]
+    """The documents that are looked at: all where they are few, else those that introduce the others, or the first."""
+    chosen = list(documents)
+    if len(documents) > _MAX_DOCUMENTS:
+        chosen.sort(key=lambda document: len(PurePath(document.name).parts))
+        introduce = [document for document in chosen if _README.match(PurePath(document.name).name)]
+        chosen = (introduce or chosen)[:_MAX_DOCUMENTS]
+    for document in chosen:
         if (lines := document.lines()) is not None and (text := document.text()).strip():
             yield _Document(document=document, text=text, lines=lines, parts=find_parts(text))
 
@@ -145,13 +120,14 @@ def _summary(read: Sequence[_Document], documents: Sequence[SearchedDocument], i
     answer = _Draft(is_sure=False)
     pieces = [DOES_NOT_SUMMARIZE]
     for each in read:
-        said = [f"`{_name(each)}`{_of_parts(each.parts)}"]
+        said = [f"{as_code(each.document.name)}{_of_parts(each.parts)}"]
         if (span := _beginning(each)) is not None:
             said.append(f"begins: {_quote(answer, each, *span)}")
             if len(documents) == 1 and (last := _end(each)) is not None and last[0] > span[1]:
                 said.append(f"It ends: {_quote(answer, each, *last)}")
-        if heads := _within(_MAX_LISTED_CHARS // len(read), (_one_line(each, part) for part in _largest(each.parts))):
-            said.append(f"Its headings: {' · '.join(heads)}{' …' if len(heads) < len(_largest(each.parts)) else ''}")
+        heads = [_one_line(each, part) for part in _largest(each.parts)]
+        if listed := _within(_MAX_LISTED_CHARS // len(read), heads):
+            said.append(f"Its headings: {' · '.join(listed)}{' …' if len(listed) < len(heads) else ''}")
         pieces.append(" ".join(said))
     if len(documents) > len(read):
         pieces.append(f"These are {len(read)} of {len(documents):,} documents.")
@@ -161,18 +137,18 @@ def _summary(read: Sequence[_Document], documents: Sequence[SearchedDocument], i
     return answer.finished()
 
 
-def _author(read: Sequence[_Document]) -> FoundAnswer | None:
+def _author(read: Sequence[_Document]) -> FoundAnswer:
     answer = _Draft()
     said = []
     for each in read:
         match = _AUTHOR.search(each.text, 0, _TITLE_PAGE_CHARS)
         if match is not None:
-            said.append(_prefix(each, read) + _quote(answer, each, *_without_space(each.text, *match.span())))
+            said.append(_prefix(each, read) + _quote(answer, each, *without_space_around(each.text, *match.span())))
     if not said:
         first = read[0]
         answer.is_sure = False
         opening = [match.span() for match in re.finditer(r"[^\n]*\S[^\n]*", first.text[:_TITLE_PAGE_CHARS])][:3]
-        said = [NO_AUTHOR, *(_quote(answer, first, *_without_space(first.text, *span)) for span in opening)]
+        said = [NO_AUTHOR, *(_quote(answer, first, *without_space_around(first.text, *span)) for span in opening)]
     answer.text = "\n\n".join(said)
     return answer.finished()
 
@@ -236,11 +212,11 @@ def _occurrences(words: str, documents: Sequence[SearchedDocument], index: TextI
 
 def _length(documents: Sequence[SearchedDocument], index: TextIndex) -> Iterator[str]:
     """One line for each of the first documents, and one for all."""
-    for document in documents[:_MAX_DOCUMENTS] if len(documents) <= _MAX_DOCUMENTS else ():
+    for document in documents if len(documents) <= _MAX_DOCUMENTS else ():
         if (lines := document.lines()) is not None:
             last = lines.place_of_chars(max(0, lines.num_chars - 1), lines.num_chars)
             pages = f", {last.page:,} pages" if last.page else ""
-            yield f"`{document.name.replace('`', chr(39))}`: {last.line_end:,} lines{pages}."
+            yield f"{as_code(document.name)}: {last.line_end:,} lines{pages}."
     count = f"{len(documents):,} documents have" if len(documents) > 1 else "It has"
     yield f"{count} {len(index.ids):,} words."
 
@@ -276,7 +252,7 @@ def _of_parts(parts: Sequence[Part]) -> str:
 
 def _beginning(each: _Document) -> tuple[int, int] | None:
     """The first sentences of prose behind the title page."""
-    start, end = _body(each.text)
+    start, end = body_of(each.text)
     divisions = [part for part in each.parts if part.number is not None]
     smallest = max((part.rank for part in divisions), default=None)
     heads = (part for part in each.parts if part.rank == smallest or part.kind == "heading")
@@ -292,7 +268,7 @@ def _beginning(each: _Document) -> tuple[int, int] | None:
 
 def _end(each: _Document) -> tuple[int, int] | None:
     """The last sentences of prose."""
-    start, end = _body(each.text)
+    start, end = body_of(each.text)
     last = None
     for last in _prose(each.text, max(start, end - _LAST_CHARS), end):  # noqa: B007 - the last one is wanted
         pass
@@ -306,16 +282,10 @@ def _end(each: _Document) -> tuple[int, int] | None:
     return stop - _MAX_SHOWN_CHARS + first + 2, stop
 
 
-def _body(text: str) -> tuple[int, int]:
-    """The text without what Project Gutenberg puts before and behind its books."""
-    start, end = _GUTENBERG.search(text, 0, _LAST_CHARS), _GUTENBERG_END.search(text)
-    return start.end() if start else 0, end.start() if end else len(text)
-
-
 def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """The paragraphs that are sentences, and no list, table, code or heading."""
     for match in _PARAGRAPH.finditer(text, start, end):
-        begin, stop = _without_space(text, *match.span())
+        begin, stop = without_space_around(text, *match.span())
         paragraph = text[begin:stop]
         is_long = len(paragraph) >= _MIN_PARAGRAPH_CHARS and re.search(r"[.!?。]", paragraph) is not None
         is_in_capitals = sum(map(str.isupper, paragraph)) * 2 > sum(map(str.isalpha, paragraph))
@@ -327,13 +297,9 @@ def _quote(answer: _Draft, each: _Document, start: int, end: int) -> str:
     return answer.quote(each.document, each.lines, start, end)
 
 
-def _name(each: _Document) -> str:
-    return each.document.name.replace("`", "'")
-
-
 def _prefix(each: _Document, read: Sequence[_Document]) -> str:
     """The document's name where there are several."""
-    return f"`{_name(each)}`: " if len(read) > 1 else ""
+    return f"{as_code(each.document.name)}: " if len(read) > 1 else ""
 
 
 def _one_line(each: _Document, part: Part) -> str:
@@ -342,11 +308,6 @@ def _one_line(each: _Document, part: Part) -> str:
 
 def _listed(names: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name} ({count:,})" for name, count in names)
-
-
-def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    passage = text[start:end]
-    return start + len(passage) - len(passage.lstrip()), end - (len(passage) - len(passage.rstrip()))
 
 
 def _text_of(documents: Sequence[SearchedDocument], index: TextIndex) -> Callable[[int], str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sala_kernels import BlockLayout
 
 from sala_core.events import Evidence
+from sala_core.evidence.citations import evidence
 from sala_core.ingest import Place, SourceMap
 from sala_core.model.forward import AttentionTrace
 
@@ -143,17 +144,7 @@ def _tighten(attention: NDArray[np.float32], start: int, end: int) -> tuple[int,
 
 def _evidence(span: DocumentSpan, start: int, end: int, score: float, lines: SourceMap) -> Evidence:
     place = lines.place(start - span.start, end - 1 - span.start)
-    return Evidence(
-        document=span.name,
-        document_id=span.document_id,
-        page=place.page,
-        line_start=place.line_start,
-        line_end=place.line_end,
-        rows=place.rows,
-        header=place.header,
-        text=_place_text(lines, place),
-        score=round(score, 4),
-    )
+    return evidence(span, place, _place_text(lines, place), score)
 
 
 def _place_text(lines: SourceMap, place: Place) -> str:

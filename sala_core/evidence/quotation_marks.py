@@ -1,4 +1,4 @@
-"""How a passage is set in quotation marks, and where a long one is cut."""
+"""How a passage is set in quotation marks, a name as code, and where a long passage is cut."""
 
 _MARKS = (('"', '"'), ("“", "”"), ("«", "»"))
 
@@ -7,6 +7,11 @@ def quoted(text: str) -> str:
     """A text in quotation marks that it does not have itself, where there are such."""
     opening, closing = next((pair for pair in _MARKS if not set(pair) & set(text)), _MARKS[0])
     return f"{opening}{text}{closing}"
+
+
+def as_code(name: str) -> str:
+    """A document's name as Markdown's code, in which nothing else is markup."""
+    return f"`{name.replace('`', chr(39))}`"
 
 
 def unquoted(text: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from sala_core.events import Evidence, Quotation
+from sala_core.evidence.citations import evidence, quotation
+from sala_core.evidence.quotation_marks import as_code
 from sala_core.evidence.searched import FoundAnswer, SearchedDocument
 from sala_core.finder.symbols import SymbolPlace, SymbolPlaces, SymbolQuestion
 from sala_core.ingest import SourceMap
@@ -14,7 +16,8 @@ CONFIDENCE = 0.95
 """Of an answer about a name: how often what is shown is the definition or a use (`tests/measure/symbols.py`). Whether
 that answers the question is for the reader to judge."""
 
-_SHOWN, _MAX_SHOWN_CHARS, _MAX_PLACES = 4, 900, 8
+MAX_PLACES = 8
+_SHOWN, _MAX_SHOWN_CHARS = 4, 900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ def symbol_answer(asked: SymbolQuestion, found: SymbolPlaces, documents: Sequenc
     """
     located = [
         _Located(place=place, document=documents[place.text], lines=lines)
-        for place in found.places[:_MAX_PLACES]
+        for place in found.places
         if (lines := documents[place.text].lines()) is not None
     ]
     shown = located[:1]
@@ -45,14 +48,14 @@ def symbol_answer(asked: SymbolQuestion, found: SymbolPlaces, documents: Sequenc
     return FoundAnswer(
         text="\n\n".join(filter(None, parts)),
         quotations=tuple(map(_quotation, shown)),
-        evidence=tuple(_evidence(each, len(found.places)) for each in located),
+        evidence=tuple(_evidence(each, found.count) for each in located),
         confidence=CONFIDENCE,
     )
 
 
 def _heading(asked: SymbolQuestion, found: SymbolPlaces, num_shown: int) -> str:
     """The sentence above the places; "" above one definition."""
-    count, name = len(found.places), f"`{asked.name}`"
+    count, name = found.count, f"`{asked.name}`"
     first = f"; {num_shown} of them:" if count > num_shown else ":"
     places = "one place" if count == 1 else f"{count:,} places"
     if found.are_uses:
@@ -65,13 +68,13 @@ def _heading(asked: SymbolQuestion, found: SymbolPlaces, num_shown: int) -> str:
 
 def _shown(located: _Located) -> str:
     """The document and the definition that holds the place, then the code, without the indentation of all lines."""
-    place, name = located.place, located.document.name.replace("`", "'")
+    place, name = located.place, located.document.name
     inside = f", in `{place.inside}`" if place.inside else ""
     code = _code(located)
     fence = "```"
     while fence in code:
         fence += "`"
-    return f"`{name}`{inside}:\n\n{fence}{PurePath(name).suffix[1:]}\n{code}\n{fence}"
+    return f"{as_code(name)}{inside}:\n\n{fence}{PurePath(name).suffix[1:]}\n{code}\n{fence}"
 
 
 def _code(located: _Located) -> str:
@@ -85,26 +88,9 @@ def _code(located: _Located) -> str:
 
 def _quotation(located: _Located) -> Quotation:
     place = located.lines.place_of_chars(located.place.start, located.place.end)
-    return Quotation(
-        text=_code(located),
-        document=located.document.name,
-        document_id=located.document.document_id,
-        page=place.page,
-        line_start=place.line_start,
-        line_end=place.line_end,
-    )
+    return quotation(located.document, place, _code(located))
 
 
 def _evidence(located: _Located, count: int) -> Evidence:
     around = located.lines.place_of_chars(*located.place.context)
-    return Evidence(
-        document=located.document.name,
-        document_id=located.document.document_id,
-        page=around.page,
-        line_start=around.line_start,
-        line_end=around.line_end,
-        rows=around.rows,
-        header=around.header,
-        text=located.lines.text(around),
-        score=round(1 / count, 4),
-    )
+    return evidence(located.document, around, located.lines.text(around), 1 / count)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sala_core.events import Quotation
+from sala_core.evidence.citations import quotation
 from sala_core.evidence.places import DocumentSpan
 from sala_core.ingest import Place, SourceMap
 
@@ -62,7 +63,8 @@ def verify_quotations(
         around = {outer.text for outer in passages if outer.is_nested and _holds_any(outer, passages, found)}
         for text, place in (found | _found_in(lines, around - hits.keys())).items():
             hits[text] = _Hit(span=span, place=place)
-    return tuple(_quotation(passage.text, hits[passage.text]) for passage in _longest(passages, hits))
+    texts = [passage.text for passage in _longest(passages, hits)]
+    return tuple(quotation(hits[text].span, hits[text].place, text) for text in texts)
 
 
 def unverified_quotations(answer: str, verified: Iterable[Quotation]) -> tuple[str, ...]:
@@ -106,17 +108,6 @@ def _longest(passages: list[_Passage], hits: dict[str, _Hit]) -> list[_Passage]:
     for passage in sorted(chosen, key=lambda one: one.start):
         by_text.setdefault(passage.text, passage)
     return list(by_text.values())
-
-
-def _quotation(text: str, hit: _Hit) -> Quotation:
-    return Quotation(
-        text=text,
-        document=hit.span.name,
-        document_id=hit.span.document_id,
-        page=hit.place.page,
-        line_start=hit.place.line_start,
-        line_end=hit.place.line_end,
-    )
 
 
 def _passages(answer: str) -> Iterator[_Passage]:

@@ -109,6 +109,12 @@ class _Table:
         self.numbers[first : first + _PAGE_SIZE] = _mixed(folded)
 
 
+def without_space_around(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range start ... end - 1 of a text without the white space at both its ends."""
+    inside = text[start:end]
+    return start + len(inside) - len(inside.lstrip()), end - (len(inside) - len(inside.rstrip()))
+
+
 @lru_cache(1)
 def _table() -> _Table:
     return _Table()

@@ -23,6 +23,7 @@ _DIVISION = re.compile(
     rf"(?P<number>[ivxlcdm]+\b|\d+|(?:{_WRITTEN})(?:-\w+)?\b|last\b))?(?P<title>[^\n]{{0,90}})$"
 )
 _MARKDOWN = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*?)[ \t]*#*[ \t]*$")
+_GUTENBERG, _GUTENBERG_END = re.compile(r"\*\*\* ?START OF TH[^\n]*\n"), re.compile(r"\n\*\*\* ?END OF TH")
 _FENCE = re.compile(r"(?ms)^[ \t]*(```|~~~).*?^[ \t]*\1")
 _EMPTY_LINE_BEFORE, _EMPTY_LINE_BEHIND = re.compile(r"\n[ \t]*\r?\n\Z"), re.compile(r"\r?\n[ \t]*\r?\n")
 _AROUND_CHARS = 200
@@ -57,6 +58,12 @@ def find_parts(text: str) -> list[Part]:
         parts = _without_copies(parts, kind)
     inside = {kind for kind in {part.kind for part in parts} if _are_inside(kind, parts)}
     return [part for part in parts if part.kind not in inside] or _markdown(text)
+
+
+def body_of(text: str) -> tuple[int, int]:
+    """The range of a text without what Project Gutenberg puts before and behind its books."""
+    start, end = _GUTENBERG.search(text), _GUTENBERG_END.search(text)
+    return start.end() if start else 0, end.start() if end else len(text)
 
 
 def are_counted(parts: Sequence[Part], kind: str) -> bool:

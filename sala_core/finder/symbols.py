@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
 
+from sala_core.finder.characters import without_space_around
 from sala_core.finder.text_index import word_set
 from sala_core.finder.words import FUNCTION_WORDS, QUESTION_WORDS
 
@@ -123,16 +124,28 @@ def _names(question: str) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SymbolPlaces:
-    """The places that answer a question about a name. are_uses: whether they use it, and do not define it."""
+    """The places that answer a question about a name.
+
+    places: the first ones. count: of all. are_uses: whether they use the name, and do not define it.
+    """
 
     places: tuple[SymbolPlace, ...]
+    count: int
     are_uses: bool
 
 
-def find_symbol(asked: SymbolQuestion, texts: Sequence[str], names: Sequence[str]) -> SymbolPlaces:
-    """The places that answer; none where no text defines the name. names: of the texts, for `module.function`.
+def find_symbol(
+    asked: SymbolQuestion, texts: Sequence[str], names: Sequence[str], limit: int | None = None
+) -> SymbolPlaces:
+    """The places that answer; none where no text defines the name.
 
     Where a name that is defined is not used, its definitions are given.
+
+    Args:
+        asked: the question.
+        texts: which are looked at.
+        names: of the texts, for `module.function`.
+        limit: give the first places; None for all.
     """
     held = {number: text for number, text in enumerate(texts) if asked.name in text}
     defined = _definitions(held, asked)
@@ -140,7 +153,10 @@ def find_symbol(asked: SymbolQuestion, texts: Sequence[str], names: Sequence[str
         owned = [place for place in defined if asked.owner in (place.inside, PurePath(names[place.text]).stem)]
         defined = owned or defined
     used = _uses(held, names, asked, defined) if asked.uses and defined else []
-    return SymbolPlaces(places=tuple(used or defined), are_uses=bool(used))
+    if not used:
+        return SymbolPlaces(places=tuple(defined[:limit]), count=len(defined), are_uses=False)
+    places = (_use(held[number], number, *_line(held[number], start)) for number, start in used[:limit])
+    return SymbolPlaces(places=tuple(places), count=len(used), are_uses=True)
 
 
 def _definitions(texts: Mapping[int, str], asked: SymbolQuestion) -> list[SymbolPlace]:
@@ -183,8 +199,10 @@ def _occurrences(text: str, name: str) -> Iterator[tuple[int, int, int]]:
 
 def _uses(
     texts: Mapping[int, str], names: Sequence[str], asked: SymbolQuestion, defined: Sequence[SymbolPlace]
-) -> list[SymbolPlace]:
+) -> list[tuple[int, int]]:
     """The lines that call the name or, where none does, that name it; without definitions, imports and comments.
+
+    Returns the number of the text and the first character of each.
 
     Args:
         texts: by number.
@@ -201,8 +219,7 @@ def _uses(
             if not is_said and not _IMPORT.match(text, start, end) and not _COMMENT.match(text, start, end):
                 is_call = _CALL.match(text, at + len(asked.name)) is not None
                 lines[number, start] = lines.get((number, start), False) or is_call
-    chosen = [line for line, is_call in lines.items() if is_call] or list(lines)
-    return [_use(texts[number], number, *_line(texts[number], start)) for number, start in chosen]
+    return [line for line, is_call in lines.items() if is_call] or list(lines)
 
 
 def _line(text: str, at: int) -> tuple[int, int]:
@@ -227,7 +244,7 @@ def _unit(text: str, number: int, match: re.Match[str], asked: SymbolQuestion) -
     else:
         above = _comment_start(text, match.start())
         start = above if above is not None and end - above <= _MAX_UNIT else start
-    start, end = _without_space(text, start, end)
+    start, end = without_space_around(text, start, end)
     return SymbolPlace(
         text=number, start=start, end=end, context=(start, _body_end(text, start, end)), inside=_inside(text, start)
     )
@@ -251,10 +268,10 @@ def _body_end(text: str, start: int, end: int) -> int:
 
 def _head_end(text: str, at: int) -> int:
     """The end of the head that goes on at `at`: before a brace or semicolon, behind a colon, or at the line's end."""
-    depth = 0
-    for i in range(text.rfind("\n", 0, at) + 1, min(len(text), at + _MAX_SIGNATURE)):
+    depth, begin = 0, text.rfind("\n", 0, at) + 1
+    for i in range(begin, min(len(text), at + _MAX_SIGNATURE)):
         character = text[i]
-        is_literal = character == "{" and text[:i].rstrip(" \t").endswith("=") if i >= at else False
+        is_literal = i >= at and character == "{" and text[begin:i].rstrip(" \t").endswith("=")
         depth += (character in "([" or is_literal) - (character in ")]" or (character == "}" and depth > 0))
         if i < at or depth > 0 or character in ")]}":
             continue
@@ -290,7 +307,7 @@ def _comment_start(text: str, at: int) -> int | None:
 
 def _use(text: str, number: int, start: int, end: int) -> SymbolPlace:
     """A line, with some around it as its context."""
-    start, end = _without_space(text, start, end)
+    start, end = without_space_around(text, start, end)
     first, last = start, end
     for _ in range(_CONTEXT_LINES + 1):
         first = text.rfind("\n", 0, first)
@@ -317,8 +334,3 @@ def _outline(text: str) -> tuple[list[int], list[int], list[str]]:
     """Where all definitions of a text begin, how far they are indented, and what they define."""
     found = list(_ENCLOSING.finditer(text))
     return [each.start() for each in found], [len(each["indent"]) for each in found], [each["name"] for each in found]
-
-
-def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
-    quoted = text[start:end]
-    return start + len(quoted) - len(quoted.lstrip()), end - (len(quoted) - len(quoted.rstrip()))

@@ -105,7 +105,7 @@ class Turn:
     ) -> Iterator[PromptProgress | Token | Finished]:
         """The engine's events. drafts: all tokens up to the end of the question; the answer's are added to it."""
         if self._sampling.finds:
-            return self._find(drafts, should_stop)
+            return self._find(should_stop)
         state, engine = _state_of(self._context), self._context.engine
         blocks = quoting = None
         if self._sampling.verbatim:
@@ -123,7 +123,7 @@ class Turn:
             quoting=quoting,
         )
 
-    def _find(self, drafts: DraftIndex, should_stop: Callable[[], bool]) -> Iterator[PromptProgress | Token | Finished]:
+    def _find(self, should_stop: Callable[[], bool]) -> Iterator[PromptProgress | Token | Finished]:
         """The events of a model that only finds: it reads the question and the answer, and decodes nothing."""
         context, state = self._context, _state_of(self._context)
         engine, prompt = context.engine, self._prompt.token_ids
@@ -143,7 +143,6 @@ class Turn:
             ids = engine.tokenizer.encode_content(text).tolist()
         for _ in engine.read(state, ids):
             pass
-        drafts.extend(ids)
         for i, each in enumerate(ids):
             yield Token(id=each, text="" if i else text, thinking=False)
         yield Finished(reason="stop" if is_whole else "length", ids=tuple(ids))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
+from sala_core.finder.parts import body_of
 from sala_core.suggestions.names import find_names
 from sala_core.suggestions.terms import abbreviations, defined_terms, headings, options, symbols
 
@@ -22,8 +23,6 @@ _CODE_SUFFIXES_TEXT = """
 _CODE_SUFFIXES = frozenset(_CODE_SUFFIXES_TEXT.split())
 _ENGLISH = re.compile(r"\b(?:the|and|of|to|in|is|was|that|it)\b")
 _ENGLISH_SHARE = 0.12
-_GUTENBERG = re.compile(r"\*\*\* ?START OF TH[^\n]*\n")
-_GUTENBERG_END = re.compile(r"\n\*\*\* ?END OF TH")
 _SPEECH = re.compile(
     r"(?:^|[\n ])(?:[“\"][^”\"]{2,300}[”\"]|[‘'][A-Z][^’'\n]{2,200}(?:[’'][a-z][^’'\n]{0,100}){0,3}[,.!?—][’'])"
 )
@@ -80,8 +79,8 @@ def _of_text(source: Source) -> Iterator[str]:
 
 def _body(text: str) -> str:
     """A text without the license around it."""
-    start, end = _GUTENBERG.search(text), _GUTENBERG_END.search(text)
-    return text[start.end() if start else 0 : end.start() if end else len(text)]
+    start, end = body_of(text)
+    return text[start:end]
 
 
 def is_story(text: str) -> bool:

@@ -17,9 +17,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from sala_core.finder.related import related_words, save_related_words
 from sala_core.finder.text_index import build_index
-from sala_core.train.finding.word_vectors import corpus_texts
+from sala_core.train.finding.word_vectors import DIMENSIONS, corpus_texts, unit
 
-DIMENSIONS = 128
 _PRESENT_SHARE = 0.5
 """Weight of the vectors that a file has already, against those of the encoder."""
 _NUM_SENTENCES = 80_000
@@ -54,8 +53,8 @@ class Encoder:
             )
             states, mask = self._model(**batch).last_hidden_state, batch["attention_mask"][..., None]
             vectors[rows] = ((states * mask).sum(1) / mask.sum(1)).numpy()
-        vectors = _unit(vectors)
-        return _unit(vectors - vectors.mean(0))
+        vectors = unit(vectors)
+        return unit(vectors - vectors.mean(0))
 
 
 def join_encoder(words_file: Path, corpus: Path, skipped: Sequence[str], encoder: Path, out: Path) -> int:
@@ -89,7 +88,7 @@ def joined(present: Floats, encoded: Floats) -> Floats:
     both = np.concatenate([_PRESENT_SHARE * present, encoded], axis=1)
     both -= both.mean(0)
     directions = np.linalg.eigh(both.T @ both)[1][:, ::-1]
-    return _unit(both @ directions[:, :DIMENSIONS])
+    return unit(both @ directions[:, :DIMENSIONS])
 
 
 def sample_sentences(corpus: Path, skipped: Sequence[str], rng: Random) -> list[str]:
@@ -167,8 +166,4 @@ def fitted_vectors(start: Floats, taught: Taught) -> Floats:
             optimizer.zero_grad()
             (-(shares * found).sum(1).mean() + _KEPT * moved).backward()
             optimizer.step()
-    return _unit(vectors.detach().numpy())
-
-
-def _unit(vectors: Floats) -> Floats:
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return unit(vectors.detach().numpy())

@@ -121,7 +121,7 @@ def _truncated(matrix: torch.Tensor) -> Floats:
     basis = torch.linalg.qr(basis).Q
     left, values, _ = torch.linalg.svd((transposed @ basis).T, full_matrices=False)
     vectors = (basis @ left)[:, :_OWN_DIMENSIONS] * values[:_OWN_DIMENSIONS].sqrt()
-    return _unit(vectors.numpy())
+    return unit(vectors.numpy())
 
 
 def _public_vectors(file: Path, row_of: dict[str, int]) -> Floats:
@@ -140,15 +140,16 @@ def _public_vectors(file: Path, row_of: dict[str, int]) -> Floats:
     vectors[has] -= vectors[has].mean(0)
     common = np.linalg.svd(vectors[has][:8000], full_matrices=False)[2][:_COMMON_DIRECTIONS]
     vectors[has] -= vectors[has] @ common.T @ common
-    return _unit(vectors)
+    return unit(vectors)
 
 
 def _joined(public: Floats, own: Floats) -> Floats:
     """[V, DIMENSIONS] of length 1: the main directions of both side by side."""
-    both = _unit(np.concatenate([public * _PUBLIC_SHARE, own * _OWN_SHARE], axis=1))
+    both = unit(np.concatenate([public * _PUBLIC_SHARE, own * _OWN_SHARE], axis=1))
     left, values, _ = np.linalg.svd(both, full_matrices=False)
-    return _unit(left[:, :DIMENSIONS] * values[:DIMENSIONS])
+    return unit(left[:, :DIMENSIONS] * values[:DIMENSIONS])
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """The rows of [V, D] with length 1; rows of zeros stay."""
     return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)).astype(np.float32)
