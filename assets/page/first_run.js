@@ -64,6 +64,7 @@
       dismiss();
     });
     document.body.append(card);
+    reader.observe(document.documentElement, { childList: true, subtree: true });
     place(shown);
     next.focus();
   }
@@ -86,6 +87,7 @@
   }
 
   function end() {
+    reader.disconnect();
     card?.remove();
     card = null;
     step = -1;
@@ -103,12 +105,11 @@
   }
 
   // Whoever asks, or gives something to read, knows how: the card would only hide what happens.
-  new MutationObserver((changes) => {
-    if (step < 0) return;
+  const reader = new MutationObserver((changes) => {
     const added = changes.flatMap((change) => [...change.addedNodes]).filter((node) => node instanceof Element);
     const began = ".user-row, .plan-dialog";
     if (added.some((node) => node.matches(began) || node.querySelector(began))) leave();
-  }).observe(document.documentElement, { childList: true, subtree: true });
+  });
 
   window.salaTour = { start: () => show(0) };
   window.addEventListener("resize", () => {
