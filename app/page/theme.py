@@ -25,6 +25,7 @@ SCRIPTS = (
         "source_text.js",
         "source_pages.js",
         "attention_map.js",
+        "source_controls.js",
         "source_viewer.js",
         "source_openers.js",
     ),

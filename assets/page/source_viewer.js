@@ -5,18 +5,6 @@
   const SEARCH_MS = 200;
   const SESSION = "#session-id :is(textarea, input)";
   const sessionId = () => document.querySelector(SESSION)?.value ?? "";
-  const element = (name, properties = {}, ...children) => {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  };
-  const button = (words, className, label = words) => {
-    const made = element("button", { type: "button", className }, words);
-    if (label !== words) made.setAttribute("aria-label", label);
-    if (label !== words) made.title = label;
-    return made;
-  };
-
   async function fetchJson(path, options = {}) {
     const response = await fetch(`api/sources/${path}`, { cache: "no-store", ...options }).catch(() => null);
     if (response === null) throw new Error("The program does not answer.");
@@ -43,53 +31,14 @@
   let view = null;
   let wantsText = false; // the user has chosen "Text" for documents that have pages
   let opened = 0; // counts what was opened, so that a late answer to an earlier click changes nothing
+  let typed = 0; // what was open or on its way when words to search for were typed last
+  let pause = 0; // the timer that waits for the end of typing
   let asked = null; // what was asked for last, also while it is on its way
   let before = null;
 
   function build(home) {
-    const made = element("section", { className: "source" });
-    made.setAttribute("aria-label", "Source");
-    parts = {
-      section: made,
-      name: element("h2", { className: "source-name" }),
-      where: element("p", { className: "source-where" }),
-      close: button("×", "source-close", "Close source"),
-      map: element("div", { className: "source-map" }),
-      previous: button("‹", "step", "Previous evidence"),
-      next: button("›", "step", "Next evidence"),
-      count: element("span", { className: "source-count" }),
-      pages: button("Pages", "choice"),
-      text: button("Text", "choice"),
-      back: button("‹", "step", "Previous page"),
-      forward: button("›", "step", "Next page"),
-      page: element("span", { className: "source-count" }),
-      headings: element("select", { className: "source-headings" }),
-      search: element("input", { type: "search", placeholder: "Search in this document", autocomplete: "off" }),
-      hits: element("span", { className: "source-count" }),
-      earlier: button("‹", "step", "Previous match"),
-      later: button("›", "step", "Next match"),
-      open: button("Open original", "source-open"),
-      note: element("p", { className: "source-note" }),
-      body: element("div", { className: "source-body", tabIndex: 0 }),
-    };
-    parts.search.setAttribute("aria-label", "Search in this document");
-    parts.headings.setAttribute("aria-label", "Headings");
-    parts.note.setAttribute("role", "status");
-    parts.body.setAttribute("role", "document");
-    const group = (className, ...children) => element("div", { className }, ...children);
-    parts.evidence = group("source-group", parts.previous, parts.count, parts.next);
-    parts.choice = group("source-group choices", parts.pages, parts.text);
-    parts.found = group("source-group", parts.hits, parts.earlier, parts.later);
-    const pager = group("source-group", parts.back, parts.page, parts.forward);
-    made.append(
-      element("header", { className: "source-head" }, group("source-title", parts.name, parts.where), parts.close),
-      parts.map,
-      group("source-bar", parts.evidence, pager, parts.choice, parts.headings, parts.open),
-      group("source-bar source-finder", parts.search, parts.found),
-      parts.note,
-      parts.body,
-    );
-    home.append(made);
+    parts = window.salaSourceControls();
+    home.append(parts.section);
     connect();
     clear();
   }
@@ -106,15 +55,14 @@
     parts.earlier.addEventListener("click", () => goToHit(-1));
     parts.later.addEventListener("click", () => goToHit(1));
     parts.open.addEventListener("click", openOriginal);
-    let timer = 0;
     parts.search.addEventListener("input", () => {
-      window.clearTimeout(timer);
-      timer = window.setTimeout(search, SEARCH_MS);
+      typed = opened;
+      window.clearTimeout(pause);
+      pause = window.setTimeout(search, SEARCH_MS);
     });
     parts.search.addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
       event.preventDefault();
-      window.clearTimeout(timer);
       if (now?.query === parts.search.value.trim()) goToHit(event.shiftKey ? -1 : 1);
       else search();
     });
@@ -137,11 +85,20 @@
 
   function clear() {
     opened += 1;
+    forget();
+    parts.search.value = "";
+    parts.section.classList.add("empty");
+    parts.note.textContent = "Open a quotation, a place of evidence or a source: it is shown here.";
+  }
+
+  // Nothing is shown, and no control acts on what was.
+  function forget() {
     view?.end();
     view = now = null;
-    parts.section.classList.add("empty");
-    parts.name.textContent = "";
-    parts.note.textContent = "Open a quotation, a place of evidence or a source: it is shown here.";
+    for (const words of [parts.name, parts.where, parts.page, parts.hits]) words.textContent = "";
+    for (const control of [parts.evidence, parts.choice, parts.headings, parts.open, parts.found]) control.hidden = true;
+    parts.back.disabled = parts.forward.disabled = true;
+    parts.map.replaceChildren();
   }
 
   function close() {
@@ -158,7 +115,6 @@
     const number = (opened += 1);
     asked = wanted;
     const session = sessionId();
-    const isHere = parts.section.contains(document.activeElement);
     const panel = window.salaLayout?.shown?.() ?? "evidence";
     if (panel !== "source") before = { panel, focus: document.activeElement };
     window.salaLayout?.show("source");
@@ -170,8 +126,8 @@
       const id = place?.document_id ?? wanted.cell?.document_id ?? wanted.document;
       const [facts, found] = await Promise.all([factsOf(session, id), spanOf(session, wanted, place)]);
       if (number !== opened) return;
-      await show({ session, wanted, turn, place, facts, span: found.span, cell: found.cell ?? null, hits: [], hit: -1 });
-      if (!isHere) parts.body.focus({ preventScroll: true });
+      await show({ session, wanted, turn, place, facts, span: found.span, cell: found.cell ?? null });
+      if (!parts.section.contains(document.activeElement)) parts.body.focus({ preventScroll: true });
     } catch (error) {
       if (number === opened) fail(error);
     } finally {
@@ -192,14 +148,14 @@
   }
 
   function fail(error) {
-    view?.end();
-    view = now = null;
+    forget();
     parts.note.textContent = error.message;
   }
 
   async function show(next) {
     const isSame = now !== null && view !== null && now.facts === next.facts;
-    now = next;
+    const { query, hits, total } = isSame ? now : { query: "", hits: [], total: 0 };
+    now = { ...next, query, hits, total, hit: -1 };
     const { facts, place } = now;
     parts.name.textContent = facts.name;
     parts.name.title = facts.name;
@@ -217,11 +173,12 @@
     drawMap();
     listHeadings();
     if (!isSame) {
-      parts.search.value = "";
+      if (typed !== opened) parts.search.value = "";
       makeView();
     }
     showHits();
     await mark();
+    if (now?.wanted === next.wanted && parts.search.value.trim() !== now.query) await search();
   }
 
   const kindOf = ({ kind }) => (kind === "quotation" ? "Quotation" : "Evidence");
@@ -235,7 +192,7 @@
     return length > 0 ? counted(length, facts.page_word) : counted(facts.num_lines, "line");
   }
 
-  const counted = (number, noun) => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : "s"}`;
+  const counted = (number, noun, ending = "s") => `${number.toLocaleString("en-US")} ${noun}${number === 1 ? "" : ending}`;
 
   function drawMap() {
     parts.map.replaceChildren();
@@ -252,10 +209,8 @@
     if (parts.headings.facts === now.facts) return;
     parts.headings.facts = now.facts;
     parts.headings.replaceChildren(
-      element("option", { value: "", textContent: "Contents" }),
-      ...headings.map(([row, level, words]) =>
-        element("option", { value: String(row), textContent: `${"\u2003".repeat(level - 1)}${words}` }),
-      ),
+      new Option("Contents", ""),
+      ...headings.map(([row, level, words]) => new Option(`${"\u2003".repeat(level - 1)}${words}`, String(row))),
     );
   }
 
@@ -341,14 +296,21 @@
   }
 
   async function search() {
+    window.clearTimeout(pause);
     const shown = now;
     if (shown === null) return;
     const query = parts.search.value.trim();
     Object.assign(shown, { query, hits: [], hit: -1, total: 0 });
     if (query !== "") {
       const path = `documents/${encodeURIComponent(shown.facts.id)}/search?query=${encodeURIComponent(query.slice(0, 200))}`;
-      const found = await fetchJson(path).catch(() => ({ hits: [], total: 0 }));
+      const found = await fetchJson(path).catch((error) => ({ error: error.message }));
       if (now !== shown || parts.search.value.trim() !== query) return;
+      if (found.error) {
+        shown.query = null; // so that "Enter" asks again
+        showHits();
+        parts.note.textContent = found.error;
+        return;
+      }
       Object.assign(shown, found);
       const page = view.pageInView?.() ?? 0;
       const row = view.rowInView?.() ?? shown.facts.page_rows[page - 1] ?? 0;
@@ -361,16 +323,18 @@
 
   function showHits() {
     const { hits, hit, total } = now;
-    const isAsked = parts.search.value.trim() !== "";
-    const words = hits.length === 0 ? "none" : `${(hit + 1).toLocaleString("en-US")} of ${total.toLocaleString("en-US")}`;
+    const isAsked = now.query !== "" && parts.search.value.trim() === now.query;
+    const place = `${(hit + 1).toLocaleString("en-US")} of ${total.toLocaleString("en-US")}`;
+    const words = hits.length === 0 ? "none" : hit < 0 ? counted(total, "match", "es") : place;
     parts.hits.textContent = isAsked ? words : "";
     parts.found.hidden = !isAsked;
-    parts.earlier.disabled = parts.later.disabled = hits.length < 2;
+    parts.earlier.disabled = parts.later.disabled = hits.length < (hit < 0 ? 1 : 2);
   }
 
   function goToHit(by) {
     if (now === null || now.hits.length === 0) return;
-    now.hit = (now.hit + by + now.hits.length) % now.hits.length;
+    const at = now.hit < 0 && by < 0 ? now.hits.length : now.hit;
+    now.hit = (at + by + now.hits.length) % now.hits.length;
     showHits();
     mark();
   }

@@ -172,6 +172,57 @@ def test_words_are_searched_in_the_document(page, source):
     expect(source.locator(".source-box")).to_have_count(0)
 
 
+def test_words_typed_while_the_source_is_on_its_way_are_searched_in_it(page, source):
+    """Who types at once must not lose the words when the document arrives, nor find them in the one shown before."""
+    open_from_list(page, "notes.txt")
+    expect(source.locator(".source-name")).to_have_text("notes.txt")
+    held = []
+    page.route("**/api/sources/documents/*?session=*", lambda route: held.append(route))
+    open_from_list(page, "report.pdf")
+    while not held:
+        page.wait_for_timeout(20)
+    box = source.get_by_role("searchbox", name="Search in this document")
+    box.fill("bridge WAS closed")
+    box.press("Enter")
+    held.pop().continue_()
+    page.unroute("**/api/sources/documents/*?session=*")
+    expect(source.locator(".source-name")).to_have_text("report.pdf")
+    expect(source.locator(".source-finder .source-count")).to_have_text("1 of 12")
+    expect(source.locator(".source-box.hit")).to_have_count(2)
+    expect(box).to_have_value("bridge WAS closed")
+    expect(box).to_be_focused()
+    open_from_list(page, "notes.txt")
+    expect(source.locator(".source-name")).to_have_text("notes.txt")
+    expect(box).to_have_value("")
+
+
+def test_matches_stay_when_another_passage_of_the_document_opens(page, source):
+    button(turn(page, 1), "Open evidence 1: report.pdf, page 9").click()
+    expect(source.get_by_text("9 of 12")).to_be_visible()
+    box = source.get_by_role("searchbox", name="Search in this document")
+    box.fill("bridge was")
+    count = source.locator(".source-finder .source-count")
+    expect(count).to_have_text("9 of 12")
+    turn(page, 1).locator(".mark").click()
+    expect(source.locator(".source-where")).to_have_text("Word for word, page 7")
+    expect(count).to_have_text("12 matches")
+    button(source, "Previous match").click()
+    expect(count).to_have_text("12 of 12")
+
+
+def test_a_search_that_fails_says_so_and_is_asked_again(page, source):
+    open_from_list(page, "report.pdf")
+    box = source.get_by_role("searchbox", name="Search in this document")
+    expect(source.locator(".source-name")).to_have_text("report.pdf")
+    page.route("**/search?query=*", lambda route: route.fulfill(json={"error": "The library is busy."}))
+    box.fill("bridge was")
+    expect(source.get_by_role("status")).to_have_text("The library is busy.")
+    expect(source.get_by_text("none")).to_have_count(0)
+    page.unroute("**/search?query=*")
+    box.press("Enter")
+    expect(source.locator(".source-finder .source-count")).to_have_text("1 of 12")
+
+
 def test_ten_megabytes_open_at_once_at_the_passage_and_only_a_window_of_them(page, source):
     button(turn(page, 1), "Open evidence 3: long.txt, line 90,000").click()
     marked = source.locator(".in-passage, .source-row:has(mark.passage)")
