@@ -28,7 +28,7 @@
     throw new Error(answer.refused ?? "The program did not understand that.");
   }
 
-  // A dialog with a heading and a "Close" button. `draw(body)` fills it whenever it opens; `closed()` is called behind it.
+  // A dialog with a heading and a "Close" button. `draw(body)` fills it whenever it opens or is drawn again; `closed()` is called behind it.
   function dialog(id, title, { draw, closed = () => {} }) {
     let element = null;
     let before = null;
@@ -63,6 +63,7 @@
         element.showModal();
         await filled;
       },
+      redraw: () => element?.open && draw(element.querySelector(".dialog-body")),
       close: () => element?.close(),
       isOpen: () => element?.open ?? false,
     };

@@ -40,6 +40,7 @@
     undone = value;
     const [id, , ...name] = value.split(":");
     snack(`“${name.join(":")}” is in the bin for 30 days.`, { words: "Undo", run: () => restore(id) });
+    bin.redraw(); // it may have been opened while the program still deleted
   }
 
   async function restore(id) {
@@ -60,7 +61,8 @@
     const list = make("ul", { className: "bin-list" });
     const words = make("p", { className: "note", textContent: "Deleted sessions stay here for 30 days, with all that was read. Where space for saved states is limited, theirs go first; they are then read again." });
     const empty = make("button", { type: "button", className: "stop", textContent: "Empty bin", hidden: true });
-    place.replaceChildren(words, make("p", { className: "form-error", role: "alert" }), list, empty);
+    const fault = make("p", { className: "form-error", role: "alert" });
+    place.replaceChildren(words, fault, list, empty);
     let isSure = false;
     empty.addEventListener("click", async () => {
       if (!isSure) {
@@ -75,10 +77,14 @@
         await work();
         await drawBin(place);
       } catch (error) {
-        place.querySelector(".form-error").textContent = error.message;
+        fault.textContent = error.message;
       }
     };
-    const rows = await api("GET", "bin").catch(() => []);
+    const rows = await api("GET", "bin").catch((error) => {
+      fault.textContent = error.message;
+      return null;
+    });
+    if (rows === null) return;
     empty.hidden = rows.length === 0;
     if (rows.length === 0) list.append(make("li", { className: "note", textContent: "The bin is empty." }));
     for (const row of rows) {
@@ -115,10 +121,15 @@
   async function find(words) {
     const place = home();
     if (place === null) return;
-    const hits = words === "" ? [] : await api("GET", `search?q=${encodeURIComponent(words)}`).catch(() => []);
+    let shown = [];
+    try {
+      if (words !== "") shown = (await api("GET", `search?q=${encodeURIComponent(words)}`)).map(hitButton);
+    } catch (error) {
+      shown = [make("p", { className: "form-error", role: "alert", textContent: error.message })];
+    }
     if (words !== searched) return; // typed on meanwhile
-    place.hidden = hits.length === 0;
-    place.replaceChildren(...hits.map(hitButton));
+    place.hidden = shown.length === 0;
+    place.replaceChildren(...shown);
   }
 
   function hitButton(hit) {

@@ -96,7 +96,7 @@ def test_an_answer_continues_to_stream_after_a_reload(window, context, served, w
     workspace.script = Script(answer=LONG_ANSWER, token_s=0.08)
     window.ask("Tell me everything")
     early = window.wait_streaming(20)
-    assert window.questions() == ["Tell me everything"]
+    wait_for(lambda: window.questions() == ["Tell me everything"], "the question")
     second = Window(context.new_page(), served).open(window.title)
     window.reload()
     assert len(window.wait_streaming(len(early))) >= len(early)

@@ -240,6 +240,27 @@ def test_a_deleted_session_comes_back_by_undo_and_from_the_bin(window, workspace
     assert make_sample(workspace) == "", "a deleted sample does not come back"
 
 
+def test_the_bin_shows_a_deletion_that_was_under_way_and_a_list_that_fails(window, workspace, monkeypatch):
+    workspace.new_session("Soon gone")
+    window.open("Soon gone")
+    may_delete = threading.Event()
+    bin_session = workspace.library.bin_session
+    monkeypatch.setattr(workspace.library, "bin_session", lambda name: may_delete.wait(60) and bin_session(name))
+    button(window, "Delete").click()
+    button(window, "Bin").click()
+    bin_dialog = window.page.get_by_role("dialog", name="Bin")
+    expect(bin_dialog).to_contain_text("The bin is empty.")
+    may_delete.set()
+    expect(bin_dialog.get_by_role("button", name="Restore Soon gone")).to_be_visible()
+    bin_dialog.get_by_role("button", name="Close").click()
+    window.page.route("**/api/bin", lambda route: route.fulfill(json={"refused": "The library is busy."}))
+    button(window, "Bin").click()
+    expect(bin_dialog.get_by_role("alert")).to_have_text("The library is busy.")
+    expect(bin_dialog.get_by_text("The bin is empty.")).to_have_count(0)
+    window.page.unroute("**/api/bin")
+    window.page.keyboard.press("Escape")
+
+
 @pytest.mark.parametrize("name", ["Models", "Settings", "Bin"])
 def test_dialogs_fit_a_narrow_window(window, name):
     window.page.set_viewport_size({"width": 400, "height": 800})
