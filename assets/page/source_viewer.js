@@ -30,15 +30,16 @@
   let now = null;
   let view = null;
   let wantsText = false; // the user has chosen "Text" for documents that have pages
+  let home = null; // the session of what is shown or on its way
   let opened = 0; // counts what was opened, so that a late answer to an earlier click changes nothing
   let typed = 0; // what was open or on its way when words to search for were typed last
   let pause = 0; // the timer that waits for the end of typing
   let asked = null; // what was asked for last, also while it is on its way
   let before = null;
 
-  function build(home) {
+  function build(place) {
     parts = window.salaSourceControls();
-    home.append(parts.section);
+    place.append(parts.section);
     connect();
     clear();
   }
@@ -78,13 +79,15 @@
 
   // The panel is built once its place is there, and cleared when another session is open.
   function ready() {
-    const home = document.getElementById("source");
-    if (home !== null && (parts === null || !parts.section.isConnected)) build(home);
-    if (now !== null && now.session !== sessionId()) clear();
+    const place = document.getElementById("source");
+    if (place !== null && (parts === null || !parts.section.isConnected)) build(place);
+    if (home !== null && home !== sessionId()) clear();
   }
 
   function clear() {
     opened += 1;
+    home = null;
+    parts.section.removeAttribute("aria-busy");
     forget();
     parts.search.value = "";
     parts.section.classList.add("empty");
@@ -114,7 +117,7 @@
     if (parts === null) return;
     const number = (opened += 1);
     asked = wanted;
-    const session = sessionId();
+    const session = (home = sessionId());
     const panel = window.salaLayout?.shown?.() ?? "evidence";
     if (panel !== "source") before = { panel, focus: document.activeElement };
     window.salaLayout?.show("source");

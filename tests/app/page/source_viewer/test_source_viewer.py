@@ -196,6 +196,25 @@ def test_words_typed_while_the_source_is_on_its_way_are_searched_in_it(page, sou
     expect(box).to_have_value("")
 
 
+def test_a_source_on_its_way_stays_out_of_another_session(page, workspace):
+    held = []
+    page.route("**/api/sources/documents/*?session=*", lambda route: held.append(route))
+    open_from_list(page, "book.html")
+    while not held:
+        page.wait_for_timeout(20)
+    other = workspace.library.create_session("Another", model="embedded", fingerprint="")
+    page.evaluate("id => salaDialogs.openSession(id)", other.id)
+    expect(page.locator("#title h1")).to_have_text("Another")
+    with page.expect_response("**/api/sources/documents/*?session=*"):
+        held.pop().continue_()
+    page.unroute("**/api/sources/documents/*?session=*")
+    expect(page.locator(".source.empty")).to_have_count(1)
+    page.evaluate("id => salaDialogs.openSession(id)", workspace.session_id)
+    expect(page.locator("#title h1")).to_have_text(SESSION)
+    expect(page.locator(".source .source-name")).to_have_text("")
+    workspace.library.delete_session(other.id)
+
+
 def test_matches_stay_when_another_passage_of_the_document_opens(page, source):
     button(turn(page, 1), "Open evidence 1: report.pdf, page 9").click()
     expect(source.get_by_text("9 of 12")).to_be_visible()
