@@ -33,6 +33,14 @@ GRAPH_TOKENS = (1, 4, MAX_PASS_TOKENS)
 """Sizes of passes that are graphs; a shorter pass is padded."""
 
 
+def drafts_gain(model: SalaModel) -> bool:
+    """Whether answers are decoded faster with drafts.
+
+    Not where a step over one token is cheap by itself: a pass over four tokens takes as long as seven such steps.
+    """
+    return not OneTokenPass.supports(model)
+
+
 class Decoder:
     """Passes over a state's buffers, with one set of sampling parameters. Valid until the buffers move.
 

@@ -9,6 +9,7 @@ from itertools import takewhile
 import numpy as np
 
 from sala_core.disk.files import new_id
+from sala_core.engine.decode import drafts_gain
 from sala_core.engine.generate import Finished, Token
 from sala_core.engine.memory_budget import HEADROOM_TOKENS
 from sala_core.engine.sampling import SamplingParams
@@ -82,8 +83,9 @@ class Turn:
         context.state.make_room(prompt_tokens + min(longest, HEADROOM_TOKENS))
         opened = AnswerText(is_thinking=context.engine.chat.opens_thinking(self._sampling.think))
         decoded = _Decoded(started=time.monotonic(), content=opened)
-        drafts = DraftIndex() if self._sampling.finds else context.state.drafts()  # a finder's answer needs no draft
-        drafts.extend(self._prompt.token_ids)
+        drafts = self._drafts()
+        if drafts is not None:
+            drafts.extend(self._prompt.token_ids)
         before = _state_of(context).mark()
         for event in self._generate(drafts, should_stop):
             decoded.add(event)
@@ -100,8 +102,13 @@ class Turn:
         yield answer
         return True
 
+    def _drafts(self) -> DraftIndex | None:
+        """The index that drafts come from; None where they gain nothing, or no token is decoded."""
+        context = self._context
+        return context.state.drafts() if drafts_gain(context.engine.model) and not self._sampling.finds else None
+
     def _generate(
-        self, drafts: DraftIndex, should_stop: Callable[[], bool]
+        self, drafts: DraftIndex | None, should_stop: Callable[[], bool]
     ) -> Iterator[PromptProgress | Token | Finished]:
         """The engine's events. drafts: all tokens up to the end of the question; the answer's are added to it."""
         if self._sampling.finds:
@@ -169,7 +176,7 @@ class Turn:
         for _ in self._context.engine.read(_state_of(self._context), [*self._prompt.token_ids, *decoded.ids]):
             pass
 
-    def _end_message(self, decoded: "_Decoded", answer_id: str, drafts: DraftIndex) -> PartDraft:
+    def _end_message(self, decoded: "_Decoded", answer_id: str, drafts: DraftIndex | None) -> PartDraft:
         """Prefill the tokens that end the answer's message, and add them to `drafts`. Returns the whole message.
 
         They also close thinking that was stopped, so that later turns follow a message as the model knows them.
@@ -179,7 +186,8 @@ class Turn:
         rest = part.token_ids[len(decoded.ids) :]
         for _ in self._context.engine.read(_state_of(self._context), rest):
             pass
-        drafts.extend(rest)
+        if drafts is not None:
+            drafts.extend(rest)
         return part
 
     def _answer(self, decoded: "_Decoded") -> Answer:

@@ -2,8 +2,8 @@
 
 A step of a small model takes as long as its calls of torch. This one makes a fifth of those of the general forward
 pass, on tensors allocated before, and it uses one thread: waking another costs more than the work that could be shared.
-It computes in float32, with bfloat16 weights too: what it appends to the state is rounded once. Results agree with the
-general pass up to rounding.
+It computes in float32, with bfloat16 weights too (`matrix.py`): what it appends to the state is rounded once. Results
+agree with the general pass up to rounding.
 """
 
 import math
@@ -47,7 +47,8 @@ class OneTokenPass:
         embedding = model.weights["model.embed_tokens.weight"]
         assert isinstance(embedding, Tensor)
         self._embedding, self._factor = embedding, config.scale_emb
-        self._h = torch.empty(config.hidden_size)
+        self._h = torch.empty(1, config.hidden_size)
+        self._h_row = self._h[0]
         self._eps, self._residual = config.rms_norm_eps, config.residual_scale
         dims = {config.lightning_head_dim} if config.lightning_use_rope and state.linear else set()
         dims |= {config.head_dim} if config.attn_use_rope and state.sparse else set()
@@ -58,10 +59,10 @@ class OneTokenPass:
         for i, layer in enumerate(weights.layers):
             if i in state.sparse:
                 sparse = SparseStep(state.sparse[i], model.layout, config.num_attention_heads, masses.get(i))
-                self._layers.append(_SparseLayer(layer, config.head_dim, self._angles, sparse))
+                self._layers.append(_SparseLayer(layer, self._h, config.head_dim, self._angles, sparse))
             else:
                 dim = config.lightning_head_dim
-                self._layers.append(_LightningLayer(layer, dim, self._angles, state.linear[i], self._decay))
+                self._layers.append(_LightningLayer(layer, self._h, dim, self._angles, state.linear[i], self._decay))
         self._head, self._logits = weights.head, torch.empty(1, config.vocab_size)
         self._logits_row = self._logits[0].numpy()
         self._drafts = torch.empty(0, dtype=torch.int64)
@@ -83,14 +84,14 @@ class OneTokenPass:
 
     def _forward(self, position: int, token: int) -> None:
         """Write the logits after `token`, and advance the state's buffers."""
-        h = self._h
+        h = self._h_row
         torch.mul(self._embedding[token], self._factor, out=h)
         for angles in self._angles.values():
             angles.set(position)
         for layer in self._layers:
-            layer.mix(h, self._inverse_rms(h), self._residual, position)
-            layer.mlp(h, self._inverse_rms(h), self._residual)
-        self._head.multiply(h, self._inverse_rms(h), self._logits)
+            layer.mix(self._inverse_rms(h), self._residual, position)
+            layer.mlp(self._inverse_rms(h), self._residual)
+        self._head.write(self._logits, h, self._inverse_rms(h))
 
     def _choose(self, uniforms: Sequence[float]) -> int:
         """The token after the logits; -1 where the highest is not finite."""
@@ -112,46 +113,49 @@ def _inverse_rms(x: Tensor, eps: float) -> float:
 
 
 class _Layer:
-    """One layer over one token: the mixer, then the MLP. Both add to the hidden state h [D] in place."""
+    """One layer over one token: the mixer, then the MLP. Both add to the hidden state in place."""
 
-    def __init__(self, weights: LayerWeights, dim: int, angles: dict[int, Angles]) -> None:
-        """dim: numbers of a head. angles: by numbers of a head."""
+    def __init__(self, weights: LayerWeights, hidden: Tensor, dim: int, angles: dict[int, Angles]) -> None:
+        """hidden: [1, D], the hidden state. dim: numbers of a head. angles: by numbers of a head."""
         self.weights = weights
-        self.projected = torch.empty(len(weights.inward))
-        q, k, v, gate = self.projected.split(weights.sizes)
-        rows = self.projected[: len(q) + len(k)].view(-1, dim)
+        self._hidden, self._hidden_row = hidden, hidden[0]
+        self._projected = torch.empty(1, weights.inward.rows)
+        q, k, v, gate = self._projected[0].split(weights.sizes)
+        rows = self._projected[0, : len(q) + len(k)].view(-1, dim)
         self.heads = Heads(rows, weights, angles[dim] if weights.rope else None)
         self.num_queries = len(q) // dim
         self.v, self.gate = v.view(len(k) // dim, -1), gate
-        self._gate_up = torch.empty(len(weights.gate_up))
-        self._gate, self._up = self._gate_up.chunk(2)
+        self._gate_up = torch.empty(1, weights.gate_up.rows)
+        self._gate, self._up = self._gate_up[0].chunk(2)
 
-    def mix(self, h: Tensor, factor: float, residual: float, position: int) -> None:
+    def mix(self, factor: float, residual: float, position: int) -> None:
         """Add the mixer's output. factor: of RMSNorm. residual: factor of the output."""
         weights = self.weights
-        torch.addmv(self.projected, weights.inward, h, beta=0, alpha=factor, out=self.projected)
+        weights.inward.write(self._projected, self._hidden_row, factor)
         rows = self.heads.compute()
         o = self.attend(rows[: self.num_queries], rows[self.num_queries :], position).view(-1)
         if weights.eps_out is not None:
             residual *= _inverse_rms(o, weights.eps_out)
         if weights.sizes[3]:
             o.mul_(self.gate.sigmoid_())
-        h.addmv_(weights.outward, o, alpha=residual)
+        weights.outward.add(self._hidden, o, residual)
 
     def attend(self, q: Tensor, k: Tensor, position: int) -> Tensor:
         """Advance the state, and return the heads' outputs."""
         raise NotImplementedError
 
-    def mlp(self, h: Tensor, factor: float, residual: float) -> None:
+    def mlp(self, factor: float, residual: float) -> None:
         """Add the MLP's output."""
-        torch.addmv(self._gate_up, self.weights.gate_up, h, beta=0, alpha=factor, out=self._gate_up)
+        self.weights.gate_up.write(self._gate_up, self._hidden_row, factor)
         torch.nn.functional.silu(self._gate, inplace=True)
-        h.addmv_(self.weights.down, self._gate.mul_(self._up), alpha=residual)
+        self.weights.down.add(self._hidden, self._gate.mul_(self._up), residual)
 
 
 class _SparseLayer(_Layer):
-    def __init__(self, weights: LayerWeights, dim: int, angles: dict[int, Angles], step: SparseStep) -> None:
-        super().__init__(weights, dim, angles)
+    def __init__(
+        self, weights: LayerWeights, hidden: Tensor, dim: int, angles: dict[int, Angles], step: SparseStep
+    ) -> None:
+        super().__init__(weights, hidden, dim, angles)
         self._step = step
 
     def attend(self, q: Tensor, k: Tensor, position: int) -> Tensor:
@@ -162,9 +166,15 @@ class _LightningLayer(_Layer):
     """S <- decay S + k^T v, o = q S, for the heads at once."""
 
     def __init__(
-        self, weights: LayerWeights, dim: int, angles: dict[int, Angles], state: Tensor, decay: Tensor
+        self,
+        weights: LayerWeights,
+        hidden: Tensor,
+        dim: int,
+        angles: dict[int, Angles],
+        state: Tensor,
+        decay: Tensor,
     ) -> None:
-        super().__init__(weights, dim, angles)
+        super().__init__(weights, hidden, dim, angles)
         self._state, self._decay = state, decay
         kv_heads = len(self.v)
         self._grouped = state.view(kv_heads, -1, *state.shape[1:])  # heads of one group share k and v

@@ -5,9 +5,10 @@ import torch
 from small_models import VARIANTS
 
 from sala_core import Engine, SamplingParams
-from sala_core.engine.decode import Decoder, Pass
+from sala_core.engine.decode import Decoder, Pass, drafts_gain
 from sala_core.engine.one_token import OneTokenPass
-from sala_core.engine.one_token.weights import Head, StepWeights
+from sala_core.engine.one_token.matrix import Matrix
+from sala_core.engine.one_token.weights import StepWeights
 from sala_core.engine.sampling import Sampler
 from sala_core.model.forward import AttentionTrace, SalaModel
 
@@ -95,6 +96,11 @@ def test_only_small_models_of_plain_weights_on_a_cpu_take_this_path(small_engine
     assert isinstance(decoder._passes[1], Pass)
 
 
+def test_drafts_gain_nothing_where_steps_are_cheap(small_engine):
+    assert not drafts_gain(small_engine.model)
+    assert drafts_gain(SalaModel(small_engine.config, small_engine.model.weights, backend="reference"))
+
+
 def test_logits_that_are_not_numbers_are_told(small_engine):
     weights = dict(small_engine.model.weights)
     for bad in (torch.nan, torch.inf):
@@ -118,16 +124,52 @@ def test_weights_are_made_once_for_a_model(small_engine):
     assert StepWeights.of(small_engine.model) is StepWeights.of(small_engine.model)
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_the_head_is_read_in_float16_only_where_nothing_is_lost(exact):
+def _bfloat16(matrix):
+    return matrix.bfloat16().float()
+
+
+def _int4(matrix):
+    """Integers of 4 bits times float16 scales of 16 columns, as `dequantize` makes them in float32."""
+    scales = matrix.view(96, 2, 16).abs().amax(2, keepdim=True).div(7).half().float()
+    return (matrix.view(96, 2, 16) / scales).round().clamp(-8, 7).mul(scales).view(96, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_parts"), [(_bfloat16, 1), (_int4, 2), (lambda matrix: matrix, 0), (torch.zeros_like, 1)]
+)
+@pytest.mark.parametrize("factors", [True, False])
+def test_a_matrix_is_read_in_float16_only_where_nothing_is_lost(kind, num_parts, factors):
+    """Whatever the form, the product is that of the float32 numbers."""
     generator = torch.Generator().manual_seed(1)
-    matrix = torch.randn(96, 32, generator=generator)
-    matrix[0, 0] = 2.0**-20
-    if exact:
-        matrix = matrix.bfloat16().float()
-    norm, h = torch.randn(32, generator=generator), torch.randn(32, generator=generator)
-    head, out = Head(matrix, norm), torch.empty(1, 96)
-    assert exact or head._packed is None
-    head.multiply(h, 0.7, out)
-    wanted = 0.7 * (matrix.double() @ (norm * h).double())
-    torch.testing.assert_close(out[0].double(), wanted, rtol=1e-5, atol=1e-5)
+    matrix = kind(torch.randn(96, 32, generator=generator) * 1e-3)
+    norm = torch.randn(32, generator=generator) if factors else None
+    h, total = torch.randn(32, generator=generator), torch.randn(1, 96, generator=generator)
+    made, out = Matrix(matrix, norm), torch.empty(1, 96)
+    assert made.num_parts in (num_parts, 0)  # 0: a build of torch that cannot multiply them
+    wanted = 0.7 * (matrix.double() @ (h if norm is None else norm * h).double())
+    made.write(out, h, 0.7)
+    torch.testing.assert_close(out[0].double(), wanted, rtol=1e-5, atol=1e-8)
+    before = total[0].double()
+    made.add(total, h, 0.7)
+    torch.testing.assert_close(total[0].double(), before + wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("smallest", [2.0**-12, 2.0**-36, 2.0**-60])
+def test_numbers_of_very_different_size_are_kept(smallest):
+    matrix = torch.tensor([[1.0, smallest], [3.0, -smallest]])
+    out = torch.empty(1, 2)
+    Matrix(matrix).write(out, torch.tensor([0.0, 1.0]), 1.0)
+    assert out.tolist() == [[smallest, -smallest]]
+
+
+def test_without_fbgemm_matrices_stay_float32(monkeypatch):
+    def missing(*_args):
+        raise RuntimeError("Didn't find engine for operation quantized::linear_prepack_fp16")
+
+    monkeypatch.setattr("sala_core.engine.one_token.matrix.torch.ops.quantized.linear_prepack_fp16", missing)
+    matrix = _bfloat16(torch.randn(8, 4, generator=torch.Generator().manual_seed(1)))
+    made, out = Matrix(matrix, torch.full((4,), 2.0)), torch.ones(1, 8)
+    assert made.num_parts == 0
+    made.write(out, torch.ones(4), 0.5)
+    made.add(out, torch.ones(4), 0.5)
+    torch.testing.assert_close(out[0], 2 * matrix.sum(1))

@@ -125,7 +125,11 @@ def test_a_model_that_does_not_think_refuses_to_and_keeps_its_state(session_engi
 
 
 @pytest.mark.parametrize("before", ["So. ", "So it was the gardener. "])  # the second ends as a copy does
-def test_an_answer_that_loops_is_stored_and_remembered_without_its_copies(thinker, library, play, ids_of, before):
+@pytest.mark.parametrize("drafted", [True, False])
+def test_an_answer_that_loops_is_stored_and_remembered_without_its_copies(
+    thinker, library, play, ids_of, before, drafted, monkeypatch
+):
+    monkeypatch.setattr("sala_core.session.turn.drafts_gain", lambda _model: drafted)
     play(thinker.chat.thinking_end.tolist(), before + "It was the gardener. " * 99)
     with Session.open(library, thinker, "demo", create=True) as session:
         answer = last(session.ask("Who?", SamplingParams(temperature=0, max_tokens=2000)))
