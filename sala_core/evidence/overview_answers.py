@@ -29,8 +29,12 @@ _MIN_NAMES = 3
 _MAX_SHOWN_CHARS, _MAX_LISTED_CHARS, _TITLE_PAGE_CHARS, _MIN_PARAGRAPH_CHARS = 200, 250, 3000, 60
 """An answer has 512 tokens at most, if its user has not chosen otherwise."""
 _README = re.compile(r"(?i)^(?:readme|index|about|intro)")
+_NAME = r"(?:[A-ZÀ-Þ][\w.’'-]*)"
 _AUTHOR = re.compile(
-    r"(?m)^[ \t]*(?:[Bb]y|BY|[Aa]uthors?:?|AUTHORS?:?|[Ww]ritten by)[ \t]*\n{0,4}[ \t]*(?=[A-Z])[^\n]{3,80}$"
+    r"(?m)^[ \t]*(?:(?:[Bb]y|BY|[Aa]uthors?:?|AUTHORS?:?|[Ww]ritten by|(?:Autor(?:in)?|Auteure?|Autore|Autora) ?:)"
+    r"[ \t]*\n{0,4}[ \t]*(?=[A-Z])[^\n]{3,80}"
+    r"|(?i:von|par|por|di)[ \t]*\n{0,4}[ \t]*"
+    rf"{_NAME}(?:[ \t]+(?:von|van|de|du|da|di|della|del|{_NAME})){{1,5}})[ \t]*$"
 )
 _PARAGRAPH = re.compile(r"(?:[^\n]+(?:\n|\Z))+")
 _SENTENCE_ENDS = (". ", ".\n", "! ", "? ", "!\n", "?\n")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sala_core.finder.text_index import TextIndex, build_index, fold, word_set
+from sala_core.finder.words import language_of
 
 _TITLES = word_set(
     """
@@ -25,11 +26,15 @@ _LOOKED_AT = 40
 def most_common_names(index: TextIndex, sentence: Callable[[int], str], limit: int) -> list[tuple[str, int]]:
     """The names that stand in the texts most often, as they are spelled, with how often; titles and months left out.
 
+    None in German, which writes every noun with a capital.
+
     Args:
         index: of the texts.
         sentence: gives the characters of a sentence by its number.
         limit: at most so many.
     """
+    if language_of(index) == "german":
+        return []
     counts = np.bincount(index.ids[index.capitalized], minlength=len(index.vocabulary))
     order = np.argsort(-np.where(index.is_name & ~index.is_number, counts, 0), kind="stable")
     found: list[tuple[str, int]] = []

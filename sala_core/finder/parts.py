@@ -10,16 +10,61 @@ _RANKS = {
     "volume": 0, "book": 1, "part": 1, "act": 1, "epilogue": 1, "prologue": 1,
     "chapter": 2, "letter": 2, "canto": 2, "section": 3, "scene": 3, "appendix": 3,
 }  # fmt: skip
+_HEADINGS = {
+    "volume": "volume tome tomo volumen",
+    "book": "book buch livre libro",
+    "part": "part teil partie parte",
+    "act": "act akt aufzug acte acto atto",
+    "epilogue": "epilogue epilog épilogue epílogo epilogo",
+    "prologue": "prologue prolog prólogo prologo",
+    "chapter": "chapter kapitel chapitre capítulo capitolo",
+    "letter": "letter lettre carta lettera",
+    "canto": "canto gesang chant",
+    "section": "section abschnitt sección sezione",
+    "scene": "scene szene auftritt scène escena scena",
+    "appendix": "appendix anhang appendice apéndice",
+}
+_NAMED_SO = {
+    "volume": "volumes tomes tomos band bände volúmenes volumi",
+    "book": "books bücher livres libros libri",
+    "part": "parts teile parties partes parti",
+    "act": "acts akte aufzüge actes actos atti",
+    "chapter": "chapters chapitres capítulos capitoli",
+    "letter": "letters brief briefe lettres cartas lettere",
+    "canto": "cantos canti gesänge chants",
+    "section": "sections abschnitte secciones sezioni",
+    "scene": "scenes szenen auftritte scènes escenas scene",
+}
+_KIND_OF_HEADING = {word: kind for kind, words in _HEADINGS.items() for word in words.split()}
+KINDS = {word: kind for kind, words in _NAMED_SO.items() for word in words.split()} | _KIND_OF_HEADING
+"""Words for parts of a text in five languages, one and several -> the kind, in English."""
+
+_NUMBER_FIRST = "kapitel|teil|buch|abschnitt|akt|aufzug|szene|auftritt|gesang"  # "1. Kapitel"
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
-_WORDS = tuple(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "  # noqa: SIM905
-    "eighteen nineteen".split()
-)
-_ORDINALS = tuple("first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split())  # noqa: SIM905
 _TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60}
-_WRITTEN = "|".join((*_WORDS, *_ORDINALS, *_TENS))
+_NUMBERS = {
+    word: number
+    for words in (
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen",
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth",
+        "erste zweite dritte vierte fünfte sechste siebente achte neunte zehnte elfte zwölfte",
+        "erster zweiter dritter vierter fünfter sechster siebenter achter neunter zehnter elfter zwölfter",
+        "erstes zweites drittes viertes fünftes sechstes siebentes achtes neuntes zehntes elftes zwölftes",
+        "premier deuxième troisième quatrième cinquième sixième septième huitième neuvième dixième onzième douzième",
+        "première seconde",
+        "primero segundo tercero cuarto quinto sexto séptimo octavo noveno décimo undécimo duodécimo",
+        "primera segunda tercera cuarta quinta sexta séptima octava novena décima",
+        "primo secondo terzo quarto quinto sesto settimo ottavo nono decimo undicesimo dodicesimo",
+        "prima seconda terza quarta quinta sesta settima ottava nona decima",
+    )
+    for number, word in enumerate(words.split(), 1)
+} | {"siebter": 7, "siebtes": 7, "siebte": 7, "second": 2}
+_WRITTEN = "|".join(sorted((*_NUMBERS, *_TENS), key=len, reverse=True))
+_HEADING_WORDS = "|".join(sorted(_KIND_OF_HEADING, key=len, reverse=True))
 _DIVISION = re.compile(
-    rf"(?im)^[ \t]*(?:(?P<before>{_WRITTEN})[ \t]+)?(?P<kind>{'|'.join(_RANKS)})\b(?:[ \t]+(?:the[ \t]+)?"
+    rf"(?im)^[ \t]*(?:(?P<before>{_WRITTEN}|(?:[ivxlcdm]+|\d+)\.(?=[ \t]+(?:{_NUMBER_FIRST})\b))[ \t]+)?"
+    rf"(?P<kind>{_HEADING_WORDS})\b(?:[ \t]+(?:the[ \t]+)?"
     rf"(?P<number>[ivxlcdm]+\b|\d+|(?:{_WRITTEN})(?:-\w+)?\b|last\b))?(?P<title>[^\n]{{0,90}})$"
 )
 _MARKDOWN = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*?)[ \t]*#*[ \t]*$")
@@ -112,7 +157,7 @@ def _are_inside(kind: str, parts: Sequence[Part]) -> bool:
 def _divisions(text: str) -> list[Part]:
     found = []
     for match in _DIVISION.finditer(text):
-        kind = match["kind"].lower()
+        kind = _KIND_OF_HEADING[match["kind"].lower()]
         number = _number(match["before"] or match["number"] or "")
         if (number is None and kind not in _ALONE and not match["number"]) or _is_sentence(match):
             continue
@@ -125,7 +170,7 @@ def _divisions(text: str) -> list[Part]:
 
 def _number(written: str) -> int | None:
     """The number that is written in digits, Roman numerals or words; None for another word, such as "last"."""
-    word = written.lower()
+    word = written.lower().rstrip(".")
     if word.isdigit():
         return int(word)
     if word and set(word) <= set(_ROMAN):
@@ -133,14 +178,15 @@ def _number(written: str) -> int | None:
         return sum(-one if one < two else one for one, two in pairwise([*values, 0]))
     tens, _, ones = word.partition("-")
     if tens in _TENS:
-        return _TENS[tens] + (_WORDS.index(ones) + 1 if ones in _WORDS else 0)
-    return next((words.index(word) + 1 for words in (_WORDS, _ORDINALS) if word in words), None)
+        return _TENS[tens] + _NUMBERS.get(ones, 0)
+    return _NUMBERS.get(word)
 
 
 def _is_sentence(match: re.Match[str]) -> bool:
     """Whether the line goes on like a sentence that happens to begin with such a word."""
     title = match["title"]
-    return bool(re.match(r"[ \t]+[a-z]", title)) or not match["kind"][0].isupper()
+    stands_alone = match["before"] is not None and match["before"][0].isupper() and not title.strip()
+    return bool(re.match(r"[ \t]+[a-z]", title)) or not (match["kind"][0].isupper() or stands_alone)
 
 
 def _is_apart(text: str, match: re.Match[str]) -> bool:

@@ -92,6 +92,56 @@ def test_a_text_without_an_author_or_chapters_says_so_or_is_searched():
     assert "three chapters" in plain.answer("How many chapters are there?").text
 
 
+@pytest.mark.parametrize(
+    ("line", "is_author"),
+    [
+        ("Author: Ada Lane", True),
+        ("von Johann Wolfgang von Goethe", True),
+        ("par\n\nMarcel Proust", True),
+        ("Por Benito Pérez Galdós", True),
+        ("Autore: Ada Lane", True),
+        ("Von der Insel kam niemand", False),
+        ("Por Dios", False),
+        ("Di Roma", False),
+    ],
+)
+def test_the_line_that_names_the_author(line, is_author):
+    text = DocumentFinder([document("t.txt", f"THE RIVER\n\n{line}\n\n{DAY}")]).answer("Who is the author?").text
+    assert text.startswith('"' + " ".join(line.split())) == is_author
+    assert text.startswith(NO_AUTHOR) != is_author
+
+
+GERMAN = """DER FLUSS
+
+von Ada Lane
+
+Erstes Kapitel
+
+Es war ein langer Tag auf dem Fluss, und niemand kam vor dem Abend in das Haus. Der Tag war warm und das Haus war leer.
+Die Lampen brannten nicht, und das Boot lag an der Brücke. Niemand ging über die Brücke, denn der Fluss war zu hoch.
+
+Zweites Kapitel
+
+Am Abend gingen die Lampen aus, und Lena ging allein nach Hause. Das Haus war leer, und der Fluss stieg bis zur Brücke.
+Niemand hat das Boot wieder gesehen, und in dem Haus an der Brücke brannte von da an kein Licht und keine Lampe mehr.
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Worum geht es in diesem Buch?", '`fluss.txt` (2 chapters) begins: "Es war ein langer Tag auf dem Fluss'),
+        ("Wer ist der Autor?", '"von Ada Lane"'),
+        ("Wie viele Kapitel gibt es?", '2 chapters, from "Erstes Kapitel" to "Zweites Kapitel".'),
+        ("Wie oft wird das Wort Brücke erwähnt?", "“Brücke” stands here 4 times."),
+    ],
+)
+def test_other_languages(question, expected):
+    answer = DocumentFinder([document("fluss.txt", GERMAN)]).answer(question).text
+    assert expected in answer
+    assert "Names that stand" not in answer, "German writes every noun like a name"
+
+
 def test_of_many_files_those_are_shown_that_introduce_the_others():
     files = [document(f"src/m{i}.py", "def run():\n    return 1\n") for i in range(9)]
     readme = document(
