@@ -5,6 +5,7 @@
   const SEARCH_MS = 200;
   const SESSION = "#session-id :is(textarea, input)";
   const sessionId = () => document.querySelector(SESSION)?.value ?? "";
+
   async function fetchJson(path, options = {}) {
     const response = await fetch(`api/sources/${path}`, { cache: "no-store", ...options }).catch(() => null);
     if (response === null) throw new Error("The program does not answer.");

@@ -22,9 +22,8 @@ class Matrix:
         """matrix: [rows, D] float32. factors: [D] float32; None: ones."""
         size = matrix.shape[1]
         self.rows = len(matrix)
-        self._factors = torch.ones(size) if factors is None else factors.clone()
-        self._zeros, self._x = torch.zeros(size), torch.empty(1, size)
-        self._x_row = self._x[0]
+        self._factors = torch.ones(1, size) if factors is None else factors[None].clone()
+        self._zeros = torch.zeros(1, size)
         self._packed, self._num_parts = None, 0
         largest = float(matrix.abs().max())
         if math.isfinite(largest):
@@ -37,9 +36,11 @@ class Matrix:
         if not parts:
             return
         try:
-            self._packed = torch.ops.quantized.linear_prepack_fp16(torch.cat(parts), None)
+            packed = torch.ops.quantized.linear_prepack_fp16(torch.cat(parts), None)
+            torch.ops.quantized.linear_dynamic_fp16.default(self._zeros, packed)
         except (RuntimeError, AttributeError):  # a build of torch without FBGEMM
             return
+        self._packed = packed
         self._num_parts = len(parts)
         self._factors /= shift
 
@@ -70,8 +71,8 @@ class Matrix:
 
     def _product(self, x: Tensor, factor: float) -> Tensor:
         """[1, rows of all parts]"""
-        torch.addcmul(self._zeros, x, self._factors, value=factor, out=self._x_row)
-        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(self._x, self._packed)
+        x = torch.addcmul(self._zeros, x, self._factors, value=factor)
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
         return product
 
 
