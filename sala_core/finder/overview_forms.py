@@ -1,8 +1,8 @@
-"""The forms of questions about a text as a whole, in five languages, without diacritics."""
+"""The forms of questions about a text as a whole, in five languages, in lower case and without diacritics."""
 
 from enum import Enum
-from unicodedata import normalize
 
+from sala_core.finder.characters import fold
 from sala_core.finder.parts import KINDS
 
 
@@ -16,11 +16,6 @@ class Overview(Enum):
     NAMES = "names"
     OCCURRENCES = "occurrences"
     LENGTH = "length"
-
-
-def without_diacritics(text: str) -> str:
-    """The characters of a text without their diacritics, as many as before."""
-    return "".join(normalize("NFD", character)[0] for character in text)
 
 
 _EN = (
@@ -76,7 +71,7 @@ _ENGLISH = (
     ),
 )
 
-_KINDS = f"(?P<what>{'|'.join(sorted({without_diacritics(word) for word in KINDS}, key=len, reverse=True))})"
+_KINDS = f"(?P<what>{'|'.join(sorted(set(map(fold, KINDS)), key=len, reverse=True))})"
 
 _DE = (
     "(?:(?:(?:dies|da|de|di|mein|ein|unser)[a-z]{1,2} )?(?:ganzen? )?"

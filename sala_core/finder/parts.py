@@ -2,9 +2,10 @@
 
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 _RANKS = {
     "volume": 0, "book": 1, "part": 1, "act": 1, "epilogue": 1, "prologue": 1,
@@ -60,11 +61,18 @@ _NUMBERS = {
     )
     for number, word in enumerate(words.split(), 1)
 } | {"siebter": 7, "siebtes": 7, "siebte": 7, "second": 2}
-_WRITTEN = "|".join(sorted((*_NUMBERS, *_TENS), key=len, reverse=True))
-_HEADING_WORDS = "|".join(sorted(_KIND_OF_HEADING, key=len, reverse=True))
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A regular expression for one of some words. By their first letter, so that few are tried at each line."""
+    by_first = groupby(sorted(words), key=itemgetter(0))
+    return "|".join(f"{first}(?:{'|'.join(word[1:] for word in group)})" for first, group in by_first)
+
+
+_WRITTEN = _any_of((*_NUMBERS, *_TENS))
 _DIVISION = re.compile(
     rf"(?im)^[ \t]*(?:(?P<before>{_WRITTEN}|(?:[ivxlcdm]+|\d+)\.(?=[ \t]+(?:{_NUMBER_FIRST})\b))[ \t]+)?"
-    rf"(?P<kind>{_HEADING_WORDS})\b(?:[ \t]+(?:the[ \t]+)?"
+    rf"(?P<kind>{_any_of(_KIND_OF_HEADING)})\b(?:[ \t]+(?:the[ \t]+)?"
     rf"(?P<number>[ivxlcdm]+\b|\d+|(?:{_WRITTEN})(?:-\w+)?\b|last\b))?(?P<title>[^\n]{{0,90}})$"
 )
 _MARKDOWN = re.compile(r"(?m)^(#{1,6})[ \t]+(\S[^\n]*?)[ \t]*#*[ \t]*$")
