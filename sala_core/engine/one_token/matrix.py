@@ -22,15 +22,15 @@ class Matrix:
         """matrix: [rows, D] float32. factors: [D] float32; None: ones."""
         size = matrix.shape[1]
         self.rows = len(matrix)
+        self.num_parts = 0
+        """float16 numbers that one number is the sum of: 1 or 2; 0 for a matrix that stays float32."""
+        self._matrix = matrix
         self._factors = torch.ones(1, size) if factors is None else factors[None].clone()
         self._zeros = torch.zeros(1, size)
-        self._packed, self._num_parts = None, 0
         largest = float(matrix.abs().max())
         if math.isfinite(largest):
             shift = 2.0 ** (_TOP - math.ceil(math.log2(max(largest, _TINY))))
             self._pack(_float16_parts(matrix * shift), shift)
-        if self._packed is None:
-            self._plain = matrix * self._factors
 
     def _pack(self, parts: tuple[Tensor, ...], shift: float) -> None:
         if not parts:
@@ -40,40 +40,19 @@ class Matrix:
             torch.ops.quantized.linear_dynamic_fp16.default(self._zeros, packed)
         except (RuntimeError, AttributeError):  # a build of torch without FBGEMM
             return
-        self._packed = packed
-        self._num_parts = len(parts)
+        self._matrix, self.num_parts = packed, len(parts)
         self._factors /= shift
 
-    @property
-    def num_parts(self) -> int:
-        """float16 numbers that one number is the sum of: 1 or 2; 0 for a matrix that stays float32."""
-        return self._num_parts
-
-    def write(self, out: Tensor, x: Tensor, factor: float) -> None:
-        """Write the product with x [D], times `factor`, to out [1, rows]."""
-        if self._packed is None:
-            torch.addmv(out[0], self._plain, x, beta=0, alpha=factor, out=out[0])
-        elif self._num_parts == 1:
-            out.copy_(self._product(x, factor))
-        else:
-            high, low = self._product(x, factor).chunk(2, 1)
-            torch.add(high, low, alpha=2.0**-_TAIL, out=out)
-
-    def add(self, total: Tensor, x: Tensor, factor: float) -> None:
-        """Add the product with x [D], times `factor`, to total [1, rows]."""
-        if self._packed is None:
-            total[0].addmv_(self._plain, x, alpha=factor)
-        elif self._num_parts == 1:
-            total.add_(self._product(x, factor))
-        else:
-            high, low = self._product(x, factor).chunk(2, 1)
-            total.add_(high).add_(low, alpha=2.0**-_TAIL)
-
-    def _product(self, x: Tensor, factor: float) -> Tensor:
-        """[1, rows of all parts]"""
+    def multiply(self, x: Tensor, factor: float) -> Tensor:
+        """The product with x [D], times `factor`: [1, rows]."""
         x = torch.addcmul(self._zeros, x, self._factors, value=factor)
-        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
-        return product
+        if not self.num_parts:
+            return torch.mv(self._matrix, x[0])[None]
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._matrix)
+        if self.num_parts == 1:
+            return product
+        high, low = product.chunk(2, 1)
+        return high.add_(low, alpha=2.0**-_TAIL)
 
 
 def _float16_parts(matrix: Tensor) -> tuple[Tensor, ...]:

@@ -91,7 +91,7 @@ class OneTokenPass:
         for layer in self._layers:
             layer.mix(self._inverse_rms(h), self._residual, position)
             layer.mlp(self._inverse_rms(h), self._residual)
-        self._head.write(self._logits, h, self._inverse_rms(h))
+        self._logits.copy_(self._head.multiply(h, self._inverse_rms(h)))
 
     def _choose(self, uniforms: Sequence[float]) -> int:
         """The token after the logits; -1 where the highest is not finite."""
@@ -131,14 +131,14 @@ class _Layer:
     def mix(self, factor: float, residual: float, position: int) -> None:
         """Add the mixer's output. factor: of RMSNorm. residual: factor of the output."""
         weights = self.weights
-        weights.inward.write(self._projected, self._hidden_row, factor)
+        self._projected.copy_(weights.inward.multiply(self._hidden_row, factor))
         rows = self.heads.compute()
         o = self.attend(rows[: self.num_queries], rows[self.num_queries :], position).view(-1)
         if weights.eps_out is not None:
             residual *= _inverse_rms(o, weights.eps_out)
         if weights.sizes[3]:
             o.mul_(self.gate.sigmoid_())
-        weights.outward.add(self._hidden, o, residual)
+        self._hidden.add_(weights.outward.multiply(o, residual))
 
     def attend(self, q: Tensor, k: Tensor, position: int) -> Tensor:
         """Advance the state, and return the heads' outputs."""
@@ -146,9 +146,9 @@ class _Layer:
 
     def mlp(self, factor: float, residual: float) -> None:
         """Add the MLP's output."""
-        self.weights.gate_up.write(self._gate_up, self._hidden_row, factor)
+        self._gate_up.copy_(self.weights.gate_up.multiply(self._hidden_row, factor))
         torch.nn.functional.silu(self._gate, inplace=True)
-        self.weights.down.add(self._hidden, self._gate.mul_(self._up), residual)
+        self._hidden.add_(self.weights.down.multiply(self._gate.mul_(self._up), residual))
 
 
 class _SparseLayer(_Layer):

@@ -144,22 +144,19 @@ def test_a_matrix_is_read_in_float16_only_where_nothing_is_lost(kind, num_parts,
     matrix = kind(torch.randn(96, 32, generator=generator) * 1e-3)
     norm = torch.randn(32, generator=generator) if factors else None
     h, total = torch.randn(32, generator=generator), torch.randn(1, 96, generator=generator)
-    made, out = Matrix(matrix, norm), torch.empty(1, 96)
+    made = Matrix(matrix, norm)
     assert made.num_parts in (num_parts, 0)  # 0: a build of torch that cannot multiply them
     wanted = 0.7 * (matrix.double() @ (h if norm is None else norm * h).double())
-    made.write(out, h, 0.7)
-    torch.testing.assert_close(out[0].double(), wanted, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(made.multiply(h, 0.7)[0].double(), wanted, rtol=1e-5, atol=1e-8)
     before = total[0].double()
-    made.add(total, h, 0.7)
+    total.add_(made.multiply(h, 0.7))
     torch.testing.assert_close(total[0].double(), before + wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("smallest", [2.0**-12, 2.0**-36, 2.0**-60])
 def test_numbers_of_very_different_size_are_kept(smallest):
     matrix = torch.tensor([[1.0, smallest], [3.0, -smallest]])
-    out = torch.empty(1, 2)
-    Matrix(matrix).write(out, torch.tensor([0.0, 1.0]), 1.0)
-    assert out.tolist() == [[smallest, -smallest]]
+    assert Matrix(matrix).multiply(torch.tensor([0.0, 1.0]), 1.0).tolist() == [[smallest, -smallest]]
 
 
 def test_without_fbgemm_matrices_stay_float32(monkeypatch):
@@ -168,8 +165,7 @@ def test_without_fbgemm_matrices_stay_float32(monkeypatch):
 
     monkeypatch.setattr("sala_core.engine.one_token.matrix.torch.ops.quantized.linear_prepack_fp16", missing)
     matrix = _bfloat16(torch.randn(8, 4, generator=torch.Generator().manual_seed(1)))
-    made, out = Matrix(matrix, torch.full((4,), 2.0)), torch.ones(1, 8)
+    made = Matrix(matrix, torch.full((4,), 2.0))
     assert made.num_parts == 0
-    made.write(out, torch.ones(4), 0.5)
-    made.add(out, torch.ones(4), 0.5)
+    out = made.multiply(torch.ones(4), 0.5).add_(made.multiply(torch.ones(4), 0.5))
     torch.testing.assert_close(out[0], 2 * matrix.sum(1))
