@@ -17,6 +17,7 @@ CODE = "".join(f"def step_{number}():\n    return {number}  # <b>x</b>\n\n\n" fo
 HOSTILE = "<img src=x onerror='window.bad = 1'> [link](javascript:window.bad=2) It rained on the <b>bridge</b>.\n"
 LONG_LINES = 170_000
 PATIENCE_MS, USUAL_MS = 30_000, 5_000
+FACTS = "**/api/sources/documents/*?session=*"
 
 
 def write_report(path):
@@ -101,6 +102,21 @@ def open_from_list(page, name):
     button(page, f"Open {name}").click()
 
 
+def open_and_hold(page, name):
+    """Open a source, and keep it on its way until `release`. Returns the request."""
+    held = []
+    page.route(FACTS, lambda route: held.append(route))
+    open_from_list(page, name)
+    while not held:
+        page.wait_for_timeout(20)
+    return held[0]
+
+
+def release(page, held):
+    held.continue_()
+    page.unroute(FACTS)
+
+
 def test_a_quotation_of_an_earlier_turn_opens_its_page_with_the_passage_marked(page, source):
     address = page.url
     turn(page, 1).locator(".mark").click()
@@ -176,16 +192,11 @@ def test_words_typed_while_the_source_is_on_its_way_are_searched_in_it(page, sou
     """Who types at once must not lose the words when the document arrives, nor find them in the one shown before."""
     open_from_list(page, "notes.txt")
     expect(source.locator(".source-name")).to_have_text("notes.txt")
-    held = []
-    page.route("**/api/sources/documents/*?session=*", lambda route: held.append(route))
-    open_from_list(page, "report.pdf")
-    while not held:
-        page.wait_for_timeout(20)
+    held = open_and_hold(page, "report.pdf")
     box = source.get_by_role("searchbox", name="Search in this document")
     box.fill("bridge WAS closed")
     box.press("Enter")
-    held.pop().continue_()
-    page.unroute("**/api/sources/documents/*?session=*")
+    release(page, held)
     expect(source.locator(".source-name")).to_have_text("report.pdf")
     expect(source.locator(".source-finder .source-count")).to_have_text("1 of 12")
     expect(source.locator(".source-box.hit")).to_have_count(2)
@@ -197,17 +208,12 @@ def test_words_typed_while_the_source_is_on_its_way_are_searched_in_it(page, sou
 
 
 def test_a_source_on_its_way_stays_out_of_another_session(page, workspace):
-    held = []
-    page.route("**/api/sources/documents/*?session=*", lambda route: held.append(route))
-    open_from_list(page, "book.html")
-    while not held:
-        page.wait_for_timeout(20)
+    held = open_and_hold(page, "book.html")
     other = workspace.library.create_session("Another", model="embedded", fingerprint="")
     page.evaluate("id => salaDialogs.openSession(id)", other.id)
     expect(page.locator("#title h1")).to_have_text("Another")
-    with page.expect_response("**/api/sources/documents/*?session=*"):
-        held.pop().continue_()
-    page.unroute("**/api/sources/documents/*?session=*")
+    with page.expect_response(FACTS):
+        release(page, held)
     expect(page.locator(".source.empty")).to_have_count(1)
     page.evaluate("id => salaDialogs.openSession(id)", workspace.session_id)
     expect(page.locator("#title h1")).to_have_text(SESSION)
